@@ -1,0 +1,42 @@
+"""fastnn: the fastest way to train deep feed-forward networks, and to see why they learn or not.
+
+Names load on first use, so that ``import fastnn`` stays light.
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_NAMES = {
+    "network": ("Network", "load", "mlp"),
+    "layers": ("Activation", "BatchNorm", "Dense", "Dropout", "GaussianNoise", "LayerNorm", "Residual"),
+    "initializers": ("Initializer",),
+    "losses": ("Loss",),
+    "optimizers": ("LBFGS", "SGD", "AdaDelta", "AdaGrad", "Adam", "AdamW", "NAdam", "RMSProp"),
+    "schedules": ("Constant", "Cosine", "Exponential", "InverseTime", "OneCycle", "StepDecay", "Warmup"),
+    "callbacks": ("CSVLogger", "Checkpoint", "EarlyStopping", "ReduceOnPlateau"),
+    "training": ("History",),
+    "diagnostics": ("check_gradients",),
+    "engines": ("backends",),
+    "_kernels.threads": ("num_threads", "set_num_threads"),
+    "errors": ("DivergenceError", "ModelFileError"),
+}
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
+_SUBMODULES = ("data", "datasets")
+
+__all__ = ["__version__", *_HOME, *_SUBMODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"fastnn.{name}")
+    if name not in _HOME:
+        raise AttributeError(f"module 'fastnn' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"fastnn.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

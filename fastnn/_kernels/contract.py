@@ -1,0 +1,132 @@
+"""What engines are given and what they give back: the whole contract between `Network` and an engine.
+
+An engine is made for one `Program` and has three methods. It keeps no state between calls but its workspace: everything that is learnt
+lives in the `State` that it is handed, so a network can be saved, or moved to another engine, between any two chunks.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class ArrayInfo:
+    """One named array inside a flat vector."""
+
+    name: str
+    offset: int
+    shape: tuple[int, ...]
+    kind: str  # weight, bias, scale, shift; mean or variance for buffers
+    init: Any = None
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape))
+
+    def view(self, vector: np.ndarray) -> np.ndarray:
+        """The array as a view of ``vector``."""
+        return vector[self.offset : self.offset + self.size].reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class Program:
+    """A network lowered to flat buffers and an op table; see `opcodes.OP`."""
+
+    ops: np.ndarray
+    parameters: tuple[ArrayInfo, ...]
+    buffers: tuple[ArrayInfo, ...]
+    n_inputs: int
+    n_outputs: int
+    output: int  # column offset of the raw output
+    n_parameters: int  # length of θ, padding included
+    n_buffers: int
+    n_columns: int  # workspace columns a sample needs
+    n_scratch: int  # batch-independent scratch, per thread
+    loss: np.ndarray  # one opcodes.LOSS record
+    dtype: np.dtype
+
+    def new_vector(self) -> np.ndarray:
+        """A zero vector of θ's length and dtype."""
+        return aligned_zeros(self.n_parameters, self.dtype)
+
+    def new_vectors(self, n: int) -> np.ndarray:
+        """n such vectors as an (n, n_parameters) array."""
+        return aligned_zeros(n * self.n_parameters, self.dtype).reshape(n, self.n_parameters)
+
+
+def aligned_zeros(n: int, dtype: np.dtype, alignment: int = 64) -> np.ndarray:
+    """A zero vector whose first element lies on a cache line, so that vector loads of padded arrays never straddle two."""
+    raw = np.zeros(n * dtype.itemsize + alignment, np.uint8)
+    start = -raw.ctypes.data % alignment
+    return raw[start : start + n * dtype.itemsize].view(dtype)
+
+
+@dataclass
+class State:
+    """All that training changes."""
+
+    theta: np.ndarray  # (n_parameters,)
+    buffers: np.ndarray  # (n_buffers,): BatchNorm's running statistics
+    seed: int
+    slots: np.ndarray | None = None  # (slots of the optimiser, n_parameters)
+    products: np.ndarray | None = None  # (1,) float64: NAdam's running product of μ
+    step: int = 0  # mini-batches ever taken: the counter of dropout masks and noise
+    optimizer_step: int = 0  # mini-batches since the optimiser's state began
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Training data as engines take it: C-contiguous, finite, of the program's dtype. Exactly one of ``labels`` and ``values`` is given."""
+
+    X: np.ndarray  # (n, n_inputs)
+    labels: np.ndarray | None = None  # (n,) int64
+    values: np.ndarray | None = None  # (n, n_outputs)
+    weights: np.ndarray | None = None  # (n,)
+    classify: bool = False  # whether the targets stand for classes
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def take(self, rows: np.ndarray) -> "Samples":
+        """A copy of the samples ``rows``."""
+        parts = (self.X, self.labels, self.values, self.weights)
+        return Samples(*(None if part is None else part[rows] for part in parts), self.classify)
+
+
+@dataclass
+class StepLog:
+    """One entry per mini-batch taken. ``finite`` is false where the last one's loss was not: its update was not made."""
+
+    losses: np.ndarray  # weighted mean of the per-sample losses, without penalties
+    weights: np.ndarray  # Σ wᵢ
+    hits: np.ndarray  # Σ wᵢ over samples classified rightly; 0 for regression losses
+    finite: bool = True
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A stretch of training: mini-batch k takes the samples ``order[bounds[k] : bounds[k + 1]]`` at learning rate ``rates[k]``."""
+
+    order: np.ndarray  # int64
+    bounds: np.ndarray  # (steps + 1,) int64
+    rates: np.ndarray  # (steps,) float64
+    rule: np.ndarray = field(repr=False)  # one opcodes.RULE record
+
+
+class Engine(Protocol):
+    """What each engine offers."""
+
+    def __init__(self, program: Program): ...
+
+    def train_steps(self, state: State, samples: Samples, chunk: Chunk) -> StepLog:
+        """Take the chunk's steps, changing ``state`` in place; stop before the update of a step whose loss is not finite."""
+
+    def gradients(self, state: State, samples: Samples, training: bool) -> tuple[StepLog, np.ndarray]:
+        """The gradient of the loss plus penalties over all samples as one batch, as a vector like θ; ``state`` stays as it is.
+
+        With ``training`` BatchNorm uses batch statistics, and dropout and noise act with the masks of step ``state.step``.
+        """
+
+    def forward(self, state: State, X: np.ndarray) -> np.ndarray:
+        """Raw output (n, n_outputs) in inference mode: running statistics, no dropout, no noise."""

@@ -1,0 +1,31 @@
+"""What one thread sees of a run."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Frame(NamedTuple):
+    """The buffers and constants of a run, the same in every thread but for ``rank``.
+
+    The rows of a mini-batch are shared out: thread ``rank`` of ``n_threads`` owns rows `share` (batch size, rank, n_threads), and the same
+    way its share of every parameter array.
+    """
+
+    rank: int
+    n_threads: int
+    counter: np.ndarray  # (1,) int64: see sync.py
+    ops: np.ndarray  # op table
+    theta: np.ndarray
+    gradient: np.ndarray  # like θ
+    slots: np.ndarray  # (slots, length of θ), flat
+    buffers: np.ndarray
+    work: np.ndarray  # values, f′(z) · m and row statistics: see opcodes.OP
+    d_work: np.ndarray  # their gradients
+    zeros: np.ndarray  # the bias of operations that have none
+    scratch: np.ndarray  # BatchNorm's statistics, one part per thread, flat
+    capacity: int  # rows that the workspace has room for
+    training: bool  # batch statistics, dropout, noise
+    learning: bool  # running statistics move
+    backward: bool  # f′(z) · m is wanted
+    seed: int

@@ -1,0 +1,146 @@
+"""Losses: from raw outputs to per-sample losses and ∂C/∂z, in one pass over the rows of a thread.
+
+C = Σ wᵢℓᵢ / Σ wᵢ, so the gradient of a sample is scaled by its share wᵢ / Σ wᵢ as it is written.
+"""
+
+import math
+
+import numpy as np
+
+from fastnn._kernels import opcodes as oc
+from fastnn._kernels.numba_cpu.compile import inline, kernel
+from fastnn._kernels.scalars import exp, log1p, sigmoid
+
+
+@kernel
+def loss_and_gradient(loss, z, d, samples, labels, targets, weights, weight_sum):
+    """Write ∂C/∂z into ``d`` and return Σ wᵢℓᵢ / Σ w and the share of w that is classified rightly.
+
+    Parameters
+    ----------
+    loss : opcodes.LOSS record
+    z, d : (rows, k)
+    samples : (rows,) int64
+        Which samples the rows are.
+    labels : (n,) int64, or empty where there are ``targets``
+    targets : (n, k), or empty where there are labels
+    weights : (n,), or empty where each sample counts 1
+    weight_sum : float
+        Σ w over the mini-batch.
+    """
+    total, hits = 0.0, 0.0
+    smoothing, delta = z.dtype.type(loss.label_smoothing), z.dtype.type(loss.delta)
+    for r in range(len(z)):
+        i = samples[r]
+        share = z.dtype.type((weights[i] if len(weights) > 0 else 1.0) / weight_sum if weight_sum > 0 else 0.0)
+        if loss.code == oc.SOFTMAX_CROSS_ENTROPY:
+            if len(labels) > 0:
+                value = _softmax_label(z[r], d[r], labels[i], share, smoothing)
+                hit = _largest(z[r]) == labels[i]
+            else:
+                value = _softmax_values(z[r], d[r], targets[i], share, smoothing)
+                hit = _largest(z[r]) == _largest(targets[i])
+        elif loss.code == oc.BINARY_CROSS_ENTROPY:
+            value = _binary(z[r], d[r], targets[i], share, smoothing)
+            hit = _largest(z[r]) == _largest(targets[i]) if z.shape[1] > 1 else (z[r, 0] > 0) == (targets[i, 0] > 0.5)
+        else:
+            value, hit = _regression(loss.code, z[r], d[r], targets[i], share, delta), False
+        total += float(share) * float(value)
+        if hit:
+            hits += float(share)
+    return total, hits
+
+
+@inline
+def _largest(row):
+    """Index of the first largest element."""
+    best = 0
+    for j in range(1, len(row)):
+        if row[j] > row[best]:
+            best = j
+    return best
+
+
+@inline
+def _softmax(z, p):
+    """p = exp(z − max z); returns the factor that makes it sum to 1 and log Σ exp z."""
+    highest, total = z[0], z.dtype.type(0)
+    for j in range(1, len(z)):
+        highest = z[j] if z[j] > highest else highest
+    for j in range(len(z)):
+        p[j] = exp(z[j] - highest)
+    for j in range(len(z)):
+        total += p[j]
+    return z.dtype.type(1) / total, highest + z.dtype.type(math.log(total))
+
+
+@inline
+def _softmax_label(z, d, label, share, smoothing):
+    """ℓ = log Σ exp z − Σ q z with q = (1 − ε) onehot + ε/k; ∂ℓ/∂z = softmax(z) − q."""
+    one, k = z.dtype.type(1), z.dtype.type(len(z))
+    scale, log_total = _softmax(z, d)
+    rest = smoothing / k
+    expected = (one - smoothing) * z[label]
+    for j in range(len(z)):
+        expected += rest * z[j]
+        d[j] = share * (d[j] * scale - rest)
+    d[label] -= share * (one - smoothing)
+    return log_total - expected
+
+
+@inline
+def _softmax_values(z, d, t, share, smoothing):
+    """ℓ = Σ q (log Σ exp z − z) with q = (1 − ε) t + ε/k; ∂ℓ/∂z = softmax(z) Σ q − q."""
+    one, rest = z.dtype.type(1), smoothing / z.dtype.type(len(z))
+    scale, log_total = _softmax(z, d)
+    mass, value = z.dtype.type(0), z.dtype.type(0)
+    for j in range(len(z)):
+        q = (one - smoothing) * t[j] + rest
+        mass += q
+        value += q * (log_total - z[j])
+    for j in range(len(z)):
+        d[j] = share * (d[j] * scale * mass - ((one - smoothing) * t[j] + rest))
+    return value
+
+
+@inline
+def _binary(z, d, t, share, smoothing):
+    """ℓ = Σ max(z, 0) + log(1 + e^−|z|) − q z with q = (1 − ε) t + ε/2; ∂ℓ/∂z = σ(z) − q."""
+    zero, one, half = z.dtype.type(0), z.dtype.type(1), z.dtype.type(0.5)
+    value = zero
+    for j in range(len(z)):
+        q = (one - smoothing) * t[j] + half * smoothing
+        positive = zero if z[j] < 0 else z[j]  # this way round NaN passes
+        value += positive + log1p(exp(-abs(z[j]))) - q * z[j]
+        d[j] = share * (sigmoid(z[j]) - q)
+    return value
+
+
+@inline
+def _regression(code, z, d, t, share, delta):
+    """The losses of z − t and Poisson's, which are means over outputs but for QUADRATIC, a sum."""
+    scalar = z.dtype.type
+    mean, half, value = scalar(1) / scalar(len(z)), scalar(0.5), scalar(0)
+    if code == oc.QUADRATIC:
+        for j in range(len(z)):
+            e = z[j] - t[j]
+            value += half * e * e
+            d[j] = share * e
+        return value
+    for j in range(len(z)):
+        e = z[j] - t[j]
+        if code == oc.MSE:
+            value += e * e
+            d[j] = share * mean * (e + e)
+        elif code == oc.MAE:
+            value += abs(e)
+            d[j] = share * mean * scalar(np.sign(e))
+        elif code == oc.HUBER:
+            inside = abs(e) < delta
+            value += half * e * e if inside else delta * (abs(e) - half * delta)
+            d[j] = share * mean * (e if inside else delta * scalar(np.sign(e)))
+        else:
+            rate = exp(z[j])
+            value += rate - t[j] * z[j]
+            d[j] = share * mean * (rate - t[j])
+    return mean * value

@@ -1,0 +1,287 @@
+"""The kernel that Python calls: a chunk of mini-batches, to train on, to differentiate or to predict. All threads run it side by side.
+
+A step in thread ``rank``:
+
+1. gather its rows of the mini-batch, carry them through all operations, take the loss and carry its gradient all the way back: no thread
+   needs another's rows, but for BatchNorm's statistics;
+2. meet: now every δ of the whole mini-batch is there, and nobody reads θ any more;
+3. take the gradient of its share of every parameter array over the whole mini-batch, and update that share while it is in cache;
+4. meet: θ is new.
+
+Clipping by global norm and max-norm constraints add a meeting each. Plain SGD never stores a weight's gradient: with α = −η and
+β = 1 − ηλ₂ the product that would make it updates the weight itself.
+"""
+
+import numpy as np
+
+from fastnn._kernels import opcodes as oc
+from fastnn._kernels.numba_cpu import elementwise, norm, philox, update
+from fastnn._kernels.numba_cpu.compile import entry, inline, kernel
+from fastnn._kernels.numba_cpu.frame import Frame
+from fastnn._kernels.numba_cpu.loss import loss_and_gradient
+from fastnn._kernels.numba_cpu.memory import borrow, gemm, matrix, segment
+from fastnn._kernels.numba_cpu.sync import share, wait
+
+
+@entry
+def run(
+    rank, n_threads, counter, ops, loss, rule, theta, gradient, slots, buffers, products, work, d_work, zeros, scratch, partial, capacity,
+    output, n_slots, training, backward, X, labels, targets, weights, order, bounds, rates, seed, step, optimizer_step,
+    losses, weight_sums, hits, raw,
+):  # fmt: skip
+    """Run a chunk as thread ``rank``; return how many losses were written. `NumbaEngine` says what the arguments are.
+
+    With ``backward`` false this predicts: raw outputs go to ``raw``. With the rule NO_UPDATE the gradient, penalties included, is left in
+    ``gradient``, and θ and running statistics stay as they are.
+    """
+    frame = Frame(
+        rank, n_threads, borrow(counter), borrow(ops), borrow(theta), borrow(gradient), borrow(slots), borrow(buffers), borrow(work),
+        borrow(d_work), borrow(zeros), borrow(scratch), capacity, training, rule[0].code != oc.NO_UPDATE, backward, seed,
+    )  # fmt: skip
+    X, order, partial, product = borrow(X), borrow(order), borrow(partial), products[0]
+    n_in, n_out, phase = X.shape[1], ops[len(ops) - 1].n_out, 1
+    for k in range(len(rates)):
+        start, batch = bounds[k], bounds[k + 1] - bounds[k]
+        first, last = share(batch, rank, n_threads)
+        samples = order[start + first : start + last]
+        elementwise.gather(X, samples, matrix(frame.work, first * n_in, last - first, n_in))
+        phase = forward(frame, step + k, first, last - first, batch, phase)
+        z = matrix(frame.work, output * capacity + first * n_out, last - first, n_out)
+        if not backward:
+            elementwise.copy(z.reshape(-1), segment(raw, (start + first) * n_out, (last - first) * n_out))
+            continue
+        d_z = matrix(frame.d_work, output * capacity + first * n_out, last - first, n_out)
+        weight_sum = _weight_sum(weights, order[start : start + batch])
+        value, hit = loss_and_gradient(loss[0], z, d_z, samples, labels, targets, weights, weight_sum)
+        partial[rank, 0], partial[rank, 1] = value, hit
+        phase = backpropagate(frame, first, last - first, batch, phase)
+        phase = wait(frame.counter, phase, n_threads)
+
+        value, hit = partial[:, 0].sum(), partial[:, 1].sum()
+        if rank == 0:
+            losses[k], weight_sums[k], hits[k] = value, weight_sum, hit * weight_sum
+        if not np.isfinite(value):
+            return k + 1
+        t = optimizer_step + k + 1
+        product *= update.momentum_factor(rule[0], t)
+        phase = learn(frame, rule[0], update.rates(rule[0], rates[k], t, product), batch, n_slots, partial, phase)
+        phase = wait(frame.counter, phase, n_threads)
+        if rank == 0:
+            products[0] = product
+    return len(rates)
+
+
+@inline
+def _weight_sum(weights, samples):
+    """Σ w over the mini-batch."""
+    total = float(len(samples))
+    if len(weights) > 0:
+        total = 0.0
+        for i in samples:
+            total += float(weights[i])
+    return total
+
+
+# --- the operations -----------------------------------------------------------------------------------------------------------------
+
+
+@inline
+def forward(frame, step, first_row, n_rows, batch, phase):
+    """All operations over the rows of this thread; returns the next phase of the barrier."""
+    for i in range(len(frame.ops)):
+        op = frame.ops[i]
+        if op.code == oc.DENSE:
+            x = matrix(frame.work, op.x * frame.capacity + first_row * op.n_in, n_rows, op.n_in)
+            z = matrix(frame.work, op.y * frame.capacity + first_row * op.n_out, n_rows, op.n_out)
+            gemm(False, False, 1.0, x, matrix(frame.theta, op.weight, op.n_in, op.n_out), 0.0, z)
+        elif op.code == oc.BATCH_NORM:
+            phase = norm.batch_norm(frame, op, first_row, n_rows, batch, phase)
+        elif op.code == oc.LAYER_NORM:
+            norm.layer_norm(frame, op, first_row, n_rows)
+        else:
+            _shape_keeping(frame, op, step, first_row, n_rows)
+        elementwise.epilogue(frame, op, step, first_row, n_rows)
+    return phase
+
+
+@inline
+def _shape_keeping(frame, op, step, first_row, n_rows):
+    """ADD, NOISE and ELEMENTWISE: z from x, element by element."""
+    n = n_rows * op.n_out
+    x = segment(frame.work, op.x * frame.capacity + first_row * op.n_out, n)
+    z = segment(frame.work, op.y * frame.capacity + first_row * op.n_out, n)
+    if op.code == oc.ADD:
+        elementwise.sum_of(x, segment(frame.work, op.skip * frame.capacity + first_row * op.n_out, n), z)
+    elif op.code == oc.NOISE and frame.training:
+        shape = (n_rows, op.n_out)
+        philox.add_noise(z.reshape(shape), x.reshape(shape), op.std, first_row, frame.seed, oc.STREAM_NOISE + op.stream, step)
+    else:
+        elementwise.copy(x, z)
+
+
+@inline
+def backpropagate(frame, first_row, n_rows, batch, phase):
+    """From ∂C/∂(raw output) to ∂C/∂z of every operation, over the rows of this thread; returns the next phase of the barrier."""
+    for i in range(len(frame.ops) - 1, -1, -1):
+        op = frame.ops[i]
+        if op.weight < 0 and op.x_grad == oc.GRAD_NONE and op.skip_grad == oc.GRAD_NONE:
+            continue
+        elementwise.epilogue_backward(frame, op, first_row, n_rows)
+        if op.code == oc.BATCH_NORM:
+            phase = norm.batch_norm_backward(frame, op, first_row, n_rows, batch, phase)
+        elif op.x_grad == oc.GRAD_NONE and op.skip_grad == oc.GRAD_NONE:
+            continue
+        elif op.code == oc.DENSE:
+            d_z = matrix(frame.d_work, op.y * frame.capacity + first_row * op.n_out, n_rows, op.n_out)
+            d_x = matrix(frame.d_work, op.x * frame.capacity + first_row * op.n_in, n_rows, op.n_in)
+            beta = 1.0 if op.x_grad == oc.GRAD_ADD else 0.0
+            gemm(False, True, 1.0, d_z, matrix(frame.theta, op.weight, op.n_in, op.n_out), beta, d_x)
+        elif op.code == oc.LAYER_NORM:
+            norm.layer_norm_backward(frame, op, first_row, n_rows)
+        else:
+            n = n_rows * op.n_out
+            d_z = segment(frame.d_work, op.y * frame.capacity + first_row * op.n_out, n)
+            if op.code == oc.ADD:
+                d_skip = segment(frame.d_work, op.skip * frame.capacity + first_row * op.n_out, n)
+                elementwise.pass_gradient(op.skip_grad, d_z, d_skip)
+            elementwise.pass_gradient(op.x_grad, d_z, segment(frame.d_work, op.x * frame.capacity + first_row * op.n_out, n))
+    return phase
+
+
+# --- gradients of parameters, and updates ------------------------------------------------------------------------------------------
+
+
+@inline
+def learn(frame, rule, now, batch, n_slots, partial, phase):
+    """Gradient and update of this thread's share of every parameter array; returns the next phase of the barrier."""
+    updates = rule.code != oc.NO_UPDATE
+    folds = rule.code == oc.SGD and rule.beta1 == 0 and rule.clip_value == 0 and rule.clip_norm == 0
+    at_once = updates and rule.clip_norm == 0
+    squares, constrained = 0.0, False
+    for i in range(len(frame.ops)):
+        op = frame.ops[i]
+        if op.weight < 0:
+            continue
+        constrained |= op.max_norm > 0
+        if op.code == oc.DENSE and folds and op.l1 == 0:
+            _descend(frame, op, batch, -now.eta, 1.0 - now.eta * (op.l2 + rule.weight_decay))
+        else:
+            squares += _weight_gradient(frame, rule, op, batch)
+            if at_once:
+                _update_weight(frame, rule, now, op, n_slots)
+        if op.bias >= 0:
+            squares += _bias_gradient(frame, rule, op, batch)
+            if at_once:
+                first, last = share(op.n_out, frame.rank, frame.n_threads)
+                _update_range(frame, rule, now, 0.0, op.bias + first, last - first, n_slots)
+    if updates and rule.clip_norm > 0:
+        partial[frame.rank, 2] = squares
+        phase = wait(frame.counter, phase, frame.n_threads)
+        length = np.sqrt(partial[:, 2].sum())
+        _scale_and_update(frame, rule, now, min(1.0, rule.clip_norm / length) if length > 0 else 1.0, n_slots)
+    if updates and constrained:
+        phase = wait(frame.counter, phase, frame.n_threads)
+        _constrain(frame)
+    return phase
+
+
+@inline
+def _own_rows(frame, op):
+    """Offset in θ and shape of the rows of a weight matrix (or the elements of a scale vector) that this thread owns."""
+    if op.code == oc.DENSE:
+        first, last = share(op.n_in, frame.rank, frame.n_threads)
+        return op.weight + first * op.n_out, first, last - first, op.n_out
+    first, last = share(op.n_out, frame.rank, frame.n_threads)
+    return op.weight + first, first, last - first, 1
+
+
+@inline
+def _descend(frame, op, batch, alpha, beta):
+    """W ← β W + α xᵀ δ."""
+    offset, first, rows, n_out = _own_rows(frame, op)
+    x = matrix(frame.work, op.x * frame.capacity, batch, op.n_in)
+    d_z = matrix(frame.d_work, op.y * frame.capacity, batch, n_out)
+    gemm(True, False, alpha, x[:, first : first + rows], d_z, beta, matrix(frame.theta, offset, rows, n_out))
+
+
+@inline
+def _weight_gradient(frame, rule, op, batch):
+    """The gradient of this thread's share of a weight, penalties included and clipped by value; returns its sum of squares if needed."""
+    offset, first, rows, n_out = _own_rows(frame, op)
+    g = segment(frame.gradient, offset, rows * n_out)
+    if op.code == oc.DENSE:
+        x = matrix(frame.work, op.x * frame.capacity, batch, op.n_in)
+        d_z = matrix(frame.d_work, op.y * frame.capacity, batch, n_out)
+        gemm(True, False, 1.0, x[:, first : first + rows], d_z, 0.0, matrix(frame.gradient, offset, rows, n_out))
+        if op.l1 > 0 or op.l2 > 0:
+            update.add_penalties(segment(frame.theta, offset, rows * n_out), g, op.l1, op.l2)
+    elif op.code == oc.LAYER_NORM:
+        norm.layer_norm_parameter_gradients(frame, op, batch)
+    return _clip_and_measure(rule, g)
+
+
+@inline
+def _bias_gradient(frame, rule, op, batch):
+    """The same for a bias, Σ δ over the mini-batch; a norm's shift has its gradient already."""
+    first, last = share(op.n_out, frame.rank, frame.n_threads)
+    g = segment(frame.gradient, op.bias + first, last - first)
+    if op.code == oc.DENSE:
+        d_z = matrix(frame.d_work, op.y * frame.capacity, batch, op.n_out)
+        g[:] = 0
+        for r in range(batch):
+            for c in range(len(g)):
+                g[c] += d_z[r, first + c]
+    return _clip_and_measure(rule, g)
+
+
+@inline
+def _clip_and_measure(rule, g):
+    if rule.clip_value > 0:
+        update.clip(g, rule.clip_value)
+    return update.sum_of_squares(g) if rule.clip_norm > 0 else 0.0
+
+
+@inline
+def _update_weight(frame, rule, now, op, n_slots):
+    """Weight decay is for weights, not for scales."""
+    offset, _, rows, n_out = _own_rows(frame, op)
+    _update_range(frame, rule, now, rule.weight_decay if op.code == oc.DENSE else 0.0, offset, rows * n_out, n_slots)
+
+
+@kernel
+def _update_range(frame, rule, now, decay, offset, n, n_slots):
+    """Update θ[offset : offset + n]."""
+    length = len(frame.theta)
+    m = segment(frame.slots, offset, n if n_slots > 0 else 0)
+    v = segment(frame.slots, length + offset, n if n_slots > 1 else 0)
+    update.update(rule, now, decay, segment(frame.theta, offset, n), segment(frame.gradient, offset, n), m, v)
+
+
+@inline
+def _scale_and_update(frame, rule, now, factor, n_slots):
+    """Clipping by global norm: the gradient shrinks, then this thread's shares are updated."""
+    scale = frame.theta.dtype.type(factor)
+    for i in range(len(frame.ops)):
+        op = frame.ops[i]
+        if op.weight >= 0:
+            offset, _, rows, n_out = _own_rows(frame, op)
+            g = segment(frame.gradient, offset, rows * n_out)
+            for j in range(len(g)):
+                g[j] *= scale
+            _update_weight(frame, rule, now, op, n_slots)
+        if op.bias >= 0:
+            first, last = share(op.n_out, frame.rank, frame.n_threads)
+            g = segment(frame.gradient, op.bias + first, last - first)
+            for j in range(len(g)):
+                g[j] *= scale
+            _update_range(frame, rule, now, 0.0, op.bias + first, last - first, n_slots)
+
+
+@inline
+def _constrain(frame):
+    """Max-norm constraints, a share of the columns each."""
+    for i in range(len(frame.ops)):
+        op = frame.ops[i]
+        if op.max_norm > 0:
+            first, last = share(op.n_out, frame.rank, frame.n_threads)
+            update.limit_columns(matrix(frame.theta, op.weight, op.n_in, op.n_out), first, last, op.max_norm)

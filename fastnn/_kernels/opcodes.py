@@ -1,0 +1,131 @@
+"""Codes and record layouts that the lowering writes and every engine reads.
+
+A `Program` is an array of ``OP`` records. Engines interpret it inside compiled code, so a network that was never seen before compiles
+nothing. `fastnn/_kernels/README.md` explains the design; this file is its vocabulary.
+"""
+
+import numpy as np
+
+# --- operations: what turns the input value(s) of a layer into z --------------------------------------------------------------------
+DENSE = 0  # z = x W + b
+BATCH_NORM = 1  # z = scale · (x − μ_batch) / √(σ²_batch + ε) + shift, column by column
+LAYER_NORM = 2  # z = scale · (x − μ_row) / √(σ²_row + ε) + shift, row by row
+ADD = 3  # z = x + skip: the end of a residual block
+NOISE = 4  # z = x + std · N(0, 1) while training
+ELEMENTWISE = 5  # z = x: a free-standing activation or dropout
+
+OPERATIONS = {
+    "dense": DENSE,
+    "batch_norm": BATCH_NORM,
+    "layer_norm": LAYER_NORM,
+    "add": ADD,
+    "noise": NOISE,
+    "elementwise": ELEMENTWISE,
+}
+
+# --- activations: every operation ends in the same epilogue y = f(z) · m, with m the dropout mask ----------------------------------
+LINEAR = 0
+SIGMOID = 1
+TANH = 2
+RELU = 3
+LEAKY_RELU = 4
+ELU = 5
+SELU = 6
+GELU = 7
+SILU = 8
+MISH = 9
+SOFTPLUS = 10
+SOFTSIGN = 11
+HARD_SIGMOID = 12
+HARD_TANH = 13
+
+# f′ of these cannot be had from f(z) alone: the forward pass stores f′(z) · m beside y.
+DERIVATIVE_NEEDS_Z = (GELU, SILU, MISH)
+
+# --- losses: they take the raw output z of the last operation ("a loss knows its link") --------------------------------------------
+SOFTMAX_CROSS_ENTROPY = 0
+BINARY_CROSS_ENTROPY = 1
+MSE = 2
+QUADRATIC = 3
+MAE = 4
+HUBER = 5
+POISSON = 6
+
+CLASSIFIES = (SOFTMAX_CROSS_ENTROPY, BINARY_CROSS_ENTROPY)  # these count samples classified rightly
+
+# --- optimisers --------------------------------------------------------------------------------------------------------------------
+NO_UPDATE = -1  # leave the gradient in the gradient buffer: `gradients`, L-BFGS
+SGD = 0
+ADAGRAD = 1
+ADADELTA = 2
+RMSPROP = 3
+ADAM = 4
+ADAMW = 5
+NADAM = 6
+
+# --- random streams (Philox counter word 3): see philox.py ------------------------------------------------------------------------
+STREAM_SHUFFLE = 0
+STREAM_SPLIT = 1
+STREAM_INIT = 1 << 16  # + number of the parameter array
+STREAM_MASK = 2 << 16  # + number of the operation: dropout
+STREAM_NOISE = 3 << 16  # + number of the operation: Gaussian noise
+
+# --- what backward does with the gradient of an operation's input ------------------------------------------------------------------
+GRAD_NONE = 0  # nobody needs it: no parameter lies before
+GRAD_WRITE = 1  # first to arrive
+GRAD_ADD = 2  # another consumer of the same value has already written
+
+INPUT = 0  # column offset of the mini-batch itself in the workspace
+
+# A value (the input, or what an operation puts out) of width n at column offset o occupies workspace[o·C : (o + n)·C] row by row, C being
+# the workspace's capacity in rows. Its gradient lies at the same place of a second workspace. Offsets of −1 mean "absent".
+OP = np.dtype(
+    [
+        ("code", np.int64),
+        ("activation", np.int64),
+        ("n_in", np.int64),
+        ("n_out", np.int64),
+        ("x", np.int64),  # column offset of the input value
+        ("y", np.int64),  # column offset of the output value
+        ("skip", np.int64),  # column offset of the second input of ADD
+        ("aux", np.int64),  # column offset of f′(z) · m, where it is stored
+        ("row_stats", np.int64),  # column offset of LAYER_NORM's mean and 1/σ, two values a row
+        ("column_stats", np.int64),  # offset of BATCH_NORM's statistics in the per-thread scratch
+        ("weight", np.int64),  # offset in θ: weight (n_in, n_out), or scale (n_out,)
+        ("bias", np.int64),  # offset in θ: bias or shift (n_out,)
+        ("state", np.int64),  # offset in the buffers: running mean (n_out,), then running variance (n_out,)
+        ("stream", np.int64),  # number of the operation, added to STREAM_MASK and STREAM_NOISE
+        ("x_grad", np.int64),  # GRAD_…
+        ("skip_grad", np.int64),  # GRAD_…
+        ("alpha", np.float64),  # constant of the activation
+        ("rate", np.float64),  # dropout rate of the epilogue, 0 for none
+        ("epsilon", np.float64),
+        ("momentum", np.float64),
+        ("std", np.float64),
+        ("l1", np.float64),
+        ("l2", np.float64),
+        ("max_norm", np.float64),  # 0 for none
+    ],
+    align=True,
+)
+
+COLUMN_STATS = 6  # vectors of n_out that BATCH_NORM keeps per thread: see numba_cpu/norm.py
+
+# An optimiser, as engines see it. One record type for all: what an optimiser does not use stays 0.
+RULE = np.dtype(
+    [
+        ("code", np.int64),
+        ("nesterov", np.int64),
+        ("beta1", np.float64),  # momentum of SGD, ρ of AdaDelta and RMSProp, β₁ of the Adams
+        ("beta2", np.float64),
+        ("epsilon", np.float64),
+        ("momentum_decay", np.float64),  # ψ of NAdam
+        ("weight_decay", np.float64),
+        ("clip_value", np.float64),  # 0 for none
+        ("clip_norm", np.float64),  # 0 for none
+    ],
+    align=True,
+)
+
+# A loss, as engines see it.
+LOSS = np.dtype([("code", np.int64), ("delta", np.float64), ("label_smoothing", np.float64)], align=True)

@@ -1,0 +1,161 @@
+"""Callbacks of `fit`: objects with any of ``on_fit_start``, ``on_chunk_end``, ``on_epoch_end``, ``on_fit_end``.
+
+Each method is called with the running `fastnn.training.Training`, which offers ``net``, ``history``, ``epoch`` (of this call, from 1),
+``logged`` (the keys that history will have), ``rate_factor`` (multiplies the learning rate) and ``stop(reason)``. A chunk is a stretch
+of mini-batches that an engine runs without Python in between, about 0.2 s of work.
+"""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+from fastnn import _checks
+from fastnn._paths import check_writable, write_atomically
+from fastnn.metrics import HIGHER_IS_BETTER
+
+HOOKS = ("on_fit_start", "on_chunk_end", "on_epoch_end", "on_fit_end")
+
+
+def check_callbacks(callbacks: Any) -> list[Any]:
+    """``callbacks`` as a list, or an error that names what is not a callback."""
+    callbacks = list(callbacks)
+    for callback in callbacks:
+        if isinstance(callback, type) or not any(hasattr(callback, hook) for hook in HOOKS):
+            raise TypeError(f"callbacks must be objects with any of {', '.join(HOOKS)}; got {callback!r}")
+    return callbacks
+
+
+class _Monitor:
+    """Base of callbacks that watch one figure of the history for improvement."""
+
+    def __init__(self, monitor: str, patience: int, min_delta: float):
+        self.monitor = monitor
+        self.patience = _checks.integer("patience", patience, least=0)
+        self.min_delta = _checks.number("min_delta", min_delta)
+
+    def on_fit_start(self, training):
+        if self.monitor not in training.logged:
+            hint = "; give fit validation data" if self.monitor.startswith("val_") else ""
+            raise ValueError(
+                f"{type(self).__name__}: monitor {self.monitor!r} is not recorded{hint}; recorded: {', '.join(training.logged)}"
+            )
+        self.best, self.waited = None, 0
+
+    def improved(self, training) -> bool:
+        """Whether the newest figure is the best so far; keeps count of the epochs since it was."""
+        value = training.history[self.monitor][-1]
+        sign = -1.0 if self.monitor.removeprefix("val_") in HIGHER_IS_BETTER else 1.0
+        better = self.best is None or sign * value < sign * self.best - self.min_delta
+        self.best, self.waited = (value, 0) if better else (self.best, self.waited + 1)
+        return better
+
+
+class EarlyStopping(_Monitor):
+    """Stop when a figure has not improved for ``patience`` epochs.
+
+    Parameters
+    ----------
+    monitor : str
+        A key of the history. Accuracy and R² should rise, all else should fall.
+    patience : int
+        Epochs without improvement that are tolerated.
+    restore_best : bool
+        Give the network the parameters of its best epoch when training ends, for whatever reason it ends.
+    min_delta : float
+        What counts as improvement.
+    """
+
+    def __init__(self, monitor: str = "val_loss", patience: int = 5, restore_best: bool = True, min_delta: float = 0.0):
+        super().__init__(monitor, patience, min_delta)
+        self.restore_best = restore_best
+
+    def on_fit_start(self, training):
+        super().on_fit_start(training)
+        self._kept = None
+
+    def on_epoch_end(self, training):
+        if self.improved(training):
+            if self.restore_best:
+                self._kept = training.net.state.theta.copy(), training.net.state.buffers.copy()
+        elif self.waited > self.patience:
+            training.stop(f"{self.monitor} has not improved for {self.waited} epochs")
+
+    def on_fit_end(self, training):
+        if self._kept is not None:
+            training.net.state.theta[:], training.net.state.buffers[:] = self._kept
+
+
+class ReduceOnPlateau(_Monitor):
+    """Multiply the learning rate by ``factor`` when a figure has not improved for ``patience`` epochs.
+
+    Parameters
+    ----------
+    monitor : str
+        A key of the history. Accuracy and R² should rise, all else should fall.
+    factor : float
+        In (0, 1).
+    patience : int
+        Epochs without improvement that are tolerated.
+    minimum : float
+        The factors together never fall below this.
+    min_delta : float
+        What counts as improvement.
+    """
+
+    def __init__(self, monitor: str = "val_loss", factor: float = 0.1, patience: int = 10, minimum: float = 1e-6, min_delta: float = 0.0):
+        super().__init__(monitor, patience, min_delta)
+        self.factor = _checks.number("factor", factor, 0.0, 1.0, low_open=True, high_open=True)
+        self.minimum = _checks.number("minimum", minimum)
+
+    def on_epoch_end(self, training):
+        if not self.improved(training) and self.waited > self.patience:
+            training.rate_factor = max(training.rate_factor * self.factor, self.minimum)
+            self.waited = 0
+
+
+class Checkpoint:
+    """Save the network every few epochs.
+
+    Parameters
+    ----------
+    path : str or path
+        Where to; ``{epoch}`` in it is replaced by the network's epoch number, otherwise the newest save replaces the one before.
+    every : int
+        Epochs between saves.
+    """
+
+    def __init__(self, path: str | Path, every: int = 1):
+        self.path, self.every = str(path), _checks.integer("every", every)
+
+    def on_fit_start(self, training):
+        check_writable(self.path.format(epoch=0))
+
+    def on_epoch_end(self, training):
+        if training.epoch % self.every == 0:
+            training.net.save(self.path.format(epoch=training.net.epochs))
+
+
+class CSVLogger:
+    """Write the history to a CSV file after every epoch, one row each, with an ``epoch`` column first.
+
+    Parameters
+    ----------
+    path : str or path
+        Where to; replaced as a whole after each epoch, so it is never half written. Calls of ``fit`` with the same logger go on below.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path, self._rows = Path(path), []
+
+    def on_fit_start(self, training):
+        check_writable(self.path)
+
+    def on_epoch_end(self, training):
+        self._rows.append({"epoch": training.net.epochs, **{key: values[-1] for key, values in training.history.items()}})
+        text = io.StringIO(newline="")
+        names = list(dict.fromkeys(name for row in self._rows for name in row))
+        writer = csv.DictWriter(text, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._rows)
+        write_atomically(self.path, text.getvalue().encode())

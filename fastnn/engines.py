@@ -1,0 +1,70 @@
+"""The table of engines: which there are, whether they can run here, and how to make one.
+
+To add an engine: a module in ``_kernels`` that keeps `fastnn._kernels.contract.Engine`, and a line here.
+"""
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fastnn import _checks
+from fastnn._kernels.contract import Engine, Program
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """Where an engine lives (``module:class``) and a function that tells why it cannot run here, or ``None``."""
+
+    location: str
+    why_not: Callable[[], str | None]
+
+
+def _numba_missing() -> str | None:
+    if importlib.util.find_spec("numba") is None:
+        return "numba is not installed"
+    try:
+        importlib.import_module("numba")
+    except (ImportError, OSError) as error:  # a NumPy too new for it, or a broken llvmlite
+        return f"numba does not import: {error}"
+    return None
+
+
+ENGINES: dict[str, EngineSpec] = {
+    "numpy": EngineSpec("fastnn._kernels.reference:ReferenceEngine", lambda: None),
+    "numba": EngineSpec("fastnn._kernels.numba_cpu.engine:NumbaEngine", _numba_missing),
+    "cython": EngineSpec("", lambda: "this version of fastnn has no Cython engine"),
+    "cuda": EngineSpec("", lambda: "this version of fastnn has no CUDA engine"),
+}
+
+
+def backends() -> dict[str, str]:
+    """Each engine's name with "available" or "unavailable: reason"."""
+    reasons = {name: spec.why_not() for name, spec in ENGINES.items()}
+    return {name: "available" if reason is None else f"unavailable: {reason}" for name, reason in reasons.items()}
+
+
+def choose(backend: str) -> str:
+    """The engine's name for a ``backend`` argument; "auto" takes the compiled engine where it runs, else NumPy.
+
+    Raises
+    ------
+    ValueError
+        Unknown name (the known ones are listed).
+    RuntimeError
+        A named engine that cannot run here, with the reason.
+    """
+    _checks.one_of("backend", backend, ["auto", *ENGINES])
+    if backend == "auto":
+        return "numba" if ENGINES["numba"].why_not() is None else "numpy"
+    reason = ENGINES[backend].why_not()
+    if reason is not None:
+        usable = [name for name, status in backends().items() if status == "available"]
+        raise RuntimeError(f"backend {backend!r} cannot run here: {reason}; available: {', '.join(usable)}")
+    return backend
+
+
+def make_engine(name: str, program: Program) -> Engine:
+    """The engine ``name`` for ``program``."""
+    module, _, attribute = ENGINES[name].location.partition(":")
+    return getattr(importlib.import_module(module), attribute)(program)

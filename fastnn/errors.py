@@ -1,0 +1,21 @@
+"""Exceptions of the library; bad arguments raise plain ``ValueError`` and ``TypeError``."""
+
+
+class DivergenceError(ArithmeticError):
+    """Training met a loss or a parameter that is not finite.
+
+    The network keeps the last finite parameters; the optimiser's state is dropped.
+
+    Attributes
+    ----------
+    epoch, step : int
+        Where it happened: epoch counted from 1, mini-batch within the epoch counted from 1.
+    """
+
+    def __init__(self, message: str, epoch: int, step: int):
+        super().__init__(message)
+        self.epoch, self.step = epoch, step
+
+
+class ModelFileError(ValueError):
+    """A model file is damaged, truncated, or not a fastnn model at all."""

@@ -1,0 +1,498 @@
+"""`Network`: describe, fit, predict, evaluate, save."""
+
+import itertools
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastnn import _checks, engines, inputs, serialization
+from fastnn._kernels import opcodes, philox
+from fastnn._kernels.contract import ArrayInfo, Engine, Samples, State
+from fastnn._kernels.reference import per_sample_loss, target_values
+from fastnn.initializers import Draw
+from fastnn.layers import BatchNorm, Dense, Dropout, Layer, Residual, as_activation, check_layers
+from fastnn.losses import LINKS, Loss, as_loss
+from fastnn.metrics import METRICS
+from fastnn.optimizers import LBFGS, OPTIMIZERS, Optimizer, as_optimizer
+from fastnn.program import lower
+from fastnn.training import History, Training
+
+
+class Arrays(Mapping):
+    """A mapping from names to views of one flat vector. Assigning to a name copies into the view and checks the shape."""
+
+    def __init__(self, what: str, arrays: Sequence[ArrayInfo], vector: np.ndarray):
+        self._what, self._arrays, self._vector = what, {array.name: array for array in arrays}, vector
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._arrays:
+            raise KeyError(f"no {self._what} {name!r}; known: {', '.join(self._arrays)}")
+        return self._arrays[name].view(self._vector)
+
+    def __setitem__(self, name: str, values: Any) -> None:
+        view, new = self[name], inputs.as_numbers(values, name)
+        if new.shape != view.shape:
+            raise ValueError(f"{name} has shape {view.shape}; got an array of shape {new.shape}")
+        if not np.isfinite(new).all():
+            raise ValueError(f"{name} must be finite; got NaN or infinity")
+        view[...] = new
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __repr__(self) -> str:
+        return "{" + ", ".join(f"{name!r}: {array.shape}" for name, array in self._arrays.items()) + "}"
+
+
+class Network:
+    """A feed-forward network: a description, its parameters, and the engine that trains it.
+
+    Parameters
+    ----------
+    layers : list of Layer
+        From input to output.
+    inputs : int
+        Features of a sample.
+    loss : str or Loss
+        What training minimises: the weighted mean of the per-sample losses Σ wᵢℓᵢ / Σ wᵢ, plus the layers' penalties ½λ₂Σw² and λ₁Σ|w|.
+    dtype : {"float32", "float64"}
+        Of parameters and arithmetic.
+    backend : {"auto", "numpy", "numba", "cython", "cuda"}
+        The engine. A named engine that cannot run here is an error; only "auto" chooses, and ``net.backend`` says what.
+    seed : int
+        From 0 to 2⁶⁴ − 1. Decides initial weights, shuffles, dropout masks and noise: the same numbers on every engine.
+
+    Attributes
+    ----------
+    backend : str
+        The engine in use.
+    parameters, buffers : Arrays
+        Name → view: ``"0.weight"`` (n_in, n_out), ``"0.bias"`` (n_out,), BatchNorm's and LayerNorm's ``"1.scale"`` and ``"1.shift"``; in a
+        residual block ``"3.0.weight"`` and ``"3.projection.weight"``; buffers ``"1.running_mean"``, ``"1.running_var"``.
+    n_parameters : int
+        How many numbers there are to learn.
+    epochs : int
+        Epochs of training so far.
+    metadata : dict
+        Plain data of yours that is saved with the network.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument, or the layer whose widths do not fit.
+    RuntimeError
+        A named engine that cannot run here.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn as fnn
+    >>> X = np.random.default_rng(0).normal(size=(200, 4))
+    >>> y = (X[:, 0] * X[:, 1] > 0).astype(int)
+    >>> net = fnn.Network([fnn.Dense(16, activation="relu"), fnn.Dense(2)], inputs=4, loss="softmax_cross_entropy", backend="numpy")
+    >>> history = net.fit(X, y, epochs=60, batch_size=20, optimizer=fnn.Adam(0.01))
+    >>> net.evaluate(X, y)["accuracy"] > 0.9
+    True
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        inputs: int,
+        loss: str | Loss,
+        dtype: Any = "float32",
+        backend: str = "auto",
+        seed: int = 0,
+    ):
+        self._describe(layers, inputs, loss, dtype, backend, seed)
+        for number, array in enumerate(self.program.parameters):
+            array.view(self.state.theta)[...] = array.init(array.name, array.shape, Draw(self.seed, number))
+
+    def _describe(self, layers: Any, inputs: Any, loss: Any, dtype: Any, backend: Any, seed: Any) -> None:
+        """All of ``__init__`` but the drawing of initial weights, which `load` has no use for."""
+        self.layers = check_layers("layers", layers)
+        self.inputs = _checks.integer("inputs", inputs)
+        self.loss = as_loss(loss)
+        self.dtype = _dtype(dtype)
+        self.seed = _checks.integer("seed", seed, least=0)
+        if self.seed >= 2**64:
+            raise ValueError(f"seed must be below 2**64, not {seed}")
+        self.program = lower(self.layers, self.inputs, self.loss, self.dtype)
+        if not self.program.parameters:
+            raise ValueError("layers must hold at least one layer with parameters, such as Dense")
+        self.backend = engines.choose(backend)
+        self.epochs = 0
+        self.metadata: dict[str, Any] = {}
+        self._engine: Engine | None = None
+        program = self.program
+        self.state = State(program.new_vector(), np.zeros(program.n_buffers, program.dtype), self.seed)
+        for array in program.buffers:
+            array.view(self.state.buffers)[...] = array.kind == "variance"
+        self.forget_optimizer()
+
+    # --- what it is -----------------------------------------------------------------------------------------------------------------
+
+    @property
+    def parameters(self) -> Arrays:
+        return Arrays("parameter", self.program.parameters, self.state.theta)
+
+    @property
+    def buffers(self) -> Arrays:
+        return Arrays("buffer", self.program.buffers, self.state.buffers)
+
+    @property
+    def n_parameters(self) -> int:
+        return sum(array.size for array in self.program.parameters)
+
+    @property
+    def outputs(self) -> int:
+        """Width of the last layer."""
+        return self.program.n_outputs
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, made at first use."""
+        if self._engine is None:
+            self._engine = engines.make_engine(self.backend, self.program)
+        return self._engine
+
+    def __repr__(self) -> str:
+        layers = "\n".join(f"    {layer!r}," for layer in self.layers)
+        options = f"inputs={self.inputs}, loss={self.loss!r}, dtype={self.dtype.name!r}, backend={self.backend!r}, seed={self.seed}"
+        return f"Network([\n{layers}\n], {options})  # {self.n_parameters:,} parameters"
+
+    # --- training -------------------------------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        epochs: int = 1,
+        batch_size: int = 32,
+        optimizer: str | Optimizer | LBFGS = "adam",
+        validation: Any = None,
+        shuffle: bool = True,
+        sample_weight: Any = None,
+        class_weight: Mapping[int, float] | str | None = None,
+        callbacks: Sequence[Any] = (),
+        metrics: Sequence[str] = ("accuracy",),
+        progress: bool = True,
+    ) -> History:
+        """Train, going on from where an earlier call stopped.
+
+        The optimiser's state lives in the network; it is kept while the kind of optimiser stays the same (new rates apply) and starts
+        afresh when the kind changes, so ``fit(5)`` twice equals ``fit(10)`` bit for bit. Ctrl-C ends training after the current chunk of
+        mini-batches (about 0.2 s) and keeps what was learnt.
+
+        Parameters
+        ----------
+        X : array-like (n, inputs)
+            Any real dtype and memory order; not copied where it is C-contiguous and of the network's dtype.
+        y : array-like
+            (n,) integer labels, (n, outputs) one-hot rows or probabilities, or values; what is accepted depends on the loss.
+        epochs : int
+            Passes over the data.
+        batch_size : int
+            Samples a step; larger than n means one batch. A last, shorter batch counts.
+        optimizer : str, Optimizer or LBFGS
+            A name stands for its default constants. LBFGS takes all data at once.
+        validation : None, float or (X, y)
+            Data to score after each epoch; a fraction sets that share of the samples aside, chosen by the network's seed.
+        shuffle : bool
+            A new order every epoch.
+        sample_weight : array-like (n,), optional
+            wᵢ ≥ 0.
+        class_weight : mapping or "balanced", optional
+            A factor on wᵢ per class, for integer labels.
+        callbacks : sequence
+            See `fastnn.callbacks`.
+        metrics : sequence of str
+            Names for the validation data: accuracy, r2, mae, rmse. On a regression loss accuracy means r2.
+        progress : bool
+            Show a bar and a line per epoch, if standard error is a terminal.
+
+        Returns
+        -------
+        History
+            Lists by name, one entry per epoch.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Bad data or arguments, before anything is trained.
+        DivergenceError
+            A loss or parameter that is not finite; the network keeps its last finite parameters.
+        """
+        epochs, batch_size = _checks.integer("epochs", epochs), _checks.integer("batch_size", batch_size)
+        optimizer = as_optimizer(optimizer)
+        samples = self._samples(X, y, sample_weight, class_weight)
+        indices, validation = self._validation(samples, validation)
+        names = self._metric_names(metrics, samples)
+        training = Training(
+            self, samples, indices, epochs, batch_size, optimizer, validation, bool(shuffle), callbacks, names, bool(progress)
+        )
+        self.use_optimizer(type(optimizer).__name__)
+        return training.run()
+
+    def use_optimizer(self, kind: str) -> None:
+        """Keep the optimiser's state if it is of this kind (the class's name), else start afresh."""
+        if kind != self.optimizer_kind:
+            self.forget_optimizer()
+            self.optimizer_kind = kind
+            self.state.slots = self.program.new_vectors(OPTIMIZERS[kind.lower()].n_slots)
+
+    def forget_optimizer(self) -> None:
+        """Drop the optimiser's state; the next call of `fit` starts it afresh."""
+        self.optimizer_kind: str | None = None
+        self.state.slots = self.program.new_vectors(0)
+        self.state.products = np.ones(1)
+        self.state.optimizer_step = 0
+
+    def _samples(self, X: Any, y: Any, sample_weight: Any = None, class_weight: Any = None) -> Samples:
+        """Checked data as an engine takes it."""
+        X = inputs.as_features(X, self.dtype, self.inputs)
+        targets = inputs.as_targets(y, len(X), self.outputs, self.loss.name, self.dtype)
+        weights = None if sample_weight is None else inputs.as_sample_weight(sample_weight, len(X), self.dtype)
+        classes = targets.is_labels or (self.outputs > 1 and np.size(y) == len(X))
+        if class_weight is not None:
+            if not classes:
+                raise ValueError("class_weight needs integer class labels as y")
+            labels = targets.labels if targets.is_labels else targets.values.argmax(axis=1)
+            by_class = inputs.class_weights(class_weight, labels, self.outputs).astype(self.dtype)
+            weights = by_class if weights is None else weights * by_class
+        return Samples(X, targets.labels, targets.values, weights, classes or self.loss.spec.classifies)
+
+    def _validation(self, samples: Samples, validation: Any) -> tuple[np.ndarray, Samples | None]:
+        """Indices of the samples to train on, and the validation samples."""
+        n = len(samples)
+        if validation is None:
+            return np.arange(n), None
+        if isinstance(validation, int | float) and not isinstance(validation, bool):
+            share = _checks.number("validation", validation, 0.0, 1.0, low_open=True, high_open=True)
+            count = round(share * n)
+            if not 0 < count < n:
+                raise ValueError(f"validation={validation} of {n} samples leaves {n - count} to train on and {count} to validate with")
+            order = philox.permutation(self.seed, opcodes.STREAM_SPLIT, 0, n)
+            return np.sort(order[count:]), samples.take(np.sort(order[:count]))
+        if not isinstance(validation, tuple | list) or len(validation) != 2:
+            raise TypeError(f"validation must be None, a fraction, or a pair (X, y); got {type(validation).__name__}")
+        return np.arange(n), self._samples(*validation)
+
+    @staticmethod
+    def _metric_names(metrics: Sequence[str], samples: Samples) -> tuple[str, ...]:
+        if isinstance(metrics, str):
+            raise TypeError(f"metrics must be a sequence of names, such as ({metrics!r},), not a string")
+        names = [_checks.one_of("metric", name, METRICS) for name in metrics]
+        return tuple(dict.fromkeys("r2" if name == "accuracy" and not samples.classify else name for name in names))
+
+    # --- using it -------------------------------------------------------------------------------------------------------------------
+
+    def forward(self, X: Any) -> np.ndarray:
+        """Raw output of the last layer, before the link: what the loss takes (logits for the cross-entropies).
+
+        Parameters
+        ----------
+        X : array-like (n, inputs)
+
+        Returns
+        -------
+        ndarray (n, outputs) of the network's dtype
+        """
+        return self.engine.forward(self.state, inputs.as_features(X, self.dtype, self.inputs))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predictions with the loss's link applied: probabilities (n, classes), or values (n, outputs).
+
+        Parameters
+        ----------
+        X : array-like (n, inputs)
+        """
+        return LINKS[self.loss.spec.link](self.forward(X))
+
+    def evaluate(self, X: Any, y: Any, sample_weight: Any = None, metrics: Sequence[str] = ("accuracy",)) -> dict[str, float]:
+        """Loss (penalties included) and metrics on data.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As `fit` takes them.
+        metrics : sequence of str
+            Names: accuracy, r2, mae, rmse. On a regression loss accuracy means r2.
+
+        Returns
+        -------
+        dict
+            ``{"loss": …, "accuracy": …}`` or ``{"loss": …, "r2": …}``.
+        """
+        samples = self._samples(X, y, sample_weight)
+        return self.score(samples, self._metric_names(metrics, samples))
+
+    def score(self, samples: Samples, metrics: Sequence[str]) -> dict[str, float]:
+        """`evaluate` for data that was checked before."""
+        z, t = self.engine.forward(self.state, samples.X), target_values(samples, self.outputs)
+        w = np.ones(len(samples)) if samples.weights is None else samples.weights.astype(np.float64)
+        w /= w.sum()
+        losses, _ = per_sample_loss(self.program.loss, z, t)
+        code, prediction = self.loss.spec.code, LINKS[self.loss.spec.link](z)
+        scores = {name: METRICS[name](code, z, prediction, t, w) for name in metrics}
+        return {"loss": float(w @ losses) + self.penalty(), **scores}
+
+    def gradients(self, X: Any, y: Any, training: bool = False, sample_weight: Any = None) -> tuple[float, dict[str, np.ndarray]]:
+        """The loss over all samples as one batch, and its gradient, penalties included.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As `fit` takes them.
+        training : bool
+            Whether BatchNorm uses the batch's statistics, and dropout and noise act as in the next training step. Nothing is changed.
+
+        Returns
+        -------
+        float, dict
+            Loss, and ∂C/∂parameter by the names of ``parameters``.
+        """
+        log, gradient = self.engine.gradients(self.state, self._samples(X, y, sample_weight), bool(training))
+        return float(log.losses[0]) + self.penalty(), {array.name: array.view(gradient) for array in self.program.parameters}
+
+    def learning_speed(self, X: Any, y: Any) -> np.ndarray:
+        """‖∂C/∂b^l‖₂ of each hidden Dense layer l, input side first: the speed at which its biases learn (Nielsen, chapter 5).
+
+        Parameters
+        ----------
+        X, y
+            As `fit` takes them.
+
+        Raises
+        ------
+        ValueError
+            Where a hidden Dense layer has no bias.
+        """
+        _, gradients = self.gradients(X, y)
+        weights = [a.name for a in self.program.parameters if a.kind == "weight" and not a.name.endswith("projection.weight")]
+        biases = [name.removesuffix("weight") + "bias" for name in weights[:-1]]
+        without = [name for name in biases if name not in gradients]
+        if without:
+            raise ValueError(f"learning_speed needs biases, but there is no {without[0]}")
+        return np.array([np.linalg.norm(gradients[name]) for name in biases])
+
+    def penalty(self) -> float:
+        """½λ₂Σw² + λ₁Σ|w| over all Dense layers."""
+        total = 0.0
+        for op in self.program.ops:
+            if op["l1"] > 0 or op["l2"] > 0:
+                w = self.state.theta[op["weight"] : op["weight"] + op["n_in"] * op["n_out"]].astype(np.float64)
+                total += 0.5 * op["l2"] * float(w @ w) + op["l1"] * float(np.abs(w).sum())
+        return float(total)
+
+    def weight_mask(self) -> np.ndarray:
+        """A vector like θ: 1 where it holds a weight, 0 at biases, scales, shifts and padding."""
+        mask = np.zeros(self.program.n_parameters)
+        for array in self.program.parameters:
+            array.view(mask)[...] = array.kind == "weight"
+        return mask
+
+    # --- files ----------------------------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the network, its optimiser's state and ``metadata`` to one file, whole or not at all.
+
+        Raises
+        ------
+        OSError
+            No space, no permission, no such folder. An older file at ``path`` is then intact.
+        """
+        serialization.save(self, path)
+
+
+def load(path: str | os.PathLike, backend: str = "auto") -> Network:
+    """Read a network that `Network.save` wrote. Runs no code from the file.
+
+    Parameters
+    ----------
+    path : str or path
+    backend : str
+        As in `Network`.
+
+    Raises
+    ------
+    ModelFileError
+        A damaged, truncated or foreign file.
+    FileNotFoundError
+        No such file.
+    """
+    description, tensors = serialization.read(path)
+    net = Network.__new__(Network)
+    net._describe(backend=backend, **serialization.arguments(description))
+    serialization.restore(net, description, tensors)
+    return net
+
+
+def mlp(
+    sizes: Sequence[int],
+    activation: str = "relu",
+    output: str = "linear",
+    init: Any = "auto",
+    loss: str | Loss = "softmax_cross_entropy",
+    dropout: float = 0.0,
+    batch_norm: bool = False,
+    residual: bool = False,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    **network: Any,
+) -> Network:
+    """A stack of Dense layers.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Widths, input first, output last.
+    activation, output : str or Activation
+        Of the hidden layers, and of the last one.
+    init : str, Initializer or array
+        Of all weights. With "nielsen" and "standard_normal" biases start from N(0, 1), as in Nielsen's book; otherwise from 0.
+    loss : str or Loss
+    dropout : float
+        Rate after each hidden layer.
+    batch_norm : bool
+        BatchNorm between each hidden layer's product and its activation.
+    residual : bool
+        Wrap each hidden layer whose width equals its input's in a residual block.
+    l1, l2 : float
+        Penalties on all weights.
+    **network
+        ``dtype``, ``backend``, ``seed`` of `Network`.
+    """
+    if isinstance(sizes, str) or not isinstance(sizes, Sequence | np.ndarray) or len(sizes) < 2:
+        raise ValueError(f"sizes must list at least the input's and the output's width, such as [784, 30, 10]; got {sizes!r}")
+    sizes = [_checks.integer("sizes", size) for size in sizes]
+    bias_init = "standard_normal" if isinstance(init, str) and init in ("nielsen", "standard_normal") else "zeros"
+    options = {"init": init, "bias_init": bias_init, "l1": l1, "l2": l2}
+    layers: list[Layer] = []
+    for n_in, units in itertools.pairwise(sizes[:-1]):
+        block = _hidden_block(units, activation, batch_norm, dropout, options)
+        layers += [Residual(block)] if residual and units == n_in else block
+    layers.append(Dense(sizes[-1], activation=output, **options))
+    return Network(layers, inputs=sizes[0], loss=loss, **network)
+
+
+def _hidden_block(units: int, activation: Any, batch_norm: bool, dropout: float, options: dict[str, Any]) -> list[Layer]:
+    if batch_norm:
+        block: list[Layer] = [Dense(units, **options), BatchNorm(), as_activation(activation)]
+    else:
+        block = [Dense(units, activation=activation, **options)]
+    return [*block, Dropout(dropout)] if dropout else block
+
+
+def _dtype(dtype: Any) -> np.dtype:
+    try:
+        name = np.dtype(dtype).name
+    except TypeError:
+        name = str(dtype)
+    if name not in ("float32", "float64"):
+        raise ValueError(f"dtype must be 'float32' or 'float64', not {dtype!r}")
+    return np.dtype(name)

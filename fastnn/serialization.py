@@ -1,0 +1,115 @@
+"""One safe file per model: safetensors with the description as JSON metadata, and a checksum over all of it.
+
+The file holds numbers and JSON, so loading it runs no code. It is written beside the target and renamed into place.
+"""
+
+import hashlib
+import json
+import os
+import struct
+from typing import Any
+
+import numpy as np
+
+from fastnn._paths import check_writable, write_atomically
+from fastnn.errors import ModelFileError
+from fastnn.layers import layer_from_config
+from fastnn.losses import Loss
+
+FORMAT = "fastnn-model-1"
+
+
+def save(net: Any, path: str | os.PathLike) -> None:
+    """Write ``net`` to ``path``; see `Network.save`."""
+    from safetensors.numpy import save as to_bytes
+
+    check_writable(path)
+    tensors = _tensors(net)
+    description = json.dumps(_describe(net), ensure_ascii=False, sort_keys=True)
+    metadata = {"format": FORMAT, "description": description, "sha256": _checksum(description, tensors)}
+    write_atomically(path, to_bytes(tensors, metadata=metadata))
+
+
+def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Description and tensors of a model file, proved whole by the checksum; see `fastnn.load`."""
+    with open(path, "rb") as file:
+        return _parse(file.read(), path)
+
+
+def arguments(description: dict[str, Any]) -> dict[str, Any]:
+    """What `Network` was made with, but for the backend."""
+    loss = dict(description["loss"])
+    return {
+        "layers": [layer_from_config(config) for config in description["layers"]],
+        "inputs": description["inputs"],
+        "loss": Loss(loss.pop("name"), **loss),
+        "dtype": description["dtype"],
+        "seed": description["seed"],
+    }
+
+
+def restore(net: Any, description: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
+    """Give a new network what training had changed."""
+    if description["optimizer"] is not None:
+        net.use_optimizer(description["optimizer"])
+    net.epochs, net.metadata = description["epochs"], description["metadata"]
+    net.state.step, net.state.optimizer_step = description["step"], description["optimizer_step"]
+    for name, view in _views(net):
+        view[...] = tensors[name]
+
+
+def _describe(net: Any) -> dict[str, Any]:
+    from fastnn import __version__
+
+    return {
+        "fastnn": __version__,
+        "layers": [layer.to_config() for layer in net.layers],
+        "inputs": net.inputs,
+        "loss": net.loss.to_config(),
+        "dtype": net.dtype.name,
+        "seed": net.seed,
+        "epochs": net.epochs,
+        "step": net.state.step,
+        "optimizer": net.optimizer_kind,
+        "optimizer_step": net.state.optimizer_step,
+        "metadata": net.metadata,
+    }
+
+
+def _views(net: Any) -> list[tuple[str, np.ndarray]]:
+    """Name in the file → view, of everything that training changes."""
+    program, state = net.program, net.state
+    views = [(a.name, a.view(state.theta)) for a in program.parameters]
+    views += [(a.name, a.view(state.buffers)) for a in program.buffers]
+    views += [(f"optimizer.{k}.{a.name}", a.view(slot)) for k, slot in enumerate(state.slots) for a in program.parameters]
+    return [*views, ("optimizer.products", state.products)]
+
+
+def _tensors(net: Any) -> dict[str, np.ndarray]:
+    return {name: np.ascontiguousarray(view) for name, view in _views(net)}
+
+
+def _checksum(description: str, tensors: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(description.encode())
+    for name in sorted(tensors):
+        digest.update(f"\0{name}\0{tensors[name].dtype.str}\0{tensors[name].shape}\0".encode())
+        digest.update(tensors[name].tobytes())
+    return digest.hexdigest()
+
+
+def _parse(data: bytes, path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load as from_bytes
+
+    try:
+        length = struct.unpack_from("<Q", data)[0]
+        metadata = json.loads(data[8 : 8 + length])["__metadata__"]
+        found, description, checksum = metadata["format"], metadata["description"], metadata["sha256"]
+        tensors = from_bytes(data)
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise ModelFileError(f"{path} is not a fastnn model, or it is damaged: {error}") from error
+    if found != FORMAT:
+        raise ModelFileError(f"{path} has the format {found!r}; this version of fastnn reads {FORMAT!r}")
+    if checksum != _checksum(description, tensors):
+        raise ModelFileError(f"{path} is damaged: its checksum does not match its contents")
+    return json.loads(description), tensors

@@ -1,0 +1,277 @@
+"""The training loop: epochs cut into chunks that an engine runs without Python in between.
+
+Everything a user may want between mini-batches happens at chunk edges: progress, callbacks, Ctrl-C, the check for divergence.
+"""
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastnn import progress
+from fastnn._kernels import opcodes, philox
+from fastnn._kernels.contract import Chunk, Samples, StepLog
+from fastnn.callbacks import check_callbacks
+from fastnn.errors import DivergenceError
+from fastnn.optimizers import LBFGS, SGD, Optimizer
+
+_CHUNK_SECONDS = 0.2
+_FIRST_CHUNK_OPERATIONS = 5e8  # until the speed is known: well under a second on any machine
+
+
+class History(dict):
+    """What `fit` recorded: a dict of lists with one entry per epoch.
+
+    Keys: ``loss`` (mean over the epoch's mini-batches as they were trained on, penalties included) and, for classification losses,
+    ``accuracy`` alike; ``val_loss`` and ``val_…`` for each metric where there is validation data; ``lr`` (of the epoch's last step);
+    ``seconds`` (training and validation of the epoch).
+
+    Attributes
+    ----------
+    stopped : str or None
+        Why training ended before the last epoch, if it did.
+    """
+
+    stopped: str | None = None
+
+
+class Training:
+    """One running call of `fit`; what callbacks see.
+
+    Attributes
+    ----------
+    net : Network
+    history : History
+    epoch : int
+        The current epoch of this call, from 1.
+    epochs : int
+        Epochs asked for.
+    logged : tuple of str
+        The keys that ``history`` will have.
+    rate_factor : float
+        Multiplies every learning rate; callbacks may change it.
+    """
+
+    def __init__(
+        self,
+        net: Any,
+        samples: Samples,
+        indices: np.ndarray,
+        epochs: int,
+        batch_size: int,
+        optimizer: Optimizer | LBFGS,
+        validation: Samples | None,
+        shuffle: bool,
+        callbacks: Sequence[Any],
+        metrics: Sequence[str],
+        show_progress: bool,
+    ):
+        self.net, self.samples, self.indices, self.epochs = net, samples, indices, epochs
+        self.batch_size, self.optimizer, self.validation, self.shuffle = min(batch_size, len(indices)), optimizer, validation, shuffle
+        self.callbacks, self.metrics, self.history = check_callbacks(callbacks), metrics, History()
+        self.epoch, self.rate_factor, self.interrupted = 0, 1.0, False
+        self.logged = (
+            "loss",
+            *(("accuracy",) if net.loss.spec.classifies else ()),
+            *(("val_loss", *(f"val_{name}" for name in metrics)) if validation is not None else ()),
+            "lr",
+            "seconds",
+        )
+        self._display = progress.display(show_progress, epochs, len(indices))
+        self._steps_per_chunk = max(1, int(_FIRST_CHUNK_OPERATIONS / (6 * net.program.n_parameters * self.batch_size)))
+
+    def stop(self, reason: str) -> None:
+        """End training after the current epoch."""
+        self.history.stopped = self.history.stopped or reason
+
+    def run(self) -> History:
+        """Train, and return the history."""
+        with _interrupt_sets(self), contextlib.closing(self._display):
+            self._call("on_fit_start")
+            try:
+                if isinstance(self.optimizer, LBFGS):
+                    _minimise(self)
+                else:
+                    self._descend()
+            finally:
+                self._call("on_fit_end")
+        return self.history
+
+    def _descend(self) -> None:
+        while self.epoch < self.epochs and self.history.stopped is None:
+            started = time.perf_counter()
+            self.epoch += 1
+            totals = _Totals()
+            for chunk in self._chunks(self._order()):
+                penalty = self.net.penalty()
+                log = self._train(chunk, totals.steps)
+                totals.add(log, penalty)
+                self._chunk_done(len(chunk.order))
+                if self.interrupted:
+                    break
+            self.net.epochs += 1
+            self._record(totals, chunk.rates[-1], started)
+
+    def _order(self) -> np.ndarray:
+        """The samples of this epoch in the order in which they are trained on."""
+        n = len(self.indices)
+        if not self.shuffle or self.batch_size == n:  # one batch is one batch in any order
+            return self.indices
+        return self.indices[philox.permutation(self.net.seed, opcodes.STREAM_SHUFFLE, self.net.epochs, n)]
+
+    def _chunks(self, order: np.ndarray) -> Iterator[Chunk]:
+        """The epoch cut into chunks of about `_CHUNK_SECONDS`, as measured on the chunk before."""
+        bounds = np.append(np.arange(0, len(order), self.batch_size), len(order))
+        rule, first, steps = self.optimizer.rule(), 0, len(bounds) - 1
+        while first < steps:
+            last = min(first + self._steps_per_chunk, steps)
+            rates = self.rate_factor * self.optimizer.rates(self.net.state.optimizer_step, last - first)
+            part = order[bounds[first] : bounds[last]]
+            started = time.perf_counter()
+            yield Chunk(part, bounds[first : last + 1] - bounds[first], rates, rule)
+            speed = (last - first) / max(time.perf_counter() - started, 1e-9)
+            self._steps_per_chunk = int(np.clip(speed * _CHUNK_SECONDS, 1, 4 * self._steps_per_chunk))
+            first = last
+
+    def _train(self, chunk: Chunk, steps_before: int) -> StepLog:
+        """Run a chunk; where it diverges, go back to finite parameters and say so."""
+        state = self.net.state
+        theta, buffers = state.theta.copy(), state.buffers.copy()
+        log = self.net.engine.train_steps(state, self.samples, chunk)
+        if log.finite and np.isfinite(state.theta).all():
+            return log
+        if not (np.isfinite(state.theta).all() and np.isfinite(state.buffers).all()):
+            state.theta[:], state.buffers[:] = theta, buffers
+        self.net.forget_optimizer()
+        step = steps_before + len(log.losses)
+        what = f"the loss became {log.losses[-1]}" if not log.finite else "a parameter became infinite or NaN"
+        cure = f"Lower the learning rate (now {chunk.rates[len(log.losses) - 1]:g}), clip gradients (clip_norm=1.0) or standardise X"
+        where = f"training diverged in epoch {self.epoch}, mini-batch {step}"
+        raise DivergenceError(f"{where}: {what}; the network keeps its last finite parameters. {cure}", self.epoch, step)
+
+    def _chunk_done(self, samples: int) -> None:
+        self._display.advance(samples)
+        self._call("on_chunk_end")
+
+    def _record(self, totals: "_Totals", rate: float, started: float) -> None:
+        """Enter an epoch's figures into the history and show them."""
+        figures = {"loss": totals.loss, "accuracy": totals.accuracy, "lr": float(rate)}
+        if self.validation is not None:
+            scores = self.net.score(self.validation, self.metrics)
+            figures.update({f"val_{name}": value for name, value in scores.items()})
+        figures["seconds"] = time.perf_counter() - started
+        for name in self.logged:
+            self.history.setdefault(name, []).append(figures[name])
+        self._display.epoch_done(self.epoch, {name: figures[name] for name in self.logged})
+        self._call("on_epoch_end")
+        if self.interrupted:
+            self.stop("interrupted")
+
+    def _call(self, hook: str) -> None:
+        for callback in self.callbacks:
+            if hasattr(callback, hook):
+                getattr(callback, hook)(self)
+
+
+class _Totals:
+    """Sums over an epoch's chunks."""
+
+    def __init__(self):
+        self.steps, self._loss, self._hits, self._weight = 0, 0.0, 0.0, 0.0
+
+    def add(self, log: StepLog, penalty: float) -> None:
+        """Add a chunk; ``penalty`` is that of the parameters it began with, so that a one-step epoch reports exactly its cost."""
+        self.steps += len(log.losses)
+        self._loss += float(log.losses @ log.weights) + penalty * float(log.weights.sum())
+        self._hits += float(log.hits.sum())
+        self._weight += float(log.weights.sum())
+
+    @property
+    def loss(self) -> float:
+        return self._loss / self._weight
+
+    @property
+    def accuracy(self) -> float:
+        return self._hits / self._weight
+
+
+def _minimise(training: Training) -> None:
+    """L-BFGS on the flat parameter vector, one epoch an accepted iteration."""
+    from scipy.optimize import minimize
+
+    net, optimizer, epochs = training.net, training.optimizer, training.epochs
+    state, dtype = net.state, net.program.dtype
+    samples = training.samples if len(training.indices) == len(training.samples) else training.samples.take(training.indices)
+    decay = optimizer.weight_decay * net.weight_mask()
+    accepted, evaluated = state.theta.copy(), None  # the last iterate; the last point tried and its log
+    started = time.perf_counter()
+
+    def cost(theta):
+        nonlocal evaluated
+        state.theta[:] = theta
+        log, gradient = net.engine.gradients(state, samples, training=True)
+        value = float(log.losses[0]) + net.penalty() + 0.5 * float(decay @ theta**2)
+        if not (np.isfinite(value) and np.isfinite(gradient).all()):
+            state.theta[:] = accepted
+            message = f"L-BFGS met a loss of {value} in epoch {training.epoch + 1}; the network keeps its last finite parameters"
+            raise DivergenceError(message, training.epoch + 1, 1)
+        evaluated = theta.copy(), log
+        return value, gradient.astype(np.float64) + decay * theta
+
+    def accept(theta):
+        nonlocal accepted, started
+        if not np.array_equal(theta, evaluated[0]):
+            cost(theta)
+        state.theta[:] = accepted = theta.astype(dtype)
+        training.epoch += 1
+        net.epochs += 1
+        if net.program.n_buffers:
+            _refresh_running_statistics(training, samples)
+        totals = _Totals()
+        totals.add(evaluated[1], net.penalty())
+        training._chunk_done(len(samples))
+        training._record(totals, 1.0, started)
+        started = time.perf_counter()
+        if training.history.stopped is not None:
+            raise StopIteration
+
+    options = {"maxiter": epochs, "maxcor": optimizer.memory, "gtol": optimizer.tolerance, "ftol": 0.0}
+    result = minimize(cost, state.theta.astype(np.float64), jac=True, method="L-BFGS-B", callback=accept, options=options)
+    if training.epoch == 0:  # nothing to gain: the one epoch is the starting point's
+        with contextlib.suppress(StopIteration):
+            accept(result.x)
+    state.theta[:] = accepted
+    state.step += 1  # the next call of fit draws new masks
+    if training.epoch < epochs:
+        training.stop("converged")
+
+
+def _refresh_running_statistics(training: Training, samples: Samples) -> None:
+    """One step at learning rate 0: moves BatchNorm's running averages as an epoch of one batch would, and nothing else."""
+    state, n = training.net.state, len(samples)
+    step, optimizer_step = state.step, state.optimizer_step
+    training.net.engine.train_steps(state, samples, Chunk(np.arange(n), np.array([0, n]), np.zeros(1), SGD(0.0).rule()))
+    state.step, state.optimizer_step = step, optimizer_step
+
+
+@contextlib.contextmanager
+def _interrupt_sets(training: Training) -> Iterator[None]:
+    """While inside, the first Ctrl-C only sets ``training.interrupted``; a second one interrupts at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.getsignal(signal.SIGINT) or signal.default_int_handler
+
+    def on_interrupt(number, frame):
+        training.interrupted = True
+        signal.signal(signal.SIGINT, previous)
+
+    signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
