@@ -5,7 +5,8 @@ a) A view made here owns nothing: no reference count is touched, which would cos
 b) BLAS is reached through SciPy's Cython interface (public, and there on every platform), registered with LLVM under our own name, so that
    cached machine code finds it in the next process. Unlike ``np.dot`` it takes α, β and strided blocks. Numba's private ``numba_xxgemm``
    would do the same at the same speed; this needs no private name.
-c) Without the JIT (``NUMBA_DISABLE_JIT=1``) plain NumPy stands in.
+c) Products go to our own register tile where that is faster, which on machines with AVX-512 is everywhere; see `tile`.
+d) Without the JIT (``NUMBA_DISABLE_JIT=1``) plain NumPy stands in.
 """
 
 from llvmlite import binding, ir
@@ -13,6 +14,8 @@ from numba import config, types
 from numba.core import cgutils
 from numba.extending import get_cython_function_address, intrinsic, overload
 from numba.np.arrayobj import make_array, populate_array
+
+from fastnn._kernels.numba_cpu import tile
 
 for _name in ("sgemm", "dgemm"):
     binding.add_symbol(f"fastnn_{_name}", get_cython_function_address("scipy.linalg.cython_blas", _name))
@@ -41,11 +44,18 @@ def gemm(transpose_a, transpose_b, alpha, a, b, beta, c):
 
 @overload(gemm)
 def _(transpose_a, transpose_b, alpha, a, b, beta, c):
-    def implementation(transpose_a, transpose_b, alpha, a, b, beta, c):
+    def by_blas(transpose_a, transpose_b, alpha, a, b, beta, c):
         if c.shape[0] > 0 and c.shape[1] > 0:
-            _gemm(transpose_a, transpose_b, a.shape[0] if transpose_a else a.shape[1], alpha, a, b, beta, c)
+            _blas(transpose_a, transpose_b, a.shape[0] if transpose_a else a.shape[1], alpha, a, b, beta, c)
 
-    return implementation
+    def by_size(transpose_a, transpose_b, alpha, a, b, beta, c):
+        depth = a.shape[0] if transpose_a else a.shape[1]
+        if depth * c.shape[1] <= tile.LARGEST_B:
+            tile.product(transpose_a, transpose_b, alpha, a, b, beta, c)
+        elif c.shape[0] > 0 and c.shape[1] > 0:
+            _blas(transpose_a, transpose_b, depth, alpha, a, b, beta, c)
+
+    return by_size if tile.LARGEST_B > 0 else by_blas
 
 
 def _view_of(array, shape):
@@ -90,7 +100,7 @@ def _borrow(typing_context, array):
 
 
 @intrinsic
-def _gemm(typing_context, transpose_a, transpose_b, depth, alpha, a, b, beta, c):
+def _blas(typing_context, transpose_a, transpose_b, depth, alpha, a, b, beta, c):
     """The BLAS call. A row-major C is a column-major Cᵀ = op(B)ᵀ op(A)ᵀ, hence the swapped operands."""
     name = {types.float32: "fastnn_sgemm", types.float64: "fastnn_dgemm"}[c.dtype]
 
@@ -111,9 +121,9 @@ def _gemm(typing_context, transpose_a, transpose_b, depth, alpha, a, b, beta, c)
             return by_reference(context.cast(builder, value, from_type, c.dtype))
 
         def leading_dimension(struct):
-            """Row stride in elements; BLAS wants at least 1 and the width even of a single row."""
+            """Row stride in elements."""
             row_stride, _ = cgutils.unpack_tuple(builder, struct.strides)
-            return as_int(builder.sdiv(row_stride, struct.itemsize))
+            return as_int(builder.sdiv(row_stride, ir.Constant(row_stride.type, c.dtype.bitwidth // 8)))
 
         matrices = [make_array(t)(context, builder, v) for t, v in ((a, args[4]), (b, args[5]), (c, args[7]))]
         rows, columns = cgutils.unpack_tuple(builder, matrices[2].shape)

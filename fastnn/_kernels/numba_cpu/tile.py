@@ -1,0 +1,281 @@
+"""Matrix products from one register tile.
+
+BLAS is made for large matrices: a mini-batch of ten rows times a layer of thirty units leaves its kernels half idle and pays for packing
+and for calls. And SciPy's OpenBLAS knows no AVX-512 on some processors that have it. Measured on such a one, one core, float32, GFLOP/s
+(benchmarks/README.md): 10 × 784 × 30: 31 there, 228 here; 64 × 784 × 256: 103, 253; 256 × 1024 × 1024: 124, 236.
+
+The tile keeps up to `ROWS` × 2 vectors of C in registers and walks down k once: two vector loads of B and one broadcast of A per row feed
+2 `ROWS` multiply-adds. Columns beyond the last are masked. A is read at any pair of strides, so op(A) = Aᵀ costs nothing; op(B) = Bᵀ is
+turned round a panel at a time. It is written in LLVM's own language because Numba's cannot promise registers.
+"""
+
+from llvmlite import binding, ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numba.np.arrayobj import make_array, populate_array
+
+from fastnn._kernels.numba_cpu.compile import kernel
+
+_FEATURES = binding.get_host_cpu_features()
+_WIDE = _FEATURES.get("avx512f", False)
+_VECTOR_BYTES = 64 if _WIDE else 32
+# Elements of B up to which the tile is used. With AVX2 alone both reach the same peak, and BLAS's packing wins once B leaves the cache;
+# without AVX2, masked loads are slow.
+LARGEST_B = 1 << 40 if _WIDE else 1 << 18 if _FEATURES.get("avx2", False) else 0
+_DEPTH = 256  # of A and B are worked through at a time, so that they stay in cache
+ROWS = 12 if _WIDE else 6  # 24 of 32 registers for C, or 12 of 16
+
+
+def _row_stride_of(builder, array_type, struct):
+    """Elements from one row to the next; the element size is a constant here, which spares a division."""
+    return builder.sdiv(cgutils.unpack_tuple(builder, struct.strides)[0], ir.Constant(ir.IntType(64), array_type.dtype.bitwidth // 8))
+
+
+@intrinsic
+def _row_stride(typing_context, matrix):
+    def codegen(context, builder, signature, args):
+        return _row_stride_of(builder, matrix, make_array(matrix)(context, builder, args[0]))
+
+    return types.intp(matrix), codegen
+
+
+@intrinsic
+def _tile(typing_context, rows, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, c_row, c_column, depth):
+    """C[c_row : c_row + rows, columns] ← α A B + β C for a literal number of rows and two vectors of columns.
+
+    Element (i, k) of A is number a_offset + i a_row + k a_depth of its memory, and row k of B begins k rows after number b_offset.
+    """
+
+    def codegen(context, builder, signature, args):
+        _, alpha_value, a_value, a_offset, a_row, a_depth, b_value, b_offset, beta_value, c_value, c_row, c_column, depth_value = args
+        scalar = context.get_data_type(c.dtype)
+        lanes = _VECTOR_BYTES // (c.dtype.bitwidth // 8)
+        vector, mask_type, index = ir.VectorType(scalar, lanes), ir.VectorType(ir.IntType(1), lanes), ir.IntType(64)
+        height = rows.literal_value
+        matrix_a, matrix_b, matrix_c = (make_array(t)(context, builder, v) for t, v in ((a, a_value), (b, b_value), (c, c_value)))
+
+        def splat(value):
+            single = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
+            zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+            return builder.shuffle_vector(single, ir.Constant(vector, ir.Undefined), zeros)
+
+        def at(struct, position):
+            return builder.gep(struct.data, [position])
+
+        def column_mask(first):
+            """Lanes whose column exists."""
+            left = builder.sub(cgutils.unpack_tuple(builder, matrix_c.shape)[1], builder.add(c_column, ir.Constant(index, first)))
+            lane_type = ir.VectorType(index, lanes)
+            single = builder.insert_element(ir.Constant(lane_type, ir.Undefined), left, ir.Constant(ir.IntType(32), 0))
+            zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+            limits = builder.shuffle_vector(single, ir.Constant(lane_type, ir.Undefined), zeros)
+            return builder.icmp_signed("<", ir.Constant(lane_type, list(range(lanes))), limits)
+
+        def intrinsic_of(name, result, operands):
+            suffix = f"v{lanes}f{c.dtype.bitwidth}"
+            function_type = ir.FunctionType(result, operands)
+            return cgutils.get_or_insert_function(
+                builder.module, function_type, f"llvm.{name}.{suffix}" + (".p0" if "masked" in name else "")
+            )
+
+        pointer, align = ir.PointerType(vector), ir.Constant(ir.IntType(32), c.dtype.bitwidth // 8)
+        load = intrinsic_of("masked.load", vector, [pointer, ir.IntType(32), mask_type, vector])
+        store = intrinsic_of("masked.store", ir.VoidType(), [vector, pointer, ir.IntType(32), mask_type])
+        fma = intrinsic_of("fma", vector, [vector, vector, vector])
+        masks = [column_mask(0), column_mask(lanes)]
+        nothing = ir.Constant(vector, [0.0] * lanes)
+
+        def load_pair(struct, position):
+            ends = (position, builder.add(position, ir.Constant(index, lanes)))
+            pointers = [builder.bitcast(at(struct, end), pointer) for end in ends]
+            return [builder.call(load, [p, align, mask, nothing]) for p, mask in zip(pointers, masks, strict=True)]
+
+        b_row, c_stride = _row_stride_of(builder, b, matrix_b), _row_stride_of(builder, c, matrix_c)
+        before = builder.block
+        loop, after = builder.append_basic_block("depth"), builder.append_basic_block("done")
+        builder.cbranch(builder.icmp_signed(">", depth_value, ir.Constant(index, 0)), loop, after)
+
+        builder.position_at_end(loop)
+        k = builder.phi(index)
+        k.add_incoming(ir.Constant(index, 0), before)
+        sums = [[builder.phi(vector) for _ in range(2)] for _ in range(height)]
+        b_pair = load_pair(matrix_b, builder.add(builder.mul(k, b_row), b_offset))
+        a_position, advanced = builder.add(a_offset, builder.mul(k, a_depth)), []
+        for i in range(height):
+            element = builder.load(at(matrix_a, builder.add(a_position, builder.mul(ir.Constant(index, i), a_row))))
+            spread = splat(element)
+            advanced.append([builder.call(fma, [spread, b_pair[j], sums[i][j]]) for j in range(2)])
+        following = builder.add(k, ir.Constant(index, 1))
+        last = builder.block
+        k.add_incoming(following, last)
+        builder.cbranch(builder.icmp_signed("<", following, depth_value), loop, after)
+
+        builder.position_at_end(after)
+        totals = [[builder.phi(vector) for _ in range(2)] for _ in range(height)]
+        for i in range(height):
+            for j in range(2):
+                sums[i][j].add_incoming(nothing, before)
+                sums[i][j].add_incoming(advanced[i][j], last)
+                totals[i][j].add_incoming(nothing, before)
+                totals[i][j].add_incoming(advanced[i][j], last)
+        factor = splat(context.cast(builder, alpha_value, alpha, c.dtype))
+        scaled = [[builder.fmul(factor, total) for total in row] for row in totals]
+        positions = [builder.add(builder.mul(builder.add(c_row, ir.Constant(index, i)), c_stride), c_column) for i in range(height)]
+
+        def store_all(rows_of_results):
+            for position, results in zip(positions, rows_of_results, strict=True):
+                for j in range(2):
+                    target = builder.bitcast(at(matrix_c, builder.add(position, ir.Constant(index, j * lanes))), pointer)
+                    builder.call(store, [results[j], target, align, masks[j]])
+
+        with builder.if_else(builder.fcmp_unordered("!=", beta_value, ir.Constant(beta_value.type, 0.0))) as (accumulates, overwrites):
+            with accumulates:
+                # All loads come before all stores: a load that overlaps even the masked lanes of a pending store would wait for it.
+                old_factor = splat(context.cast(builder, beta_value, beta, c.dtype))
+                old = [load_pair(matrix_c, position) for position in positions]
+                store_all([[builder.call(fma, [old_factor, old[i][j], scaled[i][j]]) for j in range(2)] for i in range(height)])
+            with overwrites:
+                store_all(scaled)
+        return context.get_dummy_value()
+
+    if not isinstance(rows, types.IntegerLiteral):
+        return None
+    return types.none(rows, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, c_row, c_column, depth), codegen
+
+
+@kernel
+def _rows(rows, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth):
+    """One tile of as many rows: the tile wants their number as a literal."""
+    if rows == 1:
+        _tile(1, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
+    elif rows == 2:
+        _tile(2, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
+    elif rows == 3:
+        _tile(3, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
+    elif rows == 4:
+        _tile(4, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
+    elif rows == 5:
+        _tile(5, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
+    elif rows == 6:
+        _tile(6, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
+    elif rows == 7:
+        _tile(7, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
+    elif rows == 8:
+        _tile(8, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
+    elif rows == 9:
+        _tile(9, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
+    elif rows == 10:
+        _tile(10, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
+    elif rows == 11:
+        _tile(11, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
+    elif rows == 12:
+        _tile(12, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
+
+
+@intrinsic
+def _new_panel(typing_context, c):
+    """An uninitialised (`_DEPTH`, columns of a tile) matrix of C's dtype on the stack."""
+    columns = 2 * _VECTOR_BYTES // (c.dtype.bitwidth // 8)
+    result = types.Array(c.dtype, 2, "C")
+
+    def codegen(context, builder, signature, args):
+        scalar, size = context.get_data_type(c.dtype), c.dtype.bitwidth // 8
+        with builder.goto_entry_block():  # not cgutils.alloca_once, which would fill it with zeros
+            memory = builder.alloca(ir.ArrayType(scalar, _DEPTH * columns))
+        memory.align = _VECTOR_BYTES
+        panel = make_array(result)(context, builder)
+        constants = [context.get_constant(types.intp, value) for value in (_DEPTH, columns, columns * size, size)]
+        data = builder.bitcast(memory, scalar.as_pointer())
+        populate_array(panel, data, constants[:2], constants[2:], constants[3], meminfo=None)
+        return panel._getvalue()
+
+    return result(c), codegen
+
+
+@intrinsic
+def _transpose_square(typing_context, source, row, column, target, target_row, target_column):
+    """target[target_row + j, target_column + i] = source[row + i, column + j] for a square one vector wide, in log₂ rounds of shuffles."""
+
+    def codegen(context, builder, signature, args):
+        lanes = _VECTOR_BYTES // (source.dtype.bitwidth // 8)
+        vector = ir.VectorType(context.get_data_type(source.dtype), lanes)
+        index, align = ir.IntType(64), source.dtype.bitwidth // 8
+        matrix_a, matrix_b = (make_array(t)(context, builder, v) for t, v in ((source, args[0]), (target, args[3])))
+
+        def vector_at(struct, r, c):
+            stride = _row_stride_of(builder, source, struct)
+            return builder.bitcast(builder.gep(struct.data, [builder.add(builder.mul(r, stride), c)]), ir.PointerType(vector))
+
+        def moved(value, by):
+            return builder.add(value, ir.Constant(index, by))
+
+        rows = [builder.load(vector_at(matrix_a, moved(args[1], i), args[2]), align=align) for i in range(lanes)]
+        step = 1
+        while step < lanes:
+            # lanes whose number has the bit ``step`` change places with the row whose number has it
+            low = [i + lanes - step if i & step else i for i in range(lanes)]
+            high = [i + lanes if i & step else i + step for i in range(lanes)]
+            for i in range(lanes):
+                if not i & step:
+                    pair = rows[i], rows[i + step]
+                    for k, mask in ((i, low), (i + step, high)):
+                        rows[k] = builder.shuffle_vector(*pair, ir.Constant(ir.VectorType(ir.IntType(32), lanes), mask))
+            step *= 2
+        for j in range(lanes):
+            builder.store(rows[j], vector_at(matrix_b, moved(args[4], j), args[5]), align=align)
+        return context.get_dummy_value()
+
+    return types.none(source, row, column, target, target_row, target_column), codegen
+
+
+@intrinsic
+def _lanes(typing_context, c):
+    return types.intp(c), lambda context, builder, signature, args: context.get_constant(
+        types.intp, _VECTOR_BYTES // (c.dtype.bitwidth // 8)
+    )
+
+
+@kernel
+def _transpose(source, row, column, rows, columns, panel):
+    """panel[:columns, :rows] = source[row : row + rows, column : column + columns]ᵀ."""
+    lanes = _lanes(panel)
+    whole_rows, whole_columns = rows - rows % lanes, columns - columns % lanes
+    for i in range(0, whole_rows, lanes):
+        for j in range(0, whole_columns, lanes):
+            _transpose_square(source, row + i, column + j, panel, j, i)
+        for j in range(whole_columns, columns):
+            for r in range(i, i + lanes):
+                panel[j, r] = source[row + r, column + j]
+    for r in range(whole_rows, rows):
+        for j in range(columns):
+            panel[j, r] = source[row + r, column + j]
+
+
+@kernel
+def product(transpose_a, transpose_b, alpha, a, b, beta, c):
+    """C ← α op(A) op(B) + β C; columns and blocks of depth one after the other, so that what is used again is in cache.
+
+    A transposed B is turned round one panel at a time, into a matrix on the stack.
+    """
+    a_stride, b_stride, width = _row_stride(a), _row_stride(b), 2 * _lanes(c)
+    depth, a_row, a_depth = (a.shape[0], 1, a_stride) if transpose_a else (a.shape[1], a_stride, 1)
+    n, panel = c.shape[1], _new_panel(c)
+    for first in range(0, max(depth, 1), _DEPTH):
+        block, kept = min(_DEPTH, depth - first), beta if first == 0 else 1.0
+        for column in range(0, n, width):
+            if transpose_b:
+                _transpose(b, column, first, min(width, n - column), block, panel)
+                _column_of_tiles(alpha, a, first * a_depth, a_row, a_depth, panel, 0, kept, c, column, block)
+            else:
+                _column_of_tiles(alpha, a, first * a_depth, a_row, a_depth, b, first * b_stride + column, kept, c, column, block)
+
+
+@kernel
+def _column_of_tiles(alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, column, depth):
+    """C[:, column : column + width] for one block of depth, in tiles of nearly equal height."""
+    m = len(c)
+    tiles = (m + ROWS - 1) // ROWS
+    for tile in range(tiles):
+        first, last = m * tile // tiles, m * (tile + 1) // tiles
+        _rows(last - first, alpha, a, a_offset + first * a_row, a_row, a_depth, b, b_offset, beta, c, first, column, depth)
