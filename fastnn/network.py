@@ -335,11 +335,10 @@ class Network:
         """`evaluate` for data that was checked before."""
         z, t = self.engine.forward(self.state, samples.X), target_values(samples, self.outputs)
         w = np.ones(len(samples)) if samples.weights is None else samples.weights.astype(np.float64)
-        w /= w.sum()
         losses, _ = per_sample_loss(self.program.loss, z, t)
         code, prediction = self.loss.spec.code, LINKS[self.loss.spec.link](z)
         scores = {name: METRICS[name](code, z, prediction, t, w) for name in metrics}
-        return {"loss": float(w @ losses) + self.penalty(), **scores}
+        return {"loss": float(np.average(losses, weights=w)) + self.penalty(), **scores}
 
     def gradients(self, X: Any, y: Any, training: bool = False, sample_weight: Any = None) -> tuple[float, dict[str, np.ndarray]]:
         """The loss over all samples as one batch, and its gradient, penalties included.
@@ -386,7 +385,8 @@ class Network:
         for op in self.program.ops:
             if op["l1"] > 0 or op["l2"] > 0:
                 w = self.state.theta[op["weight"] : op["weight"] + op["n_in"] * op["n_out"]].astype(np.float64)
-                total += 0.5 * op["l2"] * float(w @ w) + op["l1"] * float(np.abs(w).sum())
+                # sums, not dot products: BLAS's threads would go on spinning while the next chunk wants the cores
+                total += 0.5 * op["l2"] * float(np.square(w).sum()) + op["l1"] * float(np.abs(w).sum())
         return float(total)
 
     def weight_mask(self) -> np.ndarray:

@@ -186,7 +186,7 @@ class _Totals:
     def add(self, log: StepLog, penalty: float) -> None:
         """Add a chunk; ``penalty`` is that of the parameters it began with, so that a one-step epoch reports exactly its cost."""
         self.steps += len(log.losses)
-        self._loss += float(log.losses @ log.weights) + penalty * float(log.weights.sum())
+        self._loss += float((log.losses * log.weights).sum()) + penalty * float(log.weights.sum())
         self._hits += float(log.hits.sum())
         self._weight += float(log.weights.sum())
 

@@ -49,6 +49,7 @@ def run(
         z = matrix(frame.work, output * capacity + first * n_out, last - first, n_out)
         if not backward:
             elementwise.copy(z.reshape(-1), segment(raw, (start + first) * n_out, (last - first) * n_out))
+            phase = wait(frame.counter, phase, n_threads)  # the next block may be cut elsewhere
             continue
         d_z = matrix(frame.d_work, output * capacity + first * n_out, last - first, n_out)
         weight_sum = _weight_sum(weights, order[start : start + batch])
