@@ -51,11 +51,21 @@ def _(transpose_a, transpose_b, alpha, a, b, beta, c):
     def by_size(transpose_a, transpose_b, alpha, a, b, beta, c):
         depth = a.shape[0] if transpose_a else a.shape[1]
         if depth * c.shape[1] <= tile.LARGEST_B:
-            tile.product(transpose_a, transpose_b, alpha, a, b, beta, c)
+            tile.product(transpose_a, transpose_b, float(alpha), _strided(a), _strided(b), float(beta), _strided(c))
         elif c.shape[0] > 0 and c.shape[1] > 0:
             _blas(transpose_a, transpose_b, depth, alpha, a, b, beta, c)
 
     return by_size if tile.LARGEST_B > 0 else by_blas
+
+
+@intrinsic
+def _strided(typing_context, matrix):
+    """The same view with a type that promises no layout: one compiled product serves whole matrices and blocks."""
+
+    def codegen(context, builder, signature, args):
+        return args[0]
+
+    return matrix.copy(layout="A", readonly=False)(matrix), codegen
 
 
 def _view_of(array, shape):

@@ -15,7 +15,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 
-from fastnn._kernels.numba_cpu.compile import kernel
+from fastnn._kernels.numba_cpu.compile import inline, kernel
 
 _FEATURES = binding.get_host_cpu_features()
 _WIDE = _FEATURES.get("avx512f", False)
@@ -177,7 +177,7 @@ def _rows(rows, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, c
 def _new_panel(typing_context, c):
     """An uninitialised (`_DEPTH`, columns of a tile) matrix of C's dtype on the stack."""
     columns = 2 * _VECTOR_BYTES // (c.dtype.bitwidth // 8)
-    result = types.Array(c.dtype, 2, "C")
+    result = types.Array(c.dtype, 2, "A")
 
     def codegen(context, builder, signature, args):
         scalar, size = context.get_data_type(c.dtype), c.dtype.bitwidth // 8
@@ -252,6 +252,16 @@ def _transpose(source, row, column, rows, columns, panel):
             panel[j, r] = source[row + r, column + j]
 
 
+@inline
+def _column_of_tiles(alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, column, depth):
+    """C[:, column : column + width] for one block of depth, in tiles of nearly equal height."""
+    m = len(c)
+    tiles = (m + ROWS - 1) // ROWS
+    for tile in range(tiles):
+        first, last = m * tile // tiles, m * (tile + 1) // tiles
+        _rows(last - first, alpha, a, a_offset + first * a_row, a_row, a_depth, b, b_offset, beta, c, first, column, depth)
+
+
 @kernel
 def product(transpose_a, transpose_b, alpha, a, b, beta, c):
     """C ← α op(A) op(B) + β C; columns and blocks of depth one after the other, so that what is used again is in cache.
@@ -269,13 +279,3 @@ def product(transpose_a, transpose_b, alpha, a, b, beta, c):
                 _column_of_tiles(alpha, a, first * a_depth, a_row, a_depth, panel, 0, kept, c, column, block)
             else:
                 _column_of_tiles(alpha, a, first * a_depth, a_row, a_depth, b, first * b_stride + column, kept, c, column, block)
-
-
-@kernel
-def _column_of_tiles(alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, column, depth):
-    """C[:, column : column + width] for one block of depth, in tiles of nearly equal height."""
-    m = len(c)
-    tiles = (m + ROWS - 1) // ROWS
-    for tile in range(tiles):
-        first, last = m * tile // tiles, m * (tile + 1) // tiles
-        _rows(last - first, alpha, a, a_offset + first * a_row, a_row, a_depth, b, b_offset, beta, c, first, column, depth)
