@@ -132,7 +132,7 @@ class Training:
             rates = self.rate_factor * self.optimizer.rates(self.net.state.optimizer_step, last - first)
             part = order[bounds[first] : bounds[last]]
             started = time.perf_counter()
-            yield Chunk(part, bounds[first : last + 1] - bounds[first], rates, rule)
+            yield Chunk(part, bounds[first : last + 1] - bounds[first], rates, rule, self.batch_size)
             speed = (last - first) / max(time.perf_counter() - started, 1e-9)
             self._steps_per_chunk = int(np.clip(speed * _CHUNK_SECONDS, 1, 4 * self._steps_per_chunk))
             first = last
@@ -254,7 +254,7 @@ def _refresh_running_statistics(training: Training, samples: Samples) -> None:
     """One step at learning rate 0: moves BatchNorm's running averages as an epoch of one batch would, and nothing else."""
     state, n = training.net.state, len(samples)
     step, optimizer_step = state.step, state.optimizer_step
-    training.net.engine.train_steps(state, samples, Chunk(np.arange(n), np.array([0, n]), np.zeros(1), SGD(0.0).rule()))
+    training.net.engine.train_steps(state, samples, Chunk(np.arange(n), np.array([0, n]), np.zeros(1), SGD(0.0).rule(), n))
     state.step, state.optimizer_step = step, optimizer_step
 
 

@@ -112,6 +112,7 @@ class Chunk:
     bounds: np.ndarray  # (steps + 1,) int64
     rates: np.ndarray  # (steps,) float64
     rule: np.ndarray = field(repr=False)  # one opcodes.RULE record
+    batch_size: int  # of the mini-batches, the last of an epoch may be shorter; threads go by it, however an epoch is cut into chunks
 
 
 class Engine(Protocol):

@@ -61,24 +61,36 @@ def epilogue(frame, op, step, first_row, n_rows):
     z = matrix(frame.work, op.y * frame.capacity + first_row * n, n_rows, n)
     has_bias = op.code == oc.DENSE and op.bias >= 0  # the shift of a norm is part of z
     bias = segment(frame.theta, op.bias, n) if has_bias else segment(frame.zeros, 0, n)
-    stores = op.aux >= 0 and frame.backward
+    stores, drops = op.aux >= 0 and frame.backward, frame.training and op.rate > 0
     if stores:
         aux = matrix(frame.work, op.aux * frame.capacity + first_row * n, n_rows, n)
-        if op.activation == oc.GELU or op.activation == oc.SILU or op.activation == oc.MISH:
-            _activate_with_derivative(op.activation, z, aux, bias, alpha)
-        else:
-            _activate(op.activation, z, bias, alpha)
-            aux[:, :] = 1
-            _multiply_by_derivative(op.activation, aux.reshape(-1), z.reshape(-1), alpha)
-        if frame.training and op.rate > 0:
-            masks = matrix(frame.d_work, op.y * frame.capacity + first_row * n, n_rows, n)  # free until the way back
-            philox.dropout_masks(masks, op.rate, first_row, frame.seed, oc.STREAM_MASK + op.stream, step)
-            for r in range(n_rows):
-                for c in range(n):
-                    z[r, c] *= masks[r, c]
-                    aux[r, c] *= masks[r, c]
+        _activate_and_store(op.activation, z, aux, bias, alpha)
     elif op.activation != oc.LINEAR or has_bias:
         _activate(op.activation, z, bias, alpha)
+    if drops:
+        masks = matrix(frame.d_work, op.y * frame.capacity + first_row * n, n_rows, n)  # free until the way back
+        philox.dropout_masks(masks, op.rate, first_row, frame.seed, oc.STREAM_MASK + op.stream, step)
+        _multiply(masks, z)
+        if stores:
+            _multiply(masks, aux)
+
+
+@inline
+def _multiply(factors, target):
+    for r in range(len(target)):
+        for c in range(target.shape[1]):
+            target[r, c] *= factors[r, c]
+
+
+@inline
+def _activate_and_store(code, z, aux, bias, alpha):
+    """z ← f(z + bias) and aux ← f′(z + bias)."""
+    if code == oc.GELU or code == oc.SILU or code == oc.MISH:
+        _activate_with_derivative(code, z, aux, bias, alpha)
+    else:
+        _activate(code, z, bias, alpha)
+        aux[:, :] = 1
+        _multiply_by_derivative(code, aux.reshape(-1), z.reshape(-1), alpha)
 
 
 @inline

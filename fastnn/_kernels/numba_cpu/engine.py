@@ -42,7 +42,7 @@ class NumbaEngine:
 
     def gradients(self, state: State, samples: Samples, training: bool) -> tuple[StepLog, np.ndarray]:
         n = len(samples)
-        whole = Chunk(np.arange(n), np.array([0, n]), np.zeros(1), _NO_RULE)
+        whole = Chunk(np.arange(n), np.array([0, n]), np.zeros(1), _NO_RULE, n)
         log, _ = self._differentiate(state, samples, whole, training)
         return log, self._gradient.copy()
 
@@ -52,14 +52,13 @@ class NumbaEngine:
         rows = min(n, threads * _PREDICT_ROWS)
         raw = np.empty((n, self.program.n_outputs), self.program.dtype)
         blocks = np.append(np.arange(0, n, rows), n)
-        chunk = Chunk(np.arange(n), blocks, np.zeros(len(blocks) - 1), _NO_RULE)
+        chunk = Chunk(np.arange(n), blocks, np.zeros(len(blocks) - 1), _NO_RULE, rows)
         self._call(threads, state, Samples(X), chunk, False, False, np.zeros((3, 0)), raw.reshape(-1))
         return raw
 
     def _differentiate(self, state: State, samples: Samples, chunk: Chunk, training: bool) -> tuple[StepLog, int]:
         """Run a chunk with its way back; returns its log and the number of updates made."""
-        batch = int(np.diff(chunk.bounds).max())
-        threads = self._threads(batch, 3 * batch * self.program.n_parameters)
+        threads = self._threads(chunk.batch_size, 3 * chunk.batch_size * self.program.n_parameters)
         log = np.zeros((3, len(chunk.rates)))
         written = self._call(threads, state, samples, chunk, training, True, log, self._no_values)
         losses, weight_sums, hits = log[:, :written]
@@ -69,7 +68,7 @@ class NumbaEngine:
     def _call(self, threads, state, samples, chunk, training, backward, log, raw) -> int:
         """One call of the kernel in each thread."""
         program = self.program
-        capacity = self._reserve(int(np.diff(chunk.bounds).max()), backward)
+        capacity = self._reserve(chunk.batch_size, backward)
         arguments = (
             np.zeros(1, np.int64),
             program.ops,
@@ -142,11 +141,18 @@ def _read_only(array: np.ndarray) -> np.ndarray:
 def _run_threads(n: int, run: Callable[[int], int]) -> int:
     """``run(rank)`` for ranks 0 … n − 1 side by side, rank 0 in the calling thread; returns what rank 0 returns."""
     with _single_threaded_blas():
-        others = [_pool(os.getpid(), n - 1).submit(run, rank) for rank in range(1, n)]
-        result = run(0)
-        for other in others:
-            other.result()
-    return result
+        if n == 1:
+            return run(0)
+        with _team:
+            others = [_pool(os.getpid(), n - 1).submit(run, rank) for rank in range(1, n)]
+            result = run(0)
+            for other in others:
+                other.result()
+        return result
+
+
+# Ranks wait for each other, so all of a chunk must be running: two chunks that share the helpers would wait for ever.
+_team = threading.Lock()
 
 
 @cache

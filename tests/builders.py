@@ -1,0 +1,166 @@
+"""Small data, and networks made from the library's own tables: a new entry of a table turns up here, and so in the tests, by itself."""
+
+import inspect
+
+import numpy as np
+
+import fastnn as fnn
+from fastnn.layers import LAYERS
+from fastnn.losses import LOSSES
+from fastnn.optimizers import OPTIMIZERS, Optimizer
+
+ENGINES = [name for name, status in fnn.backends().items() if status == "available"]
+COMPILED = [name for name in ENGINES if name != "numpy"]
+INPUTS, OUTPUTS, WIDTH = 4, 3, 5
+
+# --- data -----------------------------------------------------------------------------------------------------------------------------
+
+_KIND_OF_LINK = {"softmax": "labels", "sigmoid": "bits", "exp": "counts", "identity": "values"}
+# A loss of each kind and with each constant → (loss, what its targets are).
+LOSS_CASES = {name: (name, _KIND_OF_LINK[spec.link]) for name, spec in LOSSES.items()} | {
+    "soft targets": ("softmax_cross_entropy", "probabilities"),
+    "smoothed labels": (fnn.Loss("softmax_cross_entropy", label_smoothing=0.1), "labels"),
+    "smoothed soft targets": (fnn.Loss("softmax_cross_entropy", label_smoothing=0.3), "probabilities"),
+    "smoothed bits": (fnn.Loss("binary_cross_entropy", label_smoothing=0.1), "bits"),
+    "binary shares": ("binary_cross_entropy", "shares"),
+    "huber of small delta": (fnn.Loss("huber", delta=0.3), "values"),
+}
+
+
+def features(rows, inputs=INPUTS, seed=0):
+    return np.random.default_rng(seed).normal(size=(rows, inputs))
+
+
+def targets(kind, rows, outputs=OUTPUTS, seed=1):
+    """Targets of a kind: labels, probabilities (that sum to 1), shares (in [0, 1]), bits, counts or values."""
+    rng = np.random.default_rng(seed)
+    if kind == "labels":
+        return rng.integers(outputs, size=rows)
+    if kind == "probabilities":
+        return rng.dirichlet(np.ones(outputs), rows)
+    shape = (rows, outputs)
+    draws = {"shares": rng.uniform, "counts": lambda size: rng.poisson(2.0, size), "values": lambda size: rng.normal(size=size)}
+    return draws[kind](size=shape) if kind in draws else rng.integers(0, 2, shape).astype(float)
+
+
+def sample_weights(rows, seed=2):
+    """Weights from 0 to 3, some of them 0."""
+    return np.random.default_rng(seed).integers(0, 4, rows) * 1.0 + (np.arange(rows) == 0)
+
+
+# --- networks -------------------------------------------------------------------------------------------------------------------------
+
+
+def layer(kind, activation="tanh", units=WIDTH, rate=0.4, std=0.3):
+    """A layer of this kind, made from those of the arguments that it takes."""
+    inner = [fnn.Dense(units, activation), fnn.Dense(units)]
+    given = {"units": units, "activation": activation, "name": activation, "rate": rate, "std": std, "layers": inner}
+    accepted = inspect.signature(LAYERS[kind]).parameters
+    return LAYERS[kind](**{name: value for name, value in given.items() if name in accepted})
+
+
+def example(kind, activation="tanh"):
+    """Layers with one of this kind in the middle, and an activation."""
+    return [fnn.Dense(WIDTH), layer(kind, activation), fnn.Dense(OUTPUTS + 1, activation), fnn.Dense(OUTPUTS)]
+
+
+# What `example` leaves out. Max-norm constraints and penalties act in training.
+STACKS = {
+    "projection": [fnn.Dense(WIDTH, "tanh"), fnn.Residual([fnn.Dense(3, "silu")], activation="elu"), fnn.Dense(OUTPUTS)],
+    "forced projection": [fnn.Residual([fnn.Dense(INPUTS, "gelu")], projection=True), fnn.Dense(OUTPUTS)],
+    "nested residuals": [
+        fnn.Dense(WIDTH),
+        fnn.Residual(
+            [fnn.Dense(WIDTH, "gelu"), fnn.Residual([fnn.BatchNorm(), fnn.Dense(WIDTH, "mish")]), fnn.Dropout(0.3)], activation="relu"
+        ),
+        fnn.Residual([fnn.Residual([fnn.Residual([fnn.Dense(2, "tanh"), fnn.Dense(WIDTH)])])]),
+        fnn.Dense(OUTPUTS),
+    ],
+    "residuals without parameters": [
+        fnn.Residual([fnn.Activation("tanh")]),
+        fnn.Residual([fnn.Dropout(0.5)], activation="softsign"),
+        fnn.Dense(WIDTH, "relu"),
+        fnn.Residual([fnn.GaussianNoise(0.5), fnn.Dropout(0.0)]),
+        fnn.Dense(OUTPUTS),
+    ],
+    "output is a residual": [fnn.Dense(OUTPUTS), fnn.Residual([fnn.Dense(OUTPUTS), fnn.LayerNorm()])],
+    "dropout on inputs": [fnn.Dropout(0.3), fnn.Dense(WIDTH, "silu"), fnn.Dropout(0.5), fnn.Dense(OUTPUTS)],
+    "noise on inputs": [fnn.GaussianNoise(0.5), fnn.Dense(WIDTH, "tanh"), fnn.GaussianNoise(0.2), fnn.Dropout(0.2), fnn.Dense(OUTPUTS)],
+    "noise and dropout on inputs": [fnn.GaussianNoise(0.5), fnn.Dropout(0.3), fnn.Activation("gelu"), fnn.Dense(OUTPUTS)],
+    "activation on inputs": [fnn.Activation("mish"), fnn.Dropout(0.3), fnn.Activation("tanh"), fnn.Dense(OUTPUTS)],
+    "norms on inputs": [fnn.BatchNorm(), fnn.LayerNorm(), fnn.Dense(OUTPUTS)],
+    "norms at the end": [fnn.Dense(WIDTH, "elu"), fnn.BatchNorm(momentum=0.5, epsilon=1e-2), fnn.Dense(OUTPUTS), fnn.LayerNorm(1e-2)],
+    "dropout at the end": [fnn.Dense(WIDTH, "relu"), fnn.Dense(OUTPUTS), fnn.Dropout(0.5)],
+    "activation at the end": [fnn.Dense(WIDTH, "relu"), fnn.Dense(OUTPUTS, "sigmoid")],
+    "one after the other": [
+        fnn.Dense(WIDTH, fnn.Activation("leaky_relu", alpha=0.3)),
+        fnn.Activation("elu", alpha=2.0),
+        fnn.Dropout(0.2),
+        fnn.Dropout(0.2),
+        fnn.Activation("silu"),
+        fnn.Dense(OUTPUTS),
+    ],
+    "no bias": [fnn.Dense(WIDTH, "softplus", bias=False), fnn.BatchNorm(), fnn.Dense(OUTPUTS, bias=False)],
+    "penalties": [fnn.Dense(WIDTH, "tanh", l1=0.1, l2=0.2), fnn.Dense(WIDTH, "tanh", l1=0.3), fnn.Dense(OUTPUTS, l2=0.4)],
+    "max norm": [fnn.Dense(WIDTH, "tanh", max_norm=0.7), fnn.Dense(OUTPUTS, max_norm=0.2, l2=0.1)],
+    "wide": [fnn.Dense(37, "relu"), fnn.BatchNorm(), fnn.Dropout(0.5), fnn.Dense(41, "gelu"), fnn.LayerNorm(), fnn.Dense(OUTPUTS)],
+}
+# Everything at once, such that rounding is not blown up: no bias before BatchNorm, whose gradient would be nothing but rounding errors.
+EVERYTHING = [
+    fnn.Dense(7, bias=False, max_norm=1.5, l2=0.01),
+    fnn.BatchNorm(),
+    fnn.Activation("tanh"),
+    fnn.Dropout(0.2),
+    fnn.Residual([fnn.LayerNorm(), fnn.Dense(7, "gelu", l1=0.001), fnn.GaussianNoise(0.1), fnn.Dense(7)], activation="softplus"),
+    fnn.Dense(OUTPUTS),
+]
+
+
+def network(layers, loss="quadratic", backend="numpy", dtype="float64", inputs=INPUTS, seed=7):
+    """A network whose parameters and running statistics are moved off their starting values, the same way on every engine."""
+    net = fnn.Network(layers, inputs, loss, dtype, backend, seed)
+    rng = np.random.default_rng(seed)
+    for name, values in net.parameters.items():
+        net.parameters[name] = values + 0.1 * rng.normal(size=values.shape)
+    for name, values in net.buffers.items():
+        net.buffers[name] = values + 0.1 * rng.uniform(size=values.shape)
+    return net
+
+
+# Each optimiser that steps once a mini-batch, and SGD's variants → (class, constants).
+STEPPING = {name: (kind, {}) for name, kind in OPTIMIZERS.items() if issubclass(kind, Optimizer)} | {
+    "momentum": (fnn.SGD, {"momentum": 0.9}),
+    "nesterov": (fnn.SGD, {"momentum": 0.9, "nesterov": True}),
+}
+
+
+def optimizer(name, **options):
+    kind, constants = STEPPING[name]
+    return kind(**constants, **options)
+
+
+# --- comparing ------------------------------------------------------------------------------------------------------------------------
+
+
+def flat(arrays):
+    """The arrays of a mapping as one float64 vector."""
+    return np.concatenate([np.ravel(array) for array in arrays.values()]).astype(np.float64)
+
+
+def relative_error(found, expected):
+    """‖found − expected‖ / ‖expected‖ over all arrays of two mappings."""
+    found, expected = flat(found), flat(expected)
+    return float(np.linalg.norm(found - expected) / max(np.linalg.norm(expected), np.finfo(float).tiny))
+
+
+def learnt(net):
+    """All that training changed, by name."""
+    slots = {f"slot {k}": slot for k, slot in enumerate(net.state.slots)}
+    return {**net.parameters, **net.buffers, **slots, "products": net.state.products}
+
+
+def assert_same_bits(a, b):
+    """Two networks hold the same numbers, down to the last bit."""
+    assert (a.state.step, a.state.optimizer_step, a.epochs) == (b.state.step, b.state.optimizer_step, b.epochs)
+    for (name, left), right in zip(learnt(a).items(), learnt(b).values(), strict=True):
+        np.testing.assert_array_equal(left, right, err_msg=name)

@@ -1,0 +1,37 @@
+"""Fixtures that all tests share; what networks and data are made of is in `builders`."""
+
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy loads: the test processes fill the cores, and its threads would spin
+
+import pytest
+from builders import COMPILED, ENGINES
+from hypothesis import settings
+
+import fastnn as fnn
+
+settings.register_profile("fastnn", deadline=None, derandomize=True)  # the first call of a kernel may compile it
+settings.load_profile("fastnn")
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request):
+    """The name of each engine that can run here."""
+    return request.param
+
+
+@pytest.fixture(params=COMPILED)
+def compiled(request):
+    """The name of each engine that can run here but for the reference."""
+    return request.param
+
+
+@pytest.fixture
+def use_threads(monkeypatch):
+    """`fastnn.set_num_threads` for one test, in which even the smallest network uses them all."""
+    from fastnn._kernels import threads
+    from fastnn._kernels.numba_cpu import engine
+
+    monkeypatch.setattr(threads, "_requested", None)
+    monkeypatch.setattr(engine, "_OPERATIONS_PER_THREAD", 1.0)
+    return fnn.set_num_threads
