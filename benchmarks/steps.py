@@ -8,6 +8,7 @@ divided by their steps. PyTorch is left out where it is not installed.
 
 import argparse
 import importlib.util
+import itertools
 import json
 import os
 import platform
@@ -46,7 +47,7 @@ def torch_epoch(sizes, activation, optimizer, batch_size, X, y, threads):
 
     torch.set_num_threads(threads)
     layers = []
-    for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for n_in, n_out in itertools.pairwise(sizes):
         layers += [torch.nn.Linear(n_in, n_out), torch.nn.Sigmoid() if activation == "sigmoid" else torch.nn.ReLU()]
     model = torch.nn.Sequential(*layers[:-1])
     rule = torch.optim.SGD(model.parameters(), lr=0.1) if optimizer == "sgd" else torch.optim.Adam(model.parameters())

@@ -45,9 +45,10 @@ class Column:
 
     def numbers(self) -> np.ndarray:
         """The column as float64, NaN where a number is missing; ValueError where there are no numbers, or infinite ones."""
-        if self.kind not in _NUMBER_KINDS:
-            came = f"is {self.values[0]!r} in row 1" if self.kind in _NAME_KINDS else f"holds {self.kind}"
-            raise ValueError(f"column {self.name!r} {came}; expected numbers")
+        if self.kind in _NAME_KINDS:
+            row = _first(np.array([not _is_number(value) for value in self.values]))
+            raise ValueError(f"column {self.name!r} is {self.values[row - 1]!r} in row {row}; expected a number")
+        self.check_usable()
         values = self.values.astype(np.float64)
         if np.isinf(values).any():
             raise ValueError(f"column {self.name!r} is infinite in row {_first(np.isinf(values))}; every number must be finite")
@@ -55,9 +56,7 @@ class Column:
 
     def names(self) -> np.ndarray:
         """The column as strings, "" where one is missing: whole numbers without a decimal point, whatever their type."""
-        if self.kind == "real":
-            return np.array([_number_name(value) for value in self.values.tolist()], object)
-        if self.kind == "integer":
+        if self.kind in _NUMBER_KINDS:
             return np.array([_number_name(value) for value in self.values.tolist()], object)
         self.check_usable()
         return self.values
@@ -68,10 +67,10 @@ class Column:
             raise ValueError(f"column {self.name!r} holds {self.kind}; expected numbers, text or booleans: convert it or leave it out")
 
     def check_complete(self) -> None:
-        """ValueError naming the first row where the value is missing."""
+        """ValueError naming the first row where the value is missing, which only features may be."""
         missing = np.isnan(self.numbers()) if self.kind in _NUMBER_KINDS else self.names() == ""
         if missing.any():
-            raise ValueError(f"the target column {self.name!r} is empty in row {_first(missing)}; fill it in or drop the row")
+            raise ValueError(f"column {self.name!r} is empty in row {_first(missing)}; fill it in or drop the row")
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +160,8 @@ class Number:
         return 1
 
     def encode(self, column: Column, out: np.ndarray) -> None:
-        out[:, 0] = np.nan_to_num((column.numbers() - self.mean) / self.scale, nan=0.0)
+        numbers = column.numbers()
+        out[:, 0] = np.where(np.isnan(numbers), 0.0, (numbers - self.mean) / self.scale)
 
 
 @dataclass(frozen=True)
@@ -293,11 +293,9 @@ class Preprocessing:
     @property
     def text_columns(self) -> list[str]:
         """Columns that `read_table` must not take for numbers."""
-        categories = [feature.name for feature in self.features if isinstance(feature, Category)]
-        named = isinstance(self.target, Classes) and self.target.kind == "text"
-        # Columns of booleans stay to be recognised: as text they might be True, TRUE or true.
-        categories = [f.name for f in self.features if isinstance(f, Category) and not set(f.categories) <= {"true", "false", ""}]
-        return [*categories, self.target.name] if named else categories
+        # Booleans are left to be recognised: as text they might be True, TRUE or true.
+        names = [f.name for f in self.features if isinstance(f, Category) and not set(f.categories) <= {"true", "false", ""}]
+        return [*names, self.target.name] if isinstance(self.target, Classes) and self.target.kind == "text" else names
 
     def inputs(self, table: Table, dtype: DTypeLike = np.float64) -> np.ndarray:
         """Features (n, inputs). Other columns of the table, and the order of columns, do not matter."""

@@ -1,6 +1,7 @@
 """The Numba kernels one by one against slow NumPy twins; these tests also run as plain Python, with NUMBA_DISABLE_JIT=1."""
 
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +20,13 @@ from fastnn._kernels.numba_cpu.compile import entry
 
 JIT = not config.DISABLE_JIT
 EXACT = {np.float32: 2e-6, np.float64: 1e-14}
+pytestmark = [pytest.mark.filterwarnings("ignore::RuntimeWarning")]  # NumPy scalars warn of NaN and overflow
 dtypes = pytest.mark.parametrize("dtype", EXACT, ids=["float32", "float64"])
+
+
+def records(array):
+    """Records whose fields are attributes, as they are to compiled code."""
+    return array if JIT else [SimpleNamespace(**dict(zip(array.dtype.names, record.item(), strict=True))) for record in array]
 
 
 # --- kernels as Python calls them, kept in the cache ---------------------------------------------------------------------------------
@@ -202,7 +209,7 @@ def test_losses(name, outputs, weighted, dtype):
             forms = [(labels, np.zeros((0, 1), dtype), np.eye(outputs)[labels]), (labels[:0], np.abs(values), np.abs(values))]
             for given_labels, given_values, t in forms if link == "softmax" else [(labels, values, values)]:
                 d = np.full_like(z, np.nan)
-                total, hits = loss_and_gradient(record, z, d, chosen, given_labels, given_values, weights, float(share.sum()))
+                total, hits = loss_and_gradient(records(record), z, d, chosen, given_labels, given_values, weights, float(share.sum()))
                 z64, t64 = z.astype(np.float64), t[chosen].astype(np.float64)
                 each, slope = reference.per_sample_loss(record, z64, t64)
                 scale = max(1.0, np.abs(each).max(), np.abs(slope).max())
@@ -220,7 +227,7 @@ def test_losses_pass_nan(name, dtype):
     z, d = np.zeros((2, 3), dtype), np.zeros((2, 3), dtype)
     z[1, 1] = np.nan
     nothing = np.zeros(0, dtype)
-    total, _ = loss_and_gradient(record, z, d, np.arange(2), np.zeros(0, np.int64), np.zeros((2, 3), dtype), nothing, 2.0)
+    total, _ = loss_and_gradient(records(record), z, d, np.arange(2), np.zeros(0, np.int64), np.zeros((2, 3), dtype), nothing, 2.0)
     assert np.isnan(total)
     assert np.isnan(d[1, 1])
 
@@ -232,8 +239,9 @@ def test_losses_pass_nan(name, dtype):
 @pytest.mark.parametrize("name", STEPPING)
 def test_updates(name, dtype):
     rng, n, decay = np.random.default_rng(5), 37, 0.1
-    rule, n_slots = optimizer(name).rule(), optimizer(name).n_slots
-    constants = {key: rule[0][key].item() for key in rule.dtype.names}
+    record, n_slots = optimizer(name).rule(), optimizer(name).n_slots
+    rule = records(record)
+    constants = dict(zip(record.dtype.names, record[0].item(), strict=True))
     w = rng.normal(size=n).astype(dtype)
     twin, slots = w.astype(np.float64), np.zeros((n_slots, n))
     m, v = (np.zeros(n if n_slots > k else 0, dtype) for k in range(2))
@@ -257,7 +265,8 @@ def test_updates(name, dtype):
 @dtypes
 @pytest.mark.parametrize("name", STEPPING)
 def test_updates_pass_nan(name, dtype):
-    rule, n_slots = optimizer(name).rule(), optimizer(name).n_slots
+    record, n_slots = optimizer(name).rule(), optimizer(name).n_slots
+    rule = records(record)
     w, g = np.ones(20, dtype), np.full(20, 0.1, dtype)
     g[13] = np.nan
     step(rule, 0.1, 1, 0.9, 0.0, w, g, *(np.zeros(20 if n_slots > k else 0, dtype) for k in range(2)))

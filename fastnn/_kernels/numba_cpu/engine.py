@@ -6,15 +6,19 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numba
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from fastnn._kernels import opcodes
 from fastnn._kernels.contract import Chunk, Program, Samples, State, StepLog
 from fastnn._kernels.numba_cpu import steps
+from fastnn._kernels.numba_cpu.tile import NEEDS_BLAS
 from fastnn._kernels.threads import num_threads
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 _PREDICT_ROWS = 256  # rows a thread predicts at a time: a block of activations that stays in cache
 # Multiplications in a step below which one thread is faster than two that meet; measured in benchmarks/README.md.
@@ -140,7 +144,7 @@ def _read_only(array: np.ndarray) -> np.ndarray:
 
 def _run_threads(n: int, run: Callable[[int], int]) -> int:
     """``run(rank)`` for ranks 0 … n − 1 side by side, rank 0 in the calling thread; returns what rank 0 returns."""
-    with _single_threaded_blas():
+    with _single_threaded_blas() if NEEDS_BLAS else contextlib.nullcontext():
         if n == 1:
             return run(0)
         with _team:
@@ -184,6 +188,8 @@ def _single_threaded_blas() -> Iterator[None]:
 
 
 @cache
-def _blas_libraries() -> ThreadpoolController:
-    """The BLAS libraries loaded; SciPy's, which `memory` has loaded by now, among them."""
+def _blas_libraries() -> "ThreadpoolController":
+    """The BLAS libraries loaded; SciPy's, which `blas` has loaded by now, among them."""
+    from threadpoolctl import ThreadpoolController
+
     return ThreadpoolController()

@@ -2,23 +2,20 @@
 
 a) A view made here owns nothing: no reference count is touched, which would cost an atomic operation on a cache line that all threads
    share. The vectors outlive every call.
-b) BLAS is reached through SciPy's Cython interface (public, and there on every platform), registered with LLVM under our own name, so that
-   cached machine code finds it in the next process. Unlike ``np.dot`` it takes α, β and strided blocks. Numba's private ``numba_xxgemm``
-   would do the same at the same speed; this needs no private name.
-c) Products go to our own register tile where that is faster, which on machines with AVX-512 is everywhere; see `tile`.
-d) Without the JIT (``NUMBA_DISABLE_JIT=1``) plain NumPy stands in.
+b) Products go to our own register tile (`tile`), or to BLAS (`blas`) where that is faster, which on machines with AVX-512 is nowhere: there
+   SciPy, a fifth of a second to import, is not even loaded.
+c) Without the JIT (``NUMBA_DISABLE_JIT=1``) plain NumPy stands in.
 """
 
-from llvmlite import binding, ir
 from numba import config, types
 from numba.core import cgutils
-from numba.extending import get_cython_function_address, intrinsic, overload
+from numba.extending import intrinsic, overload
 from numba.np.arrayobj import make_array, populate_array
 
 from fastnn._kernels.numba_cpu import tile
 
-for _name in ("sgemm", "dgemm"):
-    binding.add_symbol(f"fastnn_{_name}", get_cython_function_address("scipy.linalg.cython_blas", _name))
+if tile.NEEDS_BLAS:
+    from fastnn._kernels.numba_cpu import blas
 
 
 def matrix(vector, offset, rows, columns):
@@ -42,20 +39,21 @@ def gemm(transpose_a, transpose_b, alpha, a, b, beta, c):
     c[...] = alpha * product + (beta * c if beta != 0 else 0)
 
 
+def _by_tile(transpose_a, transpose_b, alpha, a, b, beta, c):
+    tile.product(transpose_a, transpose_b, float(alpha), _strided(a), _strided(b), float(beta), _strided(c))
+
+
+def _by_size(transpose_a, transpose_b, alpha, a, b, beta, c):
+    depth = a.shape[0] if transpose_a else a.shape[1]
+    if depth * c.shape[1] <= tile.LARGEST_B:
+        tile.product(transpose_a, transpose_b, float(alpha), _strided(a), _strided(b), float(beta), _strided(c))
+    elif c.shape[0] > 0 and c.shape[1] > 0:
+        blas.gemm(transpose_a, transpose_b, depth, alpha, a, b, beta, c)
+
+
 @overload(gemm)
 def _(transpose_a, transpose_b, alpha, a, b, beta, c):
-    def by_blas(transpose_a, transpose_b, alpha, a, b, beta, c):
-        if c.shape[0] > 0 and c.shape[1] > 0:
-            _blas(transpose_a, transpose_b, a.shape[0] if transpose_a else a.shape[1], alpha, a, b, beta, c)
-
-    def by_size(transpose_a, transpose_b, alpha, a, b, beta, c):
-        depth = a.shape[0] if transpose_a else a.shape[1]
-        if depth * c.shape[1] <= tile.LARGEST_B:
-            tile.product(transpose_a, transpose_b, float(alpha), _strided(a), _strided(b), float(beta), _strided(c))
-        elif c.shape[0] > 0 and c.shape[1] > 0:
-            _blas(transpose_a, transpose_b, depth, alpha, a, b, beta, c)
-
-    return by_size if tile.LARGEST_B > 0 else by_blas
+    return _by_size if tile.NEEDS_BLAS else _by_tile
 
 
 @intrinsic
@@ -107,57 +105,6 @@ def _borrow(typing_context, array):
         return view._getvalue()
 
     return array(array), codegen
-
-
-@intrinsic
-def _blas(typing_context, transpose_a, transpose_b, depth, alpha, a, b, beta, c):
-    """The BLAS call. A row-major C is a column-major Cᵀ = op(B)ᵀ op(A)ᵀ, hence the swapped operands."""
-    name = {types.float32: "fastnn_sgemm", types.float64: "fastnn_dgemm"}[c.dtype]
-
-    def codegen(context, builder, signature, args):
-        integer = ir.IntType(32)
-
-        def by_reference(value):
-            return cgutils.alloca_once_value(builder, value)
-
-        def as_int(value):
-            return by_reference(builder.trunc(value, integer))
-
-        def as_flag(value):
-            chars = [ir.Constant(ir.IntType(8), ord(letter)) for letter in "TN"]
-            return by_reference(builder.select(value, *chars))
-
-        def as_scalar(value, from_type):
-            return by_reference(context.cast(builder, value, from_type, c.dtype))
-
-        def leading_dimension(struct):
-            """Row stride in elements."""
-            row_stride, _ = cgutils.unpack_tuple(builder, struct.strides)
-            return as_int(builder.sdiv(row_stride, ir.Constant(row_stride.type, c.dtype.bitwidth // 8)))
-
-        matrices = [make_array(t)(context, builder, v) for t, v in ((a, args[4]), (b, args[5]), (c, args[7]))]
-        rows, columns = cgutils.unpack_tuple(builder, matrices[2].shape)
-        arguments = [
-            as_flag(args[1]),
-            as_flag(args[0]),
-            as_int(columns),
-            as_int(rows),
-            as_int(args[2]),
-            as_scalar(args[3], alpha),
-            matrices[1].data,
-            leading_dimension(matrices[1]),
-            matrices[0].data,
-            leading_dimension(matrices[0]),
-            as_scalar(args[6], beta),
-            matrices[2].data,
-            leading_dimension(matrices[2]),
-        ]
-        function_type = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
-        function = cgutils.get_or_insert_function(builder.module, function_type, name)
-        builder.call(function, arguments)
-        return context.get_dummy_value()
-
-    return types.none(transpose_a, transpose_b, depth, alpha, a, b, beta, c), codegen
 
 
 if not config.DISABLE_JIT:

@@ -20,9 +20,10 @@ from fastnn._kernels.numba_cpu.compile import inline, kernel
 _FEATURES = binding.get_host_cpu_features()
 _WIDE = _FEATURES.get("avx512f", False)
 _VECTOR_BYTES = 64 if _WIDE else 32
-# Elements of B up to which the tile is used. With AVX2 alone both reach the same peak, and BLAS's packing wins once B leaves the cache;
-# without AVX2, masked loads are slow.
-LARGEST_B = 1 << 40 if _WIDE else 1 << 18 if _FEATURES.get("avx2", False) else 0
+NEEDS_BLAS = not _WIDE
+# Elements of B up to which the tile is used beside BLAS. With AVX2 both reach the same peak, and BLAS wins once B leaves the cache;
+# without, masked loads are slow.
+LARGEST_B = 1 << 18 if _FEATURES.get("avx2", False) else 0
 _DEPTH = 256  # of A and B are worked through at a time, so that they stay in cache
 ROWS = 12 if _WIDE else 6  # 24 of 32 registers for C, or 12 of 16
 
