@@ -51,13 +51,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MemoryError as error:
         return _complain(f"not enough memory: {error}", _BAD_INPUT)
     except OSError as error:
-        return _complain(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error, _BAD_INPUT)
+        place = f"{error.filename}: " if error.filename else ""
+        return _complain(f"{place}{error.strerror or error}", _BAD_INPUT)
     except (click.ClickException, ValueError, TypeError, RuntimeError, ImportError) as error:
         return _complain(error, _BAD_INPUT)
 
 
 def _complain(message: object, status: int) -> int:
-    click.echo(f"fastnn: {' '.join(str(message).split())}", err=True)
+    line = " ".join(str(message).split())
+    printable = "".join(letter if letter.isprintable() else "?" for letter in line)  # a message may quote a broken file
+    click.echo(f"fastnn: {printable}", err=True)
     return status
 
 
@@ -191,7 +194,7 @@ def train(
     if residual and not any(isinstance(layer, Residual) for layer in net.layers):
         say("note: --residual changes nothing, as no hidden layer is as wide as its input")
     if _must_compile(net) and sys.stderr.isatty():
-        say("compiling for this machine, once: about 20 s")
+        say("compiling for this machine, once: it takes about half a minute")
     started = time.perf_counter()
     stopping = [] if patience is None else [EarlyStopping(patience=patience)]
     history = net.fit(*sets.training, epochs, batch_size, rule, sets.validation, callbacks=stopping, progress=not quiet)
@@ -290,7 +293,7 @@ def _training_data(
     data: str, target: str | None, ignore: Sequence[str], task: str, dtype: str, seed: int, say: Callable[[str], None]
 ) -> _Sets:
     if data not in (_SAMPLE, _MNIST):
-        return _split_table(read_table(data), target, ignore, task, dtype, seed, say)
+        return _split_table(_table(data), target, ignore, task, dtype, seed, say)
     if target is not None or ignore or task != "auto":
         raise click.UsageError(f"--target, --ignore and --task go with a data file, not with {data}", click.get_current_context())
     if data == _MNIST:
@@ -301,6 +304,15 @@ def _training_data(
         sets = _Sets((X, y), (Xv, yv), test, outputs=10)
     say(f"{'MNIST' if data == _MNIST else 'sample of MNIST'}: {sets.sizes()}; 10 classes")
     return sets
+
+
+def _table(data: str, text: Sequence[str] = ()) -> Table:
+    if not Path(data).suffix:
+        words = f"{_SAMPLE} or {_MNIST}"
+        raise click.UsageError(
+            f"DATA is {data!r}; expected {words}, or a file that ends in .csv, .parquet or .npz", click.get_current_context()
+        )
+    return read_table(data, text)
 
 
 def _split_table(
@@ -330,12 +342,12 @@ def _evaluation_data(net: Network, data: str, target: str | None) -> Samples:
     if data in (_SAMPLE, _MNIST):
         return _test_images(net, preprocessing, data)
     if preprocessing is None:
-        table = read_table(data)
+        table = _table(data)
         chosen = table[target or table.names[-1]]
         return _plain_inputs(table, chosen.name), _plain_numbers(chosen)
     if target not in (None, preprocessing.target.name):
         raise ValueError(f"--target is {target!r}, but the model was trained to predict {preprocessing.target.name!r}")
-    table = read_table(data, preprocessing.text_columns)
+    table = _table(data, preprocessing.text_columns)
     X, y = preprocessing.inputs(table, net.dtype), preprocessing.targets(table)
     _tell_filled(preprocessing, table, _note)
     return X, y
@@ -345,11 +357,11 @@ def _prediction_inputs(net: Network, preprocessing: Preprocessing | None, data: 
     if data in (_SAMPLE, _MNIST):
         return _test_images(net, preprocessing, data)[0]
     if preprocessing is not None:
-        table = read_table(data, preprocessing.text_columns)
+        table = _table(data, preprocessing.text_columns)
         X = preprocessing.inputs(table, net.dtype)
         _tell_filled(preprocessing, table, _note)
         return X
-    table = read_table(data)
+    table = _table(data)
     if len(table.names) != net.inputs + 1:
         return _plain_inputs(table)
     _note(f"the model takes {_count(net.inputs, 'column')}; the last one of {data}, {table.names[-1]!r}, is taken for the target")

@@ -47,7 +47,7 @@ class Activation(Layer):
     selu          λz, or λα(eᶻ − 1) where z < 0        hard_tanh     z clipped to [−1, 1]
     ============  ===================================  ============  =================================
 
-    The derivative at a kink is the one from the left; that of ReLU at 0 is 0, as in PyTorch, JAX and scikit-learn.
+    The derivative of ReLU at its kink is 0, as in PyTorch, JAX and scikit-learn; the bounds of the hard ones count as flat too.
 
     Parameters
     ----------

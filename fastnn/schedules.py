@@ -123,6 +123,12 @@ class OneCycle(Schedule):
     start: float = 25.0
     final: float = 1e4
 
+    def __post_init__(self):
+        super().__post_init__()
+        _checks.number("rise", self.rise, 0.0, 1.0)
+        _checks.number("start", self.start, low_open=True)
+        _checks.number("final", self.final, low_open=True)
+
     def _at(self, t):
         first, last = self.lr / self.start, self.lr / self.start / self.final
         peak = max(self.rise * self.steps, 1.0)

@@ -64,7 +64,7 @@ class Column:
     def check_usable(self) -> None:
         """ValueError unless this is a column of numbers, text or booleans."""
         if self.kind not in (*_NUMBER_KINDS, *_NAME_KINDS):
-            raise ValueError(f"column {self.name!r} holds {self.kind}; expected numbers, text or booleans: convert it or leave it out")
+            raise ValueError(f"column {self.name!r} holds {self.kind}; expected numbers, text or booleans: convert or ignore it")
 
     def check_complete(self) -> None:
         """ValueError naming the first row where the value is missing, which only features may be."""
@@ -283,7 +283,8 @@ class Preprocessing:
         left_out = {target, *(table[name].name for name in ignore)}
         columns = [column for name, column in table.columns.items() if name not in left_out]
         if not columns:
-            raise ValueError(f"{table.source} has no column beside the target {target!r}; CSV files need commas between columns")
+            hint = "; CSV files need commas between columns" if len(table.names) == 1 else ""
+            raise ValueError(f"{table.source} has no column to learn from beside the target {target!r}{hint}")
         for column in columns:
             column.check_usable()
         kinds = [Number if column.kind in _NUMBER_KINDS else Category for column in columns]
@@ -400,8 +401,8 @@ def _read_npz(path: Path) -> list[Column]:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files if name in ("X", "y")}
             found = file.files
-    except (ValueError, EOFError, AttributeError, TypeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} is not a readable NPZ file of plain arrays: {error}") from error
+    except (ValueError, EOFError, TypeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is damaged, or not an NPZ file of numbers, text or booleans") from error
     if "X" not in arrays:
         raise ValueError(f"{path} has no array 'X' (n, features); it has {', '.join(found) or 'none'}")
     X, y = arrays["X"], arrays.get("y")

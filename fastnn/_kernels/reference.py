@@ -129,7 +129,7 @@ def per_sample_loss(loss: np.ndarray, z: np.ndarray, t: np.ndarray) -> tuple[np.
 
 def classified_rightly(loss_code: int, z: np.ndarray, t: np.ndarray) -> np.ndarray:
     """Boolean (n,): the largest output is the target's; for a single output z > 0 (or, without a sigmoid link, z > ½) agrees with t > ½."""
-    if z.shape[1] > 1:
+    if z.shape[1] > 1 or loss_code == opcodes.SOFTMAX_CROSS_ENTROPY:
         return z.argmax(axis=1) == t.argmax(axis=1)
     boundary = 0.0 if loss_code == opcodes.BINARY_CROSS_ENTROPY else 0.5
     return (z[:, 0] > boundary) == (t[:, 0] > 0.5)

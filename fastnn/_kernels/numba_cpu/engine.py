@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numba
@@ -75,9 +76,9 @@ class NumbaEngine:
         capacity = self._reserve(chunk.batch_size, backward)
         arguments = (
             np.zeros(1, np.int64),
-            program.ops,
-            program.loss,
-            chunk.rule,
+            _records(program.ops),
+            _records(program.loss),
+            _records(chunk.rule),
             state.theta,
             self._gradient,
             state.slots.reshape(-1),
@@ -130,6 +131,13 @@ def aligned_empty(n: int, dtype: np.dtype) -> np.ndarray:
     raw = np.empty(n * dtype.itemsize + 64, np.uint8)
     start = -raw.ctypes.data % 64
     return raw[start : start + n * dtype.itemsize].view(dtype)
+
+
+def _records(array: np.ndarray) -> "np.ndarray | list[SimpleNamespace]":
+    """Records whose fields are attributes: in compiled code they are; without the JIT NumPy's are not."""
+    if not numba.config.DISABLE_JIT:
+        return array
+    return [SimpleNamespace(**dict(zip(array.dtype.names, record.item(), strict=True))) for record in array]
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

@@ -45,9 +45,9 @@ def loss_and_gradient(loss, z, d, samples, labels, targets, weights, weight_sum)
             hit = _largest(z[r]) == _largest(targets[i]) if z.shape[1] > 1 else (z[r, 0] > 0) == (targets[i, 0] > 0.5)
         else:
             value, hit = _regression(loss.code, z[r], d[r], targets[i], share, delta), False
-        total += float(share) * float(value)
+        total += np.float64(share) * np.float64(value)
         if hit:
-            hits += float(share)
+            hits += np.float64(share)
     return total, hits
 
 

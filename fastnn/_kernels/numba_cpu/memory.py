@@ -56,16 +56,6 @@ def _(transpose_a, transpose_b, alpha, a, b, beta, c):
     return _by_size if tile.NEEDS_BLAS else _by_tile
 
 
-@intrinsic
-def _strided(typing_context, matrix):
-    """The same view with a type that promises no layout: one compiled product serves whole matrices and blocks."""
-
-    def codegen(context, builder, signature, args):
-        return args[0]
-
-    return matrix.copy(layout="A", readonly=False)(matrix), codegen
-
-
 def _view_of(array, shape):
     """Type and code of a C-contiguous view of the C-contiguous ``array``: arguments are the array, the first element and ``shape``."""
     result = array.copy(ndim=len(shape), layout="C")
@@ -96,15 +86,28 @@ def _segment(typing_context, vector, offset, n):
     return result(vector, offset, n), codegen
 
 
-@intrinsic
-def _borrow(typing_context, array):
+def _borrow_as(result):
+    """Code of a view of the same shape and strides, of type ``result``."""
+
     def codegen(context, builder, signature, args):
-        source, view = (make_array(array)(context, builder, value) for value in (args[0], None))
+        source, view = make_array(signature.args[0])(context, builder, args[0]), make_array(result)(context, builder)
         shape, strides = (cgutils.unpack_tuple(builder, extent) for extent in (source.shape, source.strides))
         populate_array(view, source.data, shape, strides, source.itemsize, meminfo=None)
         return view._getvalue()
 
-    return array(array), codegen
+    return codegen
+
+
+@intrinsic
+def _borrow(typing_context, array):
+    return array(array), _borrow_as(array)
+
+
+@intrinsic
+def _strided(typing_context, matrix):
+    """A view whose type promises no layout: one compiled product serves whole matrices and blocks."""
+    result = matrix.copy(layout="A", readonly=False)
+    return result(matrix), _borrow_as(result)
 
 
 if not config.DISABLE_JIT:

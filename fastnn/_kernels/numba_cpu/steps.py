@@ -79,7 +79,7 @@ def _weight_sum(weights, samples):
     if len(weights) > 0:
         total = 0.0
         for i in samples:
-            total += float(weights[i])
+            total += np.float64(weights[i])
     return total
 
 

@@ -103,7 +103,7 @@ def sum_of_squares(g):
     """Σ g², in float64."""
     total = 0.0
     for i in range(len(g)):
-        total += float(g[i]) * float(g[i])
+        total += np.float64(g[i]) * np.float64(g[i])
     return total
 
 
@@ -113,7 +113,7 @@ def limit_columns(w, first, last, max_norm):
     for c in range(first, last):
         total = 0.0
         for r in range(len(w)):
-            total += float(w[r, c]) * float(w[r, c])
+            total += np.float64(w[r, c]) * np.float64(w[r, c])
         if total > max_norm * max_norm:
             factor = w.dtype.type(max_norm / math.sqrt(total))
             for r in range(len(w)):
