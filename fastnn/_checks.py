@@ -28,6 +28,13 @@ def number(name: str, value: Any, low: float = 0.0, high: float = float("inf"), 
     return float(value)
 
 
+def boolean(name: str, value: Any) -> bool:
+    """``value`` if it is True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, not {value!r}")
+    return value
+
+
 def one_of(name: str, value: Any, known: Iterable[str]) -> str:
     """``value`` if it is one of ``known``; otherwise the error lists them and suggests the nearest."""
     known = list(known)

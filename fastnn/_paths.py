@@ -41,8 +41,10 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
         if target.exists():
             shutil.copymode(target, temporary)
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename == str(temporary):
+            error.filename = str(path)  # the temporary file means nothing to whoever reads the message
         raise
 
 

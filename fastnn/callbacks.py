@@ -7,6 +7,8 @@ of mini-batches that an engine runs without Python in between, about 0.2 s of wo
 
 import csv
 import io
+import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ HOOKS = ("on_fit_start", "on_chunk_end", "on_epoch_end", "on_fit_end")
 
 def check_callbacks(callbacks: Any) -> list[Any]:
     """``callbacks`` as a list, or an error that names what is not a callback."""
+    if not isinstance(callbacks, Iterable):
+        raise TypeError(f"callbacks must be a sequence of callbacks, such as [EarlyStopping()], not {callbacks!r}")
     callbacks = list(callbacks)
     for callback in callbacks:
         if isinstance(callback, type) or not any(hasattr(callback, hook) for hook in HOOKS):
@@ -46,7 +50,7 @@ class _Monitor:
         """Whether the newest figure is the best so far; keeps count of the epochs since it was."""
         value = training.history[self.monitor][-1]
         sign = -1.0 if self.monitor.removeprefix("val_") in HIGHER_IS_BETTER else 1.0
-        better = self.best is None or sign * value < sign * self.best - self.min_delta
+        better = self.best is None or math.isnan(self.best) or sign * value < sign * self.best - self.min_delta
         self.best, self.waited = (value, 0) if better else (self.best, self.waited + 1)
         return better
 
@@ -129,11 +133,14 @@ class Checkpoint:
         self.path, self.every = str(path), _checks.integer("every", every)
 
     def on_fit_start(self, training):
-        check_writable(self.path.format(epoch=0))
+        check_writable(self._path_of(0))
 
     def on_epoch_end(self, training):
         if training.epoch % self.every == 0:
-            training.net.save(self.path.format(epoch=training.net.epochs))
+            training.net.save(self._path_of(training.net.epochs))
+
+    def _path_of(self, epoch: int) -> str:
+        return self.path.replace("{epoch}", str(epoch))
 
 
 class CSVLogger:

@@ -13,6 +13,7 @@ import numpy as np
 
 from fastnn import _checks
 from fastnn._kernels import opcodes, philox
+from fastnn.inputs import as_numbers
 
 
 class Draw:
@@ -128,7 +129,7 @@ class ArrayInitializer:
     """Starting values given as an array. A model file holds the trained values instead."""
 
     def __init__(self, values: Any):
-        self.values = np.array(values, dtype=np.float64)
+        self.values = as_numbers(values, "init").astype(np.float64)
         if not np.all(np.isfinite(self.values)):
             raise ValueError("init is an array with values that are not finite")
 

@@ -1,6 +1,7 @@
 """`Network`: describe, fit, predict, evaluate, save."""
 
 import itertools
+import numbers
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -35,9 +36,11 @@ class Arrays(Mapping):
         view, new = self[name], inputs.as_numbers(values, name)
         if new.shape != view.shape:
             raise ValueError(f"{name} has shape {view.shape}; got an array of shape {new.shape}")
-        if not np.isfinite(new).all():
-            raise ValueError(f"{name} must be finite; got NaN or infinity")
-        view[...] = new
+        with np.errstate(over="ignore"):
+            rounded = new.astype(view.dtype)
+        if not np.isfinite(rounded).all():
+            raise ValueError(f"{name} must be finite in {view.dtype}; got {new[~np.isfinite(rounded)][0]}")
+        view[...] = rounded
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._arrays)
@@ -228,14 +231,14 @@ class Network:
             A loss or parameter that is not finite; the network keeps its last finite parameters.
         """
         epochs, batch_size = _checks.integer("epochs", epochs), _checks.integer("batch_size", batch_size)
+        shuffle, progress = _checks.boolean("shuffle", shuffle), _checks.boolean("progress", progress)
         optimizer = as_optimizer(optimizer)
+        if isinstance(optimizer, LBFGS) and self.program.ops["max_norm"].any():
+            raise ValueError("LBFGS cannot keep max_norm; use another optimizer, or l2")
         samples = self._samples(X, y, sample_weight, class_weight)
         indices, validation = self._validation(samples, validation)
         names = self._metric_names(metrics, samples)
-        training = Training(
-            self, samples, indices, epochs, batch_size, optimizer, validation, bool(shuffle), callbacks, names, bool(progress)
-        )
-        self.use_optimizer(type(optimizer).__name__)
+        training = Training(self, samples, indices, epochs, batch_size, optimizer, validation, shuffle, callbacks, names, progress)
         return training.run()
 
     def use_optimizer(self, kind: str) -> None:
@@ -257,21 +260,31 @@ class Network:
         X = inputs.as_features(X, self.dtype, self.inputs)
         targets = inputs.as_targets(y, len(X), self.outputs, self.loss.name, self.dtype)
         weights = None if sample_weight is None else inputs.as_sample_weight(sample_weight, len(X), self.dtype)
-        classes = targets.is_labels or (self.outputs > 1 and np.size(y) == len(X))
+        labels = self._labels(y, targets)
         if class_weight is not None:
-            if not classes:
+            if labels is None:
                 raise ValueError("class_weight needs integer class labels as y")
-            labels = targets.labels if targets.is_labels else targets.values.argmax(axis=1)
-            by_class = inputs.class_weights(class_weight, labels, self.outputs).astype(self.dtype)
+            by_class = inputs.class_weights(class_weight, labels, max(self.outputs, 2)).astype(self.dtype)
             weights = by_class if weights is None else weights * by_class
-        return Samples(X, targets.labels, targets.values, weights, classes or self.loss.spec.classifies)
+            if not weights.any():
+                raise ValueError("class_weight and sample_weight leave every sample the weight 0; at least one must count")
+        return Samples(X, targets.labels, targets.values, weights, labels is not None or self.loss.spec.classifies)
+
+    def _labels(self, y: Any, targets: inputs.Targets) -> np.ndarray | None:
+        """The integer class labels that y was given as, if it was."""
+        if targets.is_labels:
+            return targets.labels
+        if self.outputs > 1:
+            return targets.values.argmax(axis=1) if inputs.as_array(y, "y").size == len(targets) else None
+        zero_one = self.loss.spec.classifies and np.isin(targets.values, (0, 1)).all()
+        return targets.values[:, 0].astype(np.int64) if zero_one else None
 
     def _validation(self, samples: Samples, validation: Any) -> tuple[np.ndarray, Samples | None]:
         """Indices of the samples to train on, and the validation samples."""
         n = len(samples)
         if validation is None:
             return np.arange(n), None
-        if isinstance(validation, int | float) and not isinstance(validation, bool):
+        if isinstance(validation, numbers.Real) and not isinstance(validation, bool):
             share = _checks.number("validation", validation, 0.0, 1.0, low_open=True, high_open=True)
             count = round(share * n)
             if not 0 < count < n:
@@ -280,12 +293,15 @@ class Network:
             return np.sort(order[count:]), samples.take(np.sort(order[:count]))
         if not isinstance(validation, tuple | list) or len(validation) != 2:
             raise TypeError(f"validation must be None, a fraction, or a pair (X, y); got {type(validation).__name__}")
-        return np.arange(n), self._samples(*validation)
+        try:
+            return np.arange(n), self._samples(*validation)
+        except (ValueError, TypeError) as error:
+            raise type(error)(f"validation: {error}") from error
 
     @staticmethod
     def _metric_names(metrics: Sequence[str], samples: Samples) -> tuple[str, ...]:
-        if isinstance(metrics, str):
-            raise TypeError(f"metrics must be a sequence of names, such as ({metrics!r},), not a string")
+        if isinstance(metrics, str) or not isinstance(metrics, Sequence):
+            raise TypeError(f"metrics must be a sequence of names, such as ('accuracy',), not {metrics!r}")
         names = [_checks.one_of("metric", name, METRICS) for name in metrics]
         return tuple(dict.fromkeys("r2" if name == "accuracy" and not samples.classify else name for name in names))
 
@@ -426,9 +442,11 @@ def load(path: str | os.PathLike, backend: str = "auto") -> Network:
         No such file.
     """
     description, tensors = serialization.read(path)
+    engines.choose(backend)  # a mistake in the argument is not one in the file
     net = Network.__new__(Network)
-    net._describe(backend=backend, **serialization.arguments(description))
-    serialization.restore(net, description, tensors)
+    with serialization.naming(path):
+        net._describe(backend=backend, **serialization.arguments(description))
+        serialization.restore(net, description, tensors)
     return net
 
 
@@ -470,6 +488,7 @@ def mlp(
     if isinstance(sizes, str) or not isinstance(sizes, Sequence | np.ndarray) or len(sizes) < 2:
         raise ValueError(f"sizes must list at least the input's and the output's width, such as [784, 30, 10]; got {sizes!r}")
     sizes = [_checks.integer("sizes", size) for size in sizes]
+    dropout = _checks.number("dropout", dropout, 0.0, 1.0, high_open=True)
     bias_init = "standard_normal" if isinstance(init, str) and init in ("nielsen", "standard_normal") else "zeros"
     options = {"init": init, "bias_init": bias_init, "l1": l1, "l2": l2}
     layers: list[Layer] = []
@@ -490,7 +509,7 @@ def _hidden_block(units: int, activation: Any, batch_norm: bool, dropout: float,
 
 def _dtype(dtype: Any) -> np.dtype:
     try:
-        name = np.dtype(dtype).name
+        name = np.dtype(dtype).name if dtype is not None else "None"  # NumPy takes None for float64
     except TypeError:
         name = str(dtype)
     if name not in ("float32", "float64"):

@@ -38,7 +38,9 @@ class Terminal:
         width = len(str(self._epochs))
         remaining = self._bar.tasks[self._task].time_remaining
         eta = f"  ETA {_clock(remaining)}" if remaining and epoch < self._epochs else ""
-        self._bar.console.print(f"epoch {epoch:{width}d}/{self._epochs}  {shown}  {rate:,.0f} samples/s{eta}", highlight=False)
+        self._bar.console.print(
+            f"epoch {epoch:{width}d}/{self._epochs}  {shown}  {rate:,.0f} samples/s{eta}", highlight=False, soft_wrap=True
+        )
 
     def close(self) -> None:
         self._bar.stop()
@@ -46,7 +48,7 @@ class Terminal:
 
 def display(wanted: bool, epochs: int, samples_per_epoch: int) -> Silent | Terminal:
     """The display for one call of `fit`."""
-    return Terminal(epochs, samples_per_epoch) if wanted and sys.stderr.isatty() else Silent()
+    return Terminal(epochs, samples_per_epoch) if wanted and sys.stderr is not None and sys.stderr.isatty() else Silent()
 
 
 def _clock(seconds: float) -> str:

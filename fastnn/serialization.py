@@ -3,10 +3,12 @@
 The file holds numbers and JSON, so loading it runs no code. It is written beside the target and renamed into place.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,15 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]
         return _parse(file.read(), path)
 
 
+@contextlib.contextmanager
+def naming(path: str | os.PathLike) -> Iterator[None]:
+    """While inside, whatever a description or its tensors do wrong is a `ModelFileError`: the checksum may be right and the contents not."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, MemoryError, OverflowError) as error:
+        raise ModelFileError(f"{path} does not describe a network this version of fastnn knows: {error!r}") from error
+
+
 def arguments(description: dict[str, Any]) -> dict[str, Any]:
     """What `Network` was made with, but for the backend."""
     loss = dict(description["loss"])
@@ -52,9 +63,13 @@ def restore(net: Any, description: dict[str, Any], tensors: dict[str, np.ndarray
     """Give a new network what training had changed."""
     if description["optimizer"] is not None:
         net.use_optimizer(description["optimizer"])
+    if not isinstance(description["metadata"], dict):
+        raise TypeError("metadata must be a dict")
     net.epochs, net.metadata = description["epochs"], description["metadata"]
     net.state.step, net.state.optimizer_step = description["step"], description["optimizer_step"]
     for name, view in _views(net):
+        if tensors[name].shape != view.shape:
+            raise ValueError(f"{name} has shape {tensors[name].shape}, not {view.shape}")
         view[...] = tensors[name]
 
 

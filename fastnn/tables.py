@@ -152,7 +152,10 @@ class Number:
         known = values[~np.isnan(values)]
         if not known.size:
             return cls(column.name, 0.0, 1.0)
-        scaler = Standardizer().fit(known[:, None])
+        with np.errstate(over="ignore"):  # named below
+            scaler = Standardizer().fit(known[:, None])
+        if not np.isfinite([scaler.mean_[0], scaler.scale_[0]]).all():
+            raise ValueError(f"column {column.name!r} holds numbers up to {np.abs(known).max():g}, too large to standardise")
         return cls(column.name, float(scaler.mean_[0]), float(scaler.scale_[0]))
 
     @property
@@ -161,7 +164,8 @@ class Number:
 
     def encode(self, column: Column, out: np.ndarray) -> None:
         numbers = column.numbers()
-        out[:, 0] = np.where(np.isnan(numbers), 0.0, (numbers - self.mean) / self.scale)
+        with np.errstate(over="ignore"):  # the network names infinite inputs
+            out[:, 0] = np.where(np.isnan(numbers), 0.0, (numbers - self.mean) / self.scale)
 
 
 @dataclass(frozen=True)
@@ -398,7 +402,7 @@ def _read_parquet(path: Path) -> list[Column]:
 
 def _read_npz(path: Path) -> list[Column]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files if name in ("X", "y")}
             found = file.files
     except (ValueError, EOFError, TypeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:

@@ -20,6 +20,7 @@ from fastnn.errors import DivergenceError
 from fastnn.optimizers import LBFGS, SGD, Optimizer
 
 _CHUNK_SECONDS = 0.2
+_BEYOND = 1e100  # a cost no line search accepts, where the loss is not finite
 _FIRST_CHUNK_OPERATIONS = 5e8  # until the speed is known: well under a second on any machine
 
 
@@ -92,6 +93,7 @@ class Training:
         """Train, and return the history."""
         with _interrupt_sets(self), contextlib.closing(self._display):
             self._call("on_fit_start")
+            self.net.use_optimizer(type(self.optimizer).__name__)  # from here on nothing is refused any more
             try:
                 if isinstance(self.optimizer, LBFGS):
                     _minimise(self)
@@ -105,11 +107,9 @@ class Training:
         while self.epoch < self.epochs and self.history.stopped is None:
             started = time.perf_counter()
             self.epoch += 1
-            totals = _Totals()
+            totals = _Totals(self.net.penalty())
             for chunk in self._chunks(self._order()):
-                penalty = self.net.penalty()
-                log = self._train(chunk, totals.steps)
-                totals.add(log, penalty)
+                totals.add(self._train(chunk, totals.steps))
                 self._chunk_done(len(chunk.order))
                 if self.interrupted:
                     break
@@ -138,14 +138,13 @@ class Training:
             first = last
 
     def _train(self, chunk: Chunk, steps_before: int) -> StepLog:
-        """Run a chunk; where it diverges, go back to finite parameters and say so."""
+        """Run a chunk; where it diverges, go back to the parameters it began with and say so."""
         state = self.net.state
         theta, buffers = state.theta.copy(), state.buffers.copy()
         log = self.net.engine.train_steps(state, self.samples, chunk)
         if log.finite and np.isfinite(state.theta).all():
             return log
-        if not (np.isfinite(state.theta).all() and np.isfinite(state.buffers).all()):
-            state.theta[:], state.buffers[:] = theta, buffers
+        state.theta[:], state.buffers[:] = theta, buffers
         self.net.forget_optimizer()
         step = steps_before + len(log.losses)
         what = f"the loss became {log.losses[-1]}" if not log.finite else "a parameter became infinite or NaN"
@@ -178,21 +177,25 @@ class Training:
 
 
 class _Totals:
-    """Sums over an epoch's chunks."""
+    """Sums over an epoch's chunks.
 
-    def __init__(self):
-        self.steps, self._loss, self._hits, self._weight = 0, 0.0, 0.0, 0.0
+    The penalty is that of the parameters the epoch began with: a one-step epoch then reports exactly its cost, and no epoch's figure depends
+    on where the clock happened to cut it into chunks.
+    """
 
-    def add(self, log: StepLog, penalty: float) -> None:
-        """Add a chunk; ``penalty`` is that of the parameters it began with, so that a one-step epoch reports exactly its cost."""
+    def __init__(self, penalty: float):
+        self.steps, self._penalty, self._loss, self._hits, self._weight = 0, penalty, 0.0, 0.0, 0.0
+
+    def add(self, log: StepLog) -> None:
+        """Add a chunk."""
         self.steps += len(log.losses)
-        self._loss += float((log.losses * log.weights).sum()) + penalty * float(log.weights.sum())
+        self._loss += float((log.losses * log.weights).sum())
         self._hits += float(log.hits.sum())
         self._weight += float(log.weights.sum())
 
     @property
     def loss(self) -> float:
-        return self._loss / self._weight
+        return self._loss / self._weight + self._penalty
 
     @property
     def accuracy(self) -> float:
@@ -216,9 +219,10 @@ def _minimise(training: Training) -> None:
         log, gradient = net.engine.gradients(state, samples, training=True)
         value = float(log.losses[0]) + net.penalty() + 0.5 * float(decay @ theta**2)
         if not (np.isfinite(value) and np.isfinite(gradient).all()):
-            state.theta[:] = accepted
-            message = f"L-BFGS met a loss of {value} in epoch {training.epoch + 1}; the network keeps its last finite parameters"
-            raise DivergenceError(message, training.epoch + 1, 1)
+            if evaluated is None:
+                message = f"L-BFGS met a loss of {value} at the parameters it began with"
+                raise DivergenceError(message, training.epoch + 1, 1)
+            return _BEYOND, np.zeros_like(theta)  # a trial step of the line search went too far: it will try a shorter one
         evaluated = theta.copy(), log
         return value, gradient.astype(np.float64) + decay * theta
 
@@ -231,8 +235,8 @@ def _minimise(training: Training) -> None:
         net.epochs += 1
         if net.program.n_buffers:
             _refresh_running_statistics(training, samples)
-        totals = _Totals()
-        totals.add(evaluated[1], net.penalty())
+        totals = _Totals(net.penalty())
+        totals.add(evaluated[1])
         training._chunk_done(len(samples))
         training._record(totals, 1.0, started)
         started = time.perf_counter()

@@ -171,7 +171,7 @@ def test_another_kind_starts_afresh(backend):
     net = network(backend=backend)
     step(net, fnn.SGD(0.1, momentum=0.9))
     gradient, change = step(net, fnn.Adam(0.01))
-    np.testing.assert_allclose(change, -0.01 * np.sign(gradient), rtol=1e-5)
+    np.testing.assert_allclose(change, -0.01 * np.sign(gradient), rtol=1e-3)
     gradient, change = step(net, fnn.SGD(0.1, momentum=0.9))
     np.testing.assert_allclose(change, -0.1 * gradient, rtol=1e-9)
 
@@ -510,12 +510,17 @@ def test_divergence(backend, dtype, lr):
 
 
 def test_divergence_says_where(backend):
-    """A schedule that explodes at step 6: the second mini-batch of the second epoch."""
-    net = network(backend=backend, loss="mse", layers=[fnn.Dense(2)])
-    with pytest.raises(fnn.DivergenceError) as caught:
-        net.fit(X, VALUES, epochs=9, batch_size=10, optimizer=fnn.SGD(fnn.Exponential(1e-200, 1e60)))
-    assert caught.value.epoch == 2
-    assert caught.value.step >= 2
+    data = X.copy()
+
+    def spoil(training):
+        if training.epoch == 2:
+            data[25] = 1e200  # float64 is not copied: the third mini-batch of ten rows
+
+    with raises(fnn.DivergenceError, "epoch 3, mini-batch 3", "the loss became inf") as caught:
+        network([fnn.Dense(2)], "mse", backend=backend).fit(
+            data, VALUES, epochs=9, batch_size=10, shuffle=False, optimizer="sgd", callbacks=[At("on_epoch_end", spoil)]
+        )
+    assert (caught.value.epoch, caught.value.step) == (3, 3)
 
 
 @pytest.mark.parametrize("lr", [1e10, 1e200, 1e300])
@@ -612,17 +617,19 @@ class FakeTerminal(io.StringIO):
         return True
 
 
-@pytest.fixture
 def terminal(monkeypatch):
+    """Standard error as a terminal; not a fixture, since pytest puts its own back when the test begins."""
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
+    for name in ("NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(sys, "stderr", FakeTerminal())
     return sys.stderr
 
 
-def lines(terminal):
+def lines(text):
     """What was printed for good, without the bar and its control codes."""
-    return re.findall(r"epoch .*samples/s.*", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue()))
+    return re.findall(r"epoch .*samples/s.*", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text))
 
 
 def test_without_a_terminal_nothing_is_printed(capfd):
@@ -631,9 +638,10 @@ def test_without_a_terminal_nothing_is_printed(capfd):
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
-def test_a_terminal_gets_a_line_an_epoch(terminal, capfd, optimizer):
+def test_a_terminal_gets_a_line_an_epoch(monkeypatch, capfd, optimizer):
+    error = terminal(monkeypatch)
     history = network().fit(X, LABELS, epochs=3, validation=0.25, optimizer=optimizer)
-    shown = lines(terminal)
+    shown = lines(error.getvalue())
     assert len(shown) == 3
     for epoch, line in enumerate(shown):
         assert line.startswith(f"epoch {epoch + 1}/3")
@@ -643,15 +651,17 @@ def test_a_terminal_gets_a_line_an_epoch(terminal, capfd, optimizer):
     assert capfd.readouterr().out == ""
 
 
-def test_progress_can_be_switched_off(terminal):
+def test_progress_can_be_switched_off(monkeypatch):
+    error = terminal(monkeypatch)
     network().fit(X, LABELS, progress=False)
-    assert terminal.getvalue() == ""
+    assert error.getvalue() == ""
 
 
-def test_the_cursor_comes_back_after_an_error(terminal):
+def test_the_cursor_comes_back_after_an_error(monkeypatch):
+    error = terminal(monkeypatch)
     with pytest.raises(ZeroDivisionError):
         network().fit(X, LABELS, callbacks=[At("on_epoch_end", lambda t: 1 / 0)])
-    text = terminal.getvalue()
+    text = error.getvalue()
     assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1
 
 
@@ -724,14 +734,9 @@ def test_lbfgs_and_early_stopping():
     assert net.evaluate(X, WRONG)["loss"] == min(history["val_loss"])
 
 
-def test_lbfgs_respects_max_norm():
-    net = network([fnn.Dense(2, max_norm=0.1)], "mse")
-    try:
-        net.fit(X, VALUES, epochs=50, optimizer="lbfgs")
-    except ValueError as error:
-        assert "max_norm" in str(error)
-    else:
-        assert (np.linalg.norm(net.parameters["0.weight"], axis=0) <= 0.1 + 1e-9).all()
+def test_lbfgs_does_not_pass_over_max_norm():
+    with raises(ValueError, "max_norm", "LBFGS"):
+        network([fnn.Dense(2, max_norm=0.1)], "mse").fit(X, VALUES, optimizer="lbfgs")
 
 
 def test_lbfgs_backs_off_from_an_infinite_loss():

@@ -14,7 +14,7 @@ from fastnn._kernels.scalars import exp, log1p, sigmoid
 
 @kernel
 def loss_and_gradient(loss, z, d, samples, labels, targets, weights, weight_sum):
-    """Write ∂C/∂z into ``d`` and return Σ wᵢℓᵢ / Σ w and the share of w that is classified rightly.
+    """Write ∂C/∂z into ``d`` and return Σ wᵢℓᵢ / Σ w and Σ w over the samples classified rightly.
 
     Parameters
     ----------
@@ -32,7 +32,9 @@ def loss_and_gradient(loss, z, d, samples, labels, targets, weights, weight_sum)
     smoothing, delta = z.dtype.type(loss.label_smoothing), z.dtype.type(loss.delta)
     for r in range(len(z)):
         i = samples[r]
-        share = z.dtype.type((weights[i] if len(weights) > 0 else 1.0) / weight_sum if weight_sum > 0 else 0.0)
+        weight = np.float64(weights[i]) if len(weights) > 0 else 1.0
+        exact_share = weight / weight_sum if weight_sum > 0 else 0.0
+        share = z.dtype.type(exact_share)
         if loss.code == oc.SOFTMAX_CROSS_ENTROPY:
             if len(labels) > 0:
                 value = _softmax_label(z[r], d[r], labels[i], share, smoothing)
@@ -45,9 +47,9 @@ def loss_and_gradient(loss, z, d, samples, labels, targets, weights, weight_sum)
             hit = _largest(z[r]) == _largest(targets[i]) if z.shape[1] > 1 else (z[r, 0] > 0) == (targets[i, 0] > 0.5)
         else:
             value, hit = _regression(loss.code, z[r], d[r], targets[i], share, delta), False
-        total += np.float64(share) * np.float64(value)
+        total += exact_share * np.float64(value)
         if hit:
-            hits += np.float64(share)
+            hits += weight
     return total, hits
 
 

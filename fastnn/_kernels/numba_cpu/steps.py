@@ -60,7 +60,7 @@ def run(
 
         value, hit = partial[:, 0].sum(), partial[:, 1].sum()
         if rank == 0:
-            losses[k], weight_sums[k], hits[k] = value, weight_sum, hit * weight_sum
+            losses[k], weight_sums[k], hits[k] = value, weight_sum, hit
         if not np.isfinite(value):
             return k + 1
         t = optimizer_step + k + 1
