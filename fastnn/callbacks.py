@@ -8,6 +8,7 @@ of mini-batches that an engine runs without Python in between, about 0.2 s of wo
 import csv
 import io
 import math
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,7 @@ class Checkpoint:
     Parameters
     ----------
     path : str or path
-        Where to; ``{epoch}`` in it is replaced by the network's epoch number, otherwise the newest save replaces the one before.
+        Where to; ``{epoch}``, or ``{epoch:03d}``, in it is replaced by the network's epoch number, otherwise the newest save replaces the one before.
     every : int
         Epochs between saves.
     """
@@ -140,7 +141,7 @@ class Checkpoint:
             training.net.save(self._path_of(training.net.epochs))
 
     def _path_of(self, epoch: int) -> str:
-        return self.path.replace("{epoch}", str(epoch))
+        return re.sub(r"\{epoch(:[^{}]*)?\}", lambda field: field[0].format(epoch=epoch), self.path)
 
 
 class CSVLogger:

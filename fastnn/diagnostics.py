@@ -39,8 +39,7 @@ def check_gradients(net: Network, X: Any, y: Any, training: bool = False, step: 
     """
     samples = _checks.integer("samples", samples)
     step = _checks.number("step", step, low_open=True)
-    double = Network(net.layers, net.inputs, net.loss, "float64", net.backend, net.seed)
-    double.state.buffers[:], double.state.step = net.state.buffers, net.state.step
+    double = net.copy(dtype="float64")
     for number, (name, values) in enumerate(net.parameters.items()):
         nudge = _NUDGE * philox.normal(net.seed, number, 0, values.size).reshape(values.shape)
         double.parameters[name] = values + nudge

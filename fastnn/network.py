@@ -1,5 +1,6 @@
 """`Network`: describe, fit, predict, evaluate, save."""
 
+import copy
 import itertools
 import numbers
 import os
@@ -411,6 +412,20 @@ class Network:
         for array in self.program.parameters:
             array.view(mask)[...] = array.kind == "weight"
         return mask
+
+    def copy(self, dtype: Any = None, backend: str | None = None) -> "Network":
+        """A network of its own with the same description, parameters, running statistics and counters, but a fresh optimiser.
+
+        Parameters
+        ----------
+        dtype, backend
+            As in `Network`; ``None`` means the same.
+        """
+        twin = Network.__new__(Network)
+        twin._describe(self.layers, self.inputs, self.loss, dtype or self.dtype, backend or self.backend, self.seed)
+        twin.state.theta[:], twin.state.buffers[:], twin.state.step = self.state.theta, self.state.buffers, self.state.step
+        twin.epochs, twin.metadata = self.epochs, copy.deepcopy(self.metadata)
+        return twin
 
     # --- files ----------------------------------------------------------------------------------------------------------------------
 

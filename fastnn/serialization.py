@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn import _checks
 from fastnn._paths import check_writable, write_atomically
 from fastnn.errors import ModelFileError
 from fastnn.layers import layer_from_config
@@ -26,8 +27,9 @@ def save(net: Any, path: str | os.PathLike) -> None:
     from safetensors.numpy import save as to_bytes
 
     check_writable(path)
+    _check_metadata(net.metadata)
     tensors = _tensors(net)
-    description = json.dumps(_describe(net), ensure_ascii=False, sort_keys=True)
+    description = json.dumps(_describe(net), sort_keys=True)
     metadata = {"format": FORMAT, "description": description, "sha256": _checksum(description, tensors)}
     write_atomically(path, to_bytes(tensors, metadata=metadata))
 
@@ -40,10 +42,10 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]
 
 @contextlib.contextmanager
 def naming(path: str | os.PathLike) -> Iterator[None]:
-    """While inside, whatever a description or its tensors do wrong is a `ModelFileError`: the checksum may be right and the contents not."""
+    """While inside, any mistake of a description or its tensors is a `ModelFileError`: a checksum may be right and the contents not."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError, MemoryError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, MemoryError, OverflowError, RecursionError) as error:
         raise ModelFileError(f"{path} does not describe a network this version of fastnn knows: {error!r}") from error
 
 
@@ -63,14 +65,28 @@ def restore(net: Any, description: dict[str, Any], tensors: dict[str, np.ndarray
     """Give a new network what training had changed."""
     if description["optimizer"] is not None:
         net.use_optimizer(description["optimizer"])
-    if not isinstance(description["metadata"], dict):
-        raise TypeError("metadata must be a dict")
-    net.epochs, net.metadata = description["epochs"], description["metadata"]
-    net.state.step, net.state.optimizer_step = description["step"], description["optimizer_step"]
+    _check_metadata(description["metadata"])
+    net.metadata = description["metadata"]
+    net.epochs, net.state.step, net.state.optimizer_step = (
+        _checks.integer(name, description[name], least=0) for name in ("epochs", "step", "optimizer_step")
+    )
     for name, view in _views(net):
-        if tensors[name].shape != view.shape:
-            raise ValueError(f"{name} has shape {tensors[name].shape}, not {view.shape}")
-        view[...] = tensors[name]
+        tensor = tensors[name]
+        if (tensor.shape, tensor.dtype) != (view.shape, view.dtype) or not np.isfinite(tensor).all():
+            raise ValueError(f"{name} must be finite {view.dtype} of shape {view.shape}, not {tensor.dtype} of shape {tensor.shape}")
+        view[...] = tensor
+
+
+def _check_metadata(metadata: Any) -> None:
+    """It must come back from JSON as it is."""
+    try:
+        text = json.dumps(metadata)
+        text.encode()
+        faithful = isinstance(metadata, dict) and json.loads(text) == metadata and "\\ud8" not in text
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(f"metadata cannot be saved: {error}; it must be a dict of plain data (text, numbers, lists, dicts)") from error
+    if not faithful:
+        raise TypeError("metadata must be a dict of plain data (text, numbers, lists, dicts with text as keys)")
 
 
 def _describe(net: Any) -> dict[str, Any]:
@@ -121,10 +137,11 @@ def _parse(data: bytes, path: str | os.PathLike) -> tuple[dict[str, Any], dict[s
         metadata = json.loads(data[8 : 8 + length])["__metadata__"]
         found, description, checksum = metadata["format"], metadata["description"], metadata["sha256"]
         tensors = from_bytes(data)
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
         raise ModelFileError(f"{path} is not a fastnn model, or it is damaged: {error}") from error
     if found != FORMAT:
         raise ModelFileError(f"{path} has the format {found!r}; this version of fastnn reads {FORMAT!r}")
     if checksum != _checksum(description, tensors):
         raise ModelFileError(f"{path} is damaged: its checksum does not match its contents")
-    return json.loads(description), tensors
+    with naming(path):
+        return json.loads(description), tensors

@@ -179,8 +179,8 @@ class Training:
 class _Totals:
     """Sums over an epoch's chunks.
 
-    The penalty is that of the parameters the epoch began with: a one-step epoch then reports exactly its cost, and no epoch's figure depends
-    on where the clock happened to cut it into chunks.
+    The penalty is that of the parameters the epoch began with: a one-step epoch then reports exactly its cost, and no figure depends on where
+    the clock happened to cut an epoch into chunks.
     """
 
     def __init__(self, penalty: float):

@@ -260,6 +260,17 @@ def test_predict_applies_the_link_to_forward(loss, dtype):
     np.testing.assert_allclose(prediction, LINKS.get(loss, lambda z: z)(raw), rtol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_softmax_is_stable(backend, dtype):
+    net = small(dtype=dtype, backend=backend)
+    net.parameters["1.weight"][...] = 0
+    net.parameters["1.bias"] = [1000, -1000, 1000]
+    np.testing.assert_allclose(net.predict(X), np.tile([0.5, 0.0, 0.5], (30, 1)))
+    loss, gradients = net.gradients(X, np.full(30, 1))
+    assert loss == pytest.approx(2000 + np.log(2))
+    np.testing.assert_allclose(gradients["1.bias"], [0.5, -1, 0.5], rtol=1e-6)
+
+
 def test_forward_is_the_formula(backend):
     net = small(backend=backend)
     p = net.parameters

@@ -264,7 +264,7 @@ def test_a_numpy_number_is_a_fraction():
         (X, TypeError, ["validation", "pair (X, y)", "ndarray"]),
         ((X,), TypeError, ["validation", "pair (X, y)"]),
         ((X[:, :3], LABELS), ValueError, ["validation", "3 columns", "4"]),
-        ((X, LABELS + 9), ValueError, ["validation", "y", "9"]),
+        ((X, LABELS + 9), ValueError, ["validation", "y is", "0 to 2"]),
     ],
 )
 def test_bad_validation(validation, error, parts):
@@ -523,8 +523,12 @@ def test_divergence_says_where(backend):
     assert (caught.value.epoch, caught.value.step) == (3, 3)
 
 
+@pytest.mark.parametrize("first", [0, 1e15], ids=["chunks of one step", "chunks of an epoch"])
 @pytest.mark.parametrize("lr", [1e10, 1e200, 1e300])
-def test_training_can_go_on_after_divergence(backend, lr):
+def test_training_can_go_on_after_divergence(backend, monkeypatch, lr, first):
+    """The step that spoils the parameters may be the last of its chunk."""
+    monkeypatch.setattr(loop, "_FIRST_CHUNK_OPERATIONS", first)
+    monkeypatch.setattr(loop, "_CHUNK_SECONDS", 0)
     net = network([fnn.Dense(5, "relu"), fnn.Dense(2)], "mse", backend=backend)
     net.fit(X, VALUES)
     with pytest.raises(fnn.DivergenceError):
