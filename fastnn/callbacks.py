@@ -125,7 +125,8 @@ class Checkpoint:
     Parameters
     ----------
     path : str or path
-        Where to; ``{epoch}``, or ``{epoch:03d}``, in it is replaced by the network's epoch number, otherwise the newest save replaces the one before.
+        Where to; ``{epoch}``, or ``{epoch:03d}``, in it is replaced by the network's epoch number. Without one the newest save replaces the
+        one before.
     every : int
         Epochs between saves.
     """

@@ -83,6 +83,7 @@ class Training:
             "seconds",
         )
         self._display = progress.display(show_progress, epochs, len(indices))
+        self._sound: tuple[np.ndarray, np.ndarray] | None = None  # parameters and running statistics whose loss was finite
         self._steps_per_chunk = max(1, int(_FIRST_CHUNK_OPERATIONS / (6 * net.program.n_parameters * self.batch_size)))
 
     def stop(self, reason: str) -> None:
@@ -138,13 +139,15 @@ class Training:
             first = last
 
     def _train(self, chunk: Chunk, steps_before: int) -> StepLog:
-        """Run a chunk; where it diverges, go back to the parameters it began with and say so."""
+        """Run a chunk; where it diverges, go back to the last parameters known to have a finite loss and say so."""
         state = self.net.state
-        theta, buffers = state.theta.copy(), state.buffers.copy()
+        before = state.theta.copy(), state.buffers.copy()
         log = self.net.engine.train_steps(state, self.samples, chunk)
+        if log.finite or len(log.losses) > 1 or self._sound is None:  # the chunk's first loss, that of ``before``, is finite
+            self._sound = before
         if log.finite and np.isfinite(state.theta).all():
             return log
-        state.theta[:], state.buffers[:] = theta, buffers
+        state.theta[:], state.buffers[:] = self._sound
         self.net.forget_optimizer()
         step = steps_before + len(log.losses)
         what = f"the loss became {log.losses[-1]}" if not log.finite else "a parameter became infinite or NaN"
@@ -179,8 +182,8 @@ class Training:
 class _Totals:
     """Sums over an epoch's chunks.
 
-    The penalty is that of the parameters the epoch began with: a one-step epoch then reports exactly its cost, and no figure depends on where
-    the clock happened to cut an epoch into chunks.
+    The penalty is that of the parameters the epoch began with: a one-step epoch then reports exactly its cost, and no figure depends on
+    where the clock happened to cut an epoch into chunks.
     """
 
     def __init__(self, penalty: float):
