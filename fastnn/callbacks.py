@@ -57,7 +57,7 @@ class _Monitor:
 
 
 class EarlyStopping(_Monitor):
-    """Stop when a figure has not improved for ``patience`` epochs.
+    """Stop when a figure has not improved for more than ``patience`` epochs.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ class EarlyStopping(_Monitor):
 
 
 class ReduceOnPlateau(_Monitor):
-    """Multiply the learning rate by ``factor`` when a figure has not improved for ``patience`` epochs.
+    """Multiply the learning rate by ``factor`` when a figure has not improved for more than ``patience`` epochs.
 
     Parameters
     ----------

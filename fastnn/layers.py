@@ -116,7 +116,7 @@ class Dense(Layer):
         self.units = _checks.integer("units", units)
         self.activation = as_activation(activation)
         self.init = as_initializer(init)
-        self.bias = bool(bias)
+        self.bias = _checks.boolean("bias", bias)
         self.bias_init = as_initializer(bias_init)
         if self.bias_init.to_config()["name"] == "auto":
             raise ValueError(f"bias_init cannot be 'auto'; known: {', '.join(INITIALIZERS)}, or an array")
@@ -221,7 +221,7 @@ def check_layers(name: str, layers: Any) -> list[Layer]:
     if not layers:
         raise ValueError(f"{name} must hold at least one layer")
     for i, layer in enumerate(layers):
-        if not isinstance(layer, Layer):
+        if type(layer) not in LAYERS.values():  # a subclass would need a lowering of its own
             hint = " (a class: call it to make a layer)" if isinstance(layer, type) else ""
             raise TypeError(f"{name}[{i}] must be one of {', '.join(LAYERS)}, not {layer!r}{hint}")
     return list(layers)

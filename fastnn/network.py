@@ -13,7 +13,7 @@ from fastnn import _checks, engines, inputs, serialization
 from fastnn._kernels import opcodes, philox
 from fastnn._kernels.contract import ArrayInfo, Engine, Samples, State
 from fastnn._kernels.reference import per_sample_loss, target_values
-from fastnn.initializers import Draw
+from fastnn.initializers import Draw, as_initializer
 from fastnn.layers import BatchNorm, Dense, Dropout, Layer, Residual, as_activation, check_layers
 from fastnn.losses import LINKS, Loss, as_loss
 from fastnn.metrics import METRICS
@@ -190,7 +190,7 @@ class Network:
 
         The optimiser's state lives in the network; it is kept while the kind of optimiser stays the same (new rates apply) and starts
         afresh when the kind changes, so ``fit(5)`` twice equals ``fit(10)`` bit for bit. Ctrl-C ends training after the current chunk of
-        mini-batches (about 0.2 s) and keeps what was learnt.
+        mini-batches (about 0.2 s) and keeps what was learnt; the epoch it cuts short counts as one.
 
         Parameters
         ----------
@@ -291,7 +291,10 @@ class Network:
             if not 0 < count < n:
                 raise ValueError(f"validation={validation} of {n} samples leaves {n - count} to train on and {count} to validate with")
             order = philox.permutation(self.seed, opcodes.STREAM_SPLIT, 0, n)
-            return np.sort(order[count:]), samples.take(np.sort(order[:count]))
+            kept, held_out = np.sort(order[count:]), samples.take(np.sort(order[:count]))
+            if samples.weights is not None and not (samples.weights[kept].any() and held_out.weights.any()):
+                raise ValueError(f"validation={validation} leaves one part with no sample whose sample_weight and class_weight are above 0")
+            return kept, held_out
         if not isinstance(validation, tuple | list) or len(validation) != 2:
             raise TypeError(f"validation must be None, a fraction, or a pair (X, y); got {type(validation).__name__}")
         try:
@@ -328,7 +331,11 @@ class Network:
         ----------
         X : array-like (n, inputs)
         """
-        return LINKS[self.loss.spec.link](self.forward(X))
+        return self._link(self.forward(X))
+
+    def _link(self, z: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):  # a rate of exp(1000) is infinite, as it should be
+            return LINKS[self.loss.spec.link](z)
 
     def evaluate(self, X: Any, y: Any, sample_weight: Any = None, metrics: Sequence[str] = ("accuracy",)) -> dict[str, float]:
         """Loss (penalties included) and metrics on data.
@@ -353,8 +360,9 @@ class Network:
         z, t = self.engine.forward(self.state, samples.X), target_values(samples, self.outputs)
         w = np.ones(len(samples)) if samples.weights is None else samples.weights.astype(np.float64)
         losses, _ = per_sample_loss(self.program.loss, z, t)
-        code, prediction = self.loss.spec.code, LINKS[self.loss.spec.link](z)
-        scores = {name: METRICS[name](code, z, prediction, t, w) for name in metrics}
+        code, prediction = self.loss.spec.code, self._link(z)
+        with np.errstate(over="ignore", invalid="ignore"):
+            scores = {name: METRICS[name](code, z, prediction, t, w) for name in metrics}
         return {"loss": float(np.average(losses, weights=w)) + self.penalty(), **scores}
 
     def gradients(self, X: Any, y: Any, training: bool = False, sample_weight: Any = None) -> tuple[float, dict[str, np.ndarray]]:
@@ -504,7 +512,8 @@ def mlp(
         raise ValueError(f"sizes must list at least the input's and the output's width, such as [784, 30, 10]; got {sizes!r}")
     sizes = [_checks.integer("sizes", size) for size in sizes]
     dropout = _checks.number("dropout", dropout, 0.0, 1.0, high_open=True)
-    bias_init = "standard_normal" if isinstance(init, str) and init in ("nielsen", "standard_normal") else "zeros"
+    init = as_initializer(init)
+    bias_init = "standard_normal" if init.to_config()["name"] in ("nielsen", "standard_normal") else "zeros"
     options = {"init": init, "bias_init": bias_init, "l1": l1, "l2": l2}
     layers: list[Layer] = []
     for n_in, units in itertools.pairwise(sizes[:-1]):

@@ -7,14 +7,14 @@ With g the gradient (penalties included, then clipped) and η the learning rate;
 scales or shifts, and enters the gradient after clipping (g ← g + λw) everywhere but in AdamW, where w ← (1 − ηλ)w comes first.
 """
 
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
 from fastnn import _checks
 from fastnn._kernels import opcodes
-from fastnn.schedules import Schedule, as_schedule, schedule_from_config
+from fastnn.schedules import Schedule, as_schedule
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Optimizer:
     """
 
     lr: float | Schedule = 1e-2
-    weight_decay: float = 0.0
-    clip_value: float | None = None
-    clip_norm: float | None = None
+    weight_decay: float = field(default=0.0, kw_only=True)
+    clip_value: float | None = field(default=None, kw_only=True)
+    clip_norm: float | None = field(default=None, kw_only=True)
 
     code: ClassVar[int]
     n_slots: ClassVar[int]  # vectors of θ's length that it remembers
@@ -70,11 +70,6 @@ class Optimizer:
         rule["clip_value"], rule["clip_norm"] = self.clip_value or 0.0, self.clip_norm or 0.0
         return rule
 
-    def to_config(self) -> dict[str, Any]:
-        """Name and constants as plain data for a model file."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {"name": type(self).__name__, **{k: v.to_config() if isinstance(v, Schedule) else v for k, v in values.items()}}
-
 
 @dataclass(frozen=True)
 class SGD(Optimizer):
@@ -86,15 +81,13 @@ class SGD(Optimizer):
     lr: float | Schedule = 1e-2
     momentum: float = 0.0
     nesterov: bool = False
-    weight_decay: float = 0.0
-    clip_value: float | None = None
-    clip_norm: float | None = None
 
     code: ClassVar[int] = opcodes.SGD
     n_slots: ClassVar[int] = 1
 
     def __post_init__(self):
         super().__post_init__()
+        _checks.boolean("nesterov", self.nesterov)
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov=True needs a momentum above 0")
 
@@ -105,9 +98,6 @@ class AdaGrad(Optimizer):
 
     lr: float | Schedule = 1e-2
     epsilon: float = 1e-20
-    weight_decay: float = 0.0
-    clip_value: float | None = None
-    clip_norm: float | None = None
 
     code: ClassVar[int] = opcodes.ADAGRAD
     n_slots: ClassVar[int] = 1
@@ -120,9 +110,6 @@ class AdaDelta(Optimizer):
     lr: float | Schedule = 1.0
     rho: float = 0.9
     epsilon: float = 1e-6
-    weight_decay: float = 0.0
-    clip_value: float | None = None
-    clip_norm: float | None = None
 
     code: ClassVar[int] = opcodes.ADADELTA
     n_slots: ClassVar[int] = 2
@@ -135,9 +122,6 @@ class RMSProp(Optimizer):
     lr: float | Schedule = 1e-2
     rho: float = 0.99
     epsilon: float = 1e-8
-    weight_decay: float = 0.0
-    clip_value: float | None = None
-    clip_norm: float | None = None
 
     code: ClassVar[int] = opcodes.RMSPROP
     n_slots: ClassVar[int] = 1
@@ -151,9 +135,6 @@ class Adam(Optimizer):
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
-    weight_decay: float = 0.0
-    clip_value: float | None = None
-    clip_norm: float | None = None
 
     code: ClassVar[int] = opcodes.ADAM
     n_slots: ClassVar[int] = 2
@@ -163,7 +144,7 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay: w ← (1 − ηλ)w, then Adam's step (Loshchilov & Hutter 2019)."""
 
-    weight_decay: float = 1e-2
+    weight_decay: float = field(default=1e-2, kw_only=True)
 
     code: ClassVar[int] = opcodes.ADAMW
 
@@ -213,10 +194,6 @@ class LBFGS:
         _checks.number("tolerance", self.tolerance)
         _checks.number("weight_decay", self.weight_decay)
 
-    def to_config(self) -> dict[str, Any]:
-        """Name and constants as plain data for a model file."""
-        return {"name": "LBFGS", **vars(self)}
-
 
 OPTIMIZERS: dict[str, type] = {
     "sgd": SGD,
@@ -235,9 +212,3 @@ def as_optimizer(optimizer: "str | Optimizer | LBFGS") -> Optimizer | LBFGS:
     if isinstance(optimizer, Optimizer | LBFGS):
         return optimizer
     return OPTIMIZERS[_checks.one_of("optimizer", optimizer, OPTIMIZERS)]()
-
-
-def optimizer_from_config(config: dict[str, Any]) -> Optimizer | LBFGS:
-    """The inverse of ``to_config``."""
-    constants = {k: schedule_from_config(v) if isinstance(v, dict) else v for k, v in config.items() if k != "name"}
-    return OPTIMIZERS[config["name"].lower()](**constants)

@@ -1,7 +1,6 @@
 """Learning rates as functions of the optimiser's step, counted from 0 in mini-batches."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -28,11 +27,6 @@ class Schedule:
 
     def _at(self, t: np.ndarray) -> np.ndarray | float:
         raise TypeError(f"{type(self).__name__} does not define _at(steps)")
-
-    def to_config(self) -> dict[str, Any]:
-        """Name and constants as plain data for a model file."""
-        inner = {k: v.to_config() if isinstance(v, Schedule) else v for k, v in vars(self).items()}
-        return {"name": type(self).__name__, **inner}
 
 
 @dataclass(frozen=True)
@@ -145,9 +139,3 @@ SCHEDULES = {s.__name__: s for s in (Constant, StepDecay, Exponential, InverseTi
 def as_schedule(lr: Schedule | float, name: str = "lr") -> Schedule:
     """A `Schedule` from a number or a `Schedule`."""
     return lr if isinstance(lr, Schedule) else Constant(_checks.number(name, lr))
-
-
-def schedule_from_config(config: dict[str, Any]) -> Schedule:
-    """The inverse of `Schedule.to_config`."""
-    constants = {k: schedule_from_config(v) if isinstance(v, dict) else v for k, v in config.items() if k != "name"}
-    return SCHEDULES[config["name"]](**constants)

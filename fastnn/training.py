@@ -247,14 +247,16 @@ def _minimise(training: Training) -> None:
             raise StopIteration
 
     options = {"maxiter": epochs, "maxcor": optimizer.memory, "gtol": optimizer.tolerance, "ftol": 0.0}
-    result = minimize(cost, state.theta.astype(np.float64), jac=True, method="L-BFGS-B", callback=accept, options=options)
-    if training.epoch == 0:  # nothing to gain: the one epoch is the starting point's
-        with contextlib.suppress(StopIteration):
-            accept(result.x)
-    state.theta[:] = accepted
+    try:
+        result = minimize(cost, state.theta.astype(np.float64), jac=True, method="L-BFGS-B", callback=accept, options=options)
+        if training.epoch == 0:  # nothing to gain: the one epoch is the starting point's
+            with contextlib.suppress(StopIteration):
+                accept(result.x)
+    finally:
+        state.theta[:] = accepted  # not a trial point of the line search
     state.step += 1  # the next call of fit draws new masks
     if training.epoch < epochs:
-        training.stop("converged")
+        training.stop("converged" if result.success else f"L-BFGS stopped: {result.message}")
 
 
 def _refresh_running_statistics(training: Training, samples: Samples) -> None:

@@ -1,6 +1,10 @@
 """The network as users meet it: names, shapes, predictions, scores, weights of samples, and an error that helps for every mistake."""
 
+import copy
+import inspect
+import pickle
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -301,6 +305,40 @@ def test_prediction_has_no_noise(backend, layers):
     np.testing.assert_allclose(net.predict(X), plain.predict(X), rtol=1e-12)
 
 
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))], ids=["copy", "pickle"])
+def test_a_copy_is_independent_and_complete(backend, clone):
+    net = small(layers=[fnn.Dense(5, "tanh"), fnn.BatchNorm(), fnn.Dense(3)], backend=backend)
+    net.fit(X, LABELS)
+    before, twin = arrays(net), clone(net)
+    np.testing.assert_array_equal(twin.predict(X), net.predict(X))
+    twin.fit(X, LABELS, epochs=2)
+    assert_same_arrays(before, arrays(net))
+    net.fit(X, LABELS, epochs=2)
+    assert_same_arrays(arrays(twin), arrays(net))
+
+
+@pytest.mark.parametrize(("loss", "call"), [("poisson", "predict"), ("poisson", "evaluate"), ("mse", "evaluate")])
+def test_an_overflow_is_infinity_not_a_warning(loss, call):
+    net = small(loss, dtype="float32")
+    net.parameters["1.bias"] = [1e30, 1e30, 1e30]
+    result = net.predict(X) if call == "predict" else net.evaluate(X, np.ones((30, 3)))["loss"]
+    assert np.isinf(result).all()
+
+
+def test_memory_does_not_grow_with_the_square_of_the_classes():
+    net = small(layers=[fnn.Dense(5000)], dtype="float32")
+    tracemalloc.start()
+    net.evaluate(X, LABELS)
+    net.gradients(X, LABELS)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50e6  # a table of 5000 × 5000 is 100 MB
+
+
+class OwnDense(fnn.Dense):
+    """A subclass of a layer."""
+
+
 # --- binary cross-entropy -------------------------------------------------------------------------------------------------------------
 
 
@@ -571,6 +609,7 @@ BAD = {
     "no layers": (lambda: fnn.Network([], 4, "mse"), ValueError, ["layers", "at least one"]),
     "a layer that is none": (lambda: fnn.Network([fnn.Dense(3), 10], 4, "mse"), TypeError, ["layers[1]", "10", *ALL_LAYERS]),
     "a layer's class": (lambda: fnn.Network([fnn.BatchNorm], 4, "mse"), TypeError, ["layers[0]", "call it"]),
+    "a layer of no known kind": (lambda: fnn.Network([OwnDense(3)], 4, "mse"), TypeError, ["layers[0]", "OwnDense", *ALL_LAYERS]),
     "nothing to learn": (lambda: fnn.Network([fnn.Activation("relu")], 4, "mse"), ValueError, ["layers", "parameters"]),
     "inputs of 0": (lambda: fnn.Network(DENSE_3, 0, "mse"), ValueError, ["inputs", "0", "at least 1"]),
     "inputs of 1.5": (lambda: fnn.Network(DENSE_3, 1.5, "mse"), TypeError, ["inputs", "1.5", "integer"]),
@@ -614,6 +653,7 @@ BAD = {
     "momentum of 0": (lambda: fnn.BatchNorm(momentum=0), ValueError, ["momentum", "(0, 1]"]),
     "epsilon of 0": (lambda: fnn.BatchNorm(epsilon=0), ValueError, ["epsilon", "(0, inf)"]),
     "epsilon of LayerNorm": (lambda: fnn.LayerNorm(-1e-5), ValueError, ["epsilon", "(0, inf)"]),
+    "bias of text": (lambda: fnn.Dense(3, bias="no"), TypeError, ["bias", "no"]),
     "rate of 1": (lambda: fnn.Dropout(1.0), ValueError, ["rate", "[0, 1)"]),
     "rate a bool": (lambda: fnn.Dropout(True), TypeError, ["rate", "True"]),
     "noise below 0": (lambda: fnn.GaussianNoise(-1), ValueError, ["std", "-1"]),
@@ -641,6 +681,7 @@ BAD = {
     "lr text": (lambda: fnn.Adam("fast"), TypeError, ["lr", "fast"]),
     "beta of 1": (lambda: fnn.Adam(beta1=1.0), ValueError, ["beta1", "[0, 1)"]),
     "nesterov alone": (lambda: fnn.SGD(0.1, nesterov=True), ValueError, ["nesterov", "momentum"]),
+    "nesterov of text": (lambda: fnn.SGD(0.1, momentum=0.9, nesterov="no"), TypeError, ["nesterov", "no"]),
     "clip_norm of 0": (lambda: fnn.SGD(0.1, clip_norm=0), ValueError, ["clip_norm", "(0, inf)"]),
     "weight_decay below 0": (lambda: fnn.LBFGS(weight_decay=-1), ValueError, ["weight_decay", "-1"]),
     "memory of 0": (lambda: fnn.LBFGS(memory=0), ValueError, ["memory", "0"]),
@@ -703,6 +744,23 @@ BAD = {
 def test_mistakes_are_named(call, error, parts):
     with raises(error, *parts):
         call()
+
+
+POSITIONS = {
+    fnn.SGD: "lr momentum nesterov",
+    fnn.AdaGrad: "lr epsilon",
+    fnn.AdaDelta: "lr rho epsilon",
+    fnn.RMSProp: "lr rho epsilon",
+    fnn.Adam: "lr beta1 beta2 epsilon",
+    fnn.AdamW: "lr beta1 beta2 epsilon",
+    fnn.NAdam: "lr beta1 beta2 epsilon",
+}
+
+
+@pytest.mark.parametrize("optimizer", POSITIONS, ids=lambda optimizer: optimizer.__name__)
+def test_arguments_without_names_mean_what_the_contract_says(optimizer):
+    names = POSITIONS[optimizer].split()
+    assert list(inspect.signature(optimizer).parameters)[: len(names)] == names
 
 
 @pytest.mark.parametrize("option", ["shuffle", "progress"])

@@ -272,6 +272,16 @@ def test_bad_validation(validation, error, parts):
         network().fit(X, LABELS, validation=validation)
 
 
+@pytest.mark.parametrize("weighted", [0, 1])
+def test_no_weight_left_to_train_on_or_to_score(weighted):
+    net = network()
+    orders = record_orders(net)
+    net.fit(X, LABELS, validation=0.25)
+    held_out = ~np.isin(np.arange(40), orders[0])
+    with raises(ValueError, "weight"):
+        net.fit(X, LABELS, validation=0.25, sample_weight=held_out == weighted)
+
+
 # --- callbacks ------------------------------------------------------------------------------------------------------------------------
 
 
@@ -651,7 +661,7 @@ def test_a_terminal_gets_a_line_an_epoch(monkeypatch, capfd, optimizer):
         assert line.startswith(f"epoch {epoch + 1}/3")
         for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
             assert f" {name} {history[name][epoch]:.4g} " in line
-        assert re.search(r"[\d,]+ samples/s", line)
+        assert f" {30 / history['seconds'][epoch]:,.0f} samples/s" in line
     assert capfd.readouterr().out == ""
 
 
@@ -723,6 +733,7 @@ def test_lbfgs_with_noise_and_running_statistics(backend, dtype):
     assert history["loss"][-1] < history["loss"][0]
     assert np.isfinite([*history["val_loss"], *net.state.buffers]).all()
     assert net.buffers["1.running_mean"].any()
+    assert net.state.step == 1  # the next call draws new masks
 
 
 def test_lbfgs_with_nothing_to_gain():

@@ -115,7 +115,11 @@ _LOSSES = {
 
 def target_values(samples: Samples, n_outputs: int) -> np.ndarray:
     """Targets as values (n, n_outputs): labels become one-hot rows."""
-    return np.eye(n_outputs, dtype=samples.X.dtype)[samples.labels] if samples.values is None else samples.values
+    if samples.values is not None:
+        return samples.values
+    one_hot = np.zeros((len(samples), n_outputs), samples.X.dtype)
+    one_hot[np.arange(len(samples)), samples.labels] = 1
+    return one_hot
 
 
 def per_sample_loss(loss: np.ndarray, z: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
