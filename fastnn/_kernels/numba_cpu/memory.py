@@ -7,6 +7,7 @@ b) Products go to our own register tile (`tile`), or to BLAS (`blas`) where that
 c) Without the JIT (``NUMBA_DISABLE_JIT=1``) plain NumPy stands in.
 """
 
+from llvmlite import ir
 from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
@@ -16,6 +17,8 @@ from fastnn._kernels.numba_cpu import tile
 
 if tile.NEEDS_BLAS:
     from fastnn._kernels.numba_cpu import blas
+
+CACHE_LINE = 64  # bytes
 
 
 def matrix(vector, offset, rows, columns):
@@ -98,6 +101,27 @@ def _borrow_as(result):
     return codegen
 
 
+def prefetch(matrix, row, line):
+    """Ask for one cache line of a row, so that it is there when the row is read."""
+
+
+@intrinsic
+def _prefetch(typing_context, matrix, row, line):
+    def codegen(context, builder, signature, args):
+        source = make_array(matrix)(context, builder, args[0])
+        row_stride, _ = cgutils.unpack_tuple(builder, source.strides)
+        byte, word = ir.IntType(8), ir.IntType(32)
+        position = builder.add(builder.mul(args[1], row_stride), builder.mul(args[2], ir.Constant(row_stride.type, CACHE_LINE)))
+        address = builder.gep(builder.bitcast(source.data, byte.as_pointer()), [position])
+        function_type = ir.FunctionType(ir.VoidType(), [byte.as_pointer(), word, word, word])
+        function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
+        read, to_second_level, data = (ir.Constant(word, value) for value in (0, 2, 1))
+        builder.call(function, [address, read, to_second_level, data])
+        return context.get_dummy_value()
+
+    return types.none(matrix, types.intp, types.intp), codegen
+
+
 @intrinsic
 def _borrow(typing_context, array):
     return array(array), _borrow_as(array)
@@ -111,4 +135,4 @@ def _strided(typing_context, matrix):
 
 
 if not config.DISABLE_JIT:
-    matrix, segment, borrow = _matrix, _segment, _borrow
+    matrix, segment, borrow, prefetch = _matrix, _segment, _borrow, _prefetch

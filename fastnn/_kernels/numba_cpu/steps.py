@@ -19,7 +19,7 @@ from fastnn._kernels.numba_cpu import elementwise, norm, philox, update
 from fastnn._kernels.numba_cpu.compile import entry, inline, kernel
 from fastnn._kernels.numba_cpu.frame import Frame
 from fastnn._kernels.numba_cpu.loss import loss_and_gradient
-from fastnn._kernels.numba_cpu.memory import borrow, gemm, matrix, segment
+from fastnn._kernels.numba_cpu.memory import CACHE_LINE, borrow, gemm, matrix, prefetch, segment
 from fastnn._kernels.numba_cpu.sync import share, wait
 
 
@@ -45,6 +45,8 @@ def run(
         first, last = share(batch, rank, n_threads)
         samples = order[start + first : start + last]
         elementwise.gather(X, samples, matrix(frame.work, first * n_in, last - first, n_in))
+        if k + 1 < len(rates):
+            _prefetch_next(X, order, bounds[k + 1], bounds[k + 2], rank, n_threads)
         phase = forward(frame, step + k, first, last - first, batch, phase)
         z = matrix(frame.work, output * capacity + first * n_out, last - first, n_out)
         if not backward:
@@ -70,6 +72,19 @@ def run(
         if rank == 0:
             products[0] = product
     return len(rates)
+
+
+@inline
+def _prefetch_next(X, order, start, stop, rank, n_threads):
+    """Samples in a random order are seldom in cache: this thread's rows of the next mini-batch come while it works on this one.
+
+    The first lines of a row are enough; the processor sees where a longer one is going, and more requests than it can hold would stall it.
+    """
+    first, last = share(stop - start, rank, n_threads)
+    lines = min(8, X.shape[1] * X.itemsize // CACHE_LINE + 1)
+    for i in range(start + first, start + last):
+        for line in range(lines):
+            prefetch(X, order[i], line)
 
 
 @inline
