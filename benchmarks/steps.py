@@ -2,8 +2,8 @@
 
     python benchmarks/steps.py [--rounds 5] [--threads 2] [--only NAME] [--json FILE]
 
-A round runs every engine once on every workload; the figure is the median over rounds of the microseconds a step takes, whole epochs
-divided by their steps. PyTorch is left out where it is not installed.
+A round runs every engine once on every workload; the figure is the median over rounds of the microseconds a step takes: the median of
+three epochs after one for warming up, divided by their steps. PyTorch is left out where it is not installed.
 """
 
 import argparse
@@ -21,13 +21,13 @@ import numpy as np
 
 # name: (sizes, activation, optimiser, batch size, steps timed)
 WORKLOADS = {
-    "784-30-10 sigmoid, SGD, batch 10": ([784, 30, 10], "sigmoid", "sgd", 10, 5000),
-    "784-30-30-30-30-10 sigmoid, SGD, batch 10": ([784, 30, 30, 30, 30, 10], "sigmoid", "sgd", 10, 3000),
-    "16-16-2 relu, Adam, batch 32": ([16, 16, 2], "relu", "adam", 32, 5000),
-    "32-64-64-10 relu, Adam, batch 256": ([32, 64, 64, 10], "relu", "adam", 256, 1000),
-    "784-256-128-10 relu, Adam, batch 128": ([784, 256, 128, 10], "relu", "adam", 128, 400),
-    "784-1024-1024-10 relu, Adam, batch 256": ([784, 1024, 1024, 10], "relu", "adam", 256, 30),
-    "784, fifty of 64, 10 relu, Adam, batch 128": ([784, *[64] * 50, 10], "relu", "adam", 128, 200),
+    "784-30-10 sigmoid, SGD, batch 10": ([784, 30, 10], "sigmoid", "sgd", 10, 2000),
+    "784-30-30-30-30-10 sigmoid, SGD, batch 10": ([784, 30, 30, 30, 30, 10], "sigmoid", "sgd", 10, 1000),
+    "16-16-2 relu, Adam, batch 32": ([16, 16, 2], "relu", "adam", 32, 3000),
+    "32-64-64-10 relu, Adam, batch 256": ([32, 64, 64, 10], "relu", "adam", 256, 300),
+    "784-256-128-10 relu, Adam, batch 128": ([784, 256, 128, 10], "relu", "adam", 128, 150),
+    "784-1024-1024-10 relu, Adam, batch 256": ([784, 1024, 1024, 10], "relu", "adam", 256, 15),
+    "784, fifty of 64, 10 relu, Adam, batch 128": ([784, *[64] * 50, 10], "relu", "adam", 128, 40),
 }
 
 
@@ -66,17 +66,19 @@ ENGINES = {"fastnn": fastnn_epoch, "torch": torch_epoch}
 
 
 def measure(engine, workload, threads):
-    """Microseconds a step, over one epoch after a short one for warming up."""
+    """Microseconds a step: median of three epochs, after one for warming up."""
     sizes, activation, optimizer, batch_size, steps = WORKLOADS[workload]
     rng = np.random.default_rng(0)
     X = rng.random((steps * batch_size, sizes[0]), dtype=np.float32)
     y = rng.integers(0, sizes[-1], len(X))
-    short = ENGINES[engine](sizes, activation, optimizer, batch_size, X[: 3 * batch_size], y[: 3 * batch_size], threads)
-    short()
     epoch = ENGINES[engine](sizes, activation, optimizer, batch_size, X, y, threads)
-    start = time.perf_counter()
     epoch()
-    return (time.perf_counter() - start) / steps * 1e6
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        epoch()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times) / steps * 1e6
 
 
 def main():
