@@ -3,6 +3,7 @@
 Splits are functions of the seed alone: the same on every machine, whatever was drawn before.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from numbers import Integral, Real
 from typing import Any
@@ -89,7 +90,7 @@ def k_fold(n: int, k: int = 10, seed: int = 0) -> list[tuple[np.ndarray, np.ndar
     return [(np.concatenate(folds[:i] + folds[i + 1 :]), folds[i]) for i in range(k)]
 
 
-class _Scaler:
+class _Scaler(ABC):
     """Columns shifted and divided: (x - shift) / scale. A subclass learns both from data; all its attributes are learnt.
 
     Statistics and arithmetic are float64; float32 data come back as float32, all else as float64.
@@ -124,11 +125,13 @@ class _Scaler:
             result[rows] = formula(array[rows], shift, scale)
         return result
 
+    @abstractmethod
     def _learn(self, array: np.ndarray) -> None:
-        raise NotImplementedError
+        """Keep the statistics of the columns."""
 
+    @abstractmethod
     def _shift_and_scale(self) -> tuple[np.ndarray, np.ndarray]:
-        raise NotImplementedError
+        """What is subtracted from each column, and what it is then divided by."""
 
 
 class Standardizer(_Scaler):

@@ -36,7 +36,7 @@ def test_the_networks_example_is_among_them():
 
 def test_there_is_a_readme():
     if not (ROOT / "README.md").exists():
-        pytest.skip("no README.md beside the package: installed without its sources, or not written yet")
+        pytest.skip("no README.md beside the tests: they run without the sources")
     assert BLOCK.search((ROOT / "README.md").read_text(encoding="utf-8"))
 
 

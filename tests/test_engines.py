@@ -90,7 +90,7 @@ def disagreements(engine, cases, compute):
         try:
             if relative_error(compute(engine, case), expected) > 1e-9:
                 wrong.append(case)
-        except (KeyError, ValueError, NotImplementedError):
+        except (KeyError, ValueError):  # an engine that lacks a case may also say so
             wrong.append(case)
     return wrong
 

@@ -578,8 +578,6 @@ def test_ctrl_c_ends_training_soon_and_keeps_what_was_learnt(backend, handler, o
     slow = At("on_epoch_end", lambda training: time.sleep(0.01))
     history = net.fit(X, LABELS, epochs=10**6, batch_size=4, optimizer=optimizer, callbacks=[slow])
     timer.join()
-    if history.stopped == "converged":
-        pytest.skip("converged before the interrupt")
     assert history.stopped == "interrupted"
     assert 0.1 < time.perf_counter() - started < 10
     assert len(history["loss"]) == len(history["seconds"]) > 0
