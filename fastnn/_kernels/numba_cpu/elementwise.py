@@ -42,6 +42,17 @@ def sum_of(a, b, target):
         target[i] = a[i] + b[i]
 
 
+@kernel
+def sum_of_rows(flat, n, first, target):
+    """target[c] = Σᵣ rows[r, first + c], where ``flat`` holds rows of n."""
+    for c in range(len(target)):
+        target[c] = 0
+    for start in range(first, len(flat), n):
+        row = segment(flat, start, len(target))
+        for c in range(len(target)):
+            target[c] += row[c]
+
+
 @inline
 def pass_gradient(flag, source, target):
     """Hand a gradient on to an operation's input as the op table says."""

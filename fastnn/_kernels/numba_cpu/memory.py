@@ -101,15 +101,15 @@ def _borrow_as(result):
     return codegen
 
 
-def prefetch(matrix, row, line):
-    """Ask for one cache line of a row, so that it is there when the row is read."""
+def prefetch(array, row, line):
+    """Ask for one cache line of a row of a matrix, or of an element of a vector, so that it is there when it is read."""
 
 
 @intrinsic
-def _prefetch(typing_context, matrix, row, line):
+def _prefetch(typing_context, array, row, line):
     def codegen(context, builder, signature, args):
-        source = make_array(matrix)(context, builder, args[0])
-        row_stride, _ = cgutils.unpack_tuple(builder, source.strides)
+        source = make_array(array)(context, builder, args[0])
+        row_stride = cgutils.unpack_tuple(builder, source.strides)[0]
         byte, word = ir.IntType(8), ir.IntType(32)
         position = builder.add(builder.mul(args[1], row_stride), builder.mul(args[2], ir.Constant(row_stride.type, CACHE_LINE)))
         address = builder.gep(builder.bitcast(source.data, byte.as_pointer()), [position])
@@ -119,7 +119,7 @@ def _prefetch(typing_context, matrix, row, line):
         builder.call(function, [address, read, to_second_level, data])
         return context.get_dummy_value()
 
-    return types.none(matrix, types.intp, types.intp), codegen
+    return types.none(array, types.intp, types.intp), codegen
 
 
 @intrinsic

@@ -46,7 +46,7 @@ def run(
         samples = order[start + first : start + last]
         elementwise.gather(X, samples, matrix(frame.work, first * n_in, last - first, n_in))
         if k + 1 < len(rates):
-            _prefetch_next(X, order, bounds[k + 1], bounds[k + 2], rank, n_threads)
+            _prefetch_next(X, labels, targets, order, bounds[k + 1], bounds[k + 2], rank, n_threads)
         phase = forward(frame, step + k, first, last - first, batch, phase)
         z = matrix(frame.work, output * capacity + first * n_out, last - first, n_out)
         if not backward:
@@ -75,7 +75,7 @@ def run(
 
 
 @inline
-def _prefetch_next(X, order, start, stop, rank, n_threads):
+def _prefetch_next(X, labels, targets, order, start, stop, rank, n_threads):
     """Samples in a random order are seldom in cache: this thread's rows of the next mini-batch come while it works on this one.
 
     The first lines of a row are enough; the processor sees where a longer one is going, and more requests than it can hold would stall it.
@@ -85,6 +85,10 @@ def _prefetch_next(X, order, start, stop, rank, n_threads):
     for i in range(start + first, start + last):
         for line in range(lines):
             prefetch(X, order[i], line)
+        if len(labels) > 0:
+            prefetch(labels, order[i], 0)
+        else:
+            prefetch(targets, order[i], 0)
 
 
 @inline
@@ -242,11 +246,7 @@ def _bias_gradient(frame, rule, op, batch):
     first, last = share(op.n_out, frame.rank, frame.n_threads)
     g = segment(frame.gradient, op.bias + first, last - first)
     if op.code == oc.DENSE:
-        d_z = matrix(frame.d_work, op.y * frame.capacity, batch, op.n_out)
-        g[:] = 0
-        for r in range(batch):
-            for c in range(len(g)):
-                g[c] += d_z[r, first + c]
+        elementwise.sum_of_rows(segment(frame.d_work, op.y * frame.capacity, batch * op.n_out), op.n_out, first, g)
     return _clip_and_measure(rule, g)
 
 

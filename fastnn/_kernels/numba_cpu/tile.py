@@ -25,12 +25,31 @@ NEEDS_BLAS = not _WIDE
 # without, masked loads are slow.
 LARGEST_B = 1 << 18 if _FEATURES.get("avx2", False) else 0
 _DEPTH = 256  # of A and B are worked through at a time, so that they stay in cache
+# Bytes over which the rows of a panel of B may lie: beyond, its pages outnumber the entries of the first-level TLB (64 or more, of 4 KiB),
+# and the panel is copied together first. 128 × 1024 × 1024: 101 GFLOP/s in place, 207 copied; below it is no gain.
+_SPREAD = 1 << 18
 ROWS = 12 if _WIDE else 6  # 24 of 32 registers for C, or 12 of 16
 
 
 def _row_stride_of(builder, array_type, struct):
     """Elements from one row to the next; the element size is a constant here, which spares a division."""
     return builder.sdiv(cgutils.unpack_tuple(builder, struct.strides)[0], ir.Constant(ir.IntType(64), array_type.dtype.bitwidth // 8))
+
+
+def _masked_load(builder, vector):
+    """LLVM's function that loads a vector (from a pointer, with an alignment, where a mask says so, else from another vector)."""
+    mask, word = ir.VectorType(ir.IntType(1), vector.count), ir.IntType(32)
+    bits = 32 if isinstance(vector.element, ir.FloatType) else 64
+    function_type = ir.FunctionType(vector, [ir.PointerType(vector), word, mask, vector])
+    return cgutils.get_or_insert_function(builder.module, function_type, f"llvm.masked.load.v{vector.count}f{bits}.p0")
+
+
+def _lanes_below(builder, limit, lanes):
+    """A mask of the lanes whose number is below ``limit``."""
+    lane_type, word = ir.VectorType(ir.IntType(64), lanes), ir.IntType(32)
+    single = builder.insert_element(ir.Constant(lane_type, ir.Undefined), limit, ir.Constant(word, 0))
+    limits = builder.shuffle_vector(single, ir.Constant(lane_type, ir.Undefined), ir.Constant(ir.VectorType(word, lanes), [0] * lanes))
+    return builder.icmp_signed("<", ir.Constant(lane_type, list(range(lanes))), limits)
 
 
 @intrinsic
@@ -42,18 +61,18 @@ def _row_stride(typing_context, matrix):
 
 
 @intrinsic
-def _tile(typing_context, rows, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, c_row, c_column, depth):
-    """C[c_row : c_row + rows, columns] ← α A B + β C for a literal number of rows and two vectors of columns.
+def _tile(typing_context, rows, vectors, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, c_row, c_column, depth):
+    """C[c_row : c_row + rows, columns] ← α A B + β C for a literal number of rows and of vectors of columns.
 
     Element (i, k) of A is number a_offset + i a_row + k a_depth of its memory, and row k of B begins k rows after number b_offset.
     """
 
     def codegen(context, builder, signature, args):
-        _, alpha_value, a_value, a_offset, a_row, a_depth, b_value, b_offset, beta_value, c_value, c_row, c_column, depth_value = args
+        _, _, alpha_value, a_value, a_offset, a_row, a_depth, b_value, b_offset, beta_value, c_value, c_row, c_column, depth_value = args
         scalar = context.get_data_type(c.dtype)
         lanes = _VECTOR_BYTES // (c.dtype.bitwidth // 8)
         vector, mask_type, index = ir.VectorType(scalar, lanes), ir.VectorType(ir.IntType(1), lanes), ir.IntType(64)
-        height = rows.literal_value
+        height, breadth = rows.literal_value, range(vectors.literal_value)
         matrix_a, matrix_b, matrix_c = (make_array(t)(context, builder, v) for t, v in ((a, a_value), (b, b_value), (c, c_value)))
 
         def splat(value):
@@ -67,11 +86,7 @@ def _tile(typing_context, rows, alpha, a, a_offset, a_row, a_depth, b, b_offset,
         def column_mask(first):
             """Lanes whose column exists."""
             left = builder.sub(cgutils.unpack_tuple(builder, matrix_c.shape)[1], builder.add(c_column, ir.Constant(index, first)))
-            lane_type = ir.VectorType(index, lanes)
-            single = builder.insert_element(ir.Constant(lane_type, ir.Undefined), left, ir.Constant(ir.IntType(32), 0))
-            zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
-            limits = builder.shuffle_vector(single, ir.Constant(lane_type, ir.Undefined), zeros)
-            return builder.icmp_signed("<", ir.Constant(lane_type, list(range(lanes))), limits)
+            return _lanes_below(builder, left, lanes)
 
         def intrinsic_of(name, result, operands):
             suffix = f"v{lanes}f{c.dtype.bitwidth}"
@@ -81,15 +96,14 @@ def _tile(typing_context, rows, alpha, a, a_offset, a_row, a_depth, b, b_offset,
             )
 
         pointer, align = ir.PointerType(vector), ir.Constant(ir.IntType(32), c.dtype.bitwidth // 8)
-        load = intrinsic_of("masked.load", vector, [pointer, ir.IntType(32), mask_type, vector])
+        load = _masked_load(builder, vector)
         store = intrinsic_of("masked.store", ir.VoidType(), [vector, pointer, ir.IntType(32), mask_type])
         fma = intrinsic_of("fma", vector, [vector, vector, vector])
-        masks = [column_mask(0), column_mask(lanes)]
+        masks = [column_mask(j * lanes) for j in breadth]
         nothing = ir.Constant(vector, [0.0] * lanes)
 
-        def load_pair(struct, position):
-            ends = (position, builder.add(position, ir.Constant(index, lanes)))
-            pointers = [builder.bitcast(at(struct, end), pointer) for end in ends]
+        def load_row(struct, position):
+            pointers = [builder.bitcast(at(struct, builder.add(position, ir.Constant(index, j * lanes))), pointer) for j in breadth]
             return [builder.call(load, [p, align, mask, nothing]) for p, mask in zip(pointers, masks, strict=True)]
 
         b_row, c_stride = _row_stride_of(builder, b, matrix_b), _row_stride_of(builder, c, matrix_c)
@@ -100,22 +114,22 @@ def _tile(typing_context, rows, alpha, a, a_offset, a_row, a_depth, b, b_offset,
         builder.position_at_end(loop)
         k = builder.phi(index)
         k.add_incoming(ir.Constant(index, 0), before)
-        sums = [[builder.phi(vector) for _ in range(2)] for _ in range(height)]
-        b_pair = load_pair(matrix_b, builder.add(builder.mul(k, b_row), b_offset))
+        sums = [[builder.phi(vector) for _ in breadth] for _ in range(height)]
+        b_vectors = load_row(matrix_b, builder.add(builder.mul(k, b_row), b_offset))
         a_position, advanced = builder.add(a_offset, builder.mul(k, a_depth)), []
         for i in range(height):
             element = builder.load(at(matrix_a, builder.add(a_position, builder.mul(ir.Constant(index, i), a_row))))
             spread = splat(element)
-            advanced.append([builder.call(fma, [spread, b_pair[j], sums[i][j]]) for j in range(2)])
+            advanced.append([builder.call(fma, [spread, b_vectors[j], sums[i][j]]) for j in breadth])
         following = builder.add(k, ir.Constant(index, 1))
         last = builder.block
         k.add_incoming(following, last)
         builder.cbranch(builder.icmp_signed("<", following, depth_value), loop, after)
 
         builder.position_at_end(after)
-        totals = [[builder.phi(vector) for _ in range(2)] for _ in range(height)]
+        totals = [[builder.phi(vector) for _ in breadth] for _ in range(height)]
         for i in range(height):
-            for j in range(2):
+            for j in breadth:
                 sums[i][j].add_incoming(nothing, before)
                 sums[i][j].add_incoming(advanced[i][j], last)
                 totals[i][j].add_incoming(nothing, before)
@@ -126,7 +140,7 @@ def _tile(typing_context, rows, alpha, a, a_offset, a_row, a_depth, b, b_offset,
 
         def store_all(rows_of_results):
             for position, results in zip(positions, rows_of_results, strict=True):
-                for j in range(2):
+                for j in breadth:
                     target = builder.bitcast(at(matrix_c, builder.add(position, ir.Constant(index, j * lanes))), pointer)
                     builder.call(store, [results[j], target, align, masks[j]])
 
@@ -134,44 +148,56 @@ def _tile(typing_context, rows, alpha, a, a_offset, a_row, a_depth, b, b_offset,
             with accumulates:
                 # All loads come before all stores: a load that overlaps even the masked lanes of a pending store would wait for it.
                 old_factor = splat(context.cast(builder, beta_value, beta, c.dtype))
-                old = [load_pair(matrix_c, position) for position in positions]
-                store_all([[builder.call(fma, [old_factor, old[i][j], scaled[i][j]]) for j in range(2)] for i in range(height)])
+                old = [load_row(matrix_c, position) for position in positions]
+                store_all([[builder.call(fma, [old_factor, old[i][j], scaled[i][j]]) for j in breadth] for i in range(height)])
             with overwrites:
                 store_all(scaled)
         return context.get_dummy_value()
 
-    if not isinstance(rows, types.IntegerLiteral):
+    if not (isinstance(rows, types.IntegerLiteral) and isinstance(vectors, types.IntegerLiteral)):
         return None
-    return types.none(rows, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, c_row, c_column, depth), codegen
+    return types.none(rows, vectors, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, c_row, c_column, depth), codegen
+
+
+@inline
+def _rows(rows, vectors, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth):
+    """One tile of as many rows: the tile wants their number as a literal."""
+    if rows == 1:
+        _tile(1, vectors, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
+    elif rows == 2:
+        _tile(2, vectors, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
+    elif rows == 3:
+        _tile(3, vectors, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
+    elif rows == 4:
+        _tile(4, vectors, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
+    elif rows == 5:
+        _tile(5, vectors, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
+    elif rows == 6:
+        _tile(6, vectors, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
+    elif rows == 7:
+        _tile(7, vectors, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
+    elif rows == 8:
+        _tile(8, vectors, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
+    elif rows == 9:
+        _tile(9, vectors, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
+    elif rows == 10:
+        _tile(10, vectors, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
+    elif rows == 11:
+        _tile(11, vectors, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
+    elif rows == 12:
+        _tile(12, vectors, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
 
 
 @kernel
-def _rows(rows, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth):
-    """One tile of as many rows: the tile wants their number as a literal."""
-    if rows == 1:
-        _tile(1, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
-    elif rows == 2:
-        _tile(2, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
-    elif rows == 3:
-        _tile(3, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
-    elif rows == 4:
-        _tile(4, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
-    elif rows == 5:
-        _tile(5, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
-    elif rows == 6:
-        _tile(6, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
-    elif rows == 7:
-        _tile(7, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
-    elif rows == 8:
-        _tile(8, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
-    elif rows == 9:
-        _tile(9, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
-    elif rows == 10:
-        _tile(10, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
-    elif rows == 11:
-        _tile(11, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
-    elif rows == 12:
-        _tile(12, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
+def _wide(rows, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth):
+    """A tile two vectors wide."""
+    _rows(rows, 2, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
+
+
+@kernel
+def _narrow(rows, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth):
+    """A tile one vector wide: for the last columns, or the few outputs of a classifier."""
+    _rows(rows, 1, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
 
 
 @intrinsic
@@ -195,23 +221,34 @@ def _new_panel(typing_context, c):
 
 
 @intrinsic
-def _transpose_square(typing_context, source, row, column, target, target_row, target_column):
-    """target[target_row + j, target_column + i] = source[row + i, column + j] for a square one vector wide, in log₂ rounds of shuffles."""
+def _transpose_square(typing_context, source, row, column, rows, columns, target, target_row, target_column):
+    """target[target_row + j, target_column + i] = source[row + i, column + j] for a square one vector wide, in log₂ rounds of shuffles.
+
+    Where the source has fewer ``rows`` or ``columns`` left than the square is wide, zeros stand in.
+    """
 
     def codegen(context, builder, signature, args):
         lanes = _VECTOR_BYTES // (source.dtype.bitwidth // 8)
+        index, word = ir.IntType(64), ir.IntType(32)
         vector = ir.VectorType(context.get_data_type(source.dtype), lanes)
-        index, align = ir.IntType(64), source.dtype.bitwidth // 8
-        matrix_a, matrix_b = (make_array(t)(context, builder, v) for t, v in ((source, args[0]), (target, args[3])))
+        pointer, align = ir.PointerType(vector), source.dtype.bitwidth // 8
+        matrix_a, matrix_b = (make_array(t)(context, builder, v) for t, v in ((source, args[0]), (target, args[5])))
+        load = _masked_load(builder, vector)
 
         def vector_at(struct, r, c):
             stride = _row_stride_of(builder, source, struct)
-            return builder.bitcast(builder.gep(struct.data, [builder.add(builder.mul(r, stride), c)]), ir.PointerType(vector))
+            return builder.bitcast(builder.gep(struct.data, [builder.add(builder.mul(r, stride), c)]), pointer)
 
         def moved(value, by):
             return builder.add(value, ir.Constant(index, by))
 
-        rows = [builder.load(vector_at(matrix_a, moved(args[1], i), args[2]), align=align) for i in range(lanes)]
+        def row_of_source(i):
+            exists = builder.select(builder.icmp_signed("<", ir.Constant(index, i), args[3]), args[4], ir.Constant(index, 0))
+            mask = _lanes_below(builder, exists, lanes)
+            return builder.call(load, [vector_at(matrix_a, moved(args[1], i), args[2]), ir.Constant(word, align), mask, nothing])
+
+        nothing = ir.Constant(vector, [0.0] * lanes)
+        square = [row_of_source(i) for i in range(lanes)]
         step = 1
         while step < lanes:
             # lanes whose number has the bit ``step`` change places with the row whose number has it
@@ -219,15 +256,15 @@ def _transpose_square(typing_context, source, row, column, target, target_row, t
             high = [i + lanes if i & step else i + step for i in range(lanes)]
             for i in range(lanes):
                 if not i & step:
-                    pair = rows[i], rows[i + step]
+                    pair = square[i], square[i + step]
                     for k, mask in ((i, low), (i + step, high)):
-                        rows[k] = builder.shuffle_vector(*pair, ir.Constant(ir.VectorType(ir.IntType(32), lanes), mask))
+                        square[k] = builder.shuffle_vector(*pair, ir.Constant(ir.VectorType(word, lanes), mask))
             step *= 2
         for j in range(lanes):
-            builder.store(rows[j], vector_at(matrix_b, moved(args[4], j), args[5]), align=align)
+            builder.store(square[j], vector_at(matrix_b, moved(args[6], j), args[7]), align=align)
         return context.get_dummy_value()
 
-    return types.none(source, row, column, target, target_row, target_column), codegen
+    return types.none(source, row, column, rows, columns, target, target_row, target_column), codegen
 
 
 @intrinsic
@@ -239,28 +276,55 @@ def _lanes(typing_context, c):
 
 @kernel
 def _transpose(source, row, column, rows, columns, panel):
-    """panel[:columns, :rows] = source[row : row + rows, column : column + columns]ᵀ."""
+    """panel[:columns, :rows] = source[row : row + rows, column : column + columns]ᵀ; the panel has room for whole squares."""
     lanes = _lanes(panel)
-    whole_rows, whole_columns = rows - rows % lanes, columns - columns % lanes
-    for i in range(0, whole_rows, lanes):
-        for j in range(0, whole_columns, lanes):
-            _transpose_square(source, row + i, column + j, panel, j, i)
-        for j in range(whole_columns, columns):
-            for r in range(i, i + lanes):
-                panel[j, r] = source[row + r, column + j]
-    for r in range(whole_rows, rows):
-        for j in range(columns):
-            panel[j, r] = source[row + r, column + j]
+    for i in range(0, rows, lanes):
+        for j in range(0, columns, lanes):
+            _transpose_square(source, row + i, column + j, rows - i, columns - j, panel, j, i)
+
+
+@intrinsic
+def _copy_row(typing_context, source, row, column, target, target_row):
+    """target[target_row] = source[row, column : column + two vectors]; where the source has fewer columns, zeros stand in."""
+
+    def codegen(context, builder, signature, args):
+        lanes, align = _VECTOR_BYTES // (source.dtype.bitwidth // 8), source.dtype.bitwidth // 8
+        vector = ir.VectorType(context.get_data_type(source.dtype), lanes)
+        matrix_a, matrix_b = (make_array(t)(context, builder, v) for t, v in ((source, args[0]), (target, args[3])))
+        load, pointer = _masked_load(builder, vector), ir.PointerType(vector)
+        left = builder.sub(cgutils.unpack_tuple(builder, matrix_a.shape)[1], args[2])
+        start = builder.add(builder.mul(args[1], _row_stride_of(builder, source, matrix_a)), args[2])
+        end = builder.mul(args[4], _row_stride_of(builder, target, matrix_b))
+        for j in range(2):
+            by = ir.Constant(ir.IntType(64), j * lanes)
+            mask = _lanes_below(builder, builder.sub(left, by), lanes)
+            place = builder.bitcast(builder.gep(matrix_a.data, [builder.add(start, by)]), pointer)
+            values = builder.call(load, [place, ir.Constant(ir.IntType(32), align), mask, ir.Constant(vector, [0.0] * lanes)])
+            builder.store(values, builder.bitcast(builder.gep(matrix_b.data, [builder.add(end, by)]), pointer), align=_VECTOR_BYTES)
+        return context.get_dummy_value()
+
+    return types.none(source, row, column, target, target_row), codegen
+
+
+@kernel
+def _pack(source, row, column, rows, panel):
+    """panel[:rows] = source[row : row + rows, column : column + two vectors]."""
+    for k in range(rows):
+        _copy_row(source, row + k, column, panel, k)
 
 
 @inline
 def _column_of_tiles(alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, column, depth):
     """C[:, column : column + width] for one block of depth, in tiles of nearly equal height."""
+    narrow = c.shape[1] - column <= _lanes(c)
     m = len(c)
     tiles = (m + ROWS - 1) // ROWS
     for tile in range(tiles):
         first, last = m * tile // tiles, m * (tile + 1) // tiles
-        _rows(last - first, alpha, a, a_offset + first * a_row, a_row, a_depth, b, b_offset, beta, c, first, column, depth)
+        if narrow:
+            _narrow(last - first, alpha, a, a_offset + first * a_row, a_row, a_depth, b, b_offset, beta, c, first, column, depth)
+        else:
+            _wide(last - first, alpha, a, a_offset + first * a_row, a_row, a_depth, b, b_offset, beta, c, first, column, depth)
 
 
 @kernel
@@ -272,11 +336,16 @@ def product(transpose_a, transpose_b, alpha, a, b, beta, c):
     a_stride, b_stride, width = _row_stride(a), _row_stride(b), 2 * _lanes(c)
     depth, a_row, a_depth = (a.shape[0], 1, a_stride) if transpose_a else (a.shape[1], a_stride, 1)
     n, panel = c.shape[1], _new_panel(c)
+    packs = c.shape[0] > 2 * ROWS and min(depth, _DEPTH) * b_stride * c.itemsize > _SPREAD
     for first in range(0, max(depth, 1), _DEPTH):
         block, kept = min(_DEPTH, depth - first), beta if first == 0 else 1.0
         for column in range(0, n, width):
             if transpose_b:
                 _transpose(b, column, first, min(width, n - column), block, panel)
-                _column_of_tiles(alpha, a, first * a_depth, a_row, a_depth, panel, 0, kept, c, column, block)
+                right, offset = panel, 0
+            elif packs:
+                _pack(b, first, column, block, panel)
+                right, offset = panel, 0
             else:
-                _column_of_tiles(alpha, a, first * a_depth, a_row, a_depth, b, first * b_stride + column, kept, c, column, block)
+                right, offset = b, first * b_stride + column
+            _column_of_tiles(alpha, a, first * a_depth, a_row, a_depth, right, offset, kept, c, column, block)
