@@ -13,7 +13,7 @@ import numba
 import numpy as np
 
 from fastnn._kernels import opcodes
-from fastnn._kernels.contract import Chunk, Program, Samples, State, StepLog
+from fastnn._kernels.contract import Chunk, Program, Samples, State, StepLog, aligned_zeros
 from fastnn._kernels.numba_cpu import steps
 from fastnn._kernels.numba_cpu.tile import NEEDS_BLAS
 from fastnn._kernels.threads import num_threads
@@ -91,7 +91,6 @@ class NumbaEngine:
             np.zeros((threads, 8)),  # a cache line each
             capacity,
             program.output,
-            len(state.slots),
             training,
             backward,
             _read_only(samples.X),
@@ -114,9 +113,9 @@ class NumbaEngine:
         capacity = -(-rows // 16) * 16
         needed = capacity * self.program.n_columns
         if len(self._work) < needed:
-            self._work = aligned_empty(needed, self.program.dtype)
+            self._work = aligned_zeros(needed, self.program.dtype)
         if backward and len(self._d_work) < needed:
-            self._d_work = aligned_empty(needed, self.program.dtype)
+            self._d_work = aligned_zeros(needed, self.program.dtype)
         return capacity
 
     def _threads(self, rows: int, operations: float) -> int:
@@ -124,13 +123,6 @@ class NumbaEngine:
         if numba.config.DISABLE_JIT:
             return 1
         return max(1, min(num_threads(), rows, int(operations / _OPERATIONS_PER_THREAD)))
-
-
-def aligned_empty(n: int, dtype: np.dtype) -> np.ndarray:
-    """A vector on a cache line whose pages are not touched yet."""
-    raw = np.empty(n * dtype.itemsize + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start : start + n * dtype.itemsize].view(dtype)
 
 
 def _records(array: np.ndarray) -> "np.ndarray | list[SimpleNamespace]":

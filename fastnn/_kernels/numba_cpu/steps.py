@@ -16,8 +16,9 @@ import numpy as np
 
 from fastnn._kernels import opcodes as oc
 from fastnn._kernels.numba_cpu import elementwise, norm, philox, update
-from fastnn._kernels.numba_cpu.compile import entry, inline, kernel
+from fastnn._kernels.numba_cpu.compile import entry, inline
 from fastnn._kernels.numba_cpu.frame import Frame
+from fastnn._kernels.numba_cpu.learn import learn
 from fastnn._kernels.numba_cpu.loss import loss_and_gradient
 from fastnn._kernels.numba_cpu.memory import CACHE_LINE, borrow, gemm, matrix, prefetch, segment
 from fastnn._kernels.numba_cpu.sync import share, wait
@@ -26,7 +27,7 @@ from fastnn._kernels.numba_cpu.sync import share, wait
 @entry
 def run(
     rank, n_threads, counter, ops, loss, rule, theta, gradient, slots, buffers, products, work, d_work, zeros, scratch, partial, capacity,
-    output, n_slots, training, backward, X, labels, targets, weights, order, bounds, rates, seed, step, optimizer_step,
+    output, training, backward, X, labels, targets, weights, order, bounds, rates, seed, step, optimizer_step,
     losses, weight_sums, hits, raw,
 ):  # fmt: skip
     """Run a chunk as thread ``rank``; return how many losses were written. `NumbaEngine` says what the arguments are.
@@ -67,7 +68,7 @@ def run(
             return k + 1
         t = optimizer_step + k + 1
         product *= update.momentum_factor(rule[0], t)
-        phase = learn(frame, rule[0], update.rates(rule[0], rates[k], t, product), batch, n_slots, partial, phase)
+        phase = learn(frame, rule[0], update.rates(rule[0], rates[k], t, product), batch, partial, phase)
         phase = wait(frame.counter, phase, n_threads)
         if rank == 0:
             products[0] = product
@@ -166,138 +167,3 @@ def backpropagate(frame, first_row, n_rows, batch, phase):
                 elementwise.pass_gradient(op.skip_grad, d_z, d_skip)
             elementwise.pass_gradient(op.x_grad, d_z, segment(frame.d_work, op.x * frame.capacity + first_row * op.n_out, n))
     return phase
-
-
-# --- gradients of parameters, and updates ------------------------------------------------------------------------------------------
-
-
-@inline
-def learn(frame, rule, now, batch, n_slots, partial, phase):
-    """Gradient and update of this thread's share of every parameter array; returns the next phase of the barrier."""
-    updates = rule.code != oc.NO_UPDATE
-    folds = rule.code == oc.SGD and rule.beta1 == 0 and rule.clip_value == 0 and rule.clip_norm == 0
-    at_once = updates and rule.clip_norm == 0
-    squares, constrained = 0.0, False
-    for i in range(len(frame.ops)):
-        op = frame.ops[i]
-        if op.weight < 0:
-            continue
-        constrained |= op.max_norm > 0
-        if op.code == oc.DENSE and folds and op.l1 == 0:
-            _descend(frame, op, batch, -now.eta, 1.0 - now.eta * (op.l2 + rule.weight_decay))
-        else:
-            squares += _weight_gradient(frame, rule, op, batch)
-            if at_once:
-                _update_weight(frame, rule, now, op, n_slots)
-        if op.bias >= 0:
-            squares += _bias_gradient(frame, rule, op, batch)
-            if at_once:
-                first, last = share(op.n_out, frame.rank, frame.n_threads)
-                _update_range(frame, rule, now, 0.0, op.bias + first, last - first, n_slots)
-    if updates and rule.clip_norm > 0:
-        partial[frame.rank, 2] = squares
-        phase = wait(frame.counter, phase, frame.n_threads)
-        length = np.sqrt(partial[:, 2].sum())
-        _scale_and_update(frame, rule, now, min(1.0, rule.clip_norm / length) if length > 0 else 1.0, n_slots)
-    if updates and constrained:
-        phase = wait(frame.counter, phase, frame.n_threads)
-        _constrain(frame)
-    return phase
-
-
-@inline
-def _own_rows(frame, op):
-    """Offset in θ and shape of the rows of a weight matrix (or the elements of a scale vector) that this thread owns."""
-    if op.code == oc.DENSE:
-        first, last = share(op.n_in, frame.rank, frame.n_threads)
-        return op.weight + first * op.n_out, first, last - first, op.n_out
-    first, last = share(op.n_out, frame.rank, frame.n_threads)
-    return op.weight + first, first, last - first, 1
-
-
-@inline
-def _descend(frame, op, batch, alpha, beta):
-    """W ← β W + α xᵀ δ."""
-    offset, first, rows, n_out = _own_rows(frame, op)
-    x = matrix(frame.work, op.x * frame.capacity, batch, op.n_in)
-    d_z = matrix(frame.d_work, op.y * frame.capacity, batch, n_out)
-    gemm(True, False, alpha, x[:, first : first + rows], d_z, beta, matrix(frame.theta, offset, rows, n_out))
-
-
-@inline
-def _weight_gradient(frame, rule, op, batch):
-    """The gradient of this thread's share of a weight, penalties included and clipped by value; returns its sum of squares if needed."""
-    offset, first, rows, n_out = _own_rows(frame, op)
-    g = segment(frame.gradient, offset, rows * n_out)
-    if op.code == oc.DENSE:
-        x = matrix(frame.work, op.x * frame.capacity, batch, op.n_in)
-        d_z = matrix(frame.d_work, op.y * frame.capacity, batch, n_out)
-        gemm(True, False, 1.0, x[:, first : first + rows], d_z, 0.0, matrix(frame.gradient, offset, rows, n_out))
-        if op.l1 > 0 or op.l2 > 0:
-            update.add_penalties(segment(frame.theta, offset, rows * n_out), g, op.l1, op.l2)
-    elif op.code == oc.LAYER_NORM:
-        norm.layer_norm_parameter_gradients(frame, op, batch)
-    return _clip_and_measure(rule, g)
-
-
-@inline
-def _bias_gradient(frame, rule, op, batch):
-    """The same for a bias, Σ δ over the mini-batch; a norm's shift has its gradient already."""
-    first, last = share(op.n_out, frame.rank, frame.n_threads)
-    g = segment(frame.gradient, op.bias + first, last - first)
-    if op.code == oc.DENSE:
-        elementwise.sum_of_rows(segment(frame.d_work, op.y * frame.capacity, batch * op.n_out), op.n_out, first, g)
-    return _clip_and_measure(rule, g)
-
-
-@inline
-def _clip_and_measure(rule, g):
-    if rule.clip_value > 0:
-        update.clip(g, rule.clip_value)
-    return update.sum_of_squares(g) if rule.clip_norm > 0 else 0.0
-
-
-@inline
-def _update_weight(frame, rule, now, op, n_slots):
-    """Weight decay is for weights, not for scales."""
-    offset, _, rows, n_out = _own_rows(frame, op)
-    _update_range(frame, rule, now, rule.weight_decay if op.code == oc.DENSE else 0.0, offset, rows * n_out, n_slots)
-
-
-@kernel
-def _update_range(frame, rule, now, decay, offset, n, n_slots):
-    """Update θ[offset : offset + n]."""
-    length = len(frame.theta)
-    m = segment(frame.slots, offset, n if n_slots > 0 else 0)
-    v = segment(frame.slots, length + offset, n if n_slots > 1 else 0)
-    update.update(rule, now, decay, segment(frame.theta, offset, n), segment(frame.gradient, offset, n), m, v)
-
-
-@inline
-def _scale_and_update(frame, rule, now, factor, n_slots):
-    """Clipping by global norm: the gradient shrinks, then this thread's shares are updated."""
-    scale = frame.theta.dtype.type(factor)
-    for i in range(len(frame.ops)):
-        op = frame.ops[i]
-        if op.weight >= 0:
-            offset, _, rows, n_out = _own_rows(frame, op)
-            g = segment(frame.gradient, offset, rows * n_out)
-            for j in range(len(g)):
-                g[j] *= scale
-            _update_weight(frame, rule, now, op, n_slots)
-        if op.bias >= 0:
-            first, last = share(op.n_out, frame.rank, frame.n_threads)
-            g = segment(frame.gradient, op.bias + first, last - first)
-            for j in range(len(g)):
-                g[j] *= scale
-            _update_range(frame, rule, now, 0.0, op.bias + first, last - first, n_slots)
-
-
-@inline
-def _constrain(frame):
-    """Max-norm constraints, a share of the columns each."""
-    for i in range(len(frame.ops)):
-        op = frame.ops[i]
-        if op.max_norm > 0:
-            first, last = share(op.n_out, frame.rank, frame.n_threads)
-            update.limit_columns(matrix(frame.theta, op.weight, op.n_in, op.n_out), first, last, op.max_norm)

@@ -1,0 +1,195 @@
+"""Time of a training step: fastnn beside JAX, PyTorch and scikit-learn, in turn, each in a process of its own.
+
+    python benchmarks/peers.py [--rounds 5] [--threads 2] [--only TEXT] [--engines fastnn,jax] [--json FILE] [--quick]
+    python benchmarks/peers.py --threads-check [--rounds 5] [--only TEXT] [--json FILE]
+
+A round runs every engine once on every workload. One run is an epoch for warming up, compilation included, then at least three more and
+half a second; its figure is the median of their seconds divided by their steps. The table shows medians over rounds, how many times
+longer than fastnn the fastest of JAX, PyTorch and torch.compile takes, and PyTorch alone, and the share of the floor (`machine.floor`)
+that fastnn reaches. ``--quick`` trains a few steps of everything: that shows whether it runs, and its figures mean nothing.
+
+``--threads-check`` runs fastnn alone, with one thread and with two.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import statistics
+import time
+
+import arguments
+import processes
+import report
+import rivals
+from workloads import WORKLOADS, Workload
+
+RIVALS_TO_BEAT = ("jax", "torch", "torch.compile")
+
+_EPOCHS, _SECONDS = 3, 0.5
+_QUICK_STEPS = 5
+
+
+def measure(engine: str, workload: Workload, threads: int, quick: bool) -> dict:
+    """One run: microseconds a step, seconds of the first epoch, last loss; or why the engine cannot."""
+    processes.confine(threads)
+    X, y = workload.data()
+    try:
+        epoch = rivals.load(engine).epoch(workload, X, y, threads)
+        first, _ = _timed(epoch)
+    except rivals.Unsupported as error:
+        return {"unsupported": str(error)}
+    times = []
+    while len(times) < _EPOCHS or sum(times) < (0 if quick else _SECONDS):
+        seconds, loss = _timed(epoch)
+        times.append(seconds)
+    if not math.isfinite(loss):
+        return {"error": f"the loss became {loss}"}
+    return {"microseconds": statistics.median(times) / workload.steps * 1e6, "first_epoch": first, "loss": loss}
+
+
+def _timed(epoch):
+    start = time.perf_counter()
+    loss = epoch()
+    return time.perf_counter() - start, loss
+
+
+class Runs:
+    """All that was measured, by workload and column: an engine, or a number of threads."""
+
+    def __init__(self, columns: list[str], quick: bool):
+        self.columns, self.quick = columns, quick
+        self.raw = {}
+
+    def run(self, workload: Workload, column: str, engine: str, threads: int) -> None:
+        """Measure once more. What cannot be done is not asked again; what failed is."""
+        entry = self.raw.setdefault(workload.name, {}).setdefault(column, {"microseconds": [], "first_epoch": [], "loss": []})
+        if "unsupported" in entry:
+            return
+        outcome = processes.run(__file__, ["--measure", engine, workload.name, *(["--quick"] if self.quick else [])], threads)
+        for key, value in outcome.items():
+            if key in ("unsupported", "error"):
+                entry[key] = value
+            else:
+                entry[key].append(value)
+
+    def median(self, workload: str, column: str) -> float | None:
+        """Microseconds a step."""
+        times = self.raw[workload].get(column, {}).get("microseconds")
+        return statistics.median(times) if times else None
+
+    def cell(self, workload: str, column: str) -> str:
+        """`median` as a table shows it."""
+        value = self.median(workload, column)
+        return report.figure(value) if value else "–" if "unsupported" in self.raw[workload][column] else "failed"
+
+    def spreads(self) -> dict:
+        """Median and range of everything."""
+        return {
+            name: {column: report.spread(entry["microseconds"]) for column, entry in entries.items() if entry["microseconds"]}
+            for name, entries in self.raw.items()
+        }
+
+
+def compare(options, workloads):
+    """fastnn beside its rivals."""
+    import machine  # here, as it loads Numba, which is not to be in the process of a rival
+
+    engines = options.engines or rivals.installed()
+    runs, about = Runs(engines, options.quick), machine.describe(options.threads)
+    floors = {workload.name: machine.floor(workload, about) * 1e6 for workload in workloads}
+    for number in range(1, options.rounds + 1):
+        for workload in workloads:
+            for engine in engines:
+                runs.run(workload, engine, engine, options.threads)
+        summary = summarise(runs, floors)
+        figures = {"date": options.date, "threads": options.threads, "rounds": number, "machine": about}
+        report.write(options.json, {**figures, "medians": runs.spreads(), **summary, "raw": runs.raw})
+    show(runs, summary, options.rounds)
+
+
+def summarise(runs: Runs, floors: dict[str, float]) -> dict:
+    """Ratios by workload, and their geometric means and minima."""
+    ratios = {name: _ratios(runs, name, floor) for name, floor in floors.items()}
+    columns = {key: [row[key] for row in ratios.values() if row[key] is not None] for key in ("over_best", "over_torch", "share")}
+    return {
+        "ratios": ratios,
+        "geometric_means": {key: statistics.geometric_mean(values) for key, values in columns.items() if values},
+        "minima": {key: min(values) for key, values in columns.items() if values},
+    }
+
+
+def _ratios(runs, name, floor):
+    ours = runs.median(name, "fastnn")
+    rivals_here = {engine: runs.median(name, engine) for engine in RIVALS_TO_BEAT if runs.median(name, engine)}
+    best = min(rivals_here, key=rivals_here.get, default=None)
+    return {
+        "best": best,
+        "over_best": rivals_here[best] / ours if ours and best else None,
+        "over_torch": rivals_here["torch"] / ours if ours and "torch" in rivals_here else None,
+        "floor": floor,
+        "share": floor / ours if ours else None,
+    }
+
+
+def show(runs: Runs, summary: dict, rounds: int) -> None:
+    """The table."""
+    header = [f"µs a step, median of {rounds}", *runs.columns, "÷ best", "÷ torch", "floor", "share"]
+    rows = []
+    for name, row in summary["ratios"].items():
+        ratios = [report.figure(row["over_best"]), report.figure(row["over_torch"]), report.figure(row["floor"]), _percent(row["share"])]
+        rows.append([name, *(runs.cell(name, column) for column in runs.columns), *ratios])
+    for title, key in (("geometric mean", "geometric_means"), ("least", "minima")):
+        values = summary[key]
+        ends = [report.figure(values.get("over_best")), report.figure(values.get("over_torch")), "", _percent(values.get("share"))]
+        rows.append([title, *[""] * len(runs.columns), *ends])
+    print(report.table(header, rows))
+
+
+def _percent(share):
+    return "–" if share is None else f"{100 * share:.0f} %"
+
+
+def check_threads(options, workloads):
+    """fastnn with one thread and with two: two should never be slower than one by more than 5 %."""
+    runs = Runs(["1", "2"], options.quick)
+    for number in range(1, options.rounds + 1):
+        for workload in workloads:
+            for threads in (1, 2):
+                runs.run(workload, str(threads), "fastnn", threads)
+        ratios = {name: _two_over_one(runs, name) for name in runs.raw}
+        figures = {"date": options.date, "rounds": number, "medians": runs.spreads(), "two_over_one": ratios, "raw": runs.raw}
+        report.write(options.json, figures)
+    rows = [[name, runs.cell(name, "1"), runs.cell(name, "2"), report.figure(ratio)] for name, ratio in ratios.items()]
+    known = [ratio for ratio in ratios.values() if ratio]
+    rows.append(["most", "", "", report.figure(max(known, default=None))])
+    print(report.table([f"µs a step, median of {options.rounds}", "1 thread", "2 threads", "2 ÷ 1"], rows))
+
+
+def _two_over_one(runs, name):
+    one, two = runs.median(name, "1"), runs.median(name, "2")
+    return two / one if one and two else None
+
+
+def main():
+    parser = arguments.parser(__doc__, rivals.RIVALS)
+    parser.add_argument("--only", default="", help="part of a workload's name")
+    parser.add_argument("--quick", action="store_true", help="a few steps only, to see whether all runs")
+    parser.add_argument("--threads-check", action="store_true", help="fastnn alone, with one thread and with two")
+    parser.add_argument("--measure", nargs=2, metavar=("ENGINE", "WORKLOAD"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    workloads = [workload for workload in WORKLOADS if options.only in workload.name]
+    if options.quick:
+        workloads = [dataclasses.replace(workload, steps=_QUICK_STEPS) for workload in workloads]
+    if options.measure:
+        engine, name = options.measure
+        workload = next(workload for workload in workloads if workload.name == name)
+        print(json.dumps(measure(engine, workload, options.threads, options.quick)))
+    elif options.threads_check:
+        check_threads(options, workloads)
+    else:
+        compare(options, workloads)
+
+
+if __name__ == "__main__":
+    main()

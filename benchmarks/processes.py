@@ -1,0 +1,55 @@
+"""A measurement is a process of its own: nothing that one engine leaves behind (threads, caches, settings) meets another."""
+
+import json
+import os
+import subprocess
+import sys
+
+_TIMEOUT = 1800  # seconds; a first torch.compile of fifty layers takes one or two minutes
+
+
+def environment(threads: int) -> dict[str, str]:
+    """The variables that engines read when they are loaded, for a process that is to use so many threads."""
+    # 512-bit vectors make JAX 5 to 8 % faster where there are any; LLVM prefers 256 of itself.
+    flags = [os.environ.get("XLA_FLAGS", ""), "--xla_cpu_prefer_vector_width=512"]
+    if threads == 1:
+        flags.append("--xla_cpu_multi_thread_eigen=false")
+    counts = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    return {**os.environ, **counts, "XLA_FLAGS": " ".join(flags).strip()}
+
+
+def confine(threads: int) -> None:
+    """Keep this process on so many cores: JAX has no other setting for its number of threads. To be called before engines are loaded."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, _one_a_core(sorted(os.sched_getaffinity(0)))[:threads])
+
+
+def run(script: str, arguments: list[str], threads: int) -> dict:
+    """What the script prints as JSON in its last line, or ``{"error": …}``: the last line of a message that is shown in full."""
+    command = [sys.executable, script, "--threads", str(threads), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=environment(threads), timeout=_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        return {"error": f"took longer than {_TIMEOUT} s"}
+    if done.returncode:
+        print(done.stderr, file=sys.stderr)
+        return {"error": (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _one_a_core(cpus):
+    """The processors with those first that share no core with an earlier one; all in order where the system does not tell."""
+    first, rest, seen = [], [], set()
+    for cpu in cpus:
+        siblings = _siblings(cpu)
+        (rest if siblings in seen else first).append(cpu)
+        seen.add(siblings)
+    return first + rest
+
+
+def _siblings(cpu):
+    try:
+        with open(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") as file:
+            return file.read()
+    except OSError:
+        return str(cpu)

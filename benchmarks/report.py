@@ -1,0 +1,35 @@
+"""Figures of a run: written whole after every round, so that an interrupted run keeps its rounds."""
+
+import json
+import statistics
+
+from fastnn._paths import write_atomically
+
+
+def write(path: str | None, figures: dict) -> None:
+    """Figures as a JSON file, old or new but never half; nothing without a path."""
+    if path:
+        write_atomically(path, (json.dumps(figures, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Median and range."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """Columns as wide as they need be, the first one flush left."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = []
+    for row in (header, *rows):
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def figure(value: float | None, digits: int = 3) -> str:
+    """A number with so many digits that count, or a dash."""
+    if value is None:
+        return "–"
+    whole = len(str(int(abs(value)))) if abs(value) >= 1 else 0
+    return f"{value:.{max(digits - whole, 0)}f}"

@@ -1,0 +1,31 @@
+"""fastnn: one call of `fit` an epoch, checks of the data included."""
+
+import numpy as np
+from workloads import Workload
+
+import fastnn as fnn
+
+OPTIMIZERS = {"sgd": fnn.SGD(0.1), "momentum": fnn.SGD(0.01, momentum=0.9), "adam": fnn.Adam(1e-3)}
+
+
+class Training:
+    """See `rivals`."""
+
+    def __init__(self, workload: Workload, X: np.ndarray, y: np.ndarray, threads: int, seed: int = 0):
+        fnn.set_num_threads(threads)
+        self.net = fnn.Network(list(workload.layers), inputs=workload.inputs, loss="softmax_cross_entropy", backend="numba", seed=seed)
+        self.samples = X, y
+        self.options = {"batch_size": workload.batch_size, "optimizer": OPTIMIZERS[workload.optimizer], "progress": False}
+
+    def epoch(self) -> float:
+        """Mean loss of the epoch."""
+        return self.net.fit(*self.samples, **self.options)["loss"][-1]
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Labels."""
+        return self.net.forward(X).argmax(axis=1)
+
+
+def epoch(workload: Workload, X: np.ndarray, y: np.ndarray, threads: int):
+    """A function that trains one epoch."""
+    return Training(workload, X, y, threads).epoch

@@ -1,0 +1,171 @@
+"""What a step learns: the gradient of this thread's share of every parameter array over the whole mini-batch, and its update.
+
+A weight's gradient is worked through in blocks that stay in the second-level cache: each is updated with as soon as it is known. Only where
+something wants the whole gradient first (clipping by global norm, or a user) is it stored. Plain SGD never has one at all: with α = −η and
+β = 1 − ηλ₂ the product that would make it updates the weight itself.
+"""
+
+import numpy as np
+
+from fastnn._kernels import opcodes as oc
+from fastnn._kernels.numba_cpu import elementwise, norm, update
+from fastnn._kernels.numba_cpu.compile import inline, kernel
+from fastnn._kernels.numba_cpu.memory import gemm, matrix, segment
+from fastnn._kernels.numba_cpu.sync import share, wait
+from fastnn._kernels.numba_cpu.tile import ROWS
+
+BLOCK = 24576  # elements of a block: 96 KiB of float32, a tenth of a second-level cache
+
+
+@inline
+def learn(frame, rule, now, batch, partial, phase):
+    """Gradient and update of this thread's share of every parameter array; returns the next phase of the barrier."""
+    updates = rule.code != oc.NO_UPDATE
+    folds = rule.code == oc.SGD and rule.beta1 == 0 and rule.clip_value == 0 and rule.clip_norm == 0
+    at_once = updates and rule.clip_norm == 0
+    squares, constrained = 0.0, False
+    for i in range(len(frame.ops)):
+        op = frame.ops[i]
+        if op.weight < 0:
+            continue
+        constrained |= op.max_norm > 0
+        if op.code == oc.DENSE and folds and op.l1 == 0:
+            _descend(frame, op, batch, -now.eta, 1.0 - now.eta * (op.l2 + rule.weight_decay))
+        elif op.code == oc.DENSE and at_once:
+            _learn_by_blocks(frame, rule, now, op, batch)
+        else:
+            squares += _weight_gradient(frame, rule, op, batch)
+            if at_once:
+                _update_weight(frame, rule, now, op)
+        if op.bias >= 0:
+            squares += _bias_gradient(frame, rule, op, batch)
+            if at_once:
+                first, last = share(op.n_out, frame.rank, frame.n_threads)
+                _update_range(frame, rule, now, 0.0, op.bias + first, segment(frame.gradient, op.bias + first, last - first))
+    if updates and rule.clip_norm > 0:
+        partial[frame.rank, 2] = squares
+        phase = wait(frame.counter, phase, frame.n_threads)
+        length = np.sqrt(partial[:, 2].sum())
+        _scale_and_update(frame, rule, now, min(1.0, rule.clip_norm / length) if length > 0 else 1.0)
+    if updates and constrained:
+        phase = wait(frame.counter, phase, frame.n_threads)
+        _constrain(frame)
+    return phase
+
+
+@inline
+def _own_rows(frame, op):
+    """Offset in θ and shape of the rows of a weight matrix (or the elements of a scale vector) that this thread owns."""
+    if op.code == oc.DENSE:
+        first, last = share(op.n_in, frame.rank, frame.n_threads)
+        return op.weight + first * op.n_out, first, last - first, op.n_out
+    first, last = share(op.n_out, frame.rank, frame.n_threads)
+    return op.weight + first, first, last - first, 1
+
+
+@inline
+def _descend(frame, op, batch, alpha, beta):
+    """W ← β W + α xᵀ δ."""
+    offset, first, rows, n_out = _own_rows(frame, op)
+    x = matrix(frame.work, op.x * frame.capacity, batch, op.n_in)
+    d_z = matrix(frame.d_work, op.y * frame.capacity, batch, n_out)
+    gemm(True, False, alpha, x[:, first : first + rows], d_z, beta, matrix(frame.theta, offset, rows, n_out))
+
+
+@kernel
+def _learn_by_blocks(frame, rule, now, op, batch):
+    """Gradient and update of this thread's rows of a weight, one block of rows after the other."""
+    offset, first, rows, n_out = _own_rows(frame, op)
+    x = matrix(frame.work, op.x * frame.capacity, batch, op.n_in)
+    d_z = matrix(frame.d_work, op.y * frame.capacity, batch, n_out)
+    height = max(ROWS, BLOCK // n_out // ROWS * ROWS)
+    for row in range(0, rows, height):
+        n_rows = min(height, rows - row)
+        block, n = offset + row * n_out, n_rows * n_out
+        g = segment(frame.gradient, offset, n)  # the same memory for every block, which keeps it in cache
+        gemm(True, False, 1.0, x[:, first + row : first + row + n_rows], d_z, 0.0, matrix(g, 0, n_rows, n_out))
+        if op.l1 > 0 or op.l2 > 0:
+            update.add_penalties(segment(frame.theta, block, n), g, op.l1, op.l2)
+        if rule.clip_value > 0:
+            update.clip(g, rule.clip_value)
+        _update_range(frame, rule, now, rule.weight_decay, block, g)
+
+
+@inline
+def _weight_gradient(frame, rule, op, batch):
+    """The gradient of this thread's share of a weight, penalties included and clipped by value; returns its sum of squares if needed."""
+    offset, first, rows, n_out = _own_rows(frame, op)
+    g = segment(frame.gradient, offset, rows * n_out)
+    if op.code == oc.DENSE:
+        x = matrix(frame.work, op.x * frame.capacity, batch, op.n_in)
+        d_z = matrix(frame.d_work, op.y * frame.capacity, batch, n_out)
+        gemm(True, False, 1.0, x[:, first : first + rows], d_z, 0.0, matrix(frame.gradient, offset, rows, n_out))
+        if op.l1 > 0 or op.l2 > 0:
+            update.add_penalties(segment(frame.theta, offset, rows * n_out), g, op.l1, op.l2)
+    elif op.code == oc.LAYER_NORM:
+        norm.layer_norm_parameter_gradients(frame, op, batch)
+    return _clip_and_measure(rule, g)
+
+
+@inline
+def _bias_gradient(frame, rule, op, batch):
+    """The same for a bias, Σ δ over the mini-batch; a norm's shift has its gradient already."""
+    first, last = share(op.n_out, frame.rank, frame.n_threads)
+    g = segment(frame.gradient, op.bias + first, last - first)
+    if op.code == oc.DENSE:
+        elementwise.sum_of_rows(segment(frame.d_work, op.y * frame.capacity, batch * op.n_out), op.n_out, first, g)
+    return _clip_and_measure(rule, g)
+
+
+@inline
+def _clip_and_measure(rule, g):
+    if rule.clip_value > 0:
+        update.clip(g, rule.clip_value)
+    return update.sum_of_squares(g) if rule.clip_norm > 0 else 0.0
+
+
+@inline
+def _update_weight(frame, rule, now, op):
+    """Weight decay is for weights, not for scales."""
+    offset, _, rows, n_out = _own_rows(frame, op)
+    decay = rule.weight_decay if op.code == oc.DENSE else 0.0
+    _update_range(frame, rule, now, decay, offset, segment(frame.gradient, offset, rows * n_out))
+
+
+@kernel
+def _update_range(frame, rule, now, decay, offset, g):
+    """Update the parameters from element ``offset`` of θ on with their gradient."""
+    n, length, n_slots = len(g), len(frame.theta), len(frame.slots) // len(frame.theta)
+    m = segment(frame.slots, offset, n if n_slots > 0 else 0)
+    v = segment(frame.slots, length + offset, n if n_slots > 1 else 0)
+    update.update(rule, now, decay, segment(frame.theta, offset, n), g, m, v)
+
+
+@inline
+def _scale_and_update(frame, rule, now, factor):
+    """Clipping by global norm: the gradient shrinks, then this thread's shares are updated."""
+    scale = frame.theta.dtype.type(factor)
+    for i in range(len(frame.ops)):
+        op = frame.ops[i]
+        if op.weight >= 0:
+            offset, _, rows, n_out = _own_rows(frame, op)
+            g = segment(frame.gradient, offset, rows * n_out)
+            for j in range(len(g)):
+                g[j] *= scale
+            _update_weight(frame, rule, now, op)
+        if op.bias >= 0:
+            first, last = share(op.n_out, frame.rank, frame.n_threads)
+            g = segment(frame.gradient, op.bias + first, last - first)
+            for j in range(len(g)):
+                g[j] *= scale
+            _update_range(frame, rule, now, 0.0, op.bias + first, g)
+
+
+@inline
+def _constrain(frame):
+    """Max-norm constraints, a share of the columns each."""
+    for i in range(len(frame.ops)):
+        op = frame.ops[i]
+        if op.max_norm > 0:
+            first, last = share(op.n_out, frame.rank, frame.n_threads)
+            update.limit_columns(matrix(frame.theta, op.weight, op.n_in, op.n_out), first, last, op.max_norm)
