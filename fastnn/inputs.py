@@ -28,6 +28,8 @@ def as_array(values: Any, name: str) -> np.ndarray:
     ValueError
         For rows of unequal length and masked values.
     """
+    if type(values) is np.ndarray:  # the usual case, and a single prediction takes only microseconds
+        return values
     if values is None:
         raise TypeError(f"{name} is None; expected an array")
     if hasattr(type(values), "toarray"):
@@ -69,7 +71,7 @@ def as_numbers(values: Any, name: str) -> np.ndarray:
     return array
 
 
-def as_features(X: Any, dtype: DTypeLike, n_inputs: int | None = None, name: str = "X") -> np.ndarray:
+def as_features(X: Any, dtype: DTypeLike, n_inputs: int | None = None, name: str = "X", finite: bool = True) -> np.ndarray:
     """Samples in rows, as engines take them.
 
     Parameters
@@ -81,6 +83,8 @@ def as_features(X: Any, dtype: DTypeLike, n_inputs: int | None = None, name: str
         The number of columns wanted.
     name : str
         What error messages call X.
+    finite : bool
+        Whether to look for NaN and infinity; a caller who does not must.
 
     Returns
     -------
@@ -103,7 +107,7 @@ def as_features(X: Any, dtype: DTypeLike, n_inputs: int | None = None, name: str
         raise ValueError(f"{name} is empty: it has {rows} rows and {columns} columns; expected at least one of each")
     if n_inputs is not None and columns != n_inputs:
         raise ValueError(f"{name} has {columns} columns, but the network takes {n_inputs}")
-    return _convert(source, dtype, name)
+    return _convert(source, dtype, name, finite)
 
 
 def as_sample_weight(w: Any, n: int, dtype: DTypeLike, name: str = "sample_weight") -> np.ndarray:
@@ -249,11 +253,13 @@ def _numbers_from_objects(array, name):
     return numbers.astype(np.float64) if numbers.dtype == object else numbers
 
 
-def _convert(source, dtype, name):
-    """``source`` as a C-contiguous, aligned array of ``dtype`` whose every element is finite."""
-    with np.errstate(over="ignore"):  # an overflow is named below
-        array = np.require(source, dtype, ("C", "A"))
-    if source.dtype.kind == "f":
+def _convert(source, dtype, name, finite=True):
+    """``source`` as a C-contiguous, aligned array of ``dtype`` whose every element is finite, if that is asked for."""
+    array, flags = source, source.flags
+    if source.dtype != dtype or not (flags.c_contiguous and flags.aligned):
+        with np.errstate(over="ignore"):  # an overflow is named below
+            array = np.require(source, dtype, ("C", "A"))
+    if finite and source.dtype.kind == "f":
         _check_finite(array, source, name)
     return array
 

@@ -9,8 +9,6 @@ To add one: a line here, and its formula in ``_kernels/reference.py`` and ``_ker
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from fastnn import _checks
 from fastnn._kernels import opcodes
 
@@ -95,19 +93,6 @@ class Loss:
     def to_config(self) -> dict[str, Any]:
         """Name and constants as plain data for a model file."""
         return {"name": self.name, **self.constants}
-
-
-def _softmax(z):
-    e = np.exp(z - z.max(axis=1, keepdims=True))
-    return e / e.sum(axis=1, keepdims=True)
-
-
-def _sigmoid(z):
-    e = np.exp(-np.abs(z))
-    return np.where(z >= 0, 1, e) / (1 + e)
-
-
-LINKS = {"identity": lambda z: z, "softmax": _softmax, "sigmoid": _sigmoid, "exp": np.exp}
 
 
 def as_loss(loss: "str | Loss") -> Loss:

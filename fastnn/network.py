@@ -12,10 +12,10 @@ import numpy as np
 from fastnn import _checks, engines, inputs, serialization
 from fastnn._kernels import opcodes, philox
 from fastnn._kernels.contract import ArrayInfo, Engine, Samples, State
-from fastnn._kernels.reference import per_sample_loss, target_values
+from fastnn._kernels.reference import link, per_sample_loss, target_values
 from fastnn.initializers import Draw, as_initializer
 from fastnn.layers import BatchNorm, Dense, Dropout, Layer, Residual, as_activation, check_layers
-from fastnn.losses import LINKS, Loss, as_loss
+from fastnn.losses import Loss, as_loss
 from fastnn.metrics import METRICS
 from fastnn.optimizers import LBFGS, OPTIMIZERS, Optimizer, as_optimizer
 from fastnn.program import lower
@@ -322,7 +322,7 @@ class Network:
         -------
         ndarray (n, outputs) of the network's dtype
         """
-        return self.engine.forward(self.state, inputs.as_features(X, self.dtype, self.inputs))
+        return self._outputs(X, linked=False)
 
     def predict(self, X: Any) -> np.ndarray:
         """Predictions with the loss's link applied: probabilities (n, classes), or values (n, outputs).
@@ -331,11 +331,14 @@ class Network:
         ----------
         X : array-like (n, inputs)
         """
-        return self._link(self.forward(X))
+        return self._outputs(X, linked=True)
 
-    def _link(self, z: np.ndarray) -> np.ndarray:
-        with np.errstate(over="ignore"):  # a rate of exp(1000) is infinite, as it should be
-            return LINKS[self.loss.spec.link](z)
+    def _outputs(self, X: Any, linked: bool) -> np.ndarray:
+        """A large X is not read twice: engines answer a sample that is not finite with NaN, and only then it is looked for."""
+        outputs = self.engine.forward(self.state, inputs.as_features(X, self.dtype, self.inputs, finite=False), linked)
+        if not np.isfinite(outputs).all():
+            inputs.as_features(X, self.dtype)
+        return outputs
 
     def evaluate(self, X: Any, y: Any, sample_weight: Any = None, metrics: Sequence[str] = ("accuracy",)) -> dict[str, float]:
         """Loss (penalties included) and metrics on data.
@@ -360,7 +363,7 @@ class Network:
         z, t = self.engine.forward(self.state, samples.X), target_values(samples, self.outputs)
         w = np.ones(len(samples)) if samples.weights is None else samples.weights.astype(np.float64)
         losses, _ = per_sample_loss(self.program.loss, z, t)
-        code, prediction = self.loss.spec.code, self._link(z)
+        code, prediction = self.loss.spec.code, link(self.program.loss, z)
         with np.errstate(over="ignore", invalid="ignore"):
             scores = {name: METRICS[name](code, z, prediction, t, w) for name in metrics}
         return {"loss": float(np.average(losses, weights=w)) + self.penalty(), **scores}

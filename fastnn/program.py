@@ -41,7 +41,7 @@ def lower(layers: Sequence[Layer], inputs: int, loss: Loss, dtype: Any) -> Progr
         lowering.strip_sigmoid(output)
     lowering.plan_backward()
     record = np.zeros(1, opcodes.LOSS)
-    record["code"] = loss.spec.code
+    record["code"], record["link"] = loss.spec.code, opcodes.LINKS[loss.spec.link]
     for name, value in loss.constants.items():
         record[name] = value
     return Program(

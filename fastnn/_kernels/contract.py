@@ -64,16 +64,20 @@ def aligned_zeros(n: int, dtype: np.dtype) -> np.ndarray:
 
     A large one lies in huge pages where the system has them: walking down the columns of a wide weight then touches few pages.
     """
-    size, alignment = n * dtype.itemsize, 64
-    if size >= _HUGE // 2 and hasattr(mmap, "MADV_HUGEPAGE"):
-        memory, alignment = mmap.mmap(-1, -(-size // _HUGE) * _HUGE + _HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), _HUGE
-        with contextlib.suppress(OSError):  # a kernel without them
-            memory.madvise(mmap.MADV_HUGEPAGE)
-        raw = np.frombuffer(memory, np.uint8)
-    else:
-        raw = np.zeros(size + alignment, np.uint8)
+    size = n * dtype.itemsize
+    raw, alignment = _huge_pages(size) if size >= _HUGE // 2 and hasattr(mmap, "MADV_HUGEPAGE") else (np.zeros(size + 64, np.uint8), 64)
     start = -raw.ctypes.data % alignment
     return raw[start : start + size].view(dtype)
+
+
+def _huge_pages(size):
+    try:
+        memory = mmap.mmap(-1, -(-size // _HUGE) * _HUGE + _HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except (OSError, OverflowError) as error:
+        raise MemoryError(f"unable to allocate {size} bytes") from error
+    with contextlib.suppress(OSError):  # a kernel built without huge pages
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, np.uint8), _HUGE
 
 
 @dataclass
@@ -143,5 +147,8 @@ class Engine(Protocol):
         With ``training`` BatchNorm uses batch statistics, and dropout and noise act with the masks of step ``state.step``.
         """
 
-    def forward(self, state: State, X: np.ndarray) -> np.ndarray:
-        """Raw output (n, n_outputs) in inference mode: running statistics, no dropout, no noise."""
+    def forward(self, state: State, X: np.ndarray, linked: bool = False) -> np.ndarray:
+        """Outputs (n, n_outputs) in inference mode (running statistics, no dropout, no noise): raw, or ``linked`` by the loss's link.
+
+        X need not be finite: a row with NaN or infinity gives a row of NaN.
+        """

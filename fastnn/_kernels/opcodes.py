@@ -51,6 +51,9 @@ MAE = 4
 HUBER = 5
 POISSON = 6
 
+IDENTITY, SOFTMAX, LOGISTIC, EXPONENTIAL = range(4)  # links: what ``predict`` makes of raw outputs
+LINKS = {"identity": IDENTITY, "softmax": SOFTMAX, "sigmoid": LOGISTIC, "exp": EXPONENTIAL}
+
 CLASSIFIES = (SOFTMAX_CROSS_ENTROPY, BINARY_CROSS_ENTROPY)  # these count samples classified rightly
 
 # --- optimisers --------------------------------------------------------------------------------------------------------------------
@@ -128,4 +131,4 @@ RULE = np.dtype(
 )
 
 # A loss, as engines see it.
-LOSS = np.dtype([("code", np.int64), ("delta", np.float64), ("label_smoothing", np.float64)], align=True)
+LOSS = np.dtype([("code", np.int64), ("link", np.int64), ("delta", np.float64), ("label_smoothing", np.float64)], align=True)

@@ -113,6 +113,20 @@ _LOSSES = {
 }
 
 
+def _softmax(z):
+    e = np.exp(z - z.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+_LINKS = {opcodes.IDENTITY: lambda z: z, opcodes.SOFTMAX: _softmax, opcodes.LOGISTIC: _sigmoid, opcodes.EXPONENTIAL: np.exp}
+
+
+def link(loss: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """What ``predict`` makes of raw outputs z (n, k)."""
+    with np.errstate(over="ignore", invalid="ignore"):  # a rate of exp(1000) is infinite, as it should be
+        return _LINKS[int(loss["link"][0])](z)
+
+
 def target_values(samples: Samples, n_outputs: int) -> np.ndarray:
     """Targets as values (n, n_outputs): labels become one-hot rows."""
     if samples.values is not None:
@@ -233,8 +247,11 @@ class ReferenceEngine:
         loss, weight, hit, gradient = self._step(state, samples, training, learning=False)
         return StepLog(np.array([loss]), np.array([weight]), np.array([hit]), bool(np.isfinite(loss))), gradient
 
-    def forward(self, state: State, X: np.ndarray) -> np.ndarray:
-        return self._forward(state, X, training=False, learning=False)[self.program.output][0]
+    def forward(self, state: State, X: np.ndarray, linked: bool = False) -> np.ndarray:
+        with np.errstate(invalid="ignore"):
+            z = self._forward(state, X, training=False, learning=False)[self.program.output][0]
+        z = np.where(np.isfinite(X).all(axis=1, keepdims=True), z, np.nan)
+        return link(self.program.loss, z) if linked else z
 
     def _step(self, state, batch, training, learning):
         """Mean loss, Σw, weighted hits and the gradient vector of one mini-batch."""

@@ -1,6 +1,7 @@
 """How many threads the CPU engines use."""
 
 import os
+from functools import cache
 
 _requested: int | None = None
 
@@ -46,8 +47,13 @@ def _usable_cores():
     """
     if not hasattr(os, "sched_getaffinity"):
         return os.cpu_count() or 1
+    return _count_cores(frozenset(os.sched_getaffinity(0)))
+
+
+@cache
+def _count_cores(cpus):
     cores = set()
-    for cpu in os.sched_getaffinity(0):
+    for cpu in cpus:
         try:
             with open(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") as siblings:
                 cores.add(siblings.read())

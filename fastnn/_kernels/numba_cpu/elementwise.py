@@ -22,6 +22,25 @@ def gather(X, order, rows):
 
 
 @kernel
+def copy_rows(X, first, rows):
+    """rows = X[first : first + len(rows)]."""
+    for i in range(len(rows)):
+        source, target = X[first + i], rows[i]
+        for c in range(len(target)):
+            target[c] = source[c]
+
+
+@kernel
+def copy_or_poison(values, x, target):
+    """target = values, or NaN where an element of ``x`` is not finite."""
+    poison = values.dtype.type(0)
+    for c in range(len(x)):
+        poison += x[c] * values.dtype.type(0)  # 0, or NaN from a NaN or an infinity on
+    for c in range(len(target)):
+        target[c] = values[c] + poison
+
+
+@kernel
 def copy(source, target):
     """target = source, for flat arrays."""
     for i in range(len(source)):

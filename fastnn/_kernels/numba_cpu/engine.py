@@ -3,7 +3,7 @@
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from types import SimpleNamespace
@@ -21,13 +21,22 @@ from fastnn._kernels.threads import num_threads
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
-_PREDICT_ROWS = 256  # rows a thread predicts at a time: a block of activations that stays in cache
+_PREDICT_ROWS = 96  # a thread predicts at a time: a block of X and its activations that stay in cache, whole tiles high
 # Multiplications in a step below which one thread is faster than two that meet; measured in benchmarks/README.md.
-_OPERATIONS_PER_THREAD = 2e5
+_OPERATIONS_PER_THREAD = 8e5
 
-_NO_LABELS = np.zeros(0, np.int64)
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    """A read-only view: one type for the compiler, whatever the user passed."""
+    view = np.asarray(array).view()
+    view.flags.writeable = False
+    return view
+
+
+_NO_LABELS = _read_only(np.zeros(0, np.int64))
 _NO_RULE = np.zeros(1, opcodes.RULE)
 _NO_RULE["code"] = opcodes.NO_UPDATE
+_NO_RATES = _read_only(np.zeros(0))
 
 
 class NumbaEngine:
@@ -37,6 +46,9 @@ class NumbaEngine:
         self.program = program
         self._gradient = program.new_vector()
         self._work = self._d_work = self._no_values = np.empty(0, program.dtype)
+        self._no_weights, self._no_targets = _read_only(self._no_values), _read_only(self._no_values[:, None])
+        self._ops, self._loss = _records(program.ops), _records(program.loss)
+        self._predicting: tuple | None = None  # what the arguments of predictions were made for, and they
         self._zeros = np.zeros(int(program.ops["n_out"].max()), program.dtype)
 
     def train_steps(self, state: State, samples: Samples, chunk: Chunk) -> StepLog:
@@ -51,33 +63,36 @@ class NumbaEngine:
         log, _ = self._differentiate(state, samples, whole, training)
         return log, self._gradient.copy()
 
-    def forward(self, state: State, X: np.ndarray) -> np.ndarray:
+    def forward(self, state: State, X: np.ndarray, linked: bool = False) -> np.ndarray:
         n = len(X)
         threads = self._threads(n, n * self.program.n_parameters)
-        rows = min(n, threads * _PREDICT_ROWS)
-        raw = np.empty((n, self.program.n_outputs), self.program.dtype)
-        blocks = np.append(np.arange(0, n, rows), n)
-        chunk = Chunk(np.arange(n), blocks, np.zeros(len(blocks) - 1), _NO_RULE, rows)
-        self._call(threads, state, Samples(X), chunk, False, False, np.zeros((3, 0)), raw.reshape(-1))
-        return raw
+        capacity = self._reserve(threads * min(n, _PREDICT_ROWS), backward=False)
+        key = capacity, state.theta, state.buffers, self._work
+        if self._predicting is None or any(new is not old for new, old in zip(key, self._predicting[0], strict=True)):
+            nothing = Samples(self._no_targets), Chunk(_NO_LABELS, _NO_LABELS, _NO_RATES, _NO_RULE, 0), np.zeros((3, 0))
+            self._predicting = key, self._arguments(threads, capacity, state, *nothing, False, False)
+        predictions = np.empty((n, self.program.n_outputs), self.program.dtype)
+        _run_threads(threads, (np.zeros(1, np.int64), *self._predicting[1], _read_only(X), linked, predictions))
+        return predictions
 
     def _differentiate(self, state: State, samples: Samples, chunk: Chunk, training: bool) -> tuple[StepLog, int]:
         """Run a chunk with its way back; returns its log and the number of updates made."""
         threads = self._threads(chunk.batch_size, 3 * chunk.batch_size * self.program.n_parameters)
         log = np.zeros((3, len(chunk.rates)))
-        written = self._call(threads, state, samples, chunk, training, True, log, self._no_values)
+        capacity = self._reserve(chunk.batch_size, backward=True)
+        arguments = self._arguments(threads, capacity, state, samples, chunk, log, training, True)
+        rest = _read_only(samples.X), False, self._no_values[:, None]
+        written = _run_threads(threads, (np.zeros(1, np.int64), *arguments, *rest))
         losses, weight_sums, hits = log[:, :written]
         finite = bool(np.isfinite(losses[-1]))
         return StepLog(losses, weight_sums, hits, finite), written if finite else written - 1
 
-    def _call(self, threads, state, samples, chunk, training, backward, log, raw) -> int:
-        """One call of the kernel in each thread."""
+    def _arguments(self, threads, capacity, state, samples, chunk, log, training, backward) -> tuple:
+        """The arguments of the kernel from ``ops`` to ``hits``, which many predictions share: making them takes longer than a small one."""
         program = self.program
-        capacity = self._reserve(chunk.batch_size, backward)
-        arguments = (
-            np.zeros(1, np.int64),
-            _records(program.ops),
-            _records(program.loss),
+        return (
+            self._ops,
+            self._loss,
             _records(chunk.rule),
             state.theta,
             self._gradient,
@@ -93,10 +108,9 @@ class NumbaEngine:
             program.output,
             training,
             backward,
-            _read_only(samples.X),
-            _read_only(_NO_LABELS if samples.labels is None else samples.labels),
-            _read_only(self._no_values[:, None] if samples.values is None else samples.values),
-            _read_only(self._no_values if samples.weights is None else samples.weights),
+            _NO_LABELS if samples.labels is None else _read_only(samples.labels),
+            self._no_targets if samples.values is None else _read_only(samples.values),
+            self._no_weights if samples.weights is None else _read_only(samples.weights),
             _read_only(chunk.order),
             _read_only(chunk.bounds),
             _read_only(chunk.rates),
@@ -104,9 +118,7 @@ class NumbaEngine:
             state.step,
             state.optimizer_step,
             *log,
-            raw,
         )
-        return _run_threads(threads, lambda rank: steps.run(rank, threads, *arguments))
 
     def _reserve(self, rows: int, backward: bool) -> int:
         """Make the workspace large enough for mini-batches of ``rows``; returns its capacity, which puts every value on a cache line."""
@@ -120,9 +132,8 @@ class NumbaEngine:
 
     def _threads(self, rows: int, operations: float) -> int:
         """Threads worth using: none without rows to itself, none whose share of the work a meeting would cost."""
-        if numba.config.DISABLE_JIT:
-            return 1
-        return max(1, min(num_threads(), rows, int(operations / _OPERATIONS_PER_THREAD)))
+        worth = min(rows, int(operations / _OPERATIONS_PER_THREAD))
+        return 1 if worth <= 1 or numba.config.DISABLE_JIT else min(worth, num_threads())
 
 
 def _records(array: np.ndarray) -> "np.ndarray | list[SimpleNamespace]":
@@ -132,28 +143,23 @@ def _records(array: np.ndarray) -> "np.ndarray | list[SimpleNamespace]":
     return [SimpleNamespace(**dict(zip(array.dtype.names, record.item(), strict=True))) for record in array]
 
 
-def _read_only(array: np.ndarray) -> np.ndarray:
-    """A read-only view: one type for the compiler, whatever the user passed."""
-    view = np.asarray(array).view()
-    view.flags.writeable = False
-    return view
-
-
 # --- threads ------------------------------------------------------------------------------------------------------------------------
 
 
-def _run_threads(n: int, run: Callable[[int], int]) -> int:
-    """``run(rank)`` for ranks 0 … n − 1 side by side, rank 0 in the calling thread; returns what rank 0 returns."""
-    with _single_threaded_blas() if NEEDS_BLAS else contextlib.nullcontext():
+def _run_threads(n: int, arguments: tuple) -> int:
+    """The kernel as ranks 0 … n − 1 side by side, rank 0 in the calling thread; returns what rank 0 returns."""
+    with _single_threaded_blas() if NEEDS_BLAS else _NOTHING:
         if n == 1:
-            return run(0)
+            return steps.run(0, 1, *arguments)
         with _team:
-            others = [_pool(os.getpid(), n - 1).submit(run, rank) for rank in range(1, n)]
-            result = run(0)
+            others = [_pool(os.getpid(), n - 1).submit(steps.run, rank, n, *arguments) for rank in range(1, n)]
+            result = steps.run(0, n, *arguments)
             for other in others:
                 other.result()
         return result
 
+
+_NOTHING = contextlib.nullcontext()
 
 # Ranks wait for each other, so all of a chunk must be running: two chunks that share the helpers would wait for ever.
 _team = threading.Lock()

@@ -30,6 +30,8 @@ def loss_and_gradient(loss, z, d, samples, labels, targets, weights, weight_sum)
     """
     total, hits = 0.0, 0.0
     smoothing, delta = z.dtype.type(loss.label_smoothing), z.dtype.type(loss.delta)
+    if loss.code == oc.SOFTMAX_CROSS_ENTROPY:
+        _exponentials(z, d)
     for r in range(len(z)):
         i = samples[r]
         weight = np.float64(weights[i]) if len(weights) > 0 else 1.0
@@ -53,6 +55,41 @@ def loss_and_gradient(loss, z, d, samples, labels, targets, weights, weight_sum)
     return total, hits
 
 
+@kernel
+def apply_link(link, z):
+    """Turn raw outputs (rows, k) into what ``predict`` gives."""
+    flat = z.reshape(-1)
+    if link == oc.SOFTMAX:
+        _exponentials(z, z)
+        for r in range(len(z)):
+            row, total = z[r], z.dtype.type(0)
+            for j in range(len(row)):
+                total += row[j]
+            scale = z.dtype.type(1) / total
+            for j in range(len(row)):
+                row[j] *= scale
+    elif link == oc.LOGISTIC:
+        for i in range(len(flat)):
+            flat[i] = sigmoid(flat[i])
+    elif link == oc.EXPONENTIAL:
+        for i in range(len(flat)):
+            flat[i] = exp(flat[i])
+
+
+@inline
+def _exponentials(z, p):
+    """p = exp(z − max z) row by row. The exponentials of all rows are one loop: a row alone is often too short for whole vectors."""
+    for r in range(len(z)):
+        row, target, highest = z[r], p[r], z[r, 0]
+        for j in range(1, len(row)):
+            highest = row[j] if row[j] > highest else highest
+        for j in range(len(row)):
+            target[j] = row[j] - highest
+    flat = p.reshape(-1)
+    for i in range(len(flat)):
+        flat[i] = exp(flat[i])
+
+
 @inline
 def _largest(row):
     """Index of the first largest element."""
@@ -64,23 +101,19 @@ def _largest(row):
 
 
 @inline
-def _softmax(z, p):
-    """p = exp(z − max z); returns the factor that makes it sum to 1 and log Σ exp z."""
-    highest, total = z[0], z.dtype.type(0)
-    for j in range(1, len(z)):
-        highest = z[j] if z[j] > highest else highest
-    for j in range(len(z)):
-        p[j] = exp(z[j] - highest)
+def _normaliser(z, p):
+    """From p = exp(z − max z) the factor that makes it sum to 1, and log Σ exp z."""
+    best, total = _largest(z), z.dtype.type(0)
     for j in range(len(z)):
         total += p[j]
-    return z.dtype.type(1) / total, highest + z.dtype.type(math.log(total))
+    return z.dtype.type(1) / total, z[best] + z.dtype.type(math.log(total))
 
 
 @inline
 def _softmax_label(z, d, label, share, smoothing):
-    """ℓ = log Σ exp z − Σ q z with q = (1 − ε) onehot + ε/k; ∂ℓ/∂z = softmax(z) − q."""
+    """ℓ = log Σ exp z − Σ q z with q = (1 − ε) onehot + ε/k; ∂ℓ/∂z = softmax(z) − q. Before, ``d`` is exp(z − max z)."""
     one, k = z.dtype.type(1), z.dtype.type(len(z))
-    scale, log_total = _softmax(z, d)
+    scale, log_total = _normaliser(z, d)
     rest = smoothing / k
     expected = (one - smoothing) * z[label]
     for j in range(len(z)):
@@ -92,9 +125,9 @@ def _softmax_label(z, d, label, share, smoothing):
 
 @inline
 def _softmax_values(z, d, t, share, smoothing):
-    """ℓ = Σ q (log Σ exp z − z) with q = (1 − ε) t + ε/k; ∂ℓ/∂z = softmax(z) Σ q − q."""
+    """ℓ = Σ q (log Σ exp z − z) with q = (1 − ε) t + ε/k; ∂ℓ/∂z = softmax(z) Σ q − q. Before, ``d`` is exp(z − max z)."""
     one, rest = z.dtype.type(1), smoothing / z.dtype.type(len(z))
-    scale, log_total = _softmax(z, d)
+    scale, log_total = _normaliser(z, d)
     mass, value = z.dtype.type(0), z.dtype.type(0)
     for j in range(len(z)):
         q = (one - smoothing) * t[j] + rest

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from fastnn._kernels.numba_cpu.compile import inline, kernel
+from fastnn._kernels.numba_cpu.memory import segment
 
 _MULTIPLIER_0, _MULTIPLIER_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _WEYL_0, _WEYL_1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
@@ -12,14 +13,28 @@ _LOW, _HIGH_SHIFT = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 
 @inline
+def _round(c0, c1, c2, c3, k0, k1, number):
+    product_0, product_1 = c0 * _MULTIPLIER_0, c2 * _MULTIPLIER_1
+    key_0, key_1 = (k0 + number * _WEYL_0) & _LOW, (k1 + number * _WEYL_1) & _LOW
+    return (product_1 >> _HIGH_SHIFT) ^ c1 ^ key_0, product_1 & _LOW, (product_0 >> _HIGH_SHIFT) ^ c3 ^ key_1, product_0 & _LOW
+
+
+@inline
 def philox4x32(c0, c1, c2, c3, k0, k1):
-    """Ten rounds; all arguments and results are uint64 below 2³²."""
-    for _ in range(10):
-        product_0, product_1 = c0 * _MULTIPLIER_0, c2 * _MULTIPLIER_1
-        c0 = (product_1 >> _HIGH_SHIFT) ^ c1 ^ k0
-        c2 = (product_0 >> _HIGH_SHIFT) ^ c3 ^ k1
-        c1, c3 = product_1 & _LOW, product_0 & _LOW
-        k0, k1 = (k0 + _WEYL_0) & _LOW, (k1 + _WEYL_1) & _LOW
+    """Ten rounds; all arguments and results are uint64 below 2³².
+
+    They are written out: a loop here would keep the loops over blocks, around it, from being vectorised.
+    """
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1, np.uint64(0))
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1, np.uint64(1))
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1, np.uint64(2))
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1, np.uint64(3))
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1, np.uint64(4))
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1, np.uint64(5))
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1, np.uint64(6))
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1, np.uint64(7))
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1, np.uint64(8))
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1, np.uint64(9))
     return c0, c1, c2, c3
 
 
@@ -38,14 +53,18 @@ def dropout_masks(masks, rate, first_row, seed, stream, step):
     blocks = (n + 3) // 4
     whole = max(n - 3 * blocks, 0)  # blocks whose fourth word is an element of the row
     zero = kept - kept
+    flat = masks.reshape(-1)
     for r in range(rows):
-        mask, first = masks[r], (first_row + r) * blocks
+        start, first = r * n, (first_row + r) * blocks
+        run_0, run_1 = segment(flat, start, whole), segment(flat, start + blocks, whole)
+        run_2, run_3 = segment(flat, start + 2 * blocks, whole), segment(flat, start + 3 * blocks, whole)
         for b in range(whole):
             w0, w1, w2, w3 = _block(first + b, seed, stream, step)
-            mask[b] = kept if w0 >= threshold else zero
-            mask[blocks + b] = kept if w1 >= threshold else zero
-            mask[2 * blocks + b] = kept if w2 >= threshold else zero
-            mask[3 * blocks + b] = kept if w3 >= threshold else zero
+            run_0[b] = kept if w0 >= threshold else zero
+            run_1[b] = kept if w1 >= threshold else zero
+            run_2[b] = kept if w2 >= threshold else zero
+            run_3[b] = kept if w3 >= threshold else zero
+        mask = masks[r]
         for b in range(whole, blocks):
             words = _block(first + b, seed, stream, step)
             for j in range(4):

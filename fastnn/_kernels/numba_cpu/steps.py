@@ -19,7 +19,7 @@ from fastnn._kernels.numba_cpu import elementwise, norm, philox, update
 from fastnn._kernels.numba_cpu.compile import entry, inline
 from fastnn._kernels.numba_cpu.frame import Frame
 from fastnn._kernels.numba_cpu.learn import learn
-from fastnn._kernels.numba_cpu.loss import loss_and_gradient
+from fastnn._kernels.numba_cpu.loss import apply_link, loss_and_gradient
 from fastnn._kernels.numba_cpu.memory import CACHE_LINE, borrow, gemm, matrix, prefetch, segment
 from fastnn._kernels.numba_cpu.sync import share, wait
 
@@ -27,13 +27,13 @@ from fastnn._kernels.numba_cpu.sync import share, wait
 @entry
 def run(
     rank, n_threads, counter, ops, loss, rule, theta, gradient, slots, buffers, products, work, d_work, zeros, scratch, partial, capacity,
-    output, training, backward, X, labels, targets, weights, order, bounds, rates, seed, step, optimizer_step,
-    losses, weight_sums, hits, raw,
+    output, training, backward, labels, targets, weights, order, bounds, rates, seed, step, optimizer_step,
+    losses, weight_sums, hits, X, linked, predictions,
 ):  # fmt: skip
     """Run a chunk as thread ``rank``; return how many losses were written. `NumbaEngine` says what the arguments are.
 
-    With ``backward`` false this predicts: raw outputs go to ``raw``. With the rule NO_UPDATE the gradient, penalties included, is left in
-    ``gradient``, and θ and running statistics stay as they are.
+    With ``backward`` false this predicts all of X: outputs go to ``predictions``, raw or ``linked``. With the rule NO_UPDATE the gradient,
+    penalties included, is left in ``gradient``, and θ and running statistics stay as they are.
     """
     frame = Frame(
         rank, n_threads, borrow(counter), borrow(ops), borrow(theta), borrow(gradient), borrow(slots), borrow(buffers), borrow(work),
@@ -41,6 +41,9 @@ def run(
     )  # fmt: skip
     X, order, partial, product = borrow(X), borrow(order), borrow(partial), products[0]
     n_in, n_out, phase = X.shape[1], ops[len(ops) - 1].n_out, 1
+    if not backward:
+        predict(frame, X, output, loss[0].link if linked else oc.IDENTITY, predictions)
+        return 0
     for k in range(len(rates)):
         start, batch = bounds[k], bounds[k + 1] - bounds[k]
         first, last = share(batch, rank, n_threads)
@@ -48,12 +51,8 @@ def run(
         elementwise.gather(X, samples, matrix(frame.work, first * n_in, last - first, n_in))
         if k + 1 < len(rates):
             _prefetch_next(X, labels, targets, order, bounds[k + 1], bounds[k + 2], rank, n_threads)
-        phase = forward(frame, step + k, first, last - first, batch, phase)
+        phase = forward(frame, X, -1, step + k, first, last - first, batch, phase)
         z = matrix(frame.work, output * capacity + first * n_out, last - first, n_out)
-        if not backward:
-            elementwise.copy(z.reshape(-1), segment(raw, (start + first) * n_out, (last - first) * n_out))
-            phase = wait(frame.counter, phase, n_threads)  # the next block may be cut elsewhere
-            continue
         d_z = matrix(frame.d_work, output * capacity + first * n_out, last - first, n_out)
         weight_sum = _weight_sum(weights, order[start : start + batch])
         value, hit = loss_and_gradient(loss[0], z, d_z, samples, labels, targets, weights, weight_sum)
@@ -73,6 +72,29 @@ def run(
         if rank == 0:
             products[0] = product
     return len(rates)
+
+
+@inline
+def predict(frame, X, output, link, predictions):
+    """Outputs of this thread's share of the rows of X, a block at a time. A row that is not finite gives NaN.
+
+    Where only Dense operations read X they read it where it lies.
+    """
+    in_place, block = True, frame.capacity // frame.n_threads
+    for i in range(len(frame.ops)):
+        op = frame.ops[i]
+        in_place &= (op.x != oc.INPUT or op.code == oc.DENSE) and (op.code != oc.ADD or op.skip != oc.INPUT)
+    first, last = share(len(X), frame.rank, frame.n_threads)
+    n_in, n_out, row = X.shape[1], predictions.shape[1], frame.rank * block
+    for start in range(first, last, block):
+        n = min(block, last - start)
+        if not in_place:
+            elementwise.copy_rows(X, start, matrix(frame.work, row * n_in, n, n_in))
+        forward(frame, X, start if in_place else -1, 0, row, n, n, 1)
+        z = matrix(frame.work, output * frame.capacity + row * n_out, n, n_out)
+        apply_link(link, z)
+        for r in range(n):
+            elementwise.copy_or_poison(z[r], X[start + r], predictions[start + r])
 
 
 @inline
@@ -107,14 +129,20 @@ def _weight_sum(weights, samples):
 
 
 @inline
-def forward(frame, step, first_row, n_rows, batch, phase):
-    """All operations over the rows of this thread; returns the next phase of the barrier."""
+def forward(frame, X, x_row, step, first_row, n_rows, batch, phase):
+    """All operations over the rows of this thread; returns the next phase of the barrier.
+
+    The input is in the workspace, or in X from row ``x_row`` ≥ 0 on.
+    """
     for i in range(len(frame.ops)):
         op = frame.ops[i]
         if op.code == oc.DENSE:
-            x = matrix(frame.work, op.x * frame.capacity + first_row * op.n_in, n_rows, op.n_in)
+            w = matrix(frame.theta, op.weight, op.n_in, op.n_out)
             z = matrix(frame.work, op.y * frame.capacity + first_row * op.n_out, n_rows, op.n_out)
-            gemm(False, False, 1.0, x, matrix(frame.theta, op.weight, op.n_in, op.n_out), 0.0, z)
+            if op.x == oc.INPUT and x_row >= 0:
+                gemm(False, False, 1.0, X[x_row : x_row + n_rows], w, 0.0, z)
+            else:
+                gemm(False, False, 1.0, matrix(frame.work, op.x * frame.capacity + first_row * op.n_in, n_rows, op.n_in), w, 0.0, z)
         elif op.code == oc.BATCH_NORM:
             phase = norm.batch_norm(frame, op, first_row, n_rows, batch, phase)
         elif op.code == oc.LAYER_NORM:

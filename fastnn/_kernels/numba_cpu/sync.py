@@ -6,6 +6,7 @@ and it needs neither OpenMP nor TBB: no clash with the pools of other libraries,
 gives its core away, so that too many threads are slow rather than stuck.
 """
 
+import platform
 import sys
 
 from llvmlite import ir
@@ -16,7 +17,7 @@ from numba.np.arrayobj import make_array
 
 from fastnn._kernels.numba_cpu.compile import kernel
 
-_SPINS_BEFORE_YIELD = 4096
+_SPINS_BEFORE_YIELD = 1024
 _YIELD_SYMBOL = "SwitchToThread" if sys.platform == "win32" else "sched_yield"  # exported by every process
 
 
@@ -45,6 +46,7 @@ def _(counter, phase, n_threads):
             _arrive(counter)
             spins = 0
             while _arrived(counter) < phase * n_threads:
+                _relax()
                 spins += 1
                 if spins > _SPINS_BEFORE_YIELD:
                     _yield_core()
@@ -70,6 +72,18 @@ def _arrived(typing_context, counter):
         return builder.load_atomic(pointer, ordering="seq_cst", align=8, typ=ir.IntType(64))
 
     return types.int64(counter), codegen
+
+
+@intrinsic
+def _relax(typing_context):
+    """Leave a core's units to its other hardware thread, which may be the one that is waited for."""
+
+    def codegen(context, builder, signature, args):
+        if platform.machine() in ("x86_64", "AMD64"):
+            builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse2.pause"), [])
+        return context.get_dummy_value()
+
+    return types.none(), codegen
 
 
 @intrinsic

@@ -28,6 +28,7 @@ _DEPTH = 256  # of A and B are worked through at a time, so that they stay in ca
 # Bytes over which the rows of a panel of B may lie: beyond, its pages outnumber the entries of the first-level TLB (64 or more, of 4 KiB),
 # and the panel is copied together first. 128 × 1024 × 1024: 101 GFLOP/s in place, 207 copied; below it is no gain.
 _SPREAD = 1 << 18
+_ROW_VECTORS = 8  # of a single row: enough sums under way to hide the latency of an addition, and B is read in long stretches
 ROWS = 12 if _WIDE else 6  # 24 of 32 registers for C, or 12 of 16
 
 
@@ -337,6 +338,10 @@ def product(transpose_a, transpose_b, alpha, a, b, beta, c):
     depth, a_row, a_depth = (a.shape[0], 1, a_stride) if transpose_a else (a.shape[1], a_stride, 1)
     n, panel = c.shape[1], _new_panel(c)
     packs = c.shape[0] > 2 * ROWS and min(depth, _DEPTH) * b_stride * c.itemsize > _SPREAD
+    if c.shape[0] == 1 and not transpose_b:
+        for column in range(0, n, _ROW_VECTORS * _lanes(c)):
+            _tile(1, _ROW_VECTORS, alpha, a, 0, a_row, a_depth, b, column, beta, c, 0, column, depth)
+        return
     for first in range(0, max(depth, 1), _DEPTH):
         block, kept = min(_DEPTH, depth - first), beta if first == 0 else 1.0
         for column in range(0, n, width):
