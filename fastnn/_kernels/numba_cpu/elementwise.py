@@ -13,12 +13,12 @@ from fastnn._kernels.scalars import activate, derivative, derivative_from_z
 
 
 @kernel
-def gather(X, order, rows):
-    """rows[i] = X[order[i]]."""
+def gather(X, order, first, rows):
+    """rows[i] = X[order[i], first :]."""
     for i in range(len(order)):
         source, target = X[order[i]], rows[i]
         for c in range(len(target)):
-            target[c] = source[c]
+            target[c] = source[first + c]
 
 
 @kernel

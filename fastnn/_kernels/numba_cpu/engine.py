@@ -45,7 +45,7 @@ class NumbaEngine:
     def __init__(self, program: Program):
         self.program = program
         self._gradient = program.new_vector()
-        self._work = self._d_work = self._no_values = np.empty(0, program.dtype)
+        self._work = self._d_work = self._parts = self._no_values = np.empty(0, program.dtype)
         self._no_weights, self._no_targets = _read_only(self._no_values), _read_only(self._no_values[:, None])
         self._ops, self._loss = _records(program.ops), _records(program.loss)
         self._predicting: tuple | None = None  # what the arguments of predictions were made for, and they
@@ -90,6 +90,9 @@ class NumbaEngine:
     def _arguments(self, threads, capacity, state, samples, chunk, log, training, backward) -> tuple:
         """The arguments of the kernel from ``ops`` to ``hits``, which many predictions share: making them takes longer than a small one."""
         program = self.program
+        cuts = backward and threads > 1 and self._gains_by_features(chunk.batch_size, threads)
+        if cuts and len(self._parts) < threads * capacity * program.ops[0]["n_out"]:
+            self._parts = aligned_zeros(threads * capacity * int(program.ops[0]["n_out"]), program.dtype)
         return (
             self._ops,
             self._loss,
@@ -103,6 +106,7 @@ class NumbaEngine:
             self._d_work,
             self._zeros,
             np.empty(threads * program.n_scratch, program.dtype),
+            self._parts if cuts else self._no_values,
             np.zeros((threads, 8)),  # a cache line each
             capacity,
             program.output,
@@ -129,6 +133,16 @@ class NumbaEngine:
         if backward and len(self._d_work) < needed:
             self._d_work = aligned_zeros(needed, self.program.dtype)
         return capacity
+
+    def _gains_by_features(self, rows: int, threads: int) -> bool:
+        """Whether threads share the first product by features of X: it must be all that reads X, and its sums less than what would move.
+
+        By rows, a thread fetches the weight and the columns of X that it does not own from the others' caches; by features, sums of z.
+        """
+        first, others = self.program.ops[0], self.program.ops[1:]
+        alone = first["code"] == opcodes.DENSE and not any((others["x"] == opcodes.INPUT) | (others["skip"] == opcodes.INPUT))
+        n_in, n_out = int(first["n_in"]), int(first["n_out"])
+        return bool(alone and first["max_norm"] == 0 and rows * n_out < n_in * (n_out + rows / threads))
 
     def _threads(self, rows: int, operations: float) -> int:
         """Threads worth using: none without rows to itself, none whose share of the work a meeting would cost."""

@@ -4,12 +4,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastnn._kernels import opcodes as oc
+from fastnn._kernels.numba_cpu.compile import inline
+
 
 class Frame(NamedTuple):
     """The buffers and constants of a run, the same in every thread but for ``rank``.
 
     The rows of a mini-batch are shared out: thread ``rank`` of ``n_threads`` owns rows `share` (batch size, rank, n_threads), and the same
-    way its share of every parameter array.
+    way its share of every parameter array. Where `cuts_features`, it owns columns of the input instead of rows.
     """
 
     rank: int
@@ -24,8 +27,18 @@ class Frame(NamedTuple):
     d_work: np.ndarray  # their gradients
     zeros: np.ndarray  # the bias of operations that have none
     scratch: np.ndarray  # BatchNorm's statistics, one part per thread, flat
+    parts: np.ndarray  # (threads, capacity, n_out): each thread's part of the first operation's z where it `cuts_features`, else empty; flat
     capacity: int  # rows that the workspace has room for
     training: bool  # batch statistics, dropout, noise
     learning: bool  # running statistics move
     backward: bool  # f′(z) · m is wanted
     seed: int
+
+
+@inline
+def cuts_features(frame, op):
+    """Whether threads share this operation's product by features of the input rather than by rows of the mini-batch.
+
+    Then a thread reads and updates only its own rows of the weight and its own columns of X, which stay in its cache; sums move instead.
+    """
+    return op.x == oc.INPUT and len(frame.parts) > 0

@@ -10,6 +10,7 @@ import numpy as np
 from fastnn._kernels import opcodes as oc
 from fastnn._kernels.numba_cpu import elementwise, norm, update
 from fastnn._kernels.numba_cpu.compile import inline, kernel
+from fastnn._kernels.numba_cpu.frame import cuts_features
 from fastnn._kernels.numba_cpu.memory import gemm, matrix, segment
 from fastnn._kernels.numba_cpu.sync import share, wait
 from fastnn._kernels.numba_cpu.tile import ROWS
@@ -58,32 +59,42 @@ def _own_rows(frame, op):
     """Offset in θ and shape of the rows of a weight matrix (or the elements of a scale vector) that this thread owns."""
     if op.code == oc.DENSE:
         first, last = share(op.n_in, frame.rank, frame.n_threads)
-        return op.weight + first * op.n_out, first, last - first, op.n_out
+        return op.weight + first * op.n_out, last - first, op.n_out
     first, last = share(op.n_out, frame.rank, frame.n_threads)
-    return op.weight + first, first, last - first, 1
+    return op.weight + first, last - first, 1
+
+
+@inline
+def _own_inputs(frame, op, batch):
+    """The columns of the operation's input that meet this thread's rows of the weight, over the whole mini-batch."""
+    first, last = share(op.n_in, frame.rank, frame.n_threads)
+    width = op.n_in
+    offset = op.x * frame.capacity
+    if cuts_features(frame, op):
+        offset, width, first, last = frame.capacity * first, last - first, 0, last - first
+    return matrix(frame.work, offset, batch, width)[:, first:last]
 
 
 @inline
 def _descend(frame, op, batch, alpha, beta):
     """W ← β W + α xᵀ δ."""
-    offset, first, rows, n_out = _own_rows(frame, op)
-    x = matrix(frame.work, op.x * frame.capacity, batch, op.n_in)
+    offset, rows, n_out = _own_rows(frame, op)
     d_z = matrix(frame.d_work, op.y * frame.capacity, batch, n_out)
-    gemm(True, False, alpha, x[:, first : first + rows], d_z, beta, matrix(frame.theta, offset, rows, n_out))
+    gemm(True, False, alpha, _own_inputs(frame, op, batch), d_z, beta, matrix(frame.theta, offset, rows, n_out))
 
 
 @kernel
 def _learn_by_blocks(frame, rule, now, op, batch):
     """Gradient and update of this thread's rows of a weight, one block of rows after the other."""
-    offset, first, rows, n_out = _own_rows(frame, op)
-    x = matrix(frame.work, op.x * frame.capacity, batch, op.n_in)
+    offset, rows, n_out = _own_rows(frame, op)
+    x = _own_inputs(frame, op, batch)
     d_z = matrix(frame.d_work, op.y * frame.capacity, batch, n_out)
     height = max(ROWS, BLOCK // n_out // ROWS * ROWS)
     for row in range(0, rows, height):
         n_rows = min(height, rows - row)
         block, n = offset + row * n_out, n_rows * n_out
         g = segment(frame.gradient, offset, n)  # the same memory for every block, which keeps it in cache
-        gemm(True, False, 1.0, x[:, first + row : first + row + n_rows], d_z, 0.0, matrix(g, 0, n_rows, n_out))
+        gemm(True, False, 1.0, x[:, row : row + n_rows], d_z, 0.0, matrix(g, 0, n_rows, n_out))
         if op.l1 > 0 or op.l2 > 0:
             update.add_penalties(segment(frame.theta, block, n), g, op.l1, op.l2)
         if rule.clip_value > 0:
@@ -94,12 +105,11 @@ def _learn_by_blocks(frame, rule, now, op, batch):
 @inline
 def _weight_gradient(frame, rule, op, batch):
     """The gradient of this thread's share of a weight, penalties included and clipped by value; returns its sum of squares if needed."""
-    offset, first, rows, n_out = _own_rows(frame, op)
+    offset, rows, n_out = _own_rows(frame, op)
     g = segment(frame.gradient, offset, rows * n_out)
     if op.code == oc.DENSE:
-        x = matrix(frame.work, op.x * frame.capacity, batch, op.n_in)
         d_z = matrix(frame.d_work, op.y * frame.capacity, batch, n_out)
-        gemm(True, False, 1.0, x[:, first : first + rows], d_z, 0.0, matrix(frame.gradient, offset, rows, n_out))
+        gemm(True, False, 1.0, _own_inputs(frame, op, batch), d_z, 0.0, matrix(frame.gradient, offset, rows, n_out))
         if op.l1 > 0 or op.l2 > 0:
             update.add_penalties(segment(frame.theta, offset, rows * n_out), g, op.l1, op.l2)
     elif op.code == oc.LAYER_NORM:
@@ -127,7 +137,7 @@ def _clip_and_measure(rule, g):
 @inline
 def _update_weight(frame, rule, now, op):
     """Weight decay is for weights, not for scales."""
-    offset, _, rows, n_out = _own_rows(frame, op)
+    offset, rows, n_out = _own_rows(frame, op)
     decay = rule.weight_decay if op.code == oc.DENSE else 0.0
     _update_range(frame, rule, now, decay, offset, segment(frame.gradient, offset, rows * n_out))
 
@@ -148,7 +158,7 @@ def _scale_and_update(frame, rule, now, factor):
     for i in range(len(frame.ops)):
         op = frame.ops[i]
         if op.weight >= 0:
-            offset, _, rows, n_out = _own_rows(frame, op)
+            offset, rows, n_out = _own_rows(frame, op)
             g = segment(frame.gradient, offset, rows * n_out)
             for j in range(len(g)):
                 g[j] *= scale

@@ -17,7 +17,7 @@ import numpy as np
 from fastnn._kernels import opcodes as oc
 from fastnn._kernels.numba_cpu import elementwise, norm, philox, update
 from fastnn._kernels.numba_cpu.compile import entry, inline
-from fastnn._kernels.numba_cpu.frame import Frame
+from fastnn._kernels.numba_cpu.frame import Frame, cuts_features
 from fastnn._kernels.numba_cpu.learn import learn
 from fastnn._kernels.numba_cpu.loss import apply_link, loss_and_gradient
 from fastnn._kernels.numba_cpu.memory import CACHE_LINE, borrow, gemm, matrix, prefetch, segment
@@ -26,8 +26,8 @@ from fastnn._kernels.numba_cpu.sync import share, wait
 
 @entry
 def run(
-    rank, n_threads, counter, ops, loss, rule, theta, gradient, slots, buffers, products, work, d_work, zeros, scratch, partial, capacity,
-    output, training, backward, labels, targets, weights, order, bounds, rates, seed, step, optimizer_step,
+    rank, n_threads, counter, ops, loss, rule, theta, gradient, slots, buffers, products, work, d_work, zeros, scratch, parts, partial,
+    capacity, output, training, backward, labels, targets, weights, order, bounds, rates, seed, step, optimizer_step,
     losses, weight_sums, hits, X, linked, predictions,
 ):  # fmt: skip
     """Run a chunk as thread ``rank``; return how many losses were written. `NumbaEngine` says what the arguments are.
@@ -37,10 +37,10 @@ def run(
     """
     frame = Frame(
         rank, n_threads, borrow(counter), borrow(ops), borrow(theta), borrow(gradient), borrow(slots), borrow(buffers), borrow(work),
-        borrow(d_work), borrow(zeros), borrow(scratch), capacity, training, rule[0].code != oc.NO_UPDATE, backward, seed,
+        borrow(d_work), borrow(zeros), borrow(scratch), borrow(parts), capacity, training, rule[0].code != oc.NO_UPDATE, backward, seed,
     )  # fmt: skip
     X, order, partial, product = borrow(X), borrow(order), borrow(partial), products[0]
-    n_in, n_out, phase = X.shape[1], ops[len(ops) - 1].n_out, 1
+    n_in, n_out, phase, cuts = X.shape[1], ops[len(ops) - 1].n_out, 1, len(parts) > 0
     if not backward:
         predict(frame, X, output, loss[0].link if linked else oc.IDENTITY, predictions)
         return 0
@@ -48,9 +48,13 @@ def run(
         start, batch = bounds[k], bounds[k + 1] - bounds[k]
         first, last = share(batch, rank, n_threads)
         samples = order[start + first : start + last]
-        elementwise.gather(X, samples, matrix(frame.work, first * n_in, last - first, n_in))
+        if cuts:
+            _own_part(frame, X, order[start : start + batch])
+            phase = wait(frame.counter, phase, n_threads)
+        else:
+            elementwise.gather(X, samples, 0, matrix(frame.work, first * n_in, last - first, n_in))
         if k + 1 < len(rates):
-            _prefetch_next(X, labels, targets, order, bounds[k + 1], bounds[k + 2], rank, n_threads)
+            _prefetch_next(frame, X, labels, targets, order[bounds[k + 1] : bounds[k + 2]])
         phase = forward(frame, X, -1, step + k, first, last - first, batch, phase)
         z = matrix(frame.work, output * capacity + first * n_out, last - first, n_out)
         d_z = matrix(frame.d_work, output * capacity + first * n_out, last - first, n_out)
@@ -68,7 +72,8 @@ def run(
         t = optimizer_step + k + 1
         product *= update.momentum_factor(rule[0], t)
         phase = learn(frame, rule[0], update.rates(rule[0], rates[k], t, product), batch, partial, phase)
-        phase = wait(frame.counter, phase, n_threads)
+        if not cuts:
+            phase = wait(frame.counter, phase, n_threads)
         if rank == 0:
             products[0] = product
     return len(rates)
@@ -98,20 +103,47 @@ def predict(frame, X, output, link, predictions):
 
 
 @inline
-def _prefetch_next(X, labels, targets, order, start, stop, rank, n_threads):
-    """Samples in a random order are seldom in cache: this thread's rows of the next mini-batch come while it works on this one.
+def _own_part(frame, X, samples):
+    """What this thread's features of X add to the first operation's z, for the whole mini-batch."""
+    op = frame.ops[0]
+    first, last = share(op.n_in, frame.rank, frame.n_threads)
+    x = matrix(frame.work, frame.capacity * first, len(samples), last - first)
+    elementwise.gather(X, samples, first, x)
+    part = matrix(frame.parts, frame.rank * frame.capacity * op.n_out, len(samples), op.n_out)
+    gemm(False, False, 1.0, x, matrix(frame.theta, op.weight + first * op.n_out, last - first, op.n_out), 0.0, part)
+
+
+@inline
+def _sum_parts(frame, op, first_row, z):
+    """z, for the rows of this thread, from all threads' parts."""
+    n = len(z) * op.n_out
+    for rank in range(frame.n_threads):
+        part = segment(frame.parts, (rank * frame.capacity + first_row) * op.n_out, n)
+        if rank == 0:
+            elementwise.copy(part, z.reshape(-1))
+        else:
+            elementwise.add_to(part, z.reshape(-1))
+
+
+@inline
+def _prefetch_next(frame, X, labels, targets, samples):
+    """Samples in a random order are seldom in cache: what this thread gathers of the next mini-batch comes while it works on this one.
 
     The first lines of a row are enough; the processor sees where a longer one is going, and more requests than it can hold would stall it.
     """
-    first, last = share(stop - start, rank, n_threads)
-    lines = min(8, X.shape[1] * X.itemsize // CACHE_LINE + 1)
-    for i in range(start + first, start + last):
-        for line in range(lines):
-            prefetch(X, order[i], line)
+    first, last = share(len(samples), frame.rank, frame.n_threads)
+    for i in samples[first:last]:
         if len(labels) > 0:
-            prefetch(labels, order[i], 0)
+            prefetch(labels, i, 0)
         else:
-            prefetch(targets, order[i], 0)
+            prefetch(targets, i, 0)
+    first_line, lines = 0, min(8, X.shape[1] * X.itemsize // CACHE_LINE + 1)
+    if len(frame.parts) > 0:
+        first_line, lines = share(X.shape[1], frame.rank, frame.n_threads)[0] * X.itemsize // CACHE_LINE, max(1, lines // frame.n_threads)
+        first, last = 0, len(samples)
+    for i in samples[first:last]:
+        for line in range(first_line, first_line + lines):
+            prefetch(X, i, line)
 
 
 @inline
@@ -139,7 +171,9 @@ def forward(frame, X, x_row, step, first_row, n_rows, batch, phase):
         if op.code == oc.DENSE:
             w = matrix(frame.theta, op.weight, op.n_in, op.n_out)
             z = matrix(frame.work, op.y * frame.capacity + first_row * op.n_out, n_rows, op.n_out)
-            if op.x == oc.INPUT and x_row >= 0:
+            if cuts_features(frame, op):
+                _sum_parts(frame, op, first_row, z)
+            elif op.x == oc.INPUT and x_row >= 0:
                 gemm(False, False, 1.0, X[x_row : x_row + n_rows], w, 0.0, z)
             else:
                 gemm(False, False, 1.0, matrix(frame.work, op.x * frame.capacity + first_row * op.n_in, n_rows, op.n_in), w, 0.0, z)

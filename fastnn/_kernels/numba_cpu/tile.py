@@ -24,10 +24,14 @@ NEEDS_BLAS = not _WIDE
 # Elements of B up to which the tile is used beside BLAS. With AVX2 both reach the same peak, and BLAS wins once B leaves the cache;
 # without, masked loads are slow.
 LARGEST_B = 1 << 18 if _FEATURES.get("avx2", False) else 0
-_DEPTH = 256  # of A and B are worked through at a time, so that they stay in cache
+_DEPTH = 128  # of A and B are worked through at a time: a panel of B then takes a third of the first-level cache
 # Bytes over which the rows of a panel of B may lie: beyond, its pages outnumber the entries of the first-level TLB (64 or more, of 4 KiB),
 # and the panel is copied together first. 128 × 1024 × 1024: 101 GFLOP/s in place, 207 copied; below it is no gain.
 _SPREAD = 1 << 18
+# Rows of A that lie a multiple of so many bytes apart fall into the same few sets of the first-level cache; then so many rows at a time are
+# copied together. 128 × 1024 × 1024: 122 GFLOP/s in place, 155 copied.
+_CLASH, _CHUNK = 1024, 11 * 12
+_DEPTH_VECTORS = _DEPTH // 8 if _WIDE else _DEPTH // 4  # enough for float64
 _ROW_VECTORS = 8  # of a single row: enough sums under way to hide the latency of an addition, and B is read in long stretches
 ROWS = 12 if _WIDE else 6  # 24 of 32 registers for C, or 12 of 16
 
@@ -202,23 +206,25 @@ def _narrow(rows, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row,
 
 
 @intrinsic
-def _new_panel(typing_context, c):
-    """An uninitialised (`_DEPTH`, columns of a tile) matrix of C's dtype on the stack."""
-    columns = 2 * _VECTOR_BYTES // (c.dtype.bitwidth // 8)
+def _stack_matrix(typing_context, c, rows, vectors):
+    """An uninitialised matrix of C's dtype on the stack, so many ``rows`` high and ``vectors`` wide, both literal."""
     result = types.Array(c.dtype, 2, "A")
 
     def codegen(context, builder, signature, args):
-        scalar, size = context.get_data_type(c.dtype), c.dtype.bitwidth // 8
+        scalar, size, height = context.get_data_type(c.dtype), c.dtype.bitwidth // 8, rows.literal_value
+        columns = vectors.literal_value * _VECTOR_BYTES // size
         with builder.goto_entry_block():  # not cgutils.alloca_once, which would fill it with zeros
-            memory = builder.alloca(ir.ArrayType(scalar, _DEPTH * columns))
+            memory = builder.alloca(ir.ArrayType(scalar, height * columns))
         memory.align = _VECTOR_BYTES
         panel = make_array(result)(context, builder)
-        constants = [context.get_constant(types.intp, value) for value in (_DEPTH, columns, columns * size, size)]
+        constants = [context.get_constant(types.intp, value) for value in (height, columns, columns * size, size)]
         data = builder.bitcast(memory, scalar.as_pointer())
         populate_array(panel, data, constants[:2], constants[2:], constants[3], meminfo=None)
         return panel._getvalue()
 
-    return result(c), codegen
+    if not (isinstance(rows, types.IntegerLiteral) and isinstance(vectors, types.IntegerLiteral)):
+        return None
+    return result(c, rows, vectors), codegen
 
 
 @intrinsic
@@ -285,8 +291,8 @@ def _transpose(source, row, column, rows, columns, panel):
 
 
 @intrinsic
-def _copy_row(typing_context, source, row, column, target, target_row):
-    """target[target_row] = source[row, column : column + two vectors]; where the source has fewer columns, zeros stand in."""
+def _copy_vectors(typing_context, source, row, column, target, target_row, target_column):
+    """target[target_row, target_column :] = source[row, column :], two vectors; where the source has fewer columns, zeros stand in."""
 
     def codegen(context, builder, signature, args):
         lanes, align = _VECTOR_BYTES // (source.dtype.bitwidth // 8), source.dtype.bitwidth // 8
@@ -295,7 +301,7 @@ def _copy_row(typing_context, source, row, column, target, target_row):
         load, pointer = _masked_load(builder, vector), ir.PointerType(vector)
         left = builder.sub(cgutils.unpack_tuple(builder, matrix_a.shape)[1], args[2])
         start = builder.add(builder.mul(args[1], _row_stride_of(builder, source, matrix_a)), args[2])
-        end = builder.mul(args[4], _row_stride_of(builder, target, matrix_b))
+        end = builder.add(builder.mul(args[4], _row_stride_of(builder, target, matrix_b)), args[5])
         for j in range(2):
             by = ir.Constant(ir.IntType(64), j * lanes)
             mask = _lanes_below(builder, builder.sub(left, by), lanes)
@@ -304,14 +310,16 @@ def _copy_row(typing_context, source, row, column, target, target_row):
             builder.store(values, builder.bitcast(builder.gep(matrix_b.data, [builder.add(end, by)]), pointer), align=_VECTOR_BYTES)
         return context.get_dummy_value()
 
-    return types.none(source, row, column, target, target_row), codegen
+    return types.none(source, row, column, target, target_row, target_column), codegen
 
 
 @kernel
-def _pack(source, row, column, rows, panel):
-    """panel[:rows] = source[row : row + rows, column : column + two vectors]."""
-    for k in range(rows):
-        _copy_row(source, row + k, column, panel, k)
+def _pack(source, row, column, rows, columns, panel):
+    """panel[:rows, :columns] = source[row : row + rows, column : column + columns]; the panel has room for whole pairs of vectors."""
+    width = 2 * _lanes(panel)
+    for r in range(rows):
+        for c in range(0, columns, width):
+            _copy_vectors(source, row + r, column + c, panel, r, c)
 
 
 @inline
@@ -332,25 +340,43 @@ def _column_of_tiles(alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, c
 def product(transpose_a, transpose_b, alpha, a, b, beta, c):
     """C ← α op(A) op(B) + β C; columns and blocks of depth one after the other, so that what is used again is in cache.
 
-    A transposed B is turned round one panel at a time, into a matrix on the stack.
+    A transposed B is turned round one panel at a time, into a matrix on the stack; what lies awkwardly is copied together there.
     """
-    a_stride, b_stride, width = _row_stride(a), _row_stride(b), 2 * _lanes(c)
-    depth, a_row, a_depth = (a.shape[0], 1, a_stride) if transpose_a else (a.shape[1], a_stride, 1)
-    n, panel = c.shape[1], _new_panel(c)
-    packs = c.shape[0] > 2 * ROWS and min(depth, _DEPTH) * b_stride * c.itemsize > _SPREAD
-    if c.shape[0] == 1 and not transpose_b:
+    a_stride, depth, m, n = _row_stride(a), a.shape[0] if transpose_a else a.shape[1], c.shape[0], c.shape[1]
+    if m == 1 and not transpose_b:
+        a_depth = a_stride if transpose_a else 1
         for column in range(0, n, _ROW_VECTORS * _lanes(c)):
-            _tile(1, _ROW_VECTORS, alpha, a, 0, a_row, a_depth, b, column, beta, c, 0, column, depth)
+            _tile(1, _ROW_VECTORS, alpha, a, 0, 1, a_depth, b, column, beta, c, 0, column, depth)
         return
+    copies = not transpose_a and m > ROWS and n > 4 * _lanes(c) and a_stride * c.itemsize % _CLASH == 0
+    chunk, rows_of_a = _CHUNK if copies else max(m, 1), _stack_matrix(c, _CHUNK, _DEPTH_VECTORS)
     for first in range(0, max(depth, 1), _DEPTH):
-        block, kept = min(_DEPTH, depth - first), beta if first == 0 else 1.0
-        for column in range(0, n, width):
-            if transpose_b:
-                _transpose(b, column, first, min(width, n - column), block, panel)
-                right, offset = panel, 0
-            elif packs:
-                _pack(b, first, column, block, panel)
-                right, offset = panel, 0
+        block = min(_DEPTH, depth - first)
+        for row in range(0, m, chunk):
+            c_rows, kept = c[row : row + chunk], beta if first == 0 else 1.0
+            if copies:
+                _pack(a, row, first, len(c_rows), block, rows_of_a)
+                left, offset, a_row, a_depth = rows_of_a, 0, _row_stride(rows_of_a), 1
+            elif transpose_a:
+                left, offset, a_row, a_depth = a, first * a_stride + row, 1, a_stride
             else:
-                right, offset = b, first * b_stride + column
-            _column_of_tiles(alpha, a, first * a_depth, a_row, a_depth, right, offset, kept, c, column, block)
+                left, offset, a_row, a_depth = a, first + row * a_stride, a_stride, 1
+            _block(transpose_b, alpha, left, offset, a_row, a_depth, b, first, kept, c_rows, block)
+
+
+@kernel
+def _block(transpose_b, alpha, a, a_offset, a_row, a_depth, b, first, beta, c, depth):
+    """The part of a product that one block of depth, from row ``first`` of op(B) on, adds to C."""
+    b_stride, width, n, panel = _row_stride(b), 2 * _lanes(c), c.shape[1], _stack_matrix(c, _DEPTH, 2)
+    packs = len(c) > 2 * ROWS and depth * b_stride * c.itemsize > _SPREAD
+    for column in range(0, n, width):
+        columns = min(width, n - column)
+        if transpose_b:
+            _transpose(b, column, first, columns, depth, panel)
+            right, offset = panel, 0
+        elif packs:
+            _pack(b, first, column, depth, columns, panel)
+            right, offset = panel, 0
+        else:
+            right, offset = b, first * b_stride + column
+        _column_of_tiles(alpha, a, a_offset, a_row, a_depth, right, offset, beta, c, column, depth)
