@@ -122,7 +122,8 @@ class Training:
         n = len(self.indices)
         if not self.shuffle or self.batch_size == n:  # one batch is one batch in any order
             return self.indices
-        return self.indices[philox.permutation(self.net.seed, opcodes.STREAM_SHUFFLE, self.net.epochs, n)]
+        order = philox.permutation(self.net.seed, opcodes.STREAM_SHUFFLE, self.net.epochs, n)
+        return order if n == len(self.samples) else self.indices[order]
 
     def _chunks(self, order: np.ndarray) -> Iterator[Chunk]:
         """The epoch cut into chunks of about `_CHUNK_SECONDS`, as measured on the chunk before."""

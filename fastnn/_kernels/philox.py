@@ -63,11 +63,17 @@ def normal(seed, stream, step, n):
 
 
 def permutation(seed, stream, step, n):
-    """A random order of 0 … n − 1 as int64: indices sorted by a random word, ties broken by the index itself."""
-    bits = random_bits(seed, stream, step, n)[0]
-    keys = (bits << _HIGH_SHIFT) | np.arange(n, dtype=np.uint64)
+    """A random order of 0 … n − 1 as int64: indices sorted by a random word of 32 bits, ties broken by the index itself.
+
+    Engines are handed orders and never draw them, so the words may come from NumPy's own Philox4x64-10, which is six times as fast as the
+    generator above: an epoch of a very small network takes few milliseconds.
+    """
+    keys = np.random.Philox(key=seed, counter=[0, 0, step, stream]).random_raw(n)
+    keys &= ~_LOW
+    keys |= np.arange(n, dtype=np.uint64)
     keys.sort()
-    return (keys & _LOW).astype(np.int64)
+    keys &= _LOW
+    return keys.view(np.int64)
 
 
 def dropout_threshold(rate):

@@ -16,9 +16,9 @@ from fastnn._kernels.scalars import activate, derivative, derivative_from_z
 def gather(X, order, first, rows):
     """rows[i] = X[order[i], first :]."""
     for i in range(len(order)):
-        source, target = X[order[i]], rows[i]
+        source, target = X[order[i]][first:], rows[i]  # a slice: an index that might be negative would not vectorise
         for c in range(len(target)):
-            target[c] = source[first + c]
+            target[c] = source[c]
 
 
 @kernel

@@ -27,7 +27,7 @@ class Frame(NamedTuple):
     d_work: np.ndarray  # their gradients
     zeros: np.ndarray  # the bias of operations that have none
     scratch: np.ndarray  # BatchNorm's statistics, one part per thread, flat
-    parts: np.ndarray  # (threads, capacity, n_out): each thread's part of the first operation's z where it `cuts_features`, else empty; flat
+    parts: np.ndarray  # (threads, capacity, n_out): parts of the first z where it `cuts_features`, else empty; flat
     capacity: int  # rows that the workspace has room for
     training: bool  # batch statistics, dropout, noise
     learning: bool  # running statistics move

@@ -10,10 +10,11 @@ c) Without the JIT (``NUMBA_DISABLE_JIT=1``) plain NumPy stands in.
 from llvmlite import ir
 from numba import config, types
 from numba.core import cgutils
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 
 from fastnn._kernels.numba_cpu import tile
+from fastnn._kernels.numba_cpu.compile import inline
 
 if tile.NEEDS_BLAS:
     from fastnn._kernels.numba_cpu import blas
@@ -43,20 +44,15 @@ def gemm(transpose_a, transpose_b, alpha, a, b, beta, c):
 
 
 def _by_tile(transpose_a, transpose_b, alpha, a, b, beta, c):
-    tile.product(transpose_a, transpose_b, float(alpha), _strided(a), _strided(b), float(beta), _strided(c))
+    tile.product(bool(transpose_a), bool(transpose_b), float(alpha), _strided(a), _strided(b), float(beta), _strided(c))
 
 
 def _by_size(transpose_a, transpose_b, alpha, a, b, beta, c):
     depth = a.shape[0] if transpose_a else a.shape[1]
     if depth * c.shape[1] <= tile.LARGEST_B:
-        tile.product(transpose_a, transpose_b, float(alpha), _strided(a), _strided(b), float(beta), _strided(c))
+        tile.product(bool(transpose_a), bool(transpose_b), float(alpha), _strided(a), _strided(b), float(beta), _strided(c))
     elif c.shape[0] > 0 and c.shape[1] > 0:
         blas.gemm(transpose_a, transpose_b, depth, alpha, a, b, beta, c)
-
-
-@overload(gemm)
-def _(transpose_a, transpose_b, alpha, a, b, beta, c):
-    return _by_size if tile.NEEDS_BLAS else _by_tile
 
 
 def _view_of(array, shape):
@@ -136,3 +132,4 @@ def _strided(typing_context, matrix):
 
 if not config.DISABLE_JIT:
     matrix, segment, borrow, prefetch = _matrix, _segment, _borrow, _prefetch
+    gemm = inline(_by_size if tile.NEEDS_BLAS else _by_tile)  # a function of its own would be compiled for every combination of layouts

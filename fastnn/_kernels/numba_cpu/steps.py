@@ -42,7 +42,7 @@ def run(
     X, order, partial, product = borrow(X), borrow(order), borrow(partial), products[0]
     n_in, n_out, phase, cuts = X.shape[1], ops[len(ops) - 1].n_out, 1, len(parts) > 0
     if not backward:
-        predict(frame, X, output, loss[0].link if linked else oc.IDENTITY, predictions)
+        predict(frame, X, output, loss[0].link if linked else oc.IDENTITY, step, predictions)
         return 0
     for k in range(len(rates)):
         start, batch = bounds[k], bounds[k + 1] - bounds[k]
@@ -80,12 +80,13 @@ def run(
 
 
 @inline
-def predict(frame, X, output, link, predictions):
+def predict(frame, X, output, link, step, predictions):
     """Outputs of this thread's share of the rows of X, a block at a time. A row that is not finite gives NaN.
 
-    Where only Dense operations read X they read it where it lies.
+    Where only Dense operations read X they read it where it lies. ``step`` and the phase of the barrier mean nothing here; they are
+    variables because a call with constants would be compiled once more.
     """
-    in_place, block = True, frame.capacity // frame.n_threads
+    in_place, block, phase = True, frame.capacity // frame.n_threads, step
     for i in range(len(frame.ops)):
         op = frame.ops[i]
         in_place &= (op.x != oc.INPUT or op.code == oc.DENSE) and (op.code != oc.ADD or op.skip != oc.INPUT)
@@ -95,7 +96,7 @@ def predict(frame, X, output, link, predictions):
         n = min(block, last - start)
         if not in_place:
             elementwise.copy_rows(X, start, matrix(frame.work, row * n_in, n, n_in))
-        forward(frame, X, start if in_place else -1, 0, row, n, n, 1)
+        forward(frame, X, start if in_place else -1, step, row, n, n, phase)
         z = matrix(frame.work, output * frame.capacity + row * n_out, n, n_out)
         apply_link(link, z)
         for r in range(n):
