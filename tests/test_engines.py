@@ -259,6 +259,21 @@ def test_where_fit_cuts_an_epoch_is_not_seen(engine, threads, use_threads, monke
     assert_same_bits(train(nets[1], "adam"), nets[0])
 
 
+@pytest.mark.parametrize("classes", [2, 16, 17, 32, 33, 50])
+def test_any_number_of_classes(compiled, classes):
+    """Softmax has one loop for few classes, a vector of samples at a time, and one for many."""
+    for rows in (1, 15, 16, 17, 40):
+        labels, weights = np.arange(rows) * 7 % classes, np.linspace(0, 2, rows) + 0.1
+        loss, found = fnn.Loss("softmax_cross_entropy", label_smoothing=0.1), []
+        for name in (compiled, "numpy"):
+            net = network([fnn.Dense(classes)], loss, name)
+            cost, gradient = net.gradients(features(rows), labels, sample_weight=weights)
+            history = net.fit(features(rows), labels, sample_weight=weights, optimizer=fnn.SGD(0.0), progress=False)
+            found.append(({**gradient, "cost": [cost]}, history["accuracy"]))
+        assert relative_error(found[0][0], found[1][0]) <= 1e-12
+        assert found[0][1] == pytest.approx(found[1][1])
+
+
 # --- threads --------------------------------------------------------------------------------------------------------------------------
 
 
@@ -289,7 +304,9 @@ def test_threads_agree_where_they_share_features(rule, options, use_threads):
     nets = []
     for threads in (1, 2, 3, INPUTS + 2):
         use_threads(threads)
-        net = network([fnn.Dense(WIDTH, activation="tanh", l1=0.01), fnn.BatchNorm(), fnn.Dropout(0.2), fnn.Dense(OUTPUTS)], backend="numba")
+        net = network(
+            [fnn.Dense(WIDTH, activation="tanh", l1=0.01), fnn.BatchNorm(), fnn.Dropout(0.2), fnn.Dense(OUTPUTS)], backend="numba"
+        )
         assert threads == 1 or net.engine._gains_by_features(3, min(threads, 3))
         net.fit(features(ROWS), targets("values", ROWS), epochs=3, batch_size=3, optimizer=optimizer(rule, **OPTIONS[options]))
         nets.append(net)

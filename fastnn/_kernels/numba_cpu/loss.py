@@ -6,10 +6,16 @@ C = Σ wᵢℓᵢ / Σ wᵢ, so the gradient of a sample is scaled by its share 
 import math
 
 import numpy as np
+from numba import config
 
 from fastnn._kernels import opcodes as oc
 from fastnn._kernels.numba_cpu.compile import inline, kernel
+from fastnn._kernels.numba_cpu.vectors import stack_matrix, transpose_part, transpose_square, vector_length
 from fastnn._kernels.scalars import exp, log1p, sigmoid
+
+# Classes up to which a softmax takes a vector of samples at a time rather than one sample: rows of ten are too short for whole vectors.
+# 128 × 10: 2.0 µs instead of 5.1, 32 × 2: 0.5 instead of 1.1.
+_NARROW = 0 if config.DISABLE_JIT else 32
 
 
 @kernel
@@ -28,6 +34,8 @@ def loss_and_gradient(loss, z, d, samples, labels, targets, weights, weight_sum)
     weight_sum : float
         Σ w over the mini-batch.
     """
+    if loss.code == oc.SOFTMAX_CROSS_ENTROPY and len(labels) > 0 and z.shape[1] <= _NARROW:
+        return _narrow_softmax(z, d, samples, labels, weights, weight_sum, z.dtype.type(loss.label_smoothing))
     total, hits = 0.0, 0.0
     smoothing, delta = z.dtype.type(loss.label_smoothing), z.dtype.type(loss.delta)
     if loss.code == oc.SOFTMAX_CROSS_ENTROPY:
@@ -88,6 +96,64 @@ def _exponentials(z, p):
     flat = p.reshape(-1)
     for i in range(len(flat)):
         flat[i] = exp(flat[i])
+
+
+@kernel
+def _narrow_softmax(z, d, samples, labels, weights, weight_sum, smoothing):
+    """`loss_and_gradient` of `_softmax_label`, for as many samples at a time as a vector has lanes: turned round, each is a column."""
+    one, k = z.dtype.type(1), z.shape[1]
+    lanes = min(vector_length(z), vector_length(z) + k)  # what it is, but not a constant: such short loops would be unrolled to scalars
+    turned, of_sample = stack_matrix(z, 32, 1), stack_matrix(z, 6, 1)  # 32: _NARROW
+    highest, best, total, plain_sum, log_total, share = of_sample[0], of_sample[1], of_sample[2], of_sample[3], of_sample[4], of_sample[5]
+    value, hits, rest = 0.0, 0.0, smoothing / z.dtype.type(k)
+    unit = 1.0 / weight_sum if weight_sum > 0 else 0.0
+    for start in range(0, len(z), lanes):
+        rows = min(lanes, len(z) - start)
+        for column in range(0, k, lanes):
+            transpose_square(z, start, column, rows, k - column, turned, column, 0)
+        for r in range(lanes):
+            highest[r], best[r], total[r], plain_sum[r], share[r] = turned[0, r], 0, 0, 0, 0
+        for j in range(k):
+            for r in range(lanes):
+                best[r] = z.dtype.type(j) if turned[j, r] > highest[r] else best[r]
+                highest[r] = turned[j, r] if turned[j, r] > highest[r] else highest[r]
+                plain_sum[r] += turned[j, r]
+        for j in range(k):
+            for r in range(lanes):
+                p = exp(turned[j, r] - highest[r])
+                turned[j, r] = p
+                total[r] += p
+        for r in range(lanes):
+            log_total[r] = highest[r] + _log_of_sum(total[r])
+        for r in range(rows):
+            i = samples[start + r]
+            weight = np.float64(weights[i]) if len(weights) > 0 else 1.0
+            share[r] = z.dtype.type(weight * unit)
+            expected = (one - smoothing) * z[start + r, labels[i]] + rest * plain_sum[r]
+            value += weight * unit * np.float64(log_total[r] - expected)
+            hits += weight if best[r] == labels[i] else 0.0
+        for r in range(lanes):
+            total[r] = share[r] / total[r]
+        for j in range(k):
+            for r in range(lanes):
+                turned[j, r] = turned[j, r] * total[r] - rest * share[r]
+        for column in range(0, k, lanes):
+            transpose_part(turned, column, 0, k - column, rows, d, start, column)
+        for r in range(rows):
+            d[start + r, labels[samples[start + r]]] -= share[r] * (one - smoothing)
+    return value, hits
+
+
+@inline
+def _log_of_sum(total):
+    """log of a sum of up to 32 exponentials whose largest is 1; without branches, and `log1p` is for numbers up to 1."""
+    of = type(total)
+    power = of(0)
+    for exponent in (4, 2, 1):
+        reaches = total >= of(1 << exponent)
+        total = total * of(0.5**exponent) if reaches else total
+        power += of(exponent) if reaches else of(0)
+    return log1p(total - of(1)) + power * of(math.log(2.0))
 
 
 @inline

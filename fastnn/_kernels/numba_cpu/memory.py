@@ -15,6 +15,7 @@ from numba.np.arrayobj import make_array, populate_array
 
 from fastnn._kernels.numba_cpu import tile
 from fastnn._kernels.numba_cpu.compile import inline
+from fastnn._kernels.numba_cpu.vectors import borrow_as, strided
 
 if tile.NEEDS_BLAS:
     from fastnn._kernels.numba_cpu import blas
@@ -44,13 +45,13 @@ def gemm(transpose_a, transpose_b, alpha, a, b, beta, c):
 
 
 def _by_tile(transpose_a, transpose_b, alpha, a, b, beta, c):
-    tile.product(bool(transpose_a), bool(transpose_b), float(alpha), _strided(a), _strided(b), float(beta), _strided(c))
+    tile.product(bool(transpose_a), bool(transpose_b), float(alpha), strided(a), strided(b), float(beta), strided(c))
 
 
 def _by_size(transpose_a, transpose_b, alpha, a, b, beta, c):
     depth = a.shape[0] if transpose_a else a.shape[1]
     if depth * c.shape[1] <= tile.LARGEST_B:
-        tile.product(bool(transpose_a), bool(transpose_b), float(alpha), _strided(a), _strided(b), float(beta), _strided(c))
+        tile.product(bool(transpose_a), bool(transpose_b), float(alpha), strided(a), strided(b), float(beta), strided(c))
     elif c.shape[0] > 0 and c.shape[1] > 0:
         blas.gemm(transpose_a, transpose_b, depth, alpha, a, b, beta, c)
 
@@ -85,18 +86,6 @@ def _segment(typing_context, vector, offset, n):
     return result(vector, offset, n), codegen
 
 
-def _borrow_as(result):
-    """Code of a view of the same shape and strides, of type ``result``."""
-
-    def codegen(context, builder, signature, args):
-        source, view = make_array(signature.args[0])(context, builder, args[0]), make_array(result)(context, builder)
-        shape, strides = (cgutils.unpack_tuple(builder, extent) for extent in (source.shape, source.strides))
-        populate_array(view, source.data, shape, strides, source.itemsize, meminfo=None)
-        return view._getvalue()
-
-    return codegen
-
-
 def prefetch(array, row, line):
     """Ask for one cache line of a row of a matrix, or of an element of a vector, so that it is there when it is read."""
 
@@ -120,14 +109,7 @@ def _prefetch(typing_context, array, row, line):
 
 @intrinsic
 def _borrow(typing_context, array):
-    return array(array), _borrow_as(array)
-
-
-@intrinsic
-def _strided(typing_context, matrix):
-    """A view whose type promises no layout: one compiled product serves whole matrices and blocks."""
-    result = matrix.copy(layout="A", readonly=False)
-    return result(matrix), _borrow_as(result)
+    return array(array), borrow_as(array)
 
 
 if not config.DISABLE_JIT:

@@ -9,21 +9,32 @@ The tile keeps up to `ROWS` × 2 vectors of C in registers and walks down k once
 turned round a panel at a time. It is written in LLVM's own language because Numba's cannot promise registers.
 """
 
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
-from numba.np.arrayobj import make_array, populate_array
+from numba.np.arrayobj import make_array
 
 from fastnn._kernels.numba_cpu.compile import inline, kernel
+from fastnn._kernels.numba_cpu.vectors import (
+    FEATURES,
+    VECTOR_BYTES,
+    WIDE,
+    copy_vectors,
+    lanes_below,
+    masked_load,
+    masked_store,
+    row_stride_of,
+    stack_matrix,
+    strided,
+    transpose_square,
+    vector_length,
+)
 
-_FEATURES = binding.get_host_cpu_features()
-_WIDE = _FEATURES.get("avx512f", False)
-_VECTOR_BYTES = 64 if _WIDE else 32
-NEEDS_BLAS = not _WIDE
+NEEDS_BLAS = not WIDE
 # Elements of B up to which the tile is used beside BLAS. With AVX2 both reach the same peak, and BLAS wins once B leaves the cache;
 # without, masked loads are slow.
-LARGEST_B = 1 << 18 if _FEATURES.get("avx2", False) else 0
+LARGEST_B = 1 << 18 if FEATURES.get("avx2", False) else 0
 _DEPTH = 128  # of A and B are worked through at a time: a panel of B then takes a third of the first-level cache
 # Bytes over which the rows of a panel of B may lie: beyond, its pages outnumber the entries of the first-level TLB (64 or more, of 4 KiB),
 # and the panel is copied together first. 128 × 1024 × 1024: 101 GFLOP/s in place, 207 copied; below it is no gain.
@@ -31,36 +42,15 @@ _SPREAD = 1 << 18
 # Rows of A that lie a multiple of so many bytes apart fall into the same few sets of the first-level cache; then so many rows at a time are
 # copied together. 128 × 1024 × 1024: 122 GFLOP/s in place, 155 copied.
 _CLASH, _CHUNK = 1024, 11 * 12
-_DEPTH_VECTORS = _DEPTH // 8 if _WIDE else _DEPTH // 4  # enough for float64
+_DEPTH_VECTORS = _DEPTH // 8 if WIDE else _DEPTH // 4  # enough for float64
 _ROW_VECTORS = 8  # of a single row: enough sums under way to hide the latency of an addition, and B is read in long stretches
-ROWS = 12 if _WIDE else 6  # 24 of 32 registers for C, or 12 of 16
-
-
-def _row_stride_of(builder, array_type, struct):
-    """Elements from one row to the next; the element size is a constant here, which spares a division."""
-    return builder.sdiv(cgutils.unpack_tuple(builder, struct.strides)[0], ir.Constant(ir.IntType(64), array_type.dtype.bitwidth // 8))
-
-
-def _masked_load(builder, vector):
-    """LLVM's function that loads a vector (from a pointer, with an alignment, where a mask says so, else from another vector)."""
-    mask, word = ir.VectorType(ir.IntType(1), vector.count), ir.IntType(32)
-    bits = 32 if isinstance(vector.element, ir.FloatType) else 64
-    function_type = ir.FunctionType(vector, [ir.PointerType(vector), word, mask, vector])
-    return cgutils.get_or_insert_function(builder.module, function_type, f"llvm.masked.load.v{vector.count}f{bits}.p0")
-
-
-def _lanes_below(builder, limit, lanes):
-    """A mask of the lanes whose number is below ``limit``."""
-    lane_type, word = ir.VectorType(ir.IntType(64), lanes), ir.IntType(32)
-    single = builder.insert_element(ir.Constant(lane_type, ir.Undefined), limit, ir.Constant(word, 0))
-    limits = builder.shuffle_vector(single, ir.Constant(lane_type, ir.Undefined), ir.Constant(ir.VectorType(word, lanes), [0] * lanes))
-    return builder.icmp_signed("<", ir.Constant(lane_type, list(range(lanes))), limits)
+ROWS = 12 if WIDE else 6  # 24 of 32 registers for C, or 12 of 16
 
 
 @intrinsic
 def _row_stride(typing_context, matrix):
     def codegen(context, builder, signature, args):
-        return _row_stride_of(builder, matrix, make_array(matrix)(context, builder, args[0]))
+        return row_stride_of(builder, matrix, make_array(matrix)(context, builder, args[0]))
 
     return types.intp(matrix), codegen
 
@@ -75,8 +65,8 @@ def _tile(typing_context, rows, vectors, alpha, a, a_offset, a_row, a_depth, b, 
     def codegen(context, builder, signature, args):
         _, _, alpha_value, a_value, a_offset, a_row, a_depth, b_value, b_offset, beta_value, c_value, c_row, c_column, depth_value = args
         scalar = context.get_data_type(c.dtype)
-        lanes = _VECTOR_BYTES // (c.dtype.bitwidth // 8)
-        vector, mask_type, index = ir.VectorType(scalar, lanes), ir.VectorType(ir.IntType(1), lanes), ir.IntType(64)
+        lanes = VECTOR_BYTES // (c.dtype.bitwidth // 8)
+        vector, index = ir.VectorType(scalar, lanes), ir.IntType(64)
         height, breadth = rows.literal_value, range(vectors.literal_value)
         matrix_a, matrix_b, matrix_c = (make_array(t)(context, builder, v) for t, v in ((a, a_value), (b, b_value), (c, c_value)))
 
@@ -91,19 +81,13 @@ def _tile(typing_context, rows, vectors, alpha, a, a_offset, a_row, a_depth, b, 
         def column_mask(first):
             """Lanes whose column exists."""
             left = builder.sub(cgutils.unpack_tuple(builder, matrix_c.shape)[1], builder.add(c_column, ir.Constant(index, first)))
-            return _lanes_below(builder, left, lanes)
-
-        def intrinsic_of(name, result, operands):
-            suffix = f"v{lanes}f{c.dtype.bitwidth}"
-            function_type = ir.FunctionType(result, operands)
-            return cgutils.get_or_insert_function(
-                builder.module, function_type, f"llvm.{name}.{suffix}" + (".p0" if "masked" in name else "")
-            )
+            return lanes_below(builder, left, lanes)
 
         pointer, align = ir.PointerType(vector), ir.Constant(ir.IntType(32), c.dtype.bitwidth // 8)
-        load = _masked_load(builder, vector)
-        store = intrinsic_of("masked.store", ir.VoidType(), [vector, pointer, ir.IntType(32), mask_type])
-        fma = intrinsic_of("fma", vector, [vector, vector, vector])
+        load = masked_load(builder, vector)
+        store = masked_store(builder, vector)
+        fma_type = ir.FunctionType(vector, [vector, vector, vector])
+        fma = cgutils.get_or_insert_function(builder.module, fma_type, f"llvm.fma.v{lanes}f{c.dtype.bitwidth}")
         masks = [column_mask(j * lanes) for j in breadth]
         nothing = ir.Constant(vector, [0.0] * lanes)
 
@@ -111,7 +95,7 @@ def _tile(typing_context, rows, vectors, alpha, a, a_offset, a_row, a_depth, b, 
             pointers = [builder.bitcast(at(struct, builder.add(position, ir.Constant(index, j * lanes))), pointer) for j in breadth]
             return [builder.call(load, [p, align, mask, nothing]) for p, mask in zip(pointers, masks, strict=True)]
 
-        b_row, c_stride = _row_stride_of(builder, b, matrix_b), _row_stride_of(builder, c, matrix_c)
+        b_row, c_stride = row_stride_of(builder, b, matrix_b), row_stride_of(builder, c, matrix_c)
         before = builder.block
         loop, after = builder.append_basic_block("depth"), builder.append_basic_block("done")
         builder.cbranch(builder.icmp_signed(">", depth_value, ir.Constant(index, 0)), loop, after)
@@ -205,135 +189,37 @@ def _narrow(rows, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row,
     _rows(rows, 1, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
 
 
-@intrinsic
-def _stack_matrix(typing_context, c, rows, vectors):
-    """An uninitialised matrix of C's dtype on the stack, so many ``rows`` high and ``vectors`` wide, both literal."""
-    result = types.Array(c.dtype, 2, "A")
-
-    def codegen(context, builder, signature, args):
-        scalar, size, height = context.get_data_type(c.dtype), c.dtype.bitwidth // 8, rows.literal_value
-        columns = vectors.literal_value * _VECTOR_BYTES // size
-        with builder.goto_entry_block():  # not cgutils.alloca_once, which would fill it with zeros
-            memory = builder.alloca(ir.ArrayType(scalar, height * columns))
-        memory.align = _VECTOR_BYTES
-        panel = make_array(result)(context, builder)
-        constants = [context.get_constant(types.intp, value) for value in (height, columns, columns * size, size)]
-        data = builder.bitcast(memory, scalar.as_pointer())
-        populate_array(panel, data, constants[:2], constants[2:], constants[3], meminfo=None)
-        return panel._getvalue()
-
-    if not (isinstance(rows, types.IntegerLiteral) and isinstance(vectors, types.IntegerLiteral)):
-        return None
-    return result(c, rows, vectors), codegen
-
-
-@intrinsic
-def _transpose_square(typing_context, source, row, column, rows, columns, target, target_row, target_column):
-    """target[target_row + j, target_column + i] = source[row + i, column + j] for a square one vector wide, in log₂ rounds of shuffles.
-
-    Where the source has fewer ``rows`` or ``columns`` left than the square is wide, zeros stand in.
-    """
-
-    def codegen(context, builder, signature, args):
-        lanes = _VECTOR_BYTES // (source.dtype.bitwidth // 8)
-        index, word = ir.IntType(64), ir.IntType(32)
-        vector = ir.VectorType(context.get_data_type(source.dtype), lanes)
-        pointer, align = ir.PointerType(vector), source.dtype.bitwidth // 8
-        matrix_a, matrix_b = (make_array(t)(context, builder, v) for t, v in ((source, args[0]), (target, args[5])))
-        load = _masked_load(builder, vector)
-
-        def vector_at(struct, r, c):
-            stride = _row_stride_of(builder, source, struct)
-            return builder.bitcast(builder.gep(struct.data, [builder.add(builder.mul(r, stride), c)]), pointer)
-
-        def moved(value, by):
-            return builder.add(value, ir.Constant(index, by))
-
-        def row_of_source(i):
-            exists = builder.select(builder.icmp_signed("<", ir.Constant(index, i), args[3]), args[4], ir.Constant(index, 0))
-            mask = _lanes_below(builder, exists, lanes)
-            return builder.call(load, [vector_at(matrix_a, moved(args[1], i), args[2]), ir.Constant(word, align), mask, nothing])
-
-        nothing = ir.Constant(vector, [0.0] * lanes)
-        square = [row_of_source(i) for i in range(lanes)]
-        step = 1
-        while step < lanes:
-            # lanes whose number has the bit ``step`` change places with the row whose number has it
-            low = [i + lanes - step if i & step else i for i in range(lanes)]
-            high = [i + lanes if i & step else i + step for i in range(lanes)]
-            for i in range(lanes):
-                if not i & step:
-                    pair = square[i], square[i + step]
-                    for k, mask in ((i, low), (i + step, high)):
-                        square[k] = builder.shuffle_vector(*pair, ir.Constant(ir.VectorType(word, lanes), mask))
-            step *= 2
-        for j in range(lanes):
-            builder.store(square[j], vector_at(matrix_b, moved(args[6], j), args[7]), align=align)
-        return context.get_dummy_value()
-
-    return types.none(source, row, column, rows, columns, target, target_row, target_column), codegen
-
-
-@intrinsic
-def _lanes(typing_context, c):
-    return types.intp(c), lambda context, builder, signature, args: context.get_constant(
-        types.intp, _VECTOR_BYTES // (c.dtype.bitwidth // 8)
-    )
-
-
 @kernel
 def _transpose(source, row, column, rows, columns, panel):
     """panel[:columns, :rows] = source[row : row + rows, column : column + columns]ᵀ; the panel has room for whole squares."""
-    lanes = _lanes(panel)
+    lanes = vector_length(panel)
     for i in range(0, rows, lanes):
         for j in range(0, columns, lanes):
-            _transpose_square(source, row + i, column + j, rows - i, columns - j, panel, j, i)
-
-
-@intrinsic
-def _copy_vectors(typing_context, source, row, column, target, target_row, target_column):
-    """target[target_row, target_column :] = source[row, column :], two vectors; where the source has fewer columns, zeros stand in."""
-
-    def codegen(context, builder, signature, args):
-        lanes, align = _VECTOR_BYTES // (source.dtype.bitwidth // 8), source.dtype.bitwidth // 8
-        vector = ir.VectorType(context.get_data_type(source.dtype), lanes)
-        matrix_a, matrix_b = (make_array(t)(context, builder, v) for t, v in ((source, args[0]), (target, args[3])))
-        load, pointer = _masked_load(builder, vector), ir.PointerType(vector)
-        left = builder.sub(cgutils.unpack_tuple(builder, matrix_a.shape)[1], args[2])
-        start = builder.add(builder.mul(args[1], _row_stride_of(builder, source, matrix_a)), args[2])
-        end = builder.add(builder.mul(args[4], _row_stride_of(builder, target, matrix_b)), args[5])
-        for j in range(2):
-            by = ir.Constant(ir.IntType(64), j * lanes)
-            mask = _lanes_below(builder, builder.sub(left, by), lanes)
-            place = builder.bitcast(builder.gep(matrix_a.data, [builder.add(start, by)]), pointer)
-            values = builder.call(load, [place, ir.Constant(ir.IntType(32), align), mask, ir.Constant(vector, [0.0] * lanes)])
-            builder.store(values, builder.bitcast(builder.gep(matrix_b.data, [builder.add(end, by)]), pointer), align=_VECTOR_BYTES)
-        return context.get_dummy_value()
-
-    return types.none(source, row, column, target, target_row, target_column), codegen
+            transpose_square(source, row + i, column + j, rows - i, columns - j, panel, j, i)
 
 
 @kernel
 def _pack(source, row, column, rows, columns, panel):
     """panel[:rows, :columns] = source[row : row + rows, column : column + columns]; the panel has room for whole pairs of vectors."""
-    width = 2 * _lanes(panel)
+    width = 2 * vector_length(panel)
     for r in range(rows):
         for c in range(0, columns, width):
-            _copy_vectors(source, row + r, column + c, panel, r, c)
+            copy_vectors(source, row + r, column + c, panel, r, c)
 
 
 @inline
 def _column_of_tiles(alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, column, depth):
     """C[:, column : column + width] for one block of depth, in tiles of nearly equal height."""
-    narrow = c.shape[1] - column <= _lanes(c)
-    m = len(c)
+    narrow, m = c.shape[1] - column <= vector_length(c), len(c)
     tiles = (m + ROWS - 1) // ROWS
+    height, higher, row = m // max(tiles, 1), m % max(tiles, 1), 0
     for tile in range(tiles):
-        first, last = m * tile // tiles, m * (tile + 1) // tiles
+        rows = height + (1 if tile < higher else 0)
         if narrow:
-            _narrow(last - first, alpha, a, a_offset + first * a_row, a_row, a_depth, b, b_offset, beta, c, first, column, depth)
+            _narrow(rows, alpha, a, a_offset + row * a_row, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
         else:
-            _wide(last - first, alpha, a, a_offset + first * a_row, a_row, a_depth, b, b_offset, beta, c, first, column, depth)
+            _wide(rows, alpha, a, a_offset + row * a_row, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
+        row += rows
 
 
 @kernel
@@ -345,11 +231,11 @@ def product(transpose_a, transpose_b, alpha, a, b, beta, c):
     a_stride, depth, m, n = _row_stride(a), a.shape[0] if transpose_a else a.shape[1], c.shape[0], c.shape[1]
     if m == 1 and not transpose_b:
         a_depth = a_stride if transpose_a else 1
-        for column in range(0, n, _ROW_VECTORS * _lanes(c)):
+        for column in range(0, n, _ROW_VECTORS * vector_length(c)):
             _tile(1, _ROW_VECTORS, alpha, a, 0, 1, a_depth, b, column, beta, c, 0, column, depth)
         return
-    copies = not transpose_a and m > ROWS and n > 4 * _lanes(c) and a_stride * c.itemsize % _CLASH == 0
-    chunk, rows_of_a = _CHUNK if copies else max(m, 1), _stack_matrix(c, _CHUNK, _DEPTH_VECTORS)
+    copies = not transpose_a and m > ROWS and n > 4 * vector_length(c) and a_stride * c.itemsize % _CLASH == 0
+    chunk, rows_of_a = _CHUNK if copies else max(m, 1), strided(stack_matrix(c, _CHUNK, _DEPTH_VECTORS))
     for first in range(0, max(depth, 1), _DEPTH):
         block = min(_DEPTH, depth - first)
         for row in range(0, m, chunk):
@@ -367,7 +253,7 @@ def product(transpose_a, transpose_b, alpha, a, b, beta, c):
 @kernel
 def _block(transpose_b, alpha, a, a_offset, a_row, a_depth, b, first, beta, c, depth):
     """The part of a product that one block of depth, from row ``first`` of op(B) on, adds to C."""
-    b_stride, width, n, panel = _row_stride(b), 2 * _lanes(c), c.shape[1], _stack_matrix(c, _DEPTH, 2)
+    b_stride, width, n, panel = _row_stride(b), 2 * vector_length(c), c.shape[1], strided(stack_matrix(c, _DEPTH, 2))
     packs = len(c) > 2 * ROWS and depth * b_stride * c.itemsize > _SPREAD
     for column in range(0, n, width):
         columns = min(width, n - column)
