@@ -7,9 +7,7 @@ b) Products go to our own register tile (`tile`), or to BLAS (`blas`) where that
 c) Without the JIT (``NUMBA_DISABLE_JIT=1``) plain NumPy stands in.
 """
 
-from llvmlite import ir
 from numba import config, types
-from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 
@@ -19,8 +17,6 @@ from fastnn._kernels.numba_cpu.vectors import borrow_as, strided
 
 if tile.NEEDS_BLAS:
     from fastnn._kernels.numba_cpu import blas
-
-CACHE_LINE = 64  # bytes
 
 
 def matrix(vector, offset, rows, columns):
@@ -86,32 +82,11 @@ def _segment(typing_context, vector, offset, n):
     return result(vector, offset, n), codegen
 
 
-def prefetch(array, row, line):
-    """Ask for one cache line of a row of a matrix, or of an element of a vector, so that it is there when it is read."""
-
-
-@intrinsic
-def _prefetch(typing_context, array, row, line):
-    def codegen(context, builder, signature, args):
-        source = make_array(array)(context, builder, args[0])
-        row_stride = cgutils.unpack_tuple(builder, source.strides)[0]
-        byte, word = ir.IntType(8), ir.IntType(32)
-        position = builder.add(builder.mul(args[1], row_stride), builder.mul(args[2], ir.Constant(row_stride.type, CACHE_LINE)))
-        address = builder.gep(builder.bitcast(source.data, byte.as_pointer()), [position])
-        function_type = ir.FunctionType(ir.VoidType(), [byte.as_pointer(), word, word, word])
-        function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
-        read, to_second_level, data = (ir.Constant(word, value) for value in (0, 2, 1))
-        builder.call(function, [address, read, to_second_level, data])
-        return context.get_dummy_value()
-
-    return types.none(array, types.intp, types.intp), codegen
-
-
 @intrinsic
 def _borrow(typing_context, array):
     return array(array), borrow_as(array)
 
 
 if not config.DISABLE_JIT:
-    matrix, segment, borrow, prefetch = _matrix, _segment, _borrow, _prefetch
+    matrix, segment, borrow = _matrix, _segment, _borrow
     gemm = inline(_by_size if tile.NEEDS_BLAS else _by_tile)  # a function of its own would be compiled for every combination of layouts

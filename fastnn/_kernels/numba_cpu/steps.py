@@ -20,8 +20,9 @@ from fastnn._kernels.numba_cpu.compile import entry, inline
 from fastnn._kernels.numba_cpu.frame import Frame, cuts_features
 from fastnn._kernels.numba_cpu.learn import learn
 from fastnn._kernels.numba_cpu.loss import apply_link, loss_and_gradient
-from fastnn._kernels.numba_cpu.memory import CACHE_LINE, borrow, gemm, matrix, prefetch, segment
+from fastnn._kernels.numba_cpu.memory import borrow, gemm, matrix, segment
 from fastnn._kernels.numba_cpu.sync import share, wait
+from fastnn._kernels.numba_cpu.vectors import CACHE_LINE, prefetch
 
 
 @entry

@@ -4,7 +4,7 @@ And views of matrices under another type, which cost nothing.
 """
 
 from llvmlite import binding, ir
-from numba import types
+from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
@@ -12,6 +12,7 @@ from numba.np.arrayobj import make_array, populate_array
 FEATURES = binding.get_host_cpu_features()
 WIDE = FEATURES.get("avx512f", False)
 VECTOR_BYTES = 64 if WIDE else 32
+CACHE_LINE = 64  # bytes
 
 
 def row_stride_of(builder, array_type, struct):
@@ -177,3 +178,28 @@ def strided(typing_context, matrix):
     """A view whose type promises no layout: one compiled product serves whole matrices and blocks."""
     result = matrix.copy(layout="A", readonly=False)
     return result(matrix), borrow_as(result)
+
+
+def prefetch(array, row, line):
+    """Ask for one cache line of a row of a matrix, or of an element of a vector, so that it is there when it is read."""
+
+
+@intrinsic
+def _prefetch(typing_context, array, row, line):
+    def codegen(context, builder, signature, args):
+        source = make_array(array)(context, builder, args[0])
+        row_stride = cgutils.unpack_tuple(builder, source.strides)[0]
+        byte, word = ir.IntType(8), ir.IntType(32)
+        position = builder.add(builder.mul(args[1], row_stride), builder.mul(args[2], ir.Constant(row_stride.type, CACHE_LINE)))
+        address = builder.gep(builder.bitcast(source.data, byte.as_pointer()), [position])
+        function_type = ir.FunctionType(ir.VoidType(), [byte.as_pointer(), word, word, word])
+        function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
+        read, to_second_level, data = (ir.Constant(word, value) for value in (0, 2, 1))
+        builder.call(function, [address, read, to_second_level, data])
+        return context.get_dummy_value()
+
+    return types.none(array, types.intp, types.intp), codegen
+
+
+if not config.DISABLE_JIT:
+    prefetch = _prefetch
