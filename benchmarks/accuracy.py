@@ -32,7 +32,7 @@ WORKLOAD = next(workload for workload in WORKLOADS if workload.name == "784-256-
 MOST_EPOCHS = 40  # of rivals, before they are given up
 
 # fastnn's schedule
-EPOCHS, BATCH_SIZE, RATE = 5, 128, 3e-3
+EPOCHS, BATCH_SIZE, RATE = 3, 64, 4e-3
 
 Samples = tuple[np.ndarray, np.ndarray]
 

@@ -98,6 +98,16 @@ def as_features(X: Any, dtype: DTypeLike, n_inputs: int | None = None, name: str
     ValueError
         Not 2-D, no rows or columns, another number of columns than ``n_inputs``, NaN, infinity, or a number too large for ``dtype``.
     """
+    if (
+        not finite
+        and type(X) is np.ndarray
+        and X.dtype == dtype
+        and X.shape[1:] == (n_inputs,)
+        and len(X) > 0
+        and X.flags.c_contiguous
+        and X.flags.aligned
+    ):
+        return X  # at once, as the checks below take longer than a small network's prediction
     source = as_numbers(X, name)
     if source.ndim != 2:
         hint = f": one sample is {name}[None, :], one feature {name}[:, None]" if source.ndim == 1 else ""

@@ -336,7 +336,7 @@ class Network:
     def _outputs(self, X: Any, linked: bool) -> np.ndarray:
         """A large X is not read twice: engines answer a sample that is not finite with NaN, and only then it is looked for."""
         outputs = self.engine.forward(self.state, inputs.as_features(X, self.dtype, self.inputs, finite=False), linked)
-        if not np.isfinite(outputs).all():
+        if np.count_nonzero(np.isnan(outputs)):
             inputs.as_features(X, self.dtype)
         return outputs
 

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from types import SimpleNamespace
@@ -15,6 +15,7 @@ import numpy as np
 from fastnn._kernels import opcodes
 from fastnn._kernels.contract import Chunk, Program, Samples, State, StepLog, aligned_zeros
 from fastnn._kernels.numba_cpu import steps
+from fastnn._kernels.numba_cpu.compile import specialised
 from fastnn._kernels.numba_cpu.tile import NEEDS_BLAS
 from fastnn._kernels.threads import num_threads
 
@@ -48,7 +49,7 @@ class NumbaEngine:
         self._work = self._d_work = self._parts = self._no_values = np.empty(0, program.dtype)
         self._no_weights, self._no_targets = _read_only(self._no_values), _read_only(self._no_values[:, None])
         self._ops, self._loss = _records(program.ops), _records(program.loss)
-        self._predicting: tuple | None = None  # what the arguments of predictions were made for, and they
+        self._predicting: tuple | None = None  # what predictions were prepared for; their arguments; the kernel
         self._zeros = np.zeros(int(program.ops["n_out"].max()), program.dtype)
 
     def train_steps(self, state: State, samples: Samples, chunk: Chunk) -> StepLog:
@@ -67,12 +68,15 @@ class NumbaEngine:
         n = len(X)
         threads = self._threads(n, n * self.program.n_parameters)
         capacity = self._reserve(threads * min(n, _PREDICT_ROWS), backward=False)
-        key = capacity, state.theta, state.buffers, self._work
-        if self._predicting is None or any(new is not old for new, old in zip(key, self._predicting[0], strict=True)):
+        key = capacity, id(state.theta), id(state.buffers), id(self._work)  # of arrays that the arguments keep alive
+        if self._predicting is None or self._predicting[0] != key:
             nothing = Samples(self._no_targets), Chunk(_NO_LABELS, _NO_LABELS, _NO_RATES, _NO_RULE, 0), np.zeros((3, 0))
-            self._predicting = key, self._arguments(threads, capacity, state, *nothing, False, False)
+            arguments = self._arguments(threads, capacity, state, *nothing, False, False)
+            example = 0, threads, np.zeros(1, np.int64), *arguments, _read_only(X), linked, self._no_values[:, None]
+            self._predicting = key, arguments, specialised(steps.run, example)
         predictions = np.empty((n, self.program.n_outputs), self.program.dtype)
-        _run_threads(threads, (np.zeros(1, np.int64), *self._predicting[1], _read_only(X), linked, predictions))
+        _, arguments, run = self._predicting
+        _run_threads(threads, (np.zeros(1, np.int64), *arguments, _read_only(X), bool(linked), predictions), run)
         return predictions
 
     def _differentiate(self, state: State, samples: Samples, chunk: Chunk, training: bool) -> tuple[StepLog, int]:
@@ -160,14 +164,14 @@ def _records(array: np.ndarray) -> "np.ndarray | list[SimpleNamespace]":
 # --- threads ------------------------------------------------------------------------------------------------------------------------
 
 
-def _run_threads(n: int, arguments: tuple) -> int:
+def _run_threads(n: int, arguments: tuple, run: Callable = steps.run) -> int:
     """The kernel as ranks 0 … n − 1 side by side, rank 0 in the calling thread; returns what rank 0 returns."""
     with _single_threaded_blas() if NEEDS_BLAS else _NOTHING:
         if n == 1:
-            return steps.run(0, 1, *arguments)
+            return run(0, 1, *arguments)
         with _team:
-            others = [_pool(os.getpid(), n - 1).submit(steps.run, rank, n, *arguments) for rank in range(1, n)]
-            result = steps.run(0, n, *arguments)
+            others = [_pool(os.getpid(), n - 1).submit(run, rank, n, *arguments) for rank in range(1, n)]
+            result = run(0, n, *arguments)
             for other in others:
                 other.result()
         return result
