@@ -1,8 +1,7 @@
 """The libraries that fastnn is measured beside, each written as somebody would who knows that library well.
 
 A module here has a class ``Training(workload, X, y, threads, seed)`` with ``epoch()``, which trains one epoch, waits till that is done and
-returns a training loss, and ``predict(X)``, which gives labels; and a function ``epoch(workload, X, y, threads)``, that method of a new
-``Training``. Modules are imported only when asked for: most take long.
+returns a training loss, and ``predict(X)``, which gives labels. Modules are imported only when asked for: most take long.
 
 To add one: a module, and a line in ``RIVALS``.
 """

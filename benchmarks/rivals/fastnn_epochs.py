@@ -28,8 +28,3 @@ class Training:
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Labels."""
         return self.net.forward(X).argmax(axis=1)
-
-
-def epoch(workload: Workload, X: np.ndarray, y: np.ndarray, threads: int):
-    """A function that trains one epoch."""
-    return Training(workload, X, y, threads).epoch

@@ -125,8 +125,3 @@ class Training:
         """Labels."""
         values, _, running, _ = self.carry
         return np.asarray(self.logits(values, running, X)).argmax(axis=1)
-
-
-def epoch(workload: Workload, X: np.ndarray, y: np.ndarray, threads: int):
-    """A function that trains one epoch."""
-    return Training(workload, X, y, threads).epoch

@@ -54,8 +54,3 @@ class Training:
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Labels."""
         return self.model.predict(X)
-
-
-def epoch(workload: Workload, X: np.ndarray, y: np.ndarray, threads: int):
-    """A function that trains one epoch."""
-    return Training(workload, X, y, threads).epoch

@@ -74,8 +74,3 @@ class Training:
         with torch.inference_mode():
             values = self._as_dict(self.values)
             return forward(self.workload.layers, values, self.running, torch.from_numpy(X), training=False).argmax(dim=1).numpy()
-
-
-def epoch(workload: Workload, X: np.ndarray, y: np.ndarray, threads: int):
-    """A function that trains one epoch."""
-    return Training(workload, X, y, threads).epoch

@@ -41,8 +41,3 @@ class Training:
         """Labels."""
         with torch.inference_mode():
             return forward(self.workload.layers, self.values, self.running, torch.from_numpy(X), training=False).argmax(dim=1).numpy()
-
-
-def epoch(workload: Workload, X: np.ndarray, y: np.ndarray, threads: int):
-    """A function that trains one epoch."""
-    return Training(workload, X, y, threads).epoch

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 _PREDICT_ROWS = 96  # a thread predicts at a time: a block of X and its activations that stay in cache, whole tiles high
 # Multiplications in a step below which one thread is faster than two that meet; measured in benchmarks/README.md.
-_OPERATIONS_PER_THREAD = 8e5
+_OPERATIONS_PER_THREAD = 1.25e6
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:
     """A read-only view: one type for the compiler, whatever the user passed."""
     view = np.asarray(array).view()
-    view.flags.writeable = False
+    view.setflags(write=False)
     return view
 
 
@@ -71,12 +71,13 @@ class NumbaEngine:
         key = capacity, id(state.theta), id(state.buffers), id(self._work)  # of arrays that the arguments keep alive
         if self._predicting is None or self._predicting[0] != key:
             nothing = Samples(self._no_targets), Chunk(_NO_LABELS, _NO_LABELS, _NO_RATES, _NO_RULE, 0), np.zeros((3, 0))
-            arguments = self._arguments(threads, capacity, state, *nothing, False, False)
-            example = 0, threads, np.zeros(1, np.int64), *arguments, _read_only(X), linked, self._no_values[:, None]
+            # The counter of the barrier is never used: rows are predicted without a meeting.
+            arguments = np.zeros(1, np.int64), *self._arguments(threads, capacity, state, *nothing, False, False)
+            example = 0, threads, *arguments, _read_only(X), True, self._no_values[:, None]
             self._predicting = key, arguments, specialised(steps.run, example)
         predictions = np.empty((n, self.program.n_outputs), self.program.dtype)
         _, arguments, run = self._predicting
-        _run_threads(threads, (np.zeros(1, np.int64), *arguments, _read_only(X), bool(linked), predictions), run)
+        _run_threads(threads, (*arguments, _read_only(X), bool(linked), predictions), run)
         return predictions
 
     def _differentiate(self, state: State, samples: Samples, chunk: Chunk, training: bool) -> tuple[StepLog, int]:

@@ -251,6 +251,9 @@ def product(transpose_a, transpose_b, alpha, a, b, beta, c):
     a_stride, depth, m, n = _row_stride(a), a.shape[0] if transpose_a else a.shape[1], c.shape[0], c.shape[1]
     if m == 1 and not transpose_b:
         a_depth = a_stride if transpose_a else 1
+        if n <= vector_length(c):
+            _narrow(1, alpha, a, 0, 1, a_depth, b, 0, beta, c, 0, 0, depth)
+            return
         for column in range(0, n, _ROW_VECTORS * vector_length(c)):
             _tile(1, _ROW_VECTORS, alpha, a, 0, 1, a_depth, b, column, beta, c, 0, column, depth)
         return

@@ -1,0 +1,45 @@
+"""The programs in ``benchmarks/`` measure what they say: their networks train, and the floor counts the operations that a step takes."""
+
+import dataclasses
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+if not FOLDER.is_dir():
+    pytest.skip("benchmarks/ is not part of an installed package", allow_module_level=True)
+
+
+@pytest.fixture
+def module(monkeypatch):
+    """Import a module of the folder."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return importlib.import_module
+
+
+def test_every_workload_trains(module, use_threads):  # the fixture puts the number of threads back
+    training, workloads = module("rivals").load("fastnn").Training, module("workloads").WORKLOADS
+    for workload in workloads:
+        short = dataclasses.replace(workload, steps=2)
+        X, y = short.data()
+        run = training(short, X, y, 1, 0)
+        assert np.isfinite(run.epoch()), workload.name
+        assert run.predict(X).shape == y.shape
+
+
+def test_workloads_have_names_of_their_own(module):
+    names = [workload.name for workload in module("workloads").WORKLOADS]
+    assert len(set(names)) == len(names)
+
+
+def test_floor_counts_products_and_bytes(module):
+    """784-30-10 by hand: forward and weight gradient of both layers, the input gradient of the second alone."""
+    machine, workload = module("machine"), module("workloads").WORKLOADS[0]
+    rows = 2 * (2 * (784 * 30 + 30 * 10) + 30 * 10)
+    n_bytes = 2 * 4 * (784 * 30 + 30 + 30 * 10 + 10) + 4 * 10 * 784
+    at_one_a_second = {"peaks": {"any": 1.0}, "bandwidths": [[size, 1e30] for size in machine.SIZES]}
+    assert machine.floor(workload, at_one_a_second) == pytest.approx(10 * rows)
+    moving = {"peaks": {"any": 1e30}, "bandwidths": [[size, 1.0] for size in machine.SIZES]}
+    assert machine.floor(workload, moving) == pytest.approx(n_bytes)
