@@ -8,6 +8,9 @@ A step in thread ``rank``:
 3. take the gradient of its share of every parameter array over the whole mini-batch, and update that share while it is in cache;
 4. meet: θ is new.
 
+Where threads share the first product by features (`cuts_features`) step 1 begins with that product and a meeting for its sums. A thread
+reads only its own rows of the first weight before, so this meeting also stands for number 4 of the step before.
+
 Clipping by global norm and max-norm constraints add a meeting each. Plain SGD never stores a weight's gradient: with α = −η and
 β = 1 − ηλ₂ the product that would make it updates the weight itself.
 """
@@ -73,7 +76,7 @@ def run(
         t = optimizer_step + k + 1
         product *= update.momentum_factor(rule[0], t)
         phase = learn(frame, rule[0], update.rates(rule[0], rates[k], t, product), batch, partial, phase)
-        if not cuts:
+        if not cuts:  # else the next step's first meeting is this one
             phase = wait(frame.counter, phase, n_threads)
         if rank == 0:
             products[0] = product
