@@ -321,6 +321,14 @@ def test_threads_agree_on_predictions(compiled, use_threads):
     np.testing.assert_allclose(raw[1:], [raw[0]] * 2, rtol=0, atol=1e-12)
 
 
+def test_predictions_follow_a_change_of_threads(compiled, use_threads):
+    """Each pair needs a workspace of 96 rows, and BatchNorm's scratch one part a thread."""
+    nets = [network([fnn.Dense(64), fnn.BatchNorm(), fnn.Dense(OUTPUTS)], backend=name) for name in (compiled, "numpy")]
+    for threads, rows in ((1, 96), (2, 48), (3, 32), (6, 16), (1, 96)):
+        use_threads(threads)
+        assert relative_error(*({"z": net.forward(features(rows))} for net in nets)) <= 1e-12
+
+
 def masks_drawn(engine, units, rows, step=0):
     """Which units dropout keeps, read off the gradient of a layer whose row r sees only sample r."""
     net = fnn.Network(

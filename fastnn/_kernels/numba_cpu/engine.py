@@ -68,7 +68,7 @@ class NumbaEngine:
         n = len(X)
         threads = self._threads(n, n * self.program.n_parameters)
         capacity = self._reserve(threads * min(n, _PREDICT_ROWS), backward=False)
-        key = capacity, id(state.theta), id(state.buffers), id(self._work)  # of arrays that the arguments keep alive
+        key = threads, capacity, id(state.theta), id(state.buffers), id(self._work)  # of arrays that the arguments keep alive
         if self._predicting is None or self._predicting[0] != key:
             nothing = Samples(self._no_targets), Chunk(_NO_LABELS, _NO_LABELS, _NO_RATES, _NO_RULE, 0), np.zeros((3, 0))
             # The counter of the barrier is never used: rows are predicted without a meeting.

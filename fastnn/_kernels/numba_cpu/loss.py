@@ -103,7 +103,7 @@ def _narrow_softmax(z, d, samples, labels, weights, weight_sum, smoothing):
     """`loss_and_gradient` of `_softmax_label`, for as many samples at a time as a vector has lanes: turned round, each is a column."""
     one, k = z.dtype.type(1), z.shape[1]
     lanes = min(vector_length(z), vector_length(z) + k)  # what it is, but not a constant: such short loops would be unrolled to scalars
-    turned, of_sample = stack_matrix(z, 32, 1), stack_matrix(z, 6, 1)  # 32: _NARROW
+    turned, of_sample = stack_matrix(z, _NARROW, 1), stack_matrix(z, 6, 1)
     highest, best, total, plain_sum, log_total, share = of_sample[0], of_sample[1], of_sample[2], of_sample[3], of_sample[4], of_sample[5]
     value, hits, rest = 0.0, 0.0, smoothing / z.dtype.type(k)
     unit = 1.0 / weight_sum if weight_sum > 0 else 0.0
