@@ -119,6 +119,7 @@ class StepLog:
     losses: np.ndarray  # weighted mean of the per-sample losses, without penalties
     weights: np.ndarray  # Σ wᵢ
     hits: np.ndarray  # Σ wᵢ over samples classified rightly; 0 for regression losses
+    statistics: np.ndarray  # (recorded steps, operations, opcodes.N_STATISTICS) float64
     finite: bool = True
 
 
@@ -131,6 +132,11 @@ class Chunk:
     rates: np.ndarray  # (steps,) float64
     rule: np.ndarray = field(repr=False)  # one opcodes.RULE record
     batch_size: int  # of the mini-batches, the last of an epoch may be shorter; threads go by it, however an epoch is cut into chunks
+    every: int = 0  # statistics are taken of each step whose number ``State.step`` is a multiple of it; 0 for none
+
+    def recorded(self, step: int) -> np.ndarray:
+        """Which of the chunk's steps have their statistics taken, where ``step`` is the number of the first."""
+        return np.flatnonzero((step + np.arange(len(self.rates))) % self.every == 0) if self.every else np.zeros(0, np.int64)
 
 
 class Engine(Protocol):
@@ -141,10 +147,11 @@ class Engine(Protocol):
     def train_steps(self, state: State, samples: Samples, chunk: Chunk) -> StepLog:
         """Take the chunk's steps, changing ``state`` in place; stop before the update of a step whose loss is not finite."""
 
-    def gradients(self, state: State, samples: Samples, training: bool) -> tuple[StepLog, np.ndarray]:
+    def gradients(self, state: State, samples: Samples, training: bool, measure: bool = False) -> tuple[StepLog, np.ndarray]:
         """The gradient of the loss plus penalties over all samples as one batch, as a vector like θ; ``state`` stays as it is.
 
-        With ``training`` BatchNorm uses batch statistics, and dropout and noise act with the masks of step ``state.step``.
+        With ``training`` BatchNorm uses batch statistics, and dropout and noise act with the masks of step ``state.step``. With ``measure``
+        the log has the statistics of the pass.
         """
 
     def forward(self, state: State, X: np.ndarray, linked: bool = False) -> np.ndarray:

@@ -73,6 +73,21 @@ STREAM_INIT = 1 << 16  # + number of the parameter array
 STREAM_MASK = 2 << 16  # + number of the operation: dropout
 STREAM_NOISE = 3 << 16  # + number of the operation: Gaussian noise
 
+# --- statistics of a step: a row of N_STATISTICS sums for each operation, which add up over threads ---------------------------------
+# The first four are of operations with a weight or scale.
+DELTA = 0  # Σ over units of (Σ over samples of ∂C/∂z)², whether there is a bias or not
+GRADIENT = 1  # Σ (∂C/∂w)², penalties included, before clipping
+WEIGHT = 2  # Σ w² before the update
+UPDATE = 3  # Σ (Δw)², before a max-norm constraint acts
+VALUES = 4  # Σ y
+SQUARES = 5  # Σ y²
+DEAD = 6  # units of ReLU that put out 0 for every sample of the mini-batch
+SATURATED = 7  # values that SATURATES says are saturated, among those that dropout keeps
+N_STATISTICS = 8
+
+# Activations with two flat ends → bounds beyond which f(z) counts as saturated: the outer 5 % of its range on either side.
+SATURATES = {SIGMOID: (0.05, 0.95), HARD_SIGMOID: (0.05, 0.95), TANH: (-0.9, 0.9), HARD_TANH: (-0.9, 0.9), SOFTSIGN: (-0.9, 0.9)}
+
 # --- what backward does with the gradient of an operation's input ------------------------------------------------------------------
 GRAD_NONE = 0  # nobody needs it: no parameter lies before
 GRAD_WRITE = 1  # first to arrive

@@ -230,22 +230,29 @@ class ReferenceEngine:
             array.view(self._decay)[...] = array.kind == "weight"
 
     def train_steps(self, state: State, samples: Samples, chunk: Chunk) -> StepLog:
-        losses, weights, hits = [], [], []
+        losses, weights, hits, statistics, recorded = [], [], [], [], chunk.recorded(state.step)
         for k, eta in enumerate(chunk.rates):
             batch = samples.take(chunk.order[chunk.bounds[k] : chunk.bounds[k + 1]])
-            loss, weight, hit, gradient = self._step(state, batch, training=True, learning=True)
+            measured = self._no_statistics(1 if k in recorded else 0)
+            loss, weight, hit, gradient = self._step(state, batch, True, True, measured)
             losses.append(loss), weights.append(weight), hits.append(hit)
             if not np.isfinite(loss):
                 break
+            before = state.theta.copy()
             with np.errstate(over="ignore", invalid="ignore"):
                 self._update(state, gradient, eta, chunk.rule)
+                self._measure_update(state.theta - before, measured)
+                self._constrain(state)
+            statistics.extend(measured)
             state.step += 1
             state.optimizer_step += 1
-        return StepLog(np.array(losses), np.array(weights), np.array(hits), bool(np.isfinite(losses[-1])))
+        log = (np.array(figures) for figures in (losses, weights, hits))
+        return StepLog(*log, np.array(statistics or self._no_statistics(0)), bool(np.isfinite(losses[-1])))
 
-    def gradients(self, state: State, samples: Samples, training: bool) -> tuple[StepLog, np.ndarray]:
-        loss, weight, hit, gradient = self._step(state, samples, training, learning=False)
-        return StepLog(np.array([loss]), np.array([weight]), np.array([hit]), bool(np.isfinite(loss))), gradient
+    def gradients(self, state: State, samples: Samples, training: bool, measure: bool = False) -> tuple[StepLog, np.ndarray]:
+        statistics = self._no_statistics(1 if measure else 0)
+        loss, weight, hit, gradient = self._step(state, samples, training, False, statistics)
+        return StepLog(np.array([loss]), np.array([weight]), np.array([hit]), statistics, bool(np.isfinite(loss))), gradient
 
     def forward(self, state: State, X: np.ndarray, linked: bool = False) -> np.ndarray:
         with np.errstate(invalid="ignore"):
@@ -253,8 +260,8 @@ class ReferenceEngine:
         z = np.where(np.isfinite(X).all(axis=1, keepdims=True), z, np.nan)
         return link(self.program.loss, z) if linked else z
 
-    def _step(self, state, batch, training, learning):
-        """Mean loss, Σw, weighted hits and the gradient vector of one mini-batch."""
+    def _step(self, state, batch, training, learning, statistics):
+        """Mean loss, Σw, weighted hits and the gradient vector of one mini-batch; fills ``statistics`` where it has a record."""
         program, loss_code = self.program, int(self.program.loss["code"][0])
         w = np.ones(len(batch), program.dtype) if batch.weights is None else batch.weights
         share = (w / max(w.sum(), np.finfo(program.dtype).tiny))[:, None]
@@ -262,7 +269,8 @@ class ReferenceEngine:
             values = self._forward(state, batch.X, training, learning)
             z, t = values[program.output][0], target_values(batch, program.n_outputs)
             losses, d_z = per_sample_loss(program.loss, z, t)
-            gradient = self._backward(state, values, share * d_z, training)
+            gradient = self._backward(state, values, share * d_z, training, statistics)
+            self._measure_values(values, statistics)
         hits = float(w @ classified_rightly(loss_code, z, t)) if loss_code in opcodes.CLASSIFIES else 0.0
         return float((share[:, 0] * losses).sum()), float(w.sum()), hits, gradient
 
@@ -291,10 +299,10 @@ class ReferenceEngine:
             values[op["y"]] = ((f(z, op["alpha"]) * mask).astype(z.dtype), z, mask, extra)
         return values
 
-    def _backward(self, state, values, d_output, training):
+    def _backward(self, state, values, d_output, training, statistics):
         gradient = np.zeros(self.program.n_parameters, self.program.dtype)
         d_values = {self.program.output: d_output}
-        for op in reversed(self._ops):
+        for i, op in reversed(list(enumerate(self._ops))):
             if op["y"] not in d_values:
                 continue  # nothing to learn before this operation
             _, z, mask, extra = values[op["y"]]
@@ -310,6 +318,10 @@ class ReferenceEngine:
                     self._array(gradient, op["bias"], op["n_out"])[...] = d_z.sum(axis=0)
             elif op["code"] in (opcodes.BATCH_NORM, opcodes.LAYER_NORM):
                 d_x = self._norm_backward(state, op, d_z, extra, gradient, training)
+            if op["weight"] >= 0:
+                statistics[:, i, opcodes.DELTA] = _sum_of_squares(d_z.sum(axis=0, dtype=np.float64))
+                statistics[:, i, opcodes.GRADIENT] = _sum_of_squares(self._weight_of(op, gradient))
+                statistics[:, i, opcodes.WEIGHT] = _sum_of_squares(self._weight_of(op, state.theta))
             for value, flag, d in (("skip", "skip_grad", d_z), ("x", "x_grad", d_x)):
                 if op[flag] != opcodes.GRAD_NONE:
                     d_values[op[value]] = d + d_values.get(op[value], 0)
@@ -355,15 +367,48 @@ class ReferenceEngine:
         else:
             gradient = gradient + rule["weight_decay"] * self._decay * state.theta
         _UPDATES[rule["code"]](state.theta, gradient, state.slots, float(eta), rule, state.optimizer_step + 1, state.products)
+
+    def _constrain(self, state):
         for op in self._ops:
             if op["max_norm"] > 0:
                 w = self._array(state.theta, op["weight"], op["n_in"], op["n_out"])
                 norms = np.sqrt((w.astype(np.float64) ** 2).sum(axis=0))
                 w *= np.minimum(1.0, op["max_norm"] / np.maximum(norms, np.finfo(float).tiny)).astype(w.dtype)
 
+    # --- statistics: arrays (1, operations, N_STATISTICS), or (0, …) where none are wanted ---------------------------------------------
+
+    def _no_statistics(self, records):
+        return np.zeros((records, len(self._ops), opcodes.N_STATISTICS))
+
+    def _measure_values(self, values, statistics):
+        for i, op in enumerate(self._ops):
+            y, z, mask, _ = values[op["y"]]
+            statistics[:, i, opcodes.VALUES] = y.sum(dtype=np.float64)
+            statistics[:, i, opcodes.SQUARES] = _sum_of_squares(y)
+            if op["activation"] == opcodes.RELU:
+                statistics[:, i, opcodes.DEAD] = (y <= 0).all(axis=0).sum()
+            elif op["activation"] in opcodes.SATURATES:
+                low, high = opcodes.SATURATES[op["activation"]]
+                f = _ACTIVATIONS[op["activation"]][0](z, op["alpha"])
+                statistics[:, i, opcodes.SATURATED] = (((f < low) | (f > high)) & (mask != 0)).sum()
+
+    def _measure_update(self, change, statistics):
+        for i, op in enumerate(self._ops):
+            if op["weight"] >= 0:
+                statistics[:, i, opcodes.UPDATE] = _sum_of_squares(self._weight_of(op, change))
+
+    def _weight_of(self, op, vector):
+        """The operation's weight or scale in a vector like θ."""
+        n = op["n_in"] * op["n_out"] if op["code"] == opcodes.DENSE else op["n_out"]
+        return self._array(vector, op["weight"], n)
+
     @staticmethod
     def _array(vector, offset, *shape):
         return vector[offset : offset + int(np.prod(shape))].reshape(shape)
+
+
+def _sum_of_squares(values):
+    return np.square(values, dtype=np.float64).sum()
 
 
 def _record(record):

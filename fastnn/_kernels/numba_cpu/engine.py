@@ -16,6 +16,7 @@ from fastnn._kernels import opcodes
 from fastnn._kernels.contract import Chunk, Program, Samples, State, StepLog, aligned_zeros
 from fastnn._kernels.numba_cpu import steps
 from fastnn._kernels.numba_cpu.compile import specialised
+from fastnn._kernels.numba_cpu.measure import STRETCH
 from fastnn._kernels.numba_cpu.tile import NEEDS_BLAS
 from fastnn._kernels.threads import num_threads
 
@@ -58,9 +59,9 @@ class NumbaEngine:
         state.optimizer_step += taken
         return log
 
-    def gradients(self, state: State, samples: Samples, training: bool) -> tuple[StepLog, np.ndarray]:
+    def gradients(self, state: State, samples: Samples, training: bool, measure: bool = False) -> tuple[StepLog, np.ndarray]:
         n = len(samples)
-        whole = Chunk(np.arange(n), np.array([0, n]), np.zeros(1), _NO_RULE, n)
+        whole = Chunk(np.arange(n), np.array([0, n]), np.zeros(1), _NO_RULE, n, every=1 if measure else 0)
         log, _ = self._differentiate(state, samples, whole, training)
         return log, self._gradient.copy()
 
@@ -70,7 +71,7 @@ class NumbaEngine:
         capacity = self._reserve(threads * min(n, _PREDICT_ROWS), backward=False)
         key = threads, capacity, id(state.theta), id(state.buffers), id(self._work)  # of arrays that the arguments keep alive
         if self._predicting is None or self._predicting[0] != key:
-            nothing = Samples(self._no_targets), Chunk(_NO_LABELS, _NO_LABELS, _NO_RATES, _NO_RULE, 0), np.zeros((3, 0))
+            nothing = Samples(self._no_targets), Chunk(_NO_LABELS, _NO_LABELS, _NO_RATES, _NO_RULE, 0), np.zeros((3, 0)), 0
             # The counter of the barrier is never used: rows are predicted without a meeting.
             arguments = np.zeros(1, np.int64), *self._arguments(threads, capacity, state, *nothing, False, False)
             example = 0, threads, *arguments, _read_only(X), True, self._no_values[:, None]
@@ -83,17 +84,19 @@ class NumbaEngine:
     def _differentiate(self, state: State, samples: Samples, chunk: Chunk, training: bool) -> tuple[StepLog, int]:
         """Run a chunk with its way back; returns its log and the number of updates made."""
         threads = self._threads(chunk.batch_size, 3 * chunk.batch_size * self.program.n_parameters)
-        log = np.zeros((3, len(chunk.rates)))
+        log, recorded = np.zeros((3, len(chunk.rates))), chunk.recorded(state.step)
         capacity = self._reserve(chunk.batch_size, backward=True)
-        arguments = self._arguments(threads, capacity, state, samples, chunk, log, training, True)
+        arguments = self._arguments(threads, capacity, state, samples, chunk, log, len(recorded), training, True)
         rest = _read_only(samples.X), False, self._no_values[:, None]
         written = _run_threads(threads, (np.zeros(1, np.int64), *arguments, *rest))
         losses, weight_sums, hits = log[:, :written]
         finite = bool(np.isfinite(losses[-1]))
-        return StepLog(losses, weight_sums, hits, finite), written if finite else written - 1
+        taken = written if finite else written - 1
+        statistics = arguments[-1][: np.count_nonzero(recorded < taken)].sum(axis=1)
+        return StepLog(losses, weight_sums, hits, statistics, finite), taken
 
-    def _arguments(self, threads, capacity, state, samples, chunk, log, training, backward) -> tuple:
-        """The arguments of the kernel from ``ops`` to ``hits``, which many predictions share: making them takes longer than a small one."""
+    def _arguments(self, threads, capacity, state, samples, chunk, log, records, training, backward) -> tuple:
+        """The arguments of the kernel from ``ops`` to ``statistics``. Predictions keep them: making them takes longer than a small one."""
         program = self.program
         cuts = backward and threads > 1 and self._gains_by_features(chunk.batch_size, threads)
         if cuts and len(self._parts) < threads * capacity * program.ops[0]["n_out"]:
@@ -112,6 +115,7 @@ class NumbaEngine:
             self._zeros,
             np.empty(threads * program.n_scratch, program.dtype),
             self._parts if cuts else self._no_values,
+            np.empty(threads * (program.n_columns + STRETCH) if records else 0, program.dtype),
             np.zeros((threads, 8)),  # a cache line each
             capacity,
             program.output,
@@ -127,6 +131,8 @@ class NumbaEngine:
             state.step,
             state.optimizer_step,
             *log,
+            chunk.every,
+            np.zeros((max(records, 1), threads, len(program.ops), opcodes.N_STATISTICS)),
         )
 
     def _reserve(self, rows: int, backward: bool) -> int:

@@ -28,6 +28,7 @@ class Frame(NamedTuple):
     zeros: np.ndarray  # the bias of operations that have none
     scratch: np.ndarray  # BatchNorm's statistics, one part per thread, flat
     parts: np.ndarray  # (threads, capacity, n_out): parts of the first z where it `cuts_features`, else empty; flat
+    notes: np.ndarray  # (threads, columns of the workspace + STRETCH) where statistics are taken: see measure.py; flat
     capacity: int  # rows that the workspace has room for
     training: bool  # batch statistics, dropout, noise
     learning: bool  # running statistics move

@@ -8,7 +8,7 @@ something wants the whole gradient first (clipping by global norm, or a user) is
 import numpy as np
 
 from fastnn._kernels import opcodes as oc
-from fastnn._kernels.numba_cpu import elementwise, norm, update
+from fastnn._kernels.numba_cpu import elementwise, measure, norm, update
 from fastnn._kernels.numba_cpu.compile import inline, kernel
 from fastnn._kernels.numba_cpu.frame import cuts_features
 from fastnn._kernels.numba_cpu.memory import gemm, matrix, segment
@@ -22,35 +22,43 @@ LARGEST_DELTA = 1 << 17
 
 
 @inline
-def learn(frame, rule, now, batch, partial, phase):
-    """Gradient and update of this thread's share of every parameter array; returns the next phase of the barrier."""
+def learn(frame, rule, now, batch, partial, statistics, phase):
+    """Gradient and update of this thread's share of every parameter array; returns the next phase of the barrier.
+
+    ``statistics`` has a row for each operation, or none: see `measure`.
+    """
     updates = rule.code != oc.NO_UPDATE
-    folds = rule.code == oc.SGD and rule.beta1 == 0 and rule.clip_value == 0 and rule.clip_norm == 0
+    folds = rule.code == oc.SGD and rule.beta1 == 0 and rule.clip_value == 0 and rule.clip_norm == 0 and len(statistics) == 0
     at_once = updates and rule.clip_norm == 0
     squares, constrained = 0.0, False
     for i in range(len(frame.ops)):
         op = frame.ops[i]
+        own = statistics[i : i + 1]
+        if len(own) > 0:
+            measure.dead_units(frame, op, own)
         if op.weight < 0:
             continue
         constrained |= op.max_norm > 0
         if op.code == oc.DENSE and folds and op.l1 == 0:
             _descend(frame, op, batch, -now.eta, 1.0 - now.eta * (op.l2 + rule.weight_decay))
         elif op.code == oc.DENSE and at_once:
-            _learn_by_blocks(frame, rule, now, op, batch)
+            _learn_by_blocks(frame, rule, now, op, batch, own)
         else:
-            squares += _weight_gradient(frame, rule, op, batch)
+            squares += _weight_gradient(frame, rule, op, batch, own)
             if at_once:
-                _update_weight(frame, rule, now, op)
+                _update_weight(frame, rule, now, op, own)
         if op.bias >= 0:
-            squares += _bias_gradient(frame, rule, op, batch)
+            squares += _bias_gradient(frame, rule, op, batch, own)
             if at_once:
                 first, last = share(op.n_out, frame.rank, frame.n_threads)
                 _update_range(frame, rule, now, 0.0, op.bias + first, segment(frame.gradient, op.bias + first, last - first))
+        elif len(own) > 0:
+            measure.delta_without_bias(frame, op, batch, own)
     if updates and rule.clip_norm > 0:
         partial[frame.rank, 2] = squares
         phase = wait(frame.counter, phase, frame.n_threads)
         length = np.sqrt(partial[:, 2].sum())
-        _scale_and_update(frame, rule, now, min(1.0, rule.clip_norm / length) if length > 0 else 1.0)
+        _scale_and_update(frame, rule, now, min(1.0, rule.clip_norm / length) if length > 0 else 1.0, statistics)
     if updates and constrained:
         phase = wait(frame.counter, phase, frame.n_threads)
         _constrain(frame)
@@ -87,7 +95,7 @@ def _descend(frame, op, batch, alpha, beta):
 
 
 @kernel
-def _learn_by_blocks(frame, rule, now, op, batch):
+def _learn_by_blocks(frame, rule, now, op, batch, own):
     """Gradient and update of this thread's rows of a weight, one block after the other: whole rows, or parts of them where δ is large."""
     offset, rows, n_out = _own_rows(frame, op)
     x = _own_inputs(frame, op, batch)
@@ -100,25 +108,22 @@ def _learn_by_blocks(frame, rule, now, op, batch):
             n_rows = min(height, rows - row)
             g = matrix(frame.gradient, offset, n_rows, n_columns)  # the same memory for every block, which keeps it in cache
             gemm(True, False, 1.0, x[:, row : row + n_rows], d_z[:, column : column + n_columns], 0.0, g)
-            stretches = 1 if n_columns == n_out else n_rows
+            stretches = 1 if n_columns == n_out else n_rows  # of weights that lie next to each other in memory
             length = n_rows * n_columns // stretches
-            for stretch in range(stretches):
-                start = offset + (row + stretch) * n_out + column
-                _learn_stretch(frame, rule, now, op, start, segment(frame.gradient, offset + stretch * length, length))
+            start, block = offset + row * n_out + column, segment(frame.gradient, offset, n_rows * n_columns)
+            if op.l1 > 0 or op.l2 > 0:
+                for i in range(stretches):
+                    update.add_penalties(segment(frame.theta, start + i * n_out, length), segment(block, i * length, length), op.l1, op.l2)
+            if len(own) > 0:
+                measure.gradient(own, block)
+            if rule.clip_value > 0:
+                update.clip(block, rule.clip_value)
+            for i in range(stretches):
+                _update_measured(frame, rule, now, rule.weight_decay, start + i * n_out, segment(block, i * length, length), own)
 
 
 @inline
-def _learn_stretch(frame, rule, now, op, start, g):
-    """Update weights from element ``start`` of θ on, next to each other in memory, with their gradient."""
-    if op.l1 > 0 or op.l2 > 0:
-        update.add_penalties(segment(frame.theta, start, len(g)), g, op.l1, op.l2)
-    if rule.clip_value > 0:
-        update.clip(g, rule.clip_value)
-    _update_range(frame, rule, now, rule.weight_decay, start, g)
-
-
-@inline
-def _weight_gradient(frame, rule, op, batch):
+def _weight_gradient(frame, rule, op, batch, own):
     """The gradient of this thread's share of a weight, penalties included and clipped by value; returns its sum of squares if needed."""
     offset, rows, n_out = _own_rows(frame, op)
     g = segment(frame.gradient, offset, rows * n_out)
@@ -129,16 +134,22 @@ def _weight_gradient(frame, rule, op, batch):
             update.add_penalties(segment(frame.theta, offset, rows * n_out), g, op.l1, op.l2)
     elif op.code == oc.LAYER_NORM:
         norm.layer_norm_parameter_gradients(frame, op, batch)
+    if len(own) > 0:
+        measure.gradient(own, g)
+        if rule.code == oc.NO_UPDATE:
+            measure.weight(own, segment(frame.theta, offset, rows * n_out))
     return _clip_and_measure(rule, g)
 
 
 @inline
-def _bias_gradient(frame, rule, op, batch):
+def _bias_gradient(frame, rule, op, batch, own):
     """The same for a bias, Σ δ over the mini-batch; a norm's shift has its gradient already."""
     first, last = share(op.n_out, frame.rank, frame.n_threads)
     g = segment(frame.gradient, op.bias + first, last - first)
     if op.code == oc.DENSE:
         elementwise.sum_of_rows(segment(frame.d_work, op.y * frame.capacity, batch * op.n_out), op.n_out, first, g)
+    if len(own) > 0:
+        measure.delta(own, g)
     return _clip_and_measure(rule, g)
 
 
@@ -150,24 +161,36 @@ def _clip_and_measure(rule, g):
 
 
 @inline
-def _update_weight(frame, rule, now, op):
+def _update_weight(frame, rule, now, op, own):
     """Weight decay is for weights, not for scales."""
     offset, rows, n_out = _own_rows(frame, op)
     decay = rule.weight_decay if op.code == oc.DENSE else 0.0
-    _update_range(frame, rule, now, decay, offset, segment(frame.gradient, offset, rows * n_out))
+    _update_measured(frame, rule, now, decay, offset, segment(frame.gradient, offset, rows * n_out), own)
+
+
+@inline
+def _update_measured(frame, rule, now, decay, offset, g, own):
+    """`_update_range`; how long the weights are and how far they moved is measured a stretch at a time, in the network's dtype."""
+    length = measure.STRETCH if len(own) > 0 else max(len(g), 1)
+    for first in range(0, len(g), length):
+        part = segment(g, first, min(length, len(g) - first))
+        squares, moved = _update_range(frame, rule, now, decay, offset + first, part)
+        if len(own) > 0:
+            own[0, oc.WEIGHT] += squares
+            own[0, oc.UPDATE] += moved
 
 
 @kernel
 def _update_range(frame, rule, now, decay, offset, g):
-    """Update the parameters from element ``offset`` of θ on with their gradient."""
+    """Update the parameters from element ``offset`` of θ on with their gradient; returns Σ θ² before, and Σ (Δθ)²."""
     n, length, n_slots = len(g), len(frame.theta), len(frame.slots) // len(frame.theta)
     m = segment(frame.slots, offset, n if n_slots > 0 else 0)
     v = segment(frame.slots, length + offset, n if n_slots > 1 else 0)
-    update.update(rule, now, decay, segment(frame.theta, offset, n), g, m, v)
+    return update.update(rule, now, decay, segment(frame.theta, offset, n), g, m, v)
 
 
 @inline
-def _scale_and_update(frame, rule, now, factor):
+def _scale_and_update(frame, rule, now, factor, statistics):
     """Clipping by global norm: the gradient shrinks, then this thread's shares are updated."""
     scale = frame.theta.dtype.type(factor)
     for i in range(len(frame.ops)):
@@ -177,7 +200,7 @@ def _scale_and_update(frame, rule, now, factor):
             g = segment(frame.gradient, offset, rows * n_out)
             for j in range(len(g)):
                 g[j] *= scale
-            _update_weight(frame, rule, now, op)
+            _update_weight(frame, rule, now, op, statistics[i : i + 1])
         if op.bias >= 0:
             first, last = share(op.n_out, frame.rank, frame.n_threads)
             g = segment(frame.gradient, op.bias + first, last - first)

@@ -18,7 +18,7 @@ Clipping by global norm and max-norm constraints add a meeting each. Plain SGD n
 import numpy as np
 
 from fastnn._kernels import opcodes as oc
-from fastnn._kernels.numba_cpu import elementwise, norm, philox, update
+from fastnn._kernels.numba_cpu import elementwise, measure, norm, philox, update
 from fastnn._kernels.numba_cpu.compile import entry, inline
 from fastnn._kernels.numba_cpu.frame import Frame, cuts_features
 from fastnn._kernels.numba_cpu.learn import learn
@@ -30,21 +30,23 @@ from fastnn._kernels.numba_cpu.vectors import CACHE_LINE, prefetch
 
 @entry
 def run(
-    rank, n_threads, counter, ops, loss, rule, theta, gradient, slots, buffers, products, work, d_work, zeros, scratch, parts, partial,
-    capacity, output, training, backward, labels, targets, weights, order, bounds, rates, seed, step, optimizer_step,
-    losses, weight_sums, hits, X, linked, predictions,
+    rank, n_threads, counter, ops, loss, rule, theta, gradient, slots, buffers, products, work, d_work, zeros, scratch, parts, notes,
+    partial, capacity, output, training, backward, labels, targets, weights, order, bounds, rates, seed, step, optimizer_step,
+    losses, weight_sums, hits, every, statistics, X, linked, predictions,
 ):  # fmt: skip
     """Run a chunk as thread ``rank``; return how many losses were written. `NumbaEngine` says what the arguments are.
 
     With ``backward`` false this predicts all of X: outputs go to ``predictions``, raw or ``linked``. With the rule NO_UPDATE the gradient,
-    penalties included, is left in ``gradient``, and θ and running statistics stay as they are.
+    penalties included, is left in ``gradient``, and θ and running statistics stay as they are. Every ``every``-th step, if that is not 0,
+    this thread's statistics go to ``statistics[record, rank]``.
     """
     frame = Frame(
         rank, n_threads, borrow(counter), borrow(ops), borrow(theta), borrow(gradient), borrow(slots), borrow(buffers), borrow(work),
-        borrow(d_work), borrow(zeros), borrow(scratch), borrow(parts), capacity, training, rule[0].code != oc.NO_UPDATE, backward, seed,
+        borrow(d_work), borrow(zeros), borrow(scratch), borrow(parts), borrow(notes), capacity, training, rule[0].code != oc.NO_UPDATE,
+        backward, seed,
     )  # fmt: skip
-    X, order, partial, product = borrow(X), borrow(order), borrow(partial), products[0]
-    n_in, n_out, phase, cuts = X.shape[1], ops[len(ops) - 1].n_out, 1, len(parts) > 0
+    X, order, partial, statistics, product = borrow(X), borrow(order), borrow(partial), borrow(statistics), products[0]
+    n_in, n_out, phase, cuts, record = X.shape[1], ops[len(ops) - 1].n_out, 1, len(parts) > 0, 0
     if not backward:
         predict(frame, X, output, loss[0].link if linked else oc.IDENTITY, step, predictions)
         return 0
@@ -60,6 +62,9 @@ def run(
         if k + 1 < len(rates):
             _prefetch_next(frame, X, labels, targets, order[bounds[k + 1] : bounds[k + 2]])
         phase = forward(frame, X, -1, step + k, first, last - first, batch, phase)
+        recorded = every > 0 and (step + k) % every == 0
+        measured = statistics[record, rank][: len(ops) if recorded else 0]
+        measure.values(frame, measured, first, last - first)
         z = matrix(frame.work, output * capacity + first * n_out, last - first, n_out)
         d_z = matrix(frame.d_work, output * capacity + first * n_out, last - first, n_out)
         weight_sum = _weight_sum(weights, order[start : start + batch])
@@ -75,7 +80,9 @@ def run(
             return k + 1
         t = optimizer_step + k + 1
         product *= update.momentum_factor(rule[0], t)
-        phase = learn(frame, rule[0], update.rates(rule[0], rates[k], t, product), batch, partial, phase)
+        phase = learn(frame, rule[0], update.rates(rule[0], rates[k], t, product), batch, partial, measured, phase)
+        if recorded:
+            record = min(record + 1, len(statistics) - 1)
         if not cuts:  # else the next step's first meeting is this one
             phase = wait(frame.counter, phase, n_threads)
         if rank == 0:

@@ -44,42 +44,62 @@ def momentum_factor(rule, t):
 
 @kernel
 def update(rule, now, decay, w, g, m, v):
-    """Take one step on the parameters ``w`` with gradient ``g``; ``decay`` is the weight decay that applies to them.
+    """Take one step on the parameters ``w`` with gradient ``g``, and return Σ w² before it and Σ (Δw)².
 
-    ``m`` and ``v`` are the slots in the order in which `scalars` names them, empty where the rule has fewer.
+    ``decay`` is the weight decay that applies to them; ``m`` and ``v`` are the slots in the order in which `scalars` names them, empty
+    where the rule has fewer. The sums cost nothing beside the square roots and the memory that these loops wait for.
     """
     of = w.dtype.type
     eta, step, step_gradient, root = of(now.eta), of(now.step), of(now.step_gradient), of(now.root)
     beta1, rest1, beta2, rest2 = of(rule.beta1), of(1.0 - rule.beta1), of(rule.beta2), of(1.0 - rule.beta2)
-    eps, coupled = of(rule.epsilon), of(decay)
+    eps, coupled, kept = of(rule.epsilon), of(decay), of(1)
+    squares, moved = of(0), of(0)
     if rule.code == oc.ADAMW:
-        coupled = of(0)
-        kept = of(1.0 - now.eta * decay)
-        for i in range(len(w)):
-            w[i] *= kept
+        coupled, kept = of(0), of(1.0 - now.eta * decay)
     if rule.code == oc.ADAM or rule.code == oc.ADAMW:
         for i in range(len(w)):
-            w[i], m[i], v[i] = scalars.adam(w[i], g[i] + coupled * w[i], m[i], v[i], step, beta1, rest1, beta2, rest2, root, eps)
+            old = w[i]
+            w[i], m[i], v[i] = scalars.adam(kept * old, g[i] + coupled * old, m[i], v[i], step, beta1, rest1, beta2, rest2, root, eps)
+            squares += old * old
+            moved += (w[i] - old) * (w[i] - old)
     elif rule.code == oc.SGD and rule.beta1 == 0:
         for i in range(len(w)):
-            w[i] -= eta * (g[i] + coupled * w[i])
+            old = w[i]
+            w[i] = old - eta * (g[i] + coupled * old)
+            squares += old * old
+            moved += (w[i] - old) * (w[i] - old)
     elif rule.code == oc.SGD:
         nesterov = rule.nesterov != 0
         for i in range(len(w)):
-            w[i], m[i] = scalars.sgd_momentum(w[i], g[i] + coupled * w[i], m[i], eta, beta1, nesterov)
+            old = w[i]
+            w[i], m[i] = scalars.sgd_momentum(old, g[i] + coupled * old, m[i], eta, beta1, nesterov)
+            squares += old * old
+            moved += (w[i] - old) * (w[i] - old)
     elif rule.code == oc.ADAGRAD:
         for i in range(len(w)):
-            w[i], m[i] = scalars.adagrad(w[i], g[i] + coupled * w[i], m[i], eta, eps)
+            old = w[i]
+            w[i], m[i] = scalars.adagrad(old, g[i] + coupled * old, m[i], eta, eps)
+            squares += old * old
+            moved += (w[i] - old) * (w[i] - old)
     elif rule.code == oc.ADADELTA:
         for i in range(len(w)):
-            w[i], m[i], v[i] = scalars.adadelta(w[i], g[i] + coupled * w[i], m[i], v[i], eta, beta1, rest1, eps)
+            old = w[i]
+            w[i], m[i], v[i] = scalars.adadelta(old, g[i] + coupled * old, m[i], v[i], eta, beta1, rest1, eps)
+            squares += old * old
+            moved += (w[i] - old) * (w[i] - old)
     elif rule.code == oc.RMSPROP:
         for i in range(len(w)):
-            w[i], m[i] = scalars.rmsprop(w[i], g[i] + coupled * w[i], m[i], eta, beta1, rest1, eps)
+            old = w[i]
+            w[i], m[i] = scalars.rmsprop(old, g[i] + coupled * old, m[i], eta, beta1, rest1, eps)
+            squares += old * old
+            moved += (w[i] - old) * (w[i] - old)
     elif rule.code == oc.NADAM:
         for i in range(len(w)):
-            gradient = g[i] + coupled * w[i]
-            w[i], m[i], v[i] = scalars.nadam(w[i], gradient, m[i], v[i], step_gradient, step, beta1, rest1, beta2, rest2, root, eps)
+            old, gradient = w[i], g[i] + coupled * w[i]
+            w[i], m[i], v[i] = scalars.nadam(old, gradient, m[i], v[i], step_gradient, step, beta1, rest1, beta2, rest2, root, eps)
+            squares += old * old
+            moved += (w[i] - old) * (w[i] - old)
+    return np.float64(squares), np.float64(moved)
 
 
 @kernel
