@@ -1,8 +1,8 @@
 """Callbacks of `fit`: objects with any of ``on_fit_start``, ``on_chunk_end``, ``on_epoch_end``, ``on_fit_end``.
 
 Each method is called with the running `fastnn.training.Training`, which offers ``net``, ``history``, ``epoch`` (of this call, from 1),
-``logged`` (the keys that history will have), ``rate_factor`` (multiplies the learning rate) and ``stop(reason)``. A chunk is a stretch
-of mini-batches that an engine runs without Python in between, about 0.2 s of work.
+``logged`` (the keys that history will have), ``rate_factor`` (multiplies the learning rate), ``stop(reason)`` and ``record_flow(every)``. A
+chunk is a stretch of mini-batches that an engine runs without Python in between, about 0.2 s of work.
 """
 
 import csv
@@ -143,6 +143,24 @@ class Checkpoint:
 
     def _path_of(self, epoch: int) -> str:
         return re.sub(r"\{epoch(:[^{}]*)?\}", lambda field: field[0].format(epoch=epoch), self.path)
+
+
+class GradientFlow:
+    """Record each layer's gradient, weights and activations while training: ``history.gradient_flow``, a `fastnn.flow.Flow`.
+
+    The engine takes the figures on its way back through the layers.
+
+    Parameters
+    ----------
+    every : int
+        Steps from one record to the next, counted over the life of the network; with L-BFGS a step is an epoch.
+    """
+
+    def __init__(self, every: int = 10):
+        self.every = _checks.integer("every", every)
+
+    def on_fit_start(self, training):
+        training.record_flow(self.every)
 
 
 class CSVLogger:

@@ -20,11 +20,11 @@ from fastnn.activations import ACTIVATIONS
 from fastnn.callbacks import EarlyStopping
 from fastnn.data import train_test_split, train_validation_test_split
 from fastnn.errors import DivergenceError
+from fastnn.history import History
 from fastnn.layers import Residual
 from fastnn.network import Network, load, mlp
 from fastnn.optimizers import OPTIMIZERS, Optimizer
 from fastnn.tables import TASKS, Classes, Column, Preprocessing, Table, check_destination, choose_task, read_table, to_csv, write_columns
-from fastnn.training import History
 
 _SAMPLE, _MNIST = "sample", "mnist"  # words that stand for data sets
 _SAMPLE_VALIDATION = 500  # of the sample's 5,000 training images

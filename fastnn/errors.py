@@ -1,5 +1,7 @@
 """Exceptions of the library; bad arguments raise plain ``ValueError`` and ``TypeError``."""
 
+from typing import Any
+
 
 class DivergenceError(ArithmeticError):
     """Training met a loss or a parameter that is not finite.
@@ -10,11 +12,13 @@ class DivergenceError(ArithmeticError):
     ----------
     epoch, step : int
         Where it happened: epoch counted from 1, mini-batch within the epoch counted from 1.
+    history : History or None
+        What `fit` had recorded until then; ``error.history.diagnose()`` tells why.
     """
 
-    def __init__(self, message: str, epoch: int, step: int):
+    def __init__(self, message: str, epoch: int, step: int, history: Any = None):
         super().__init__(message)
-        self.epoch, self.step = epoch, step
+        self.epoch, self.step, self.history = epoch, step, history
 
 
 class ModelFileError(ValueError):

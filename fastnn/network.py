@@ -13,13 +13,16 @@ from fastnn import _checks, engines, inputs, serialization
 from fastnn._kernels import opcodes, philox
 from fastnn._kernels.contract import ArrayInfo, Engine, Samples, State
 from fastnn._kernels.reference import link, per_sample_loss, target_values
+from fastnn.diagnosis import examine
+from fastnn.findings import Diagnosis
+from fastnn.history import History
 from fastnn.initializers import Draw, as_initializer
 from fastnn.layers import BatchNorm, Dense, Dropout, Layer, Residual, as_activation, check_layers
 from fastnn.losses import Loss, as_loss
 from fastnn.metrics import METRICS
 from fastnn.optimizers import LBFGS, OPTIMIZERS, Optimizer, as_optimizer
 from fastnn.program import lower
-from fastnn.training import History, Training
+from fastnn.training import Training
 
 
 class Arrays(Mapping):
@@ -406,6 +409,44 @@ class Network:
         if without:
             raise ValueError(f"learning_speed needs biases, but there is no {without[0]}")
         return np.array([np.linalg.norm(gradients[name]) for name in biases])
+
+    def diagnose(
+        self,
+        X: Any,
+        y: Any,
+        optimizer: str | Optimizer | LBFGS | None = None,
+        batch_size: int = 32,
+    ) -> Diagnosis:
+        """Tell in words why this network does not learn, and what may help.
+
+        One pass over at most 2,000 samples measures gradients, weights and activations of each layer: vanishing and exploding gradients,
+        dead ReLU units, saturation, symmetric units. With an ``optimizer`` a copy of the network is then trained on them for five epochs,
+        which tells whether the learning rate suits. The network stays as it is. Whether it overfits `History.diagnose` tells.
+
+        Parameters
+        ----------
+        X, y
+            As `fit` takes them.
+        optimizer : str, Optimizer or LBFGS, optional
+            What it is to be trained with.
+        batch_size : int
+            Samples a step of that training.
+
+        Returns
+        -------
+        Diagnosis
+            A list of `Finding`, the gravest first; empty where no fault was found. Printing it tells all of it.
+
+        Examples
+        --------
+        >>> import fastnn as fnn
+        >>> (X, y), _ = fnn.datasets.mnist_sample()
+        >>> net = fnn.mlp([784, 30, 30, 30, 30, 10], activation="sigmoid", init="standard_normal", backend="numpy")
+        >>> net.diagnose(X, y)[0].fault
+        'vanishing gradient'
+        """
+        optimizer = None if optimizer is None else as_optimizer(optimizer)
+        return examine(self, self._samples(X, y), optimizer, _checks.integer("batch_size", batch_size))
 
     def penalty(self) -> float:
         """½λ₂Σw² + λ₁Σ|w| over all Dense layers."""

@@ -7,7 +7,7 @@ With g the gradient (penalties included, then clipped) and η the learning rate;
 scales or shifts, and enters the gradient after clipping (g ← g + λw) everywhere but in AdamW, where w ← (1 − ηλ)w comes first.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import ClassVar
 
 import numpy as np
@@ -212,3 +212,10 @@ def as_optimizer(optimizer: "str | Optimizer | LBFGS") -> Optimizer | LBFGS:
     if isinstance(optimizer, Optimizer | LBFGS):
         return optimizer
     return OPTIMIZERS[_checks.one_of("optimizer", optimizer, OPTIMIZERS)]()
+
+
+def as_call(optimizer: Optimizer | LBFGS) -> str:
+    """The call that makes an optimiser: its learning rate, and what differs from the defaults."""
+    given = {f.name: getattr(optimizer, f.name) for f in fields(optimizer) if f.name == "lr" or getattr(optimizer, f.name) != f.default}
+    arguments = [f"{name}={value:g}" if isinstance(value, float) else f"{name}={value!r}" for name, value in given.items()]
+    return f"{type(optimizer).__name__}({', '.join(arguments)})"

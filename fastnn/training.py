@@ -12,32 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import progress
+from fastnn import _checks, flow, progress
 from fastnn._kernels import opcodes, philox
 from fastnn._kernels.contract import Chunk, Samples, StepLog
 from fastnn.callbacks import check_callbacks
 from fastnn.errors import DivergenceError
+from fastnn.history import History
 from fastnn.optimizers import LBFGS, SGD, Optimizer
 
 _CHUNK_SECONDS = 0.2
 _BEYOND = 1e100  # a cost no line search accepts, where the loss is not finite
 _FIRST_CHUNK_OPERATIONS = 5e8  # until the speed is known: well under a second on any machine
-
-
-class History(dict):
-    """What `fit` recorded: a dict of lists with one entry per epoch.
-
-    Keys: ``loss`` (mean over the epoch's mini-batches as they were trained on, penalties included) and, for classification losses,
-    ``accuracy`` alike; ``val_loss`` and ``val_…`` for each metric where there is validation data; ``lr`` (of the epoch's last step);
-    ``seconds`` (training and validation of the epoch).
-
-    Attributes
-    ----------
-    stopped : str or None
-        Why training ended before the last epoch, if it did.
-    """
-
-    stopped: str | None = None
 
 
 class Training:
@@ -74,7 +59,8 @@ class Training:
         self.net, self.samples, self.indices, self.epochs = net, samples, indices, epochs
         self.batch_size, self.optimizer, self.validation, self.shuffle = min(batch_size, len(indices)), optimizer, validation, shuffle
         self.callbacks, self.metrics, self.history = check_callbacks(callbacks), metrics, History()
-        self.epoch, self.rate_factor, self.interrupted = 0, 1.0, False
+        self.history.optimizer = optimizer
+        self.epoch, self.rate_factor, self.interrupted, self._every = 0, 1.0, False, 0
         self.logged = (
             "loss",
             *(("accuracy",) if net.loss.spec.classifies else ()),
@@ -89,6 +75,11 @@ class Training:
     def stop(self, reason: str) -> None:
         """End training after the current epoch."""
         self.history.stopped = self.history.stopped or reason
+
+    def record_flow(self, every: int) -> None:
+        """Fill ``history.gradient_flow`` at each step whose number is a multiple of ``every``; with L-BFGS a step is an epoch."""
+        self._every = _checks.integer("every", every)
+        self.history.gradient_flow = flow.new_flow(self.net.program)
 
     def run(self) -> History:
         """Train, and return the history."""
@@ -134,7 +125,7 @@ class Training:
             rates = self.rate_factor * self.optimizer.rates(self.net.state.optimizer_step, last - first)
             part = order[bounds[first] : bounds[last]]
             started = time.perf_counter()
-            yield Chunk(part, bounds[first : last + 1] - bounds[first], rates, rule, self.batch_size)
+            yield Chunk(part, bounds[first : last + 1] - bounds[first], rates, rule, self.batch_size, self._every)
             speed = (last - first) / max(time.perf_counter() - started, 1e-9)
             self._steps_per_chunk = int(np.clip(speed * _CHUNK_SECONDS, 1, 4 * self._steps_per_chunk))
             first = last
@@ -142,8 +133,11 @@ class Training:
     def _train(self, chunk: Chunk, steps_before: int) -> StepLog:
         """Run a chunk; where it diverges, go back to the last parameters known to have a finite loss and say so."""
         state = self.net.state
-        before = state.theta.copy(), state.buffers.copy()
+        before, first = (state.theta.copy(), state.buffers.copy()), state.step
         log = self.net.engine.train_steps(state, self.samples, chunk)
+        if len(log.statistics):
+            recorded = chunk.recorded(first)[: len(log.statistics)]
+            self._record_flow(first + recorded, log.statistics, np.diff(chunk.bounds)[recorded])
         if log.finite or len(log.losses) > 1 or self._sound is None:  # the chunk's first loss, that of ``before``, is finite
             self._sound = before
         if log.finite and np.isfinite(state.theta).all():
@@ -154,7 +148,24 @@ class Training:
         what = f"the loss became {log.losses[-1]}" if not log.finite else "a parameter became infinite or NaN"
         cure = f"Lower the learning rate (now {chunk.rates[len(log.losses) - 1]:g}), clip gradients (clip_norm=1.0) or standardise X"
         where = f"training diverged in epoch {self.epoch}, mini-batch {step}"
-        raise DivergenceError(f"{where}: {what}; the network keeps its last finite parameters. {cure}", self.epoch, step)
+        self.stop(f"diverged in epoch {self.epoch}, mini-batch {step}")
+        raise DivergenceError(f"{where}: {what}; the network keeps its last finite parameters. {cure}", self.epoch, step, self.history)
+
+    @property
+    def records_flow(self) -> bool:
+        return self._every > 0
+
+    def record_iteration(self, statistics: np.ndarray, moved: np.ndarray, rows: int) -> None:
+        """Record an iteration of L-BFGS: statistics of its end and the way that θ has moved."""
+        if self.records_flow and self.net.epochs % self._every == 0:
+            for i, op in enumerate(self.net.program.ops):
+                if op["code"] == opcodes.DENSE:
+                    change = moved[op["weight"] : op["weight"] + op["n_in"] * op["n_out"]]
+                    statistics[0, i, opcodes.UPDATE] = np.square(change, dtype=np.float64).sum()
+            self._record_flow(np.array([self.net.epochs]), statistics, np.array([rows]))
+
+    def _record_flow(self, steps: np.ndarray, statistics: np.ndarray, rows: np.ndarray) -> None:
+        self.history.gradient_flow.add(steps, flow.figures(self.net.program, statistics, rows))
 
     def _chunk_done(self, samples: int) -> None:
         self._display.advance(samples)
@@ -220,7 +231,7 @@ def _minimise(training: Training) -> None:
     def cost(theta):
         nonlocal evaluated
         state.theta[:] = theta
-        log, gradient = net.engine.gradients(state, samples, training=True)
+        log, gradient = net.engine.gradients(state, samples, training=True, measure=training.records_flow)
         value = float(log.losses[0]) + net.penalty() + 0.5 * float(decay @ theta**2)
         if not (np.isfinite(value) and np.isfinite(gradient).all()):
             if evaluated is None:
@@ -234,7 +245,9 @@ def _minimise(training: Training) -> None:
         nonlocal accepted, started
         if not np.array_equal(theta, evaluated[0]):
             cost(theta)
-        state.theta[:] = accepted = theta.astype(dtype)
+        before, accepted = accepted, theta.astype(dtype)
+        state.theta[:] = accepted
+        training.record_iteration(evaluated[1].statistics, accepted - before, len(samples))
         training.epoch += 1
         net.epochs += 1
         if net.program.n_buffers:

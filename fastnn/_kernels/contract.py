@@ -151,7 +151,7 @@ class Engine(Protocol):
         """The gradient of the loss plus penalties over all samples as one batch, as a vector like θ; ``state`` stays as it is.
 
         With ``training`` BatchNorm uses batch statistics, and dropout and noise act with the masks of step ``state.step``. With ``measure``
-        the log has the statistics of the pass.
+        the log has the statistics of the pass, if its loss is finite.
         """
 
     def forward(self, state: State, X: np.ndarray, linked: bool = False) -> np.ndarray:

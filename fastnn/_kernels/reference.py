@@ -252,7 +252,8 @@ class ReferenceEngine:
     def gradients(self, state: State, samples: Samples, training: bool, measure: bool = False) -> tuple[StepLog, np.ndarray]:
         statistics = self._no_statistics(1 if measure else 0)
         loss, weight, hit, gradient = self._step(state, samples, training, False, statistics)
-        return StepLog(np.array([loss]), np.array([weight]), np.array([hit]), statistics, bool(np.isfinite(loss))), gradient
+        finite = bool(np.isfinite(loss))
+        return StepLog(np.array([loss]), np.array([weight]), np.array([hit]), statistics[: 1 if finite else 0], finite), gradient
 
     def forward(self, state: State, X: np.ndarray, linked: bool = False) -> np.ndarray:
         with np.errstate(invalid="ignore"):

@@ -1,0 +1,263 @@
+"""Diagnosis: deliberately broken networks are found out and cured, healthy ones are left alone; findings, evidence, history."""
+
+import numpy as np
+import pytest
+from builders import features, targets
+
+import fastnn as fnn
+from fastnn.faults import BRINGS_ABOUT, FAULTS
+from fastnn.findings import Cure, Diagnosis, Finding
+from fastnn.optimizers import as_call
+
+SGD, Adam = fnn.SGD, fnn.Adam
+EPOCHS, ROWS = 6, 2000
+
+
+@pytest.fixture(scope="module")
+def digits():
+    (X, y), (X_test, y_test) = fnn.datasets.mnist_sample()
+    return (X[:ROWS], y[:ROWS]), (X_test, y_test)
+
+
+def mlp(hidden, activation, init="auto", **options):
+    return fnn.mlp([784, *hidden, 10], activation, init=init, **options)
+
+
+def normal(std):
+    return fnn.Initializer("normal", std=std)
+
+
+def biased(widths, activation, bias, init="auto"):
+    layers = [fnn.Dense(n, activation, init=init, bias_init=np.full(n, bias)) for n in widths]
+    return fnn.Network([*layers, fnn.Dense(10)], 784, "softmax_cross_entropy")
+
+
+def constant():
+    return fnn.Network([fnn.Dense(64, "tanh", init=np.full((784, 64), 0.01)), fnn.Dense(10, init="zeros")], 784, "softmax_cross_entropy")
+
+
+NEGATIVE = -0.05 * np.abs(np.random.default_rng(0).normal(size=(784, 64)))
+
+# Fault → what is wrong → (network, optimiser), with the inputs' scale where that is what is wrong.
+BROKEN = {
+    "vanishing gradient": {
+        "six sigmoid layers": (lambda: mlp([64] * 6, "sigmoid"), SGD(0.1)),
+        "the book's, four hidden layers": (lambda: mlp([30] * 4, "sigmoid", "nielsen"), SGD(0.1)),
+        "hard sigmoid": (lambda: mlp([50] * 4, "hard_sigmoid"), SGD(0.1)),
+        "relu of small weights": (lambda: mlp([100] * 5, "relu", "normal"), SGD(0.1)),
+        "tanh of small weights": (lambda: mlp([64] * 5, "tanh", normal(0.02)), SGD(0.1)),
+    },
+    "exploding gradient": {
+        "relu, N(0, 1)": (lambda: mlp([100] * 4, "relu", "standard_normal"), SGD(0.1)),
+        "relu, N(0, 0.5²)": (lambda: mlp([100] * 5, "relu", normal(0.5)), SGD(0.1)),
+        "selu, N(0, 1)": (lambda: mlp([100] * 3, "selu", "standard_normal"), SGD(0.1)),
+        "linear layers": (lambda: mlp([64] * 6, "linear", normal(0.4)), SGD(0.01)),
+        "pixels as bytes": (lambda: mlp([100, 100], "relu"), SGD(0.1), 255),
+    },
+    "dead ReLU": {
+        "biases of -5": (lambda: biased([64, 64], "relu", -5.0), SGD(0.1)),
+        "negative weights": (lambda: biased([64], "relu", 0.0, NEGATIVE), SGD(0.1)),
+        "a second layer of biases -9": (
+            lambda: fnn.Network(
+                [fnn.Dense(64, "relu"), fnn.Dense(64, "relu", bias_init=np.full(64, -9.0)), fnn.Dense(10)], 784, "softmax_cross_entropy"
+            ),
+            Adam(1e-3),
+        ),
+    },
+    "saturation": {
+        "four sigmoid layers, N(0, 1)": (lambda: mlp([30] * 4, "sigmoid", "standard_normal"), SGD(0.1)),
+        "one sigmoid layer, N(0, 1)": (lambda: mlp([50], "sigmoid", "standard_normal"), SGD(0.1)),
+        "tanh, N(0, 1)": (lambda: mlp([100], "tanh", "standard_normal"), SGD(0.1)),
+        "hard tanh, N(0, 0.5²)": (lambda: mlp([100, 100], "hard_tanh", normal(0.5)), SGD(0.1)),
+        "softsign, biases of 20": (lambda: biased([100], "softsign", 20.0), SGD(0.1)),
+    },
+    "symmetric units": {
+        "sigmoid of zeros": (lambda: mlp([50], "sigmoid", "zeros"), SGD(0.1)),
+        "relu of zeros": (lambda: mlp([50, 50], "relu", "zeros"), SGD(0.1)),
+        "tanh of one constant": (constant, SGD(0.1)),
+    },
+    "learning rate too large": {
+        "Adam, 1": (lambda: mlp([64, 64], "relu"), Adam(1.0)),
+        "Adam, 0.3, tanh": (lambda: mlp([64, 64], "tanh"), Adam(0.3)),
+        "SGD, 20, tanh": (lambda: mlp([64, 64], "tanh"), SGD(20.0)),
+    },
+    "learning rate too small": {
+        "SGD, 1e-5": (lambda: mlp([64, 64], "relu"), SGD(1e-5)),
+        "Adam, 1e-7": (lambda: mlp([64, 64], "relu"), Adam(1e-7)),
+        "momentum, 1e-6": (lambda: mlp([64], "tanh"), SGD(1e-6, momentum=0.9)),
+    },
+    "divergence": {
+        "SGD, 10,000": (lambda: mlp([64, 64], "relu"), SGD(1e4)),
+        "squared error, SGD, 30": (lambda: mlp([64, 64], "relu", loss="mse"), SGD(30.0)),
+    },
+}
+CASES = [pytest.param(fault, name, id=f"{fault}: {name}") for fault, cases in BROKEN.items() for name in cases]
+
+HEALTHY = {
+    "relu": (lambda: mlp([256, 128], "relu"), Adam(1e-3)),
+    "relu by SGD": (lambda: mlp([100], "relu"), SGD(0.1)),
+    "tanh": (lambda: mlp([64, 64], "tanh"), SGD(0.1)),
+    "sigmoid": (lambda: mlp([30], "sigmoid", "nielsen"), SGD(0.5)),
+    "the book's, two hidden layers": (
+        lambda: mlp([30, 30], "sigmoid", "nielsen", output="sigmoid", loss="binary_cross_entropy"),
+        SGD(0.1),
+    ),
+    "eight of selu": (lambda: mlp([64] * 8, "selu"), Adam(1e-3)),
+    "ten with BatchNorm": (lambda: mlp([64] * 10, "relu", batch_norm=True), Adam(1e-3)),
+    "twenty residual blocks": (lambda: mlp([64] * 20, "relu", residual=True, batch_norm=True), Adam(1e-3)),
+    "gelu": (lambda: mlp([128, 128], "gelu"), fnn.AdamW(1e-3)),
+    "leaky relu, momentum": (lambda: mlp([128, 128], "leaky_relu"), SGD(0.05, momentum=0.9)),
+    "dropout": (lambda: mlp([256, 256], "relu", dropout=0.3), Adam(1e-3)),
+    "orthogonal tanh": (lambda: mlp([64] * 5, "tanh", "orthogonal"), fnn.NAdam(1e-3)),
+    "logistic regression": (lambda: fnn.mlp([784, 10]), SGD(0.1)),
+}
+
+
+def train(net, digits, scale=1.0, **arguments):
+    """The history, and the accuracy on other data."""
+    (X, y), (X_test, y_test) = digits
+    try:
+        history = net.fit(scale * X, y, EPOCHS, callbacks=[fnn.GradientFlow(every=5)], **arguments)
+    except fnn.DivergenceError as error:
+        history = error.history
+    return history, np.mean(net.predict(scale * X_test).argmax(axis=1) == y_test)
+
+
+@pytest.mark.parametrize(("fault", "name"), CASES)
+def test_a_broken_network_is_found_out_and_cured(digits, fault, name):
+    make, optimizer, *scale = BROKEN[fault][name]
+    scale = scale[0] if scale else 1.0
+    (X, y), _ = digits
+    net = make()
+    before = {name: values.copy() for name, values in net.parameters.items()}
+    found = net.diagnose(scale * X, y, optimizer=optimizer)
+    assert found[0].fault == fault
+    assert all(np.array_equal(values, before[name]) for name, values in net.parameters.items())
+    cure = found[0].cures[0]
+    _, broken = train(make(), digits, scale, optimizer=optimizer)
+    _, cured = train(cure.apply(net), digits, scale, **{"optimizer": optimizer, **cure.fit})
+    assert cured > broken + 0.05
+
+
+# Where a run shows something graver than what brought it about, or cannot tell: small weights whose units die; units that are copies.
+SEEN_OTHERWISE = {"relu of small weights", "relu, N(0, 1)", "relu, N(0, 0.5²)", "selu, N(0, 1)", "linear layers", "tanh of one constant"}
+
+
+@pytest.mark.parametrize(("fault", "name"), CASES)
+def test_a_history_tells_what_went_wrong(digits, fault, name):
+    make, optimizer, *scale = BROKEN[fault][name]
+    history, _ = train(make(), digits, scale[0] if scale else 1.0, optimizer=optimizer)
+    found = history.diagnose()
+    assert found
+    assert (found[0].fault == fault) == (name not in SEEN_OTHERWISE)
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_a_healthy_network_is_left_alone(digits, name):
+    make, optimizer = HEALTHY[name]
+    net = make()
+    assert not net.diagnose(*digits[0], optimizer=optimizer)
+    history, _ = train(net, digits, optimizer=optimizer)
+    assert not history.diagnose()
+    assert not net.diagnose(*digits[0])
+
+
+@pytest.mark.parametrize(("activation", "optimizer"), [("relu", Adam(3e-3)), ("tanh", Adam(1e-2)), ("sigmoid", Adam(1e-2))])
+def test_overfitting_is_found_out_and_cured(digits, activation, optimizer):
+    (X, y), validation = digits
+
+    def fit(net, **arguments):
+        return net.fit(X[:300], y[:300], 60, **{"optimizer": optimizer, "validation": validation, **arguments})
+
+    net = mlp([128], activation)
+    history = fit(net)
+    (found,) = history.diagnose()
+    assert found.fault == "overfitting"
+    assert found.measured == history["val_loss"][-1] / min(history["val_loss"])
+    cured = found.cures[0].apply(net)
+    fit(cured, **found.cures[0].fit)
+    assert cured.evaluate(*validation)["loss"] < 0.9 * history["val_loss"][-1]
+
+
+# --- what a diagnosis is ------------------------------------------------------------------------------------------------------------------
+
+
+def test_words_name_layer_figure_threshold_cause_and_cures(digits):
+    found = mlp([30] * 4, "sigmoid", "nielsen").diagnose(*digits[0])
+    (finding,) = found
+    text = str(found)
+    assert text == str(finding) == repr(found)
+    assert text.startswith("layers 0, 1: vanishing gradient: learning speed of the output over the slowest layer's is ")
+    assert f"{finding.measured:.3g}" in text
+    assert "fault from 100 on" in text
+    assert "sigmoid" in finding.cause
+    assert "per layer" in finding.cause
+    assert finding.cures[0].change == "activation='relu' with init='he_normal' in every hidden layer"
+    assert "\n  → " in text
+    assert "\n  or BatchNorm()" in text
+
+
+def test_nothing_found_says_so():
+    assert str(Diagnosis()) == "no fault found"
+
+
+def test_every_fault_is_in_the_tables():
+    assert set(FAULTS) == {*BROKEN, "overfitting"}
+    order = list(FAULTS)
+    for fault, others in BRINGS_ABOUT.items():
+        assert all(order.index(other) > order.index(fault) for other in others), "only a later fault can be left out"
+
+
+def test_layers_are_named_as_parameters_are(digits):
+    layers = [fnn.Dense(30, "relu"), fnn.Residual([fnn.Dense(30, "relu", bias_init=np.full(30, -50.0)), fnn.Dense(30)]), fnn.Dense(10)]
+    found = fnn.Network(layers, 784, "softmax_cross_entropy").diagnose(*digits[0])
+    assert found[0].layers == ("1.0",)
+    assert str(found[0]).startswith("layer 1.0: dead ReLU")
+
+
+def test_a_cure_leaves_the_network_as_it_is():
+    net = mlp([8], "sigmoid", backend="numpy", dtype="float64", seed=5)
+    twin = Cure("nothing").apply(net)
+    assert (twin.seed, twin.dtype, twin.backend, twin.layers) == (5, np.float64, "numpy", net.layers)
+    assert twin.state is not net.state
+
+
+def test_engines_agree(engine):
+    X, y = features(40), targets("labels", 40)
+    for optimizer in (None, SGD(50.0)):
+        nets = [fnn.mlp([4, 6, 6, 6, 3], "sigmoid", dtype="float64", backend=name) for name in (engine, "numpy")]
+        left, right = (net.diagnose(X, y, optimizer=optimizer) for net in nets)
+        assert [(f.fault, f.layers) for f in left] == [(f.fault, f.layers) for f in right]
+        np.testing.assert_allclose([f.measured for f in left], [f.measured for f in right], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("loss", "fault"), [("mse", "divergence"), ("softmax_cross_entropy", "exploding gradient")])
+def test_parameters_of_enormous_size(engine, loss, fault):
+    net = fnn.mlp([4, 8, 3], loss=loss, dtype="float64", backend=engine)
+    net.parameters["0.weight"] = np.full((4, 8), 1e300)
+    found = net.diagnose(features(20), targets("values" if loss == "mse" else "labels", 20))
+    assert found[0].fault == fault
+
+
+def test_a_history_without_gradient_flow_knows_of_divergence_and_overfitting_only():
+    assert fnn.History().diagnose() == []
+    history = fnn.History({"loss": [1.0, 0.5, 0.2, 0.1], "val_loss": [1.0, 0.8, 0.9, 1.1]})
+    (found,) = history.diagnose()
+    assert isinstance(found, Finding)
+    assert "after epoch 2" in found.cause
+
+
+def test_arguments_are_checked(digits):
+    net = mlp([8], "relu", backend="numpy")
+    with pytest.raises(ValueError, match="unknown optimizer 'adm'"):
+        net.diagnose(*digits[0], optimizer="adm")
+    with pytest.raises(ValueError, match="batch_size"):
+        net.diagnose(*digits[0], batch_size=0)
+    with pytest.raises(ValueError, match="784"):
+        net.diagnose(digits[0][0][:, :5], digits[0][1])
+
+
+def test_an_optimizer_as_the_call_that_makes_it():
+    assert as_call(Adam()) == "Adam(lr=0.001)"
+    assert as_call(SGD(0.5, momentum=0.9, nesterov=True)) == "SGD(lr=0.5, momentum=0.9, nesterov=True)"
+    assert as_call(fnn.LBFGS()) == "LBFGS()"
