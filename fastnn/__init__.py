@@ -18,6 +18,7 @@ _NAMES = {
     "callbacks": ("CSVLogger", "Checkpoint", "EarlyStopping", "GradientFlow", "ReduceOnPlateau"),
     "history": ("History",),
     "diagnostics": ("check_gradients",),
+    "cure_matrix": ("cures",),
     "engines": ("backends",),
     "_kernels.threads": ("num_threads", "set_num_threads"),
     "errors": ("DivergenceError", "ModelFileError"),

@@ -1,6 +1,8 @@
-"""The progress display of `fit`: a live bar and one line per epoch on a terminal, nothing elsewhere."""
+"""Progress on a terminal, nothing elsewhere: for `fit` a live bar and one line per epoch, for other work a bar that counts."""
 
+import contextlib
 import sys
+from collections.abc import Callable, Iterator
 
 
 class Silent:
@@ -48,7 +50,26 @@ class Terminal:
 
 def display(wanted: bool, epochs: int, samples_per_epoch: int) -> Silent | Terminal:
     """The display for one call of `fit`."""
-    return Terminal(epochs, samples_per_epoch) if wanted and sys.stderr is not None and sys.stderr.isatty() else Silent()
+    return Terminal(epochs, samples_per_epoch) if wanted and _on_a_terminal() else Silent()
+
+
+@contextlib.contextmanager
+def counter(wanted: bool, what: str, total: int) -> Iterator[Callable[[], None]]:
+    """While inside, a bar that counts to ``total``; calling what is given counts one more."""
+    if not (wanted and _on_a_terminal()):
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(30), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)
+
+
+def _on_a_terminal() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 def _clock(seconds: float) -> str:

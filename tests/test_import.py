@@ -29,7 +29,7 @@ FLOORS = [
     {"history"},
     {"training", "diagnosis"},
     {"network"},
-    {"diagnostics", "nielsen"},
+    {"diagnostics", "cure_matrix", "nielsen"},
     {"plotting"},
     {"experiments"},
     {"cli"},
