@@ -23,7 +23,7 @@ _NAMES = {
     "errors": ("DivergenceError", "ModelFileError"),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
-_SUBMODULES = ("data", "datasets")
+_SUBMODULES = ("data", "datasets", "experiments")
 
 __all__ = ["__version__", *_HOME, *_SUBMODULES]
 
