@@ -9,7 +9,7 @@ from types import ModuleType
 
 from fastnn import _checks
 
-EXPERIMENTS = ("chain",)
+EXPERIMENTS = ("chain", "linear_regression", "random_search")
 
 
 def experiment(name: str) -> ModuleType:
