@@ -4,9 +4,9 @@ Source: ml4a, How neural networks are trained: "Linear regression", "Loss functi
 candidate lines stand in the picture of them only (lin_reg_randomtries.png).
 
 Expected: the three lines score 0.17, 0.08 and 0.02. These are halves of the mean squared error: an earlier version of the chapter had
-MSE = 1/(2n) Σ(y − f(x))², and the scores stayed when the ½ went. As the text now reads, f(x) = −0.11x + 2.5 has a mean squared error of about
-0.17. The bowl over slopes −2…4 and intercepts −6…8 has its bottom near (0.5, 1.0), judged by eye. Gradient descent, L-BFGS and least squares
-find the same line.
+MSE = 1/(2n) Σ(y − f(x))², and the scores stayed when the ½ went. As the text now reads, f(x) = −0.11x + 2.5 has a mean squared error of
+about 0.17. The bowl over slopes −2…4 and intercepts −6…8 has its bottom near (0.5, 1.0), judged by eye. Gradient descent, L-BFGS and least
+squares find the same line.
 """
 
 import numpy as np

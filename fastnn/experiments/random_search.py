@@ -62,7 +62,9 @@ def draw(outcome: Outcome):
     figure, (left, right) = plotting.new_axes(1, 2)
     times = np.array(series["guess"]) / series["guesses_per_second"]
     left.step(times, series["best_accuracy"], where="post", label="best guess so far", linewidth=1.8, **plotting.line_style(0))
-    left.plot(series["descent"]["seconds"], series["descent"]["accuracy"], label="gradient descent", linewidth=1.8, **plotting.line_style(1))
+    left.plot(
+        series["descent"]["seconds"], series["descent"]["accuracy"], label="gradient descent", linewidth=1.8, **plotting.line_style(1)
+    )
     left.axhline(0.1, color="black", linewidth=0.8, linestyle=":", label="chance")
     left.set(title=f"[784, 15, 10] on {_IMAGES:,} training images", xlabel="seconds", ylabel="accuracy", xscale="log", ylim=(0, 1.02))
     left.legend(frameon=False)

@@ -9,7 +9,7 @@ from types import ModuleType
 
 from fastnn import _checks
 
-EXPERIMENTS = ("chain", "linear_regression", "random_search")
+EXPERIMENTS = ("chain", "linear_regression", "random_search", "batch_size")
 
 
 def experiment(name: str) -> ModuleType:
