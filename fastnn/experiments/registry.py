@@ -1,7 +1,8 @@
 """The table of experiments.
 
 To add one: a module here with a docstring (a title; ``Source:``, document and section; ``Expected:``, its figures),
-``run(quick, data) -> Outcome`` and ``draw(outcome) -> Figure``, and its name in ``EXPERIMENTS``.
+``run(quick, data) -> Outcome`` and ``draw(outcome) -> Figure``, where it moves also ``animate(outcome, path)``, and its name in
+``EXPERIMENTS``.
 """
 
 import importlib
@@ -9,7 +10,7 @@ from types import ModuleType
 
 from fastnn import _checks
 
-EXPERIMENTS = ("chain", "linear_regression", "random_search", "batch_size")
+EXPERIMENTS = ("chain", "linear_regression", "random_search", "batch_size", "optimisers")
 
 
 def experiment(name: str) -> ModuleType:
