@@ -10,7 +10,7 @@ from types import ModuleType
 
 from fastnn import _checks
 
-EXPERIMENTS = ("chain", "linear_regression", "random_search", "batch_size", "optimisers")
+EXPERIMENTS = ("chain", "linear_regression", "random_search", "batch_size", "optimisers", "overfitting", "cross_validation")
 
 
 def experiment(name: str) -> ModuleType:
