@@ -66,7 +66,16 @@ def draw(outcome: Outcome):
     ax.errorbar(places, means, errors, label="mean of ten folds ± standard error", marker="s", capsize=4, **plotting.line_style(0))
     chosen = list(series["rates"]).index(series["chosen"])
     test = 100 * series["test_accuracy"]
-    ax.plot(chosen, test, "*", color=plotting.COLOURS[1], markeredgecolor="black", markersize=16, label=f"test set, once: {test:.1f} %")
+    ax.plot(
+        chosen,
+        test,
+        "*",
+        color=plotting.COLOURS[1],
+        markeredgecolor="black",
+        markersize=16,
+        zorder=5,
+        label=f"test set, once: {test:.1f} %",
+    )
     ax.set_xticks(places, [f"{rate:g}" for rate in series["rates"]])
     ax.set(title=f"Ten-fold cross-validation on {series['samples']:,} images", xlabel="learning rate", ylabel="accuracy in %")
     figure.legend(frameon=False, loc="outside lower center", ncols=3)

@@ -73,7 +73,7 @@ def draw(outcome: Outcome):
             right.annotate(f"{value:.1f}", (place, value), (0, 7), textcoords="offset points", ha="center", fontsize="small")
     right.set_xticks(places, [name.replace(", ", ",\n") for name in runs])
     right.set(title="At the end", ylabel="accuracy in %", ylim=(80, 102))
-    right.legend(frameon=False, loc="center right")
+    right.legend(frameon=False, loc="lower center", ncols=2)
     return figure
 
 

@@ -10,7 +10,16 @@ from types import ModuleType
 
 from fastnn import _checks
 
-EXPERIMENTS = ("chain", "linear_regression", "random_search", "batch_size", "optimisers", "overfitting", "cross_validation")
+EXPERIMENTS = (
+    "chain",
+    "linear_regression",
+    "random_search",
+    "batch_size",
+    "optimisers",
+    "overfitting",
+    "cross_validation",
+    "gradient_check",
+)
 
 
 def experiment(name: str) -> ModuleType:
