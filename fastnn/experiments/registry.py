@@ -19,6 +19,7 @@ EXPERIMENTS = (
     "overfitting",
     "cross_validation",
     "gradient_check",
+    "dropout",
 )
 
 
