@@ -20,6 +20,7 @@ EXPERIMENTS = (
     "cross_validation",
     "gradient_check",
     "dropout",
+    "clipping",
 )
 
 
