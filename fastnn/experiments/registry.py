@@ -9,7 +9,13 @@ from types import ModuleType
 
 from fastnn import _checks
 
-EXPERIMENTS = ("chain",)
+EXPERIMENTS = (
+    "chain",
+    "learning_speed",
+    "neuron_bars",
+    "depth",
+    "linear_depth",
+)
 
 
 def experiment(name: str) -> ModuleType:
