@@ -15,6 +15,7 @@ EXPERIMENTS = (
     "neuron_bars",
     "depth",
     "linear_depth",
+    "residual",
 )
 
 
