@@ -7,36 +7,41 @@ the same in black and white. Keep a picture with `save`::
     fastnn.plotting.save(ax.figure, "curves.png")
 """
 
-import io
-import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fastnn import _checks
-from fastnn._paths import write_atomically
+from fastnn._figures import COLOURS, LINE_STYLES, MARKERS, as_axes, line_style, new_axes, save, save_animation
 from fastnn.network import Network
 
-try:
-    from matplotlib import colormaps
-    from matplotlib.animation import PillowWriter
-    from matplotlib.axes import Axes
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize, to_rgb
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-except ImportError as error:
-    raise ImportError(f"fastnn.plotting needs Matplotlib ({error}): pip install 'fastnn[plot]'") from error
+# The lines above say what to install where those below would fail.
+# isort: split
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, to_rgb
+from matplotlib.ticker import MaxNLocator
 
-# Okabe & Ito (2008), without the yellow that white paper swallows.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-LINE_STYLES = ("-", "--", "-.", ":")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+__all__ = [
+    "COLOURS",
+    "LINE_STYLES",
+    "MARKERS",
+    "activation_histograms",
+    "decision_surface",
+    "gradient_flow",
+    "layer_bars",
+    "learning_curves",
+    "line_style",
+    "lines",
+    "loss_surface",
+    "neuron_bars",
+    "new_axes",
+    "save",
+    "save_animation",
+]
 
-_DPI = 150
 _GRID = 200  # points along each side of a surface
 _MANY = 8  # from this many layers on, colours go by depth and a colour bar replaces the legend
 _FLOWS = {  # figure of a GradientFlow record → label, whether the axis is logarithmic
@@ -49,79 +54,6 @@ _FLOWS = {  # figure of a GradientFlow record → label, whether the axis is log
     "dead": ("share of dead units", False),
     "saturated": ("share of saturated units", False),
 }
-
-
-# --- figures --------------------------------------------------------------------------------------------------------------------------
-
-
-def new_axes(rows: int = 1, columns: int = 1, size: tuple[float, float] | None = None) -> tuple[Figure, Any]:
-    """A figure in the house style, and its axes.
-
-    Parameters
-    ----------
-    rows, columns : int
-    size : (float, float), optional
-        Width and height in inches; 6 × 4 for each of the axes where it is not given.
-
-    Returns
-    -------
-    Figure, Axes or ndarray of Axes
-        One axes by itself, a row or a column as (n,), a grid as (rows, columns).
-    """
-    rows, columns = _checks.integer("rows", rows), _checks.integer("columns", columns)
-    figure = Figure(figsize=size or (6.0 * columns, 4.0 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns)
-    for ax in np.ravel(axes):
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.grid(color="0.9", linewidth=0.6)
-        ax.set_axisbelow(True)
-    return figure, axes
-
-
-def save(figure: Figure, path: str | os.PathLike) -> None:
-    """Write a figure whole or not at all; the suffix names the format, without one it is PNG.
-
-    Raises
-    ------
-    ValueError
-        A suffix that Matplotlib cannot write, with those that it can.
-    OSError
-        The file cannot be written. An older one is then intact.
-    """
-    kind, known = Path(path).suffix.removeprefix(".").lower() or "png", figure.canvas.get_supported_filetypes()
-    if kind not in known:
-        raise ValueError(f"path ends in .{kind}, which Matplotlib cannot write; known: {', '.join(sorted(known))}")
-    contents = io.BytesIO()
-    figure.savefig(contents, format=kind, dpi=_DPI)
-    write_atomically(path, contents.getvalue())
-
-
-def save_animation(figure: Figure, update: Callable[[int], Any], frames: int, path: str | os.PathLike, fps: int = 20) -> None:
-    """Write an animated GIF whole or not at all.
-
-    Parameters
-    ----------
-    figure : Figure
-    update : callable
-        Changes the figure to frame i, for i from 0.
-    frames : int
-    path : str or path
-    fps : int
-        Frames a second.
-    """
-    frames, writer = _checks.integer("frames", frames), PillowWriter(fps=_checks.integer("fps", fps))
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "animation.gif")  # the writer takes a path only
-        with writer.saving(figure, str(file), dpi=80):
-            for frame in range(frames):
-                update(frame)
-                writer.grab_frame()
-        write_atomically(path, file.read_bytes())
-
-
-def line_style(number: int) -> dict[str, Any]:
-    """Colour and line style of the n-th of several lines; 28 can be told apart."""
-    return {"color": COLOURS[number % len(COLOURS)], "linestyle": LINE_STYLES[number % len(LINE_STYLES)]}
 
 
 # --- lines ----------------------------------------------------------------------------------------------------------------------------
@@ -141,7 +73,7 @@ def lines(series: Mapping[str, Any], x: Any = None, xlabel: str = "", ylabel: st
         Whether the vertical axis is logarithmic.
     ax : Axes, optional
     """
-    ax = _axes(ax)
+    ax = as_axes(ax)
     for number, (label, values) in enumerate(series.items()):
         values = _vector(f"series[{label!r}]", values)
         places = np.arange(len(values)) if x is None else _vector("x", x)
@@ -199,7 +131,7 @@ def gradient_flow(flow: Any, what: str = "learning_speed", ax: Axes | None = Non
     log = log and (table > 0).any()
     if len(columns) < _MANY:
         return lines(columns, flow.steps, "step", ylabel, log, ax)
-    ax = _axes(ax)
+    ax = as_axes(ax)
     scale = ScalarMappable(Normalize(1, len(columns)), "cividis")
     for depth, column in enumerate(columns.values(), 1):
         ax.plot(flow.steps, column, color=scale.to_rgba(depth), linewidth=1.2)
@@ -226,16 +158,15 @@ def layer_bars(values: Any, labels: Sequence[str] | None = None, ylabel: str = "
         Whether the axis is logarithmic; where no value is positive it is linear all the same.
     ax : Axes, optional
     """
-    values, ax = _vector("values", values), _axes(ax)
+    values, ax = _vector("values", values), as_axes(ax)
     labels = _labels(labels, len(values))
     places = np.arange(len(values))
-    heights = values
-    if log and (values > 0).any():
-        floor = values[values > 0].min() / 3
-        heights = np.maximum(values, floor)  # a bar that has no logarithm is empty
+    log = log and (values > 0).any()
+    floor = values[values > 0].min() / 3 if log else 0.0
+    bars = ax.bar(places, np.maximum(values, floor) if log else values, color=COLOURS[0], width=0.7)
+    if log:  # a bar that has no logarithm stays empty
         ax.set_yscale("log")
         ax.set_ylim(bottom=floor)
-    bars = ax.bar(places, heights, color=COLOURS[0], width=0.7)
     if len(values) <= 12:
         ax.bar_label(bars, [f"{value:.2g}" for value in values], padding=2, fontsize="small")
     _name_places(ax.xaxis, labels)
@@ -257,7 +188,7 @@ def neuron_bars(gradients: Sequence[Any], ax: Axes | None = None) -> Axes:
     if not layers:
         raise ValueError("gradients must hold at least one layer")
     longest = max(layer.max() for layer in layers)
-    ax = _axes(ax)
+    ax = as_axes(ax)
     for column, layer in enumerate(layers):
         rows = np.arange(1, 1 + len(layer))
         ax.barh(rows, 0.75 * layer / (longest or 1.0), left=column, height=0.45, color=COLOURS[1], zorder=3)
@@ -286,7 +217,7 @@ def activation_histograms(activations: Sequence[Any], labels: Sequence[str] | No
     layers = [_vector(f"activations[{number}]", np.ravel(layer)) for number, layer in enumerate(activations)]
     if not layers:
         raise ValueError("activations must hold at least one layer")
-    labels, ax = _labels(labels, len(layers)), _axes(ax)
+    labels, ax = _labels(labels, len(layers)), as_axes(ax)
     low, high = min(layer.min() for layer in layers), max(layer.max() for layer in layers)
     edges = np.linspace(low, high, 61) if high > low else np.array([low - 0.5, high + 0.5])
     for row, layer in enumerate(layers):
@@ -328,7 +259,7 @@ def loss_surface(
     z = np.asarray(f(x, y), float)
     if z.shape != x.shape or not np.isfinite(z).all():
         raise ValueError(f"f must give a finite array of shape {x.shape} for two of them; got one of shape {z.shape}")
-    ax = _axes(ax)
+    ax = as_axes(ax)
     if np.ndim(levels) == 0:
         levels = np.unique(np.quantile(z, np.linspace(0, 1, _checks.integer("levels", levels, least=2) + 1)))
     ax.contourf(x, y, z, levels, colors=_pale(colormaps["cividis"](np.linspace(0.0, 1.0, len(levels) - 1))))
@@ -374,7 +305,7 @@ def decision_surface(net: Network, X: Any, y: Any, ax: Axes | None = None) -> Ax
         raise ValueError(f"X must have shape (n, 2) and y (n,); got {X.shape} and {y.shape}")
     if not net.loss.spec.classifies and net.outputs > 1:
         raise ValueError(f"net must have 1 output to draw a regression, not {net.outputs}")
-    ax = _axes(ax)
+    ax = as_axes(ax)
     margin = 0.1 * np.ptp(X, axis=0)
     sides = np.linspace(X.min(axis=0) - margin, X.max(axis=0) + margin, _GRID)
     first, second = np.meshgrid(*sides.T)
@@ -410,15 +341,6 @@ def _draw_classes(ax: Axes, first: np.ndarray, second: np.ndarray, answers: np.n
 
 
 # --- shared ---------------------------------------------------------------------------------------------------------------------------
-
-
-def _axes(ax: Any) -> Axes:
-    """``ax``, or the axes of a new figure."""
-    if ax is None:
-        return new_axes()[1]
-    if not isinstance(ax, Axes):
-        raise TypeError(f"ax must be one Matplotlib Axes, not {type(ax).__name__}")
-    return ax
 
 
 def _vector(name: str, values: Any) -> np.ndarray:

@@ -1,7 +1,8 @@
 """The table of experiments.
 
 To add one: a module here with a docstring (a title; ``Source:``, document and section; ``Expected:``, its figures),
-``run(quick, data) -> Outcome`` and ``draw(outcome) -> Figure``, and its name in ``EXPERIMENTS``.
+``run(quick, data) -> Outcome`` and ``draw(outcome) -> Figure``, where it moves also ``animate(outcome, path)``, and its name in
+``EXPERIMENTS``.
 """
 
 import importlib
@@ -16,6 +17,13 @@ EXPERIMENTS = (
     "depth",
     "linear_depth",
     "residual",
+    "linear_regression",
+    "random_search",
+    "batch_size",
+    "optimisers",
+    "overfitting",
+    "cross_validation",
+    "gradient_check",
 )
 
 

@@ -1,4 +1,4 @@
-"""Run an experiment and write ``NAME.json`` and ``NAME.png``."""
+"""Run an experiment and write ``NAME.json``, ``NAME.png`` and, where it moves, ``NAME.gif``."""
 
 import json
 import math
@@ -76,7 +76,7 @@ def run(name: str, quick: bool = False, out: str | os.PathLike = ".", data: Data
         Under 20 seconds on two cores, on the sample of MNIST inside the package. Bounds are then wider, or others, where figures of
         the source need the full run.
     out : path
-        The folder for ``NAME.json`` and ``NAME.png``; made where it does not exist.
+        The folder for ``NAME.json``, ``NAME.png`` and ``NAME.gif``; made where it does not exist.
     data : Data, optional
         The images to take; by default `fastnn.experiments.data.mnist`.
 
@@ -99,6 +99,8 @@ def run(name: str, quick: bool = False, out: str | os.PathLike = ".", data: Data
     report = Report(name, title(name), quick, time.perf_counter() - started, outcome)
     write_atomically(folder / f"{name}.json", (json.dumps(report.to_dict(), ensure_ascii=False, allow_nan=False) + "\n").encode())
     plotting.save(module.draw(outcome), folder / f"{name}.png")
+    if hasattr(module, "animate"):
+        module.animate(outcome, folder / f"{name}.gif")
     return report
 
 
@@ -108,7 +110,7 @@ def check_destination(out: str | os.PathLike, names: Iterable[str]) -> None:
 
     Path(out).mkdir(parents=True, exist_ok=True)
     for name in names:
-        for suffix in (".json", ".png"):
+        for suffix in (".json", ".png", ".gif"):
             check_writable(Path(out) / f"{name}{suffix}")
 
 
