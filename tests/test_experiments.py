@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fastnn import cli, experiments
-from fastnn.experiments import command, data, registry, runner
+from fastnn.experiments import book, command, data, registry, runner
 from fastnn.experiments.outcome import Check, Outcome, at_least, at_most, close
 from fastnn.experiments.registry import EXPERIMENTS
 
@@ -80,7 +80,7 @@ def test_none_needs_matplotlib_to_be_imported():
 
 
 def test_every_module_of_an_experiment_is_listed():
-    helpers = {"__init__", "command", "data", "outcome", "registry", "runner"}
+    helpers = {"__init__", "activations", "book", "command", "data", "outcome", "registry", "runner"}
     files = {path.stem for path in runner.Path(experiments.__file__).parent.glob("*.py")}
     assert files - helpers == set(EXPERIMENTS)
 
@@ -153,7 +153,7 @@ def test_quick_data_are_the_sample():
     ],
 )
 def test_the_books_figures_are_in_the_package(name, first):
-    table = data.book(name)
+    table = book.figures(name)
     assert table.shape == ((2, 6) if name == "initial_gradient" else (500, len(first)))
     np.testing.assert_array_equal(table[0], first)
 

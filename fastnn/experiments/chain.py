@@ -16,6 +16,7 @@ from itertools import pairwise
 import numpy as np
 from scipy.optimize import brentq, minimize, minimize_scalar
 
+from fastnn.experiments.book import BOOK
 from fastnn.experiments.data import Data
 from fastnn.experiments.outcome import Check, Outcome, at_least, at_most, close
 from fastnn.layers import Dense
@@ -25,7 +26,6 @@ _DEPTH, _CHAINS = 4, 200
 _WIDTHS = (8, 7, 6, 5, 3)  # of the network for the matrix form
 _ROUNDING = 1e-12  # in float64, over a few products
 _EXPLODING = 100.0
-_BOOK = "Nielsen, chapter 5"
 _X = np.linspace(0.0, 1.0, 1001)
 
 
@@ -42,17 +42,17 @@ def run(quick: bool, data: Data) -> Outcome:
     errors = np.array([_identity_error(w) for w in weights])
     least = _least_identity_error()
     checks = [
-        at_most("product formula: largest relative error", f"{_BOOK}, equation 121", _ROUNDING, max(map(_product_error, chains))),
-        at_most("matrix form: largest relative error", f"{_BOOK}, equation 124", _ROUNDING, _matrix_error(rng)),
-        close("largest σ′", f"{_BOOK}, figure of σ′", 0.25, slopes.max(), absolute=1e-12),
-        close("z of the largest σ′", f"{_BOOK}, figure of σ′", 0.0, z[slopes.argmax()], absolute=1e-12),
-        at_least("vanishing: least fall from a layer to the one before", f"{_BOOK}, |w σ′| < 1/4", 4.0, _falls(speeds, 1)),
-        at_least("vanishing: least fall from b₃ to b₁", f"{_BOOK}, 1/16", 16.0, _falls(speeds, 2)),
+        at_most("product formula: largest relative error", f"{BOOK}, equation 121", _ROUNDING, max(map(_product_error, chains))),
+        at_most("matrix form: largest relative error", f"{BOOK}, equation 124", _ROUNDING, _matrix_error(rng)),
+        close("largest σ′", f"{BOOK}, figure of σ′", 0.25, slopes.max(), absolute=1e-12),
+        close("z of the largest σ′", f"{BOOK}, figure of σ′", 0.0, z[slopes.argmax()], absolute=1e-12),
+        at_least("vanishing: least fall from a layer to the one before", f"{BOOK}, |w σ′| < 1/4", 4.0, _falls(speeds, 1)),
+        at_least("vanishing: least fall from b₃ to b₁", f"{BOOK}, 1/16", 16.0, _falls(speeds, 2)),
         *_factor_checks(exploding),
-        close("least |w| with |w σ′| ≥ 1", f"{_BOOK}, problem 1", 4.0, 1.0 / slopes.max(), absolute=1e-9),
-        close("|w| of the widest interval", f"{_BOOK}, problem 1", 6.9, widest.x, absolute=0.05),
-        close("width of the widest interval", f"{_BOOK}, problem 1", 0.45, -widest.fun, absolute=0.005),
-        close("the same width by root finding", f"{_BOOK}, equation 123", -widest.fun, _measured_width(widest.x), relative=1e-6),
+        close("least |w| with |w σ′| ≥ 1", f"{BOOK}, problem 1", 4.0, 1.0 / slopes.max(), absolute=1e-9),
+        close("|w| of the widest interval", f"{BOOK}, problem 1", 6.9, widest.x, absolute=0.05),
+        close("width of the widest interval", f"{BOOK}, problem 1", 0.45, -widest.fun, absolute=0.005),
+        close("the same width by root finding", f"{BOOK}, equation 123", -widest.fun, _measured_width(widest.x), relative=1e-6),
         close("identity neuron: error at w₁ = 0.1", "Taylor series, w₁²/96", 0.1**2 / 96, _identity_error(0.1), relative=0.01),
         close("identity neuron without a constant: least error", "minimax fit", 0.056, least.fun, absolute=0.0005),
     ]
@@ -150,7 +150,7 @@ def _factor_checks(speeds) -> list[Check]:
     """w σ′ at each layer of the exploding chain but the first."""
     factors = speeds[:-1] / speeds[1:]
     return [
-        close(f"exploding: factor w σ′ of layer {layer}", f"{_BOOK}, 100 · 1/4", 25.0, factor, relative=1e-9)
+        close(f"exploding: factor w σ′ of layer {layer}", f"{BOOK}, 100 · 1/4", 25.0, factor, relative=1e-9)
         for layer, factor in enumerate(factors, 2)
     ]
 

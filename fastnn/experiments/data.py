@@ -1,9 +1,7 @@
-"""Data that experiments take: MNIST, whole or the sample inside the package, and the curves behind the figures of Nielsen's book."""
+"""Data that experiments take: MNIST, whole or the sample inside the package."""
 
-import json
 from collections.abc import Callable
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
@@ -63,15 +61,3 @@ def _sample() -> tuple[Samples, Samples, Samples]:
     whole, test = datasets.mnist_sample()
     X, Xv, y, yv = train_test_split(*whole, _SAMPLE_VALIDATION, stratify=True)
     return (X, y), (Xv, yv), test
-
-
-def book(name: str) -> np.ndarray:
-    """Figures that the program of Nielsen's book made, rounded to six digits: see ``fastnn/_data/nielsen``.
-
-    Parameters
-    ----------
-    name : str
-        "initial_gradient": ∂C/∂b of six neurons of each hidden layer of [784, 30, 30, 10], (2, 6);
-        "norms_during_training_2_layers", likewise 3 and 4: learning speeds, (500 epochs, hidden layers).
-    """
-    return np.array(json.loads((Path(datasets.__file__).parent / "_data" / "nielsen" / f"{name}.json").read_bytes()))

@@ -12,6 +12,11 @@ from fastnn import _checks
 
 EXPERIMENTS = (
     "chain",
+    "learning_speed",
+    "neuron_bars",
+    "depth",
+    "linear_depth",
+    "residual",
     "linear_regression",
     "random_search",
     "batch_size",
