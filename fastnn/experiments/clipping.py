@@ -96,7 +96,7 @@ def _train(data, epochs, clipping):
         for rows in np.split(order.permutation(len(X)), range(_BATCH, len(X), _BATCH)):
             loss, gradients = net.gradients(X[rows], y[rows])
             gradient, before = _flat(gradients), _flat(net.parameters)
-            norm = np.linalg.norm(gradient)
+            norm = _norm(gradient)
             record["loss"].append(loss)
             record["norm"].append(norm)
             try:
@@ -104,11 +104,16 @@ def _train(data, epochs, clipping):
             except DivergenceError:
                 return {**record, "accuracy": None}
             step = (before - _flat(net.parameters)) / _RATE
-            length = np.linalg.norm(step)
+            length = _norm(step)
             record["length"].append(length)
             record["largest"].append(np.abs(step).max())
-            record["cosine"].append(step @ gradient / (length * norm))
+            record["cosine"].append((step * gradient).sum() / (length * norm))
     return {**record, "accuracy": net.evaluate(*data.test)["accuracy"]}
+
+
+def _norm(vector):
+    """A sum, not a dot product: BLAS's threads would go on spinning while the engine wants the cores for the next step."""
+    return np.sqrt(np.square(vector).sum())
 
 
 def _flat(arrays):
