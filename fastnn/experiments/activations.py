@@ -4,7 +4,12 @@ from typing import Any
 
 import numpy as np
 
+from fastnn._kernels.contract import State
+from fastnn.engines import make_engine
+from fastnn.inputs import as_features
+from fastnn.losses import Loss
 from fastnn.network import Network
+from fastnn.program import lower
 
 
 def activations(net: Network, X: Any) -> list[np.ndarray]:
@@ -15,13 +20,18 @@ def activations(net: Network, X: Any) -> list[np.ndarray]:
     net : Network
     X : array-like (n, inputs)
     """
-    return [_front(net, length).forward(X) for length in range(1, len(net.layers))]
+    X = as_features(X, net.dtype, net.inputs)
+    return [_forward(net, length, X) for length in range(1, len(net.layers))]
 
 
-def _front(net: Network, length: int) -> Network:
-    """A network of the first layers of another, with its parameters and running statistics."""
-    front = Network(net.layers[:length], net.inputs, "mse", net.dtype, net.backend)
-    for own, given in ((front.parameters, net.parameters), (front.buffers, net.buffers)):
-        for name in own:
-            own[name] = given[name]
-    return front
+def _forward(net: Network, length: int, X: np.ndarray) -> np.ndarray:
+    """Output of the first layers of a network, on its own engine."""
+    program = lower(net.layers[:length], net.inputs, Loss("mse"), net.dtype)
+    state = State(
+        program.new_vector(), np.zeros(program.n_buffers, program.dtype), net.seed, slots=program.new_vectors(0), products=np.ones(1)
+    )
+    for array in program.parameters:
+        array.view(state.theta)[...] = net.parameters[array.name]
+    for array in program.buffers:
+        array.view(state.buffers)[...] = net.buffers[array.name]
+    return make_engine(net.backend, program).forward(state, X)

@@ -66,15 +66,18 @@ def draw(outcome: Outcome):
     for ax, kind in zip((axes[0, 0], axes[0, 1]), ("residual", "plain, He"), strict=True):
         curves = {f"{depth} layers": curve for depth, curve in outcome.series["accuracy"][kind].items()}
         if kind != "residual":
-            curves["110 layers, initialised as the residual network"] = outcome.series["accuracy"]["plain"][110]
+            curves["110 layers, initialised as on the left"] = outcome.series["accuracy"]["plain"][110]
         epochs = np.arange(1, 1 + len(next(iter(curves.values()))))
         plotting.lines(curves, epochs, "epoch", "test accuracy, %", ax=ax)
         ax.set(ylim=(0, 103), title="Residual" if kind == "residual" else "Plain, He's initialisation")
+        ax.legend(frameon=False, handlelength=2.8, loc="lower right", bbox_to_anchor=(1.0, 0.14))
     flow = outcome.series["gradient_norm"]
     blocks = np.arange(2, 110, 2)  # the second layer of each block: that of the first is small, times small weights
     norms = {kind: flow[kind][blocks] for kind in ("residual", "plain, He")}
     plotting.lines(norms, blocks + 1, "layer, the second of each block", "‖∂C/∂W‖₂ at the start", log=True, ax=axes[1, 0])
-    axes[1, 0].set_title(f"Gradient in 110 layers; plain as the residual network: {flow['plain'].max():.0e}")
+    axes[1, 0].set_title("Gradient in 110 layers")
+    axes[1, 0].plot([], [], " ", label=f"plain, initialised as the residual: below {max(flow['plain'].max(), 1e-45):.0e}")
+    axes[1, 0].legend(frameon=False, handlelength=2.8)
     dropped, plain = outcome.series["without_block"], outcome.series["plain_without_layer"]
     places = [(np.arange(len(values)) + 0.5) / len(values) for values in (dropped, plain)]
     labels = ("110 layers, residual, without one block", "20 layers, plain, without one layer")
