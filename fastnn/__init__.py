@@ -24,9 +24,10 @@ _NAMES = {
     "errors": ("DivergenceError", "ModelFileError"),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
-_SUBMODULES = ("data", "datasets")
+_SUBMODULES = ("data", "datasets", "experiments", "plotting")
+_OPTIONAL = {"plotting"}  # what it needs may be missing; ``from fastnn import *`` works all the same
 
-__all__ = ["__version__", *_HOME, *_SUBMODULES]
+__all__ = ["__version__", *_HOME, *(name for name in _SUBMODULES if name not in _OPTIONAL)]
 
 
 def __getattr__(name: str) -> Any:

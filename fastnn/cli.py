@@ -1,4 +1,4 @@
-"""The command ``fastnn``: train, evaluate and predict from a terminal."""
+"""The command ``fastnn``: train, evaluate, predict and experiment from a terminal."""
 
 import json
 import platform
@@ -20,6 +20,7 @@ from fastnn.activations import ACTIVATIONS
 from fastnn.callbacks import EarlyStopping
 from fastnn.data import train_test_split, train_validation_test_split
 from fastnn.errors import DivergenceError
+from fastnn.experiments.command import experiment
 from fastnn.history import History
 from fastnn.layers import Residual
 from fastnn.network import Network, load, mlp
@@ -264,6 +265,9 @@ def info(model: Path | None) -> None:
     """Show versions and engines, or what is in MODEL."""
     for name, value in (_installation() if model is None else _description(load(model, "numpy"))).items():
         click.echo(f"{name:<14}{value}".rstrip())
+
+
+fastnn.add_command(experiment)
 
 
 # --- data ----------------------------------------------------------------------------------------------------------------------------

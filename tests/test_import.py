@@ -21,7 +21,7 @@ HEAVY = ("numba", "scipy", "matplotlib", "rich", "pyarrow", "torch", "safetensor
 FLOORS = [
     {"_checks", "_paths", "errors"},
     {"_kernels"},
-    {"activations", "losses", "schedules", "metrics", "inputs", "progress", "datasets"},
+    {"activations", "losses", "schedules", "metrics", "inputs", "progress", "datasets", "_figures"},
     {"callbacks", "data", "engines", "initializers", "optimizers"},
     {"layers", "flow", "tables"},
     {"program", "serialization", "variants", "findings"},

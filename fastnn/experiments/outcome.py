@@ -1,0 +1,59 @@
+"""What an experiment hands back: figures of its source beside those of this run, and the data behind its picture."""
+
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Check:
+    """An expected figure beside the measured one. A measured NaN never agrees.
+
+    Attributes
+    ----------
+    name : str
+        What is measured.
+    source : str
+        Where the expected figure is from.
+    expected : float or str
+        The figure of the source, or in words what must hold.
+    measured : float
+        The figure of this run.
+    low, high : float
+        The bounds, both included, within which the two agree.
+    """
+
+    name: str
+    source: str
+    expected: float | str
+    measured: float
+    low: float = -inf
+    high: float = inf
+
+    @property
+    def agrees(self) -> bool:
+        return bool(self.low <= self.measured <= self.high)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The checks of an experiment, and its series: plain data and arrays by name, from which its picture can be drawn again."""
+
+    checks: list[Check]
+    series: dict[str, Any]
+
+
+def close(name: str, source: str, expected: float, measured: float, absolute: float = 0.0, relative: float = 0.0) -> Check:
+    """A `Check` that the measured figure is within ``absolute + relative · |expected|`` of the expected one."""
+    margin = absolute + relative * abs(expected)
+    return Check(name, source, expected, float(measured), expected - margin, expected + margin)
+
+
+def at_least(name: str, source: str, bound: float, measured: float) -> Check:
+    """A `Check` that the measured figure is not below ``bound``."""
+    return Check(name, source, f"at least {bound:g}", float(measured), low=bound)
+
+
+def at_most(name: str, source: str, bound: float, measured: float) -> Check:
+    """A `Check` that the measured figure is not above ``bound``."""
+    return Check(name, source, f"at most {bound:g}", float(measured), high=bound)
