@@ -165,6 +165,8 @@ def test_layer_bars_stand_at_their_values_also_where_a_layer_has_none(values):
     assert ax.get_yscale() == ("log" if max(values) > 0 else "linear")
     if len(values) <= 12:
         assert [text.get_text() for text in ax.texts] == [f"{value:.2g}" for value in values]
+        ax.figure.canvas.draw()
+        assert all(ax.bbox.contains(*text.get_window_extent().p0) for text in ax.texts)
     assert len(ax.get_xticks()) <= 20
 
 
@@ -215,7 +217,9 @@ def test_the_decision_boundary_is_the_networks():
 )
 def test_the_suffix_names_the_format(tmp_path, name, start):
     plotting.save(plotting.layer_bars([1, 2]).figure, tmp_path / name)
-    assert (tmp_path / name).read_bytes().startswith(start)
+    contents = (tmp_path / name).read_bytes()
+    assert contents.startswith(start)
+    assert contents.rstrip().endswith({b"\x89PNG": b"IEND\xaeB`\x82", b"<?xml": b"</svg>", b"%PDF": b"%%EOF"}[start])
 
 
 def test_a_failed_save_leaves_the_old_file(tmp_path):

@@ -27,6 +27,8 @@ EXPERIMENTS = (
     "overfitting",
     "cross_validation",
     "gradient_check",
+    "dropout",
+    "clipping",
 )
 
 
