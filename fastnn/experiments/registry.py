@@ -19,6 +19,7 @@ EXPERIMENTS = (
     "saturation",
     "residual",
     "initialisation",
+    "normalisation",
     "linear_regression",
     "random_search",
     "batch_size",
