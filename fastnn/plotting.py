@@ -29,6 +29,7 @@ __all__ = [
     "LINE_STYLES",
     "MARKERS",
     "activation_histograms",
+    "cure_heatmap",
     "decision_surface",
     "gradient_flow",
     "layer_bars",
@@ -339,6 +340,34 @@ def _draw_classes(ax: Axes, first: np.ndarray, second: np.ndarray, answers: np.n
         mine, marker = X[y == label], MARKERS[label % len(MARKERS)]
         ax.scatter(*mine.T, color=colours[label], marker=marker, edgecolors="black", linewidths=0.6, s=26, label=f"class {label}")
     ax.legend()
+
+
+def cure_heatmap(table: Any, rows: str = "activation", columns: str = "normalisation", ax: Axes | None = None) -> Axes:
+    """The best score of every pair of options of two factors of a cure matrix.
+
+    Parameters
+    ----------
+    table : CureTable
+        What `fastnn.cures` returns.
+    rows, columns : str
+        Factors: activation, init, normalisation, shortcuts, optimizer, clipping.
+    ax : Axes, optional
+    """
+    down, across, scores = table.heatmap(rows, columns)
+    ax = as_axes(ax)
+    image = ax.imshow(scores, cmap="cividis", aspect="auto")
+    ax.set_facecolor("0.9")  # pairs that were not tried, or diverged
+    for (i, j), score in np.ndenumerate(scores):
+        dark = np.isfinite(score) and image.norm(score) < 0.55
+        ax.text(j, i, f"{score:.3f}" if np.isfinite(score) else "–", ha="center", va="center", color="white" if dark else "black")
+    ax.set_xticks(np.arange(len(across)), across)
+    ax.set_yticks(np.arange(len(down)), down)
+    ax.tick_params(length=0)
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
+    ax.figure.colorbar(image, ax=ax, label=f"best {'R²' if table.metric == 'r2' else table.metric} on validation data")
+    ax.set(xlabel=columns, ylabel=rows)
+    return ax
 
 
 # --- shared ---------------------------------------------------------------------------------------------------------------------------

@@ -50,6 +50,11 @@ def experiment(name: str | None, show: bool, quick: bool, out: Path, strict: boo
     return _DIFFERS if strict and differing else 0
 
 
+def _figure(value: float) -> str:
+    """Four digits, or a whole number in full."""
+    return f"{value:.0f}" if abs(value) < 1e7 and value == int(value) else f"{value:.4g}"
+
+
 def _print_table(reports: Sequence[Report]) -> None:
     """Expected against measured, a line a figure."""
     from rich.console import Console
@@ -58,8 +63,8 @@ def _print_table(reports: Sequence[Report]) -> None:
     table = Table("experiment", "figure", "expected", "measured", "", title="Quick mode" if reports[0].quick else None)
     for report in reports:
         for i, check in enumerate(report.checks):
-            expected = check.expected if isinstance(check.expected, str) else f"{check.expected:.4g}"
+            expected = check.expected if isinstance(check.expected, str) else _figure(check.expected)
             verdict = "[green]agrees" if check.agrees else "[bold red]differs"
-            table.add_row("" if i else report.name, check.name, expected, f"{check.measured:.4g}", verdict)
+            table.add_row("" if i else report.name, check.name, expected, _figure(check.measured), verdict)
         table.add_section()
     Console(width=None if sys.stdout.isatty() else _WIDTH).print(table)

@@ -18,6 +18,7 @@ EXPERIMENTS = (
     "linear_depth",
     "saturation",
     "residual",
+    "cures",
     "initialisation",
     "normalisation",
     "linear_regression",
