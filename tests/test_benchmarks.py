@@ -29,6 +29,13 @@ def test_every_workload_trains(module, use_threads):  # the fixture puts the num
         assert run.predict(X).shape == y.shape
 
 
+def test_recording_gradient_flow_is_timed(module, use_threads):
+    workload = dataclasses.replace(module("workloads").WORKLOADS[2], steps=5)
+    found = module("gradient_flow").measure(workload, rounds=2, threads=1)
+    assert found["ratio"] > 0
+    assert found["recorded"] > 0
+
+
 def test_workloads_have_names_of_their_own(module):
     names = [workload.name for workload in module("workloads").WORKLOADS]
     assert len(set(names)) == len(names)
