@@ -30,14 +30,6 @@ def steps(net, rule, every=1):
     return net.engine.train_steps(net.state, samples, Chunk(np.arange(ROWS), BOUNDS, np.full(4, 0.05), rule.rule(), 6, every))
 
 
-@pytest.fixture
-def threads(request):
-    """A test's wish for a number of threads, whatever the size of its networks."""
-    before = fnn.num_threads()
-    yield fnn.set_num_threads
-    fnn.set_num_threads(before)
-
-
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("stack", ["everything", *STACKS])
 def test_every_engine_measures_what_the_reference_does(compiled, stack, rule):
@@ -48,9 +40,8 @@ def test_every_engine_measures_what_the_reference_does(compiled, stack, rule):
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
-def test_threads_add_up(compiled, n, threads, monkeypatch):
-    monkeypatch.setattr("fastnn._kernels.numba_cpu.engine._OPERATIONS_PER_THREAD", 1)
-    threads(n)
+def test_threads_add_up(compiled, n, use_threads):
+    use_threads(n)
     found, expected = (steps(network(STACKS["wide"], backend=name), RULES["clip norm"]).statistics for name in (compiled, "numpy"))
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
