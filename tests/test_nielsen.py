@@ -91,6 +91,11 @@ def assert_same(ours, theirs, rtol=1e-11):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-13)
 
 
+def test_modules_are_reached_by_their_names():
+    assert fnn.nielsen.network2 is network2
+    assert fnn.nielsen.mnist_loader is mnist_loader
+
+
 # --- the same numbers ---------------------------------------------------------------------------------------------------------------------
 
 

@@ -8,3 +8,7 @@ Its sessions run with their imports changed and nothing else::
     net = network2.Network([784, 30, 10])
     net.SGD(training_data, 30, 10, 0.1, lmbda=5.0, evaluation_data=validation_data, monitor_evaluation_accuracy=True)
 """
+
+from fastnn.nielsen import mnist_loader, network2
+
+__all__ = ["mnist_loader", "network2"]
