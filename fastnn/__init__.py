@@ -24,7 +24,7 @@ _NAMES = {
     "errors": ("DivergenceError", "ModelFileError"),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
-_SUBMODULES = ("data", "datasets", "experiments", "plotting")
+_SUBMODULES = ("data", "datasets", "experiments", "nielsen", "plotting")
 _OPTIONAL = {"plotting"}  # what it needs may be missing; ``from fastnn import *`` works all the same
 
 __all__ = ["__version__", *_HOME, *(name for name in _SUBMODULES if name not in _OPTIONAL)]

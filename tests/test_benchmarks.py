@@ -41,6 +41,20 @@ def test_workloads_have_names_of_their_own(module):
     assert len(set(names)) == len(names)
 
 
+def test_the_books_algorithm_is_the_books(module):
+    """What `nielsen.py` is timed beside takes the same step."""
+    from fastnn.nielsen import network2
+
+    book = module("nielsen").PerSample([6, 4, 3], 0)
+    net = network2.Network([6, 4, 3])
+    net.weights, net.biases = book.weights, book.biases
+    batch = [(x[:, None], np.eye(3)[:, [i % 3]]) for i, x in enumerate(np.random.default_rng(1).normal(size=(5, 6)))]
+    book.step(batch, 0.5, 2.0, 20)
+    net.update_mini_batch(batch, 0.5, 2.0, 20)
+    for ours, theirs in zip(net.weights + net.biases, book.weights + book.biases, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+
+
 def test_floor_counts_products_and_bytes(module):
     """784-30-10 by hand: forward and weight gradient of both layers, the input gradient of the second alone."""
     machine, workload = module("machine"), module("workloads").WORKLOADS[0]
