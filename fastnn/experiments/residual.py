@@ -1,8 +1,8 @@
 """A network of 110 layers learns with residual blocks, and not without.
 
-Source: "Exploding & vanishing gradient problems and residual connection" (002 of the documents): a block x ↦ F(x) + x, with an activation
-after the sum, lets even hundreds of layers converge; the network acts like an ensemble of shallow ones. The depths are those of He et al.
-2016 (Deep residual learning for image recognition); that a block can go is from Veit, Wilber & Belongie 2016.
+Source: "Exploding & vanishing gradient problems and residual connection" (a blog on residual connections): a block x ↦ F(x) + x, with an
+activation after the sum, lets even hundreds of layers converge; the network acts like an ensemble of shallow ones. The depths are those of
+He et al. 2016 (Deep residual learning for image recognition); that a block can go is from Veit, Wilber & Belongie 2016.
 
 Here F is two layers of 64 units, the second drawn from N(0, 0.01²), and ReLU follows the sum. "Plain" is the same network without the
 shortcuts; "plain, He" also draws every layer as He et al. 2015 have it, without which a plain network does not start. Adam, one-cycle rate.
@@ -26,7 +26,7 @@ from fastnn.schedules import OneCycle
 _DEPTHS = (20, 56, 110)
 _KINDS = ("residual", "plain", "plain, He")
 _UNITS, _RATE = 64, 1e-3
-_SOURCE, _HE, _VEIT = "document 002", "He et al. 2016", "Veit et al. 2016"
+_SOURCE, _HE, _VEIT = "blog on residual connections", "He et al. 2016", "Veit et al. 2016"
 _CHANCE = 12.0  # %: the commonest digit is 11.35 % of the test images
 
 
