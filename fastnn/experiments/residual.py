@@ -8,8 +8,8 @@ Here F is two layers of 64 units, the second drawn from N(0, 0.01²), and ReLU f
 shortcuts; "plain, He" also draws every layer as He et al. 2015 have it, without which a plain network does not start. Adam, one-cycle rate.
 
 Expected: with 110 layers the residual network reads 97 % of the test images of MNIST, and the plain one stays at chance. With He's
-initialisation it starts, but the deeper plain network is worse than the shallower. The trained residual network is hardly worse without
-any one of its blocks; a plain one of 20 layers without one layer is ruined.
+initialisation it starts, but stays behind one of 20 layers. The trained residual network is hardly worse without any one of its blocks; a
+plain one of 20 layers without one layer is ruined.
 """
 
 from itertools import product

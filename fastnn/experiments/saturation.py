@@ -83,7 +83,7 @@ def draw(outcome: Outcome):
     accuracies = {name: course["accuracy"] for name, course in courses.items()}
     plotting.lines(accuracies, stages, f"× {_STAGE:,} images", "test accuracy, %", ax=axes[1, 0])
     axes[1, 0].set(title="Accuracy", ylim=(0, 103))
-    shown = {"normal": "N(0, 0.01²)", "uniform 1/√n": "U(±1/√n_in)", "glorot_normal": "Glorot", "orthogonal": "orthogonal"}
+    shown = {"normal": "N(0, 0.01²)", "uniform 1/√n": "U(±1/√n)", "glorot_normal": "Glorot", "orthogonal": "orthogonal"}
     grid = {shown[init]: row for init, row in outcome.series["deep"]["accuracy"].items()}
     plotting.lines(grid, np.arange(len(_MOMENTA)), "Nesterov momentum", "test accuracy, %", ax=axes[1, 1])
     axes[1, 1].set_xticks(np.arange(len(_MOMENTA)), [str(momentum) for momentum in _MOMENTA])
