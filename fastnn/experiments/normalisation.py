@@ -3,7 +3,7 @@
 Source: "Deep neural networks" (a blog on cures for vanishing and exploding gradients and overfitting), after Ioffe & Szegedy 2015: each
 column of a mini-batch becomes (x − μ)/√(σ² + ε), a learned scale and shift follow; it is added as a layer of its own. Prediction uses
 moving averages of μ and σ². Ba, Kiros & Hinton 2016 take μ and σ² over the units of a sample instead (layer normalisation). Here: ten
-hidden layers of 64 units, normalised before the activation, plain gradient descent.
+hidden layers of 64 units, normalised before the activation, plain gradient descent; the rate is one of two that were tried.
 
 Expected: training takes fewer epochs with BatchNorm. Sigmoids, which stay at chance without it, learn. The cause: what tells samples apart
 fades from layer to layer, while BatchNorm restores a standard deviation of 1 over the samples in each. Normalising over units does not, and
