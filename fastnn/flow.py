@@ -23,6 +23,7 @@ FIGURES = (
     "dead",
     "saturated",
 )
+DESCRIPTION = ("layers", "units", "activations", "normalised")
 _NORMS = (oc.BATCH_NORM, oc.LAYER_NORM)
 _FOLLOWS = (*_NORMS, oc.ELEMENTWISE, oc.NOISE)
 _NAME_OF_CODE = {spec.code: name for name, spec in ACTIVATIONS.items()}
@@ -37,6 +38,7 @@ class LayerOps:
     """
 
     name: str
+    units: int
     dense: int
     shift: int
     value: int
@@ -55,7 +57,7 @@ def layer_ops(program: Program) -> list[LayerOps]:
         norms = [k for k in chain if program.ops[k]["code"] in _NORMS]
         active = next((k for k in chain if program.ops[k]["activation"] != oc.LINEAR), chain[-1])
         activation = _NAME_OF_CODE[int(program.ops[active]["activation"])]
-        layers.append(LayerOps(names[op["weight"]], i, norms[-1] if norms else i, active, activation, bool(norms)))
+        layers.append(LayerOps(names[op["weight"]], int(op["n_out"]), i, norms[-1] if norms else i, active, activation, bool(norms)))
     return layers
 
 
@@ -80,6 +82,8 @@ class Flow:
         Widths of the layers.
     activations : tuple of str
         What each layer's output meets, past normalisation.
+    normalised : tuple of bool
+        Whether a normalisation stands between product and activation.
     steps : ndarray (n,)
         Numbers of the recorded steps, counted from 0 over the life of the network.
     learning_speed : ndarray (n, layers)
@@ -98,15 +102,15 @@ class Flow:
         kin, softsign); NaN for others.
     """
 
-    def __init__(self, layers: Sequence[str], units: Sequence[int], activations: Sequence[str]):
-        self.layers, self.units, self.activations = tuple(layers), tuple(units), tuple(activations)
+    def __init__(self, layers: Sequence[str], units: Sequence[int], activations: Sequence[str], normalised: Sequence[bool]):
+        self.layers, self.units, self.activations, self.normalised = tuple(layers), tuple(units), tuple(activations), tuple(normalised)
         nothing = np.zeros((0, len(self.layers)))
         self._parts = {"steps": [np.zeros(0, np.int64)], **{name: [nothing] for name in FIGURES}}
 
     def __getattr__(self, name: str) -> np.ndarray:
         parts = vars(self).get("_parts", {}).get(name)
         if parts is None:
-            raise AttributeError(f"a Flow has no {name!r}; it has layers, units, activations, steps, {', '.join(FIGURES)}")
+            raise AttributeError(f"a Flow has no {name!r}; it has {', '.join(DESCRIPTION)}, steps, {', '.join(FIGURES)}")
         if len(parts) > 1:
             parts[:] = [np.concatenate(parts)]
         return parts[0]
@@ -126,13 +130,13 @@ class Flow:
     def to_plain(self) -> dict[str, Any]:
         """Plain data for JSON; figures that are not finite become None."""
         figures = {name: [[v if np.isfinite(v) else None for v in row] for row in getattr(self, name).tolist()] for name in FIGURES}
-        description = {name: list(getattr(self, name)) for name in ("layers", "units", "activations")}
+        description = {name: list(getattr(self, name)) for name in DESCRIPTION}
         return {**description, "steps": self.steps.tolist(), **figures}
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> "Flow":
         """The inverse of `to_plain`."""
-        flow = cls(plain["layers"], plain["units"], plain["activations"])
+        flow = cls(*(plain[name] for name in DESCRIPTION))
         flow.add(np.array(plain["steps"], np.int64), {name: np.array(plain[name], np.float64) for name in FIGURES})
         return flow
 
@@ -140,8 +144,7 @@ class Flow:
 def new_flow(program: Program) -> Flow:
     """An empty record for a program."""
     layers = layer_ops(program)
-    units = program.ops["n_out"][[layer.dense for layer in layers]].tolist()
-    return Flow([layer.name for layer in layers], units, [layer.activation for layer in layers])
+    return Flow(*([getattr(layer, name) for layer in layers] for name in ("name", "units", "activation", "normalised")))
 
 
 def figures(program: Program, statistics: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ from fastnn.experiments.registry import EXPERIMENTS
 
 pytest.importorskip("matplotlib", reason="experiments draw with Matplotlib")
 
-CHEAP = ["chain"]  # about a second each; CI runs the others in quick mode
+CHEAP = ["chain", "neuron_bars", "linear_depth"]  # a second or so each; CI runs the others in quick mode
 
 
 @pytest.fixture

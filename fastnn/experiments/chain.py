@@ -87,8 +87,8 @@ def draw(outcome: Outcome):
     widest = series["widest"]
     axes[1, 0].plot(widest["weight"], widest["width"], "o", color=plotting.COLOURS[1])
     label = f"{widest['width']:.3f} at |w| = {widest['weight']:.2f}"
-    axes[1, 0].annotate(label, (widest["weight"], widest["width"]), (0, -10), textcoords="offset points", ha="center", va="top")
-    axes[1, 0].set(title="Inputs for which |w σ′(wa + b)| ≥ 1", ylim=(0, 0.5))
+    axes[1, 0].annotate(label, (widest["weight"], widest["width"]), (0, 8), textcoords="offset points", ha="center")
+    axes[1, 0].set(title="Inputs for which |w σ′(wa + b)| ≥ 1", ylim=(0, 0.52))
     identity = series["identity"]
     errors = {"largest error on [0, 1]": identity["error"], "w₁²/96": identity["weight"] ** 2 / 96}
     plotting.lines(errors, identity["weight"], "w₁", "|(4/w₁)(σ(w₁x − w₁/2) − ½) + ½ − x|", log=True, ax=axes[1, 1])

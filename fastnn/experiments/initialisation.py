@@ -1,13 +1,15 @@
 """How weights start decides whether a signal gets through a deep network, and whether the network learns.
 
-Source: document 001, "Deep neural networks": Glorot for tanh, sigmoid and softmax, He for ReLU and its kin, LeCun for SELU. Document 004,
-after Andrew Ng's course: N(0, 1)·0.01 with zero biases; zero weights keep hidden units identical for ever; stacked linear layers equal one.
-What the variances make of a signal is from Glorot & Bengio 2010, He et al. 2015 and Klambauer et al. 2017.
+Source: "Deep neural networks" (a blog on cures for vanishing and exploding gradients and overfitting): Glorot for tanh, sigmoid and
+softmax, He for ReLU and its kin, LeCun for SELU. Notes on Andrew Ng's course, on shallow networks: N(0, 1)·0.01 with zero biases; zero
+weights keep hidden units identical for ever; stacked linear layers equal one. What the variances make of a signal is from Glorot & Bengio
+2010, He et al. 2015 and Klambauer et al. 2017.
 
 Expected: in layers of n units the mean square of activations is multiplied by ½ n Var(w) each layer with ReLU: 1 with He, ½ with Glorot,
 n·10⁻⁴/2 with N(0, 0.01²); by n·10⁻⁴ with N(0, 0.01²) and tanh; with LeCun and SELU it stays 1. The recommended initialisation is beaten by
 chance at most, and zeros and 0.01 leave a network of 20 layers at chance. Units that start equal stay equal, bit for bit. Linear layers of
-any number compute what one computes, and score what one scores.
+any number compute what one computes, and score what one scores. Bounds on accuracies are our own; depths and rates were chosen
+by trial so that initialisations differ.
 """
 
 import numpy as np
@@ -21,11 +23,11 @@ from fastnn.optimizers import SGD
 
 _INITS = {"zeros": "zeros", "normal": "N(0, 0.01²)", "glorot_normal": "Glorot", "he_normal": "He", "lecun_normal": "LeCun"}
 _FLOWS = ("tanh", "relu", "selu")
-_WIDTH, _LAYERS, _SAMPLES, _SEEDS = 256, 20, 500, 4  # of the networks that a signal passes
+_WIDTH, _LAYERS, _SAMPLES, _SEEDS = 256, 20, 500, 2  # of the networks that a signal passes
 _TRAINED = {"sigmoid": (3, 0.1), "tanh": (20, 0.01), "relu": (20, 0.003), "selu": (20, 0.001)}  # hidden layers, learning rate
 _RECOMMENDED = {"sigmoid": "glorot_normal", "tanh": "glorot_normal", "relu": "he_normal", "selu": "lecun_normal"}
 _UNITS, _BATCH = 64, 32
-_001, _004, _CHANCE = "document 001", "document 004", 12.0
+_CURES, _NG, _CHANCE = "blog on cures", "notes on Ng's course", 12.0
 
 
 def run(quick: bool, data: Data) -> Outcome:
@@ -72,10 +74,12 @@ def draw(outcome: Outcome):
 
 def _mean_squares(activation, init):
     """Mean square of each layer's activations for N(0, 1) inputs, geometric mean over seeds."""
+    if init == "zeros":
+        return np.zeros(_LAYERS)
     X = np.random.default_rng(0).normal(size=(_SAMPLES, _WIDTH))
     nets = [mlp([_WIDTH] * (_LAYERS + 1) + [10], activation=activation, init=init, seed=seed) for seed in range(_SEEDS)]
     squares = np.array([[np.mean(np.square(output, dtype=np.float64)) for output in activations(net, X)] for net in nets])
-    return np.zeros(_LAYERS) if init == "zeros" else np.exp(np.log(squares).mean(axis=0))
+    return np.exp(np.log(squares).mean(axis=0))
 
 
 def _flow_checks(flow):
@@ -117,11 +121,11 @@ def _accuracy_checks(accuracy, slack):
     checks = []
     for activation, scores in accuracy.items():
         lost = np.nanmax(list(scores.values())) - scores[_RECOMMENDED[activation]]
-        checks.append(at_most(f"{activation}: % by which {_INITS[_RECOMMENDED[activation]]} is beaten", _001, slack, lost))
+        checks.append(at_most(f"{activation}: % by which {_INITS[_RECOMMENDED[activation]]} is beaten", _CURES, slack, lost))
     relu = accuracy["relu"]
     checks.append(at_least("relu, 20 layers: % gained by He over Glorot", "He et al. 2015", 1.0, relu["he_normal"] - relu["glorot_normal"]))
     small = max(accuracy[activation][init] for activation in _FLOWS for init in ("zeros", "normal"))
-    checks.append(at_most("20 layers, zeros or 0.01: highest % accuracy", f"{_004}, chance", _CHANCE, small))
+    checks.append(at_most("20 layers, zeros or 0.01: highest % accuracy", f"{_NG}, chance", _CHANCE, small))
     return checks
 
 
@@ -135,8 +139,8 @@ def _symmetry_checks(data):
         differences[init] = np.abs(weights - weights[:, :1]).max()
         scores[init] = 100.0 * net.evaluate(*data.test)["accuracy"]
     return [
-        close("zeros: largest difference between hidden units after training", f"{_004}, identical for ever", 0.0, differences["zeros"]),
-        at_least("one hidden layer: % gained by N(0, 0.01²) over zeros", _004, 30.0, scores["normal"] - scores["zeros"]),
+        close("zeros: largest difference between hidden units after training", f"{_NG}, identical for ever", 0.0, differences["zeros"]),
+        at_least("one hidden layer: % gained by N(0, 0.01²) over zeros", _NG, 30.0, scores["normal"] - scores["zeros"]),
     ]
 
 
@@ -160,7 +164,7 @@ def _linear_checks(data):
         net.fit(*data.train, 4, _BATCH, "adam", progress=False)
         scores[name] = 100.0 * net.evaluate(*data.test)["accuracy"]
     return [
-        at_most("three linear layers beside one: largest relative difference", _004, 1e-12, error),
-        close("% accuracy gained by linear layers", f"{_004}, none", 0.0, scores["three"] - scores["one"], absolute=2.0),
-        at_least("% accuracy gained by ReLU between them", _004, 1.0, scores["relu"] - scores["three"]),
+        at_most("three linear layers beside one: largest relative difference", _NG, 1e-12, error),
+        close("% accuracy gained by linear layers", f"{_NG}, none", 0.0, scores["three"] - scores["one"], absolute=2.0),
+        at_least("% accuracy gained by ReLU between them", _NG, 1.0, scores["relu"] - scores["three"]),
     ]

@@ -1,7 +1,7 @@
 """A deep linear network with weights 1.5·I explodes, one with 0.5·I fades.
 
-Source: "Exploding & vanishing gradient problems and residual connection" (002 of the documents), after Andrew Ng's course: no biases,
-g(z) = z, every weight matrix 1.5·I or 0.5·I but the last, so ŷ = w_L (1.5·I)^(L−1) x.
+Source: "Exploding & vanishing gradient problems and residual connection" (a blog on residual connections), after Andrew Ng's course: no
+biases, g(z) = z, every weight matrix 1.5·I or 0.5·I but the last, so ŷ = w_L (1.5·I)^(L−1) x.
 
 Expected: output and gradient grow as 1.5^(L−1), over 3,000 at L − 1 = 20, or fade as 0.5^(L−1). Gradient descent does not converge with the
 one and hardly moves with the other.
@@ -19,7 +19,7 @@ from fastnn.layers import Dense
 from fastnn.network import Network
 from fastnn.optimizers import SGD
 
-_SOURCE = "document 002"
+_SOURCE = "blog on residual connections"
 _FACTORS = (1.5, 1.0, 0.5)
 _DEPTHS = np.arange(0, 31)  # L − 1
 _DEEP, _EPOCHS, _RATE = 20, 1000, 0.01

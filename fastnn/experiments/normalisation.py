@@ -1,9 +1,9 @@
 """Batch normalisation makes a deep network learn where it did not, and learn faster where it did.
 
-Source: document 001, "Deep neural networks", after Ioffe & Szegedy 2015: each column of a mini-batch becomes (x − μ)/√(σ² + ε), a learned
-scale and shift follow; it is added as a layer of its own. Prediction uses moving averages of μ and σ². Ba, Kiros & Hinton 2016 take μ and σ²
-over the units of a sample instead (layer normalisation). Here: ten hidden layers of 64 units, normalised before the activation, plain
-gradient descent.
+Source: "Deep neural networks" (a blog on cures for vanishing and exploding gradients and overfitting), after Ioffe & Szegedy 2015: each
+column of a mini-batch becomes (x − μ)/√(σ² + ε), a learned scale and shift follow; it is added as a layer of its own. Prediction uses
+moving averages of μ and σ². Ba, Kiros & Hinton 2016 take μ and σ² over the units of a sample instead (layer normalisation). Here: ten
+hidden layers of 64 units, normalised before the activation, plain gradient descent; the rate is one of two that were tried.
 
 Expected: training takes fewer epochs with BatchNorm. Sigmoids, which stay at chance without it, learn. The cause: what tells samples apart
 fades from layer to layer, while BatchNorm restores a standard deviation of 1 over the samples in each. Normalising over units does not, and
@@ -24,7 +24,7 @@ _ACTIVATIONS = ("sigmoid", "tanh", "relu")
 _NORMS = {"none": (), "BatchNorm": (BatchNorm(),), "LayerNorm": (LayerNorm(),)}
 _HIDDEN, _UNITS, _RATE, _BATCH = 10, 64, 0.05, 64
 _IMAGES = 1000  # of which statistics are taken
-_001, _CHANCE = "document 001", 12.0
+_CURES, _CHANCE = "blog on cures", 12.0
 
 
 def run(quick: bool, data: Data) -> Outcome:
@@ -40,10 +40,10 @@ def run(quick: bool, data: Data) -> Outcome:
         at_most("sigmoid, no normalisation: % accuracy", "Ioffe & Szegedy 2015", _CHANCE, curves["sigmoid", "none"][-1]),
         at_least("sigmoid, BatchNorm: highest % accuracy", "Ioffe & Szegedy 2015; own bound", bound, curves["sigmoid", "BatchNorm"].max()),
         *(
-            at_least(f"{activation}: % gained by BatchNorm in the first epoch", f"{_001}, shorter training", 1.0, early[activation])
+            at_least(f"{activation}: % gained by BatchNorm in the first epoch", f"{_CURES}, shorter training", 1.0, early[activation])
             for activation in _ACTIVATIONS
         ),
-        close("BatchNorm: deviation over samples in layer 10, at the start", _001, 1.0, spread["BatchNorm"][-1], absolute=0.02),
+        close("BatchNorm: deviation over samples in layer 10, at the start", _CURES, 1.0, spread["BatchNorm"][-1], absolute=0.02),
         at_most("no normalisation: the same, ÷ that of layer 1", "Ioffe & Szegedy 2015", 0.01, spread["none"][-1] / spread["none"][0]),
         *_prediction_checks(nets["relu", "BatchNorm"][0], data),
     ]
@@ -90,15 +90,15 @@ def _spread(norm, data):
 
 def _prediction_checks(net, data):
     X, y = data.first(_IMAGES)
-    together, alone = net.forward(X)[:50], np.vstack([net.forward(X[i : i + 1]) for i in range(50)])
+    together, alone = net.forward(X)[:50], np.vstack([net.forward(x[None]) for x in X[:50]])
     batch_loss, _ = net.gradients(X, y, training=True)
     running_loss = net.evaluate(X, y)["loss"]
     return [
         at_most(
             "prediction: largest relative difference alone and among 1,000",
-            _001,
+            _CURES,
             1e-5,
             np.abs(together - alone).max() / np.abs(together).max(),
         ),
-        close("loss by moving averages ÷ by the batch's own statistics", _001, 1.0, running_loss / batch_loss, absolute=0.25),
+        close("loss by moving averages ÷ by the batch's own statistics", _CURES, 1.0, running_loss / batch_loss, absolute=0.25),
     ]

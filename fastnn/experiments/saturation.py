@@ -34,11 +34,12 @@ _CHANCE = 12.0
 
 def run(quick: bool, data: Data) -> Outcome:
     """In quick mode the images are the sample's, and training is too short for the sigmoids to leave saturation."""
-    courses = {name: _course(*settings, data, stages=30 if quick else 80) for name, settings in _COURSES.items()}
+    stages, deep_stages = (30, 5) if quick else (80, 10)
+    courses = {name: _course(*settings, data, stages) for name, settings in _COURSES.items()}
     plain = courses["sigmoid"]
     worst = int(plain["mean"][:, -1].argmin())
     early = plain["mean"][worst]
-    grid = np.array([[_deep_accuracy(init, momentum, data) for momentum in _MOMENTA] for init in _INITS])
+    grid = np.array([[_deep_accuracy(init, momentum, data, deep_stages) for momentum in _MOMENTA] for init in _INITS])
     poor = grid[_INITS.index("uniform 1/√n"), 0]
     checks = [
         at_most("sigmoid: lowest mean activation of the last hidden layer", f"{_GLOROT}, almost 0", _LOW, early[-1]),
@@ -56,7 +57,8 @@ def run(quick: bool, data: Data) -> Outcome:
     if not quick:
         risen = plain["mean"][-1, -1] / early[-1]
         checks.append(at_least("sigmoid: last hidden layer's mean at the end ÷ lowest", f"{_GLOROT}, leaves saturation", 3.0, risen))
-    return Outcome(checks, {"courses": courses, "worst": worst, "momentum": _MOMENTA, "grid": dict(zip(_INITS, grid, strict=True))})
+    deep = {"images": deep_stages * _STAGE, "momentum": _MOMENTA, "accuracy": dict(zip(_INITS, grid, strict=True))}
+    return Outcome(checks, {"courses": courses, "worst": worst, "deep": deep})
 
 
 def draw(outcome: Outcome):
@@ -81,11 +83,11 @@ def draw(outcome: Outcome):
     accuracies = {name: course["accuracy"] for name, course in courses.items()}
     plotting.lines(accuracies, stages, f"× {_STAGE:,} images", "test accuracy, %", ax=axes[1, 0])
     axes[1, 0].set(title="Accuracy", ylim=(0, 103))
-    shown = {"normal": "N(0, 0.01²)", "uniform 1/√n": "U(±1/√n_in)", "glorot_normal": "Glorot", "orthogonal": "orthogonal"}
-    grid = {shown[init]: row for init, row in outcome.series["grid"].items()}
+    shown = {"normal": "N(0, 0.01²)", "uniform 1/√n": "U(±1/√n)", "glorot_normal": "Glorot", "orthogonal": "orthogonal"}
+    grid = {shown[init]: row for init, row in outcome.series["deep"]["accuracy"].items()}
     plotting.lines(grid, np.arange(len(_MOMENTA)), "Nesterov momentum", "test accuracy, %", ax=axes[1, 1])
     axes[1, 1].set_xticks(np.arange(len(_MOMENTA)), [str(momentum) for momentum in _MOMENTA])
-    axes[1, 1].set(title=f"{_DEEP} hidden layers of tanh after about 50,000 images", ylim=(0, 103))
+    axes[1, 1].set(title=f"{_DEEP} hidden layers of tanh after {outcome.series['deep']['images']:,} images", ylim=(0, 103))
     return figure
 
 
@@ -117,10 +119,10 @@ def _course(activation, momentum, data, stages):
     return {name: values if name == "activations" else np.array(values) for name, values in course.items()}
 
 
-def _deep_accuracy(init, momentum, data):
-    """% accuracy of a deep tanh network after ten stages."""
+def _deep_accuracy(init, momentum, data, stages):
+    """% accuracy of a deep tanh network after some stages."""
     X, y = data.train
-    block = np.arange(10 * _STAGE) % len(X)
+    block = np.arange(stages * _STAGE) % len(X)
     net = _network("tanh", _DEEP, init)
     net.fit(X[block], y[block], 1, _BATCH, SGD(_DEEP_RATE, momentum=momentum, nesterov=momentum > 0), progress=False)
     return 100.0 * net.evaluate(*data.test)["accuracy"]
