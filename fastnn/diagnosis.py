@@ -11,7 +11,7 @@ from fastnn._kernels.contract import Samples
 from fastnn.callbacks import GradientFlow
 from fastnn.errors import DivergenceError
 from fastnn.faults import Evidence, find_faults
-from fastnn.findings import Diagnosis
+from fastnn.findings import Cure, Diagnosis
 from fastnn.optimizers import LBFGS, Optimizer
 
 _SAMPLES = 2000  # enough for the statistics of a layer
@@ -31,9 +31,14 @@ def examine(net: Any, samples: Samples, optimizer: Optimizer | LBFGS | None, bat
         diverged=None if log.finite else f"has a loss of {log.losses[0]} at its present parameters",
     )
     found = find_faults(evidence)
-    if found or optimizer is None:
-        return found
-    return find_faults(_trial(net, samples, evidence, batch_size))
+    if not found and optimizer is not None:
+        found = find_faults(_trial(net, samples, evidence, batch_size))
+    return Diagnosis(replace(finding, cures=tuple(cure for cure in finding.cures if _changes(cure, net))) for finding in found)
+
+
+def _changes(cure: Cure, net: Any) -> bool:
+    """Whether a cure is more than what the network has already."""
+    return bool(cure.fit) or repr(cure.layers(net.layers)) != repr(net.layers)
 
 
 def _flow(net: Any, statistics: np.ndarray, rows: int) -> flow.Flow | None:

@@ -19,6 +19,7 @@ from fastnn.optimizers import LBFGS, Adam, Optimizer, as_call
 
 # Where a fault begins. The figures lie between those of the healthy and of the broken networks in tests/test_diagnosis.py.
 VANISHING = 100.0  # times that the learning speed falls from the output to the first layer
+SMALL_GRADIENT = 5.0  # times that ‖∂C/∂W‖ is smaller than the output's, at least
 EXPLODING = 30.0  # ‖∂C/∂W‖ over ‖W‖
 DEAD = 0.7  # share of a layer's units
 SATURATED = 0.5  # share of a layer's outputs
@@ -179,8 +180,10 @@ def vanishing(evidence: Evidence) -> Finding | None:
     """Learning speed that falls from the output towards the input."""
     if evidence.flow is None or len(evidence.flow.layers) < 3:
         return None
-    speed = evidence.latest("learning_speed")
-    slow = np.flatnonzero(speed * VANISHING < speed[-1])
+    speed, gradient = evidence.latest("learning_speed"), evidence.latest("gradient_norm")
+    # Behind a normalisation, which makes up for the size of weights, shifts may be slow and weights not.
+    weights_too = ~np.array(evidence.flow.normalised) | (gradient * SMALL_GRADIENT < gradient[-1])
+    slow = np.flatnonzero((speed * VANISHING < speed[-1]) & weights_too)
     if not slow.size:
         return None
     fall = float(speed[-1] / speed[slow].min()) if speed[slow].min() > 0 else math.inf

@@ -441,7 +441,7 @@ class Network:
         --------
         >>> import fastnn as fnn
         >>> (X, y), _ = fnn.datasets.mnist_sample()
-        >>> net = fnn.mlp([784, 30, 30, 30, 30, 10], activation="sigmoid", init="standard_normal", backend="numpy")
+        >>> net = fnn.mlp([784, 30, 30, 30, 30, 10], activation="sigmoid", init="nielsen", backend="numpy")
         >>> net.diagnose(X, y)[0].fault
         'vanishing gradient'
         """

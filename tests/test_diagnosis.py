@@ -105,6 +105,7 @@ HEALTHY = {
     "eight of selu": (lambda: mlp([64] * 8, "selu"), Adam(1e-3)),
     "ten with BatchNorm": (lambda: mlp([64] * 10, "relu", batch_norm=True), Adam(1e-3)),
     "twenty residual blocks": (lambda: mlp([64] * 20, "relu", residual=True, batch_norm=True), Adam(1e-3)),
+    "six sigmoid layers with BatchNorm": (lambda: mlp([64] * 6, "sigmoid", batch_norm=True), SGD(0.05)),
     "gelu": (lambda: mlp([128, 128], "gelu"), fnn.AdamW(1e-3)),
     "leaky relu, momentum": (lambda: mlp([128, 128], "leaky_relu"), SGD(0.05, momentum=0.9)),
     "dropout": (lambda: mlp([256, 256], "relu", dropout=0.3), Adam(1e-3)),
@@ -213,6 +214,17 @@ def test_layers_are_named_as_parameters_are(digits):
     found = fnn.Network(layers, 784, "softmax_cross_entropy").diagnose(*digits[0])
     assert found[0].layers == ("1.0",)
     assert str(found[0]).startswith("layer 1.0: dead ReLU")
+
+
+def test_what_a_network_has_already_is_no_cure(digits):
+    layers = [fnn.Dense(64, init="normal"), fnn.LayerNorm(), fnn.Activation("relu")] * 6
+    net = fnn.Network([*layers, fnn.Dense(10, init=fnn.Initializer("normal", std=5.0))], 784, "softmax_cross_entropy")
+    for finding in net.diagnose(*digits[0]):
+        assert all(cure.fit or repr(cure.layers(net.layers)) != repr(net.layers) for cure in finding.cures)
+    (found,) = mlp([64] * 6, "sigmoid").diagnose(*digits[0])
+    assert len(found.cures) == 3
+    (found,) = mlp([64, 63, 62, 61, 60, 59], "sigmoid").diagnose(*digits[0])
+    assert "Residual" not in str(found)
 
 
 def test_a_cure_leaves_the_network_as_it_is():

@@ -44,6 +44,7 @@ def test_figures_are_those_of_the_gradient():
     found = history.gradient_flow
     assert found.layers == ("0", "1", "5.0", "5.1", "6")
     assert found.units == (8, 6, 5, 4, 3)
+    assert found.normalised == (False, True, False, False, False)
     norms = [np.linalg.norm(gradients[name]) for name in ("0.bias", "2.shift", "5.0.bias", "5.1.bias", "6.bias")]
     np.testing.assert_allclose(found.learning_speed[0], norms, rtol=1e-9)
     for i, name in enumerate(found.layers):
@@ -125,7 +126,7 @@ def test_a_saved_history_comes_back(tmp_path):
     assert again.stopped == "had enough"
     assert list(again) == list(history)
     np.testing.assert_array_equal(list(again.values()), list(history.values()))
-    for name in ("layers", "units", "activations"):
+    for name in flow.DESCRIPTION:
         assert getattr(again.gradient_flow, name) == getattr(history.gradient_flow, name)
     for name in ("steps", *flow.FIGURES):
         np.testing.assert_array_equal(getattr(again.gradient_flow, name), getattr(history.gradient_flow, name))
@@ -157,5 +158,5 @@ def test_mistakes(tmp_path):
         fnn.History().save(tmp_path / "no" / "history.json")
     with pytest.raises(FileNotFoundError):
         fnn.History.load(tmp_path / "none.json")
-    with pytest.raises(AttributeError, match="it has layers, units, activations, steps, learning_speed"):
+    with pytest.raises(AttributeError, match="it has layers, units, activations, normalised, steps, learning_speed"):
         fit()[1].gradient_flow.speed  # noqa: B018
