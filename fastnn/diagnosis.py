@@ -44,9 +44,9 @@ def _changes(cure: Cure, net: Any) -> bool:
 def _flow(net: Any, statistics: np.ndarray, rows: int) -> flow.Flow | None:
     if not len(statistics):
         return None
-    measured = flow.new_flow(net.program)
-    measured.add(np.array([net.state.step]), flow.figures(net.program, statistics, np.array([rows])))
-    return measured
+    recorder = flow.Recorder(net.program)
+    recorder.add(np.array([net.state.step]), statistics, np.array([rows]))
+    return recorder.flow
 
 
 def _trial(net: Any, samples: Samples, evidence: Evidence, batch_size: int) -> Evidence:

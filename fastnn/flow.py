@@ -141,46 +141,52 @@ class Flow:
         return flow
 
 
-def new_flow(program: Program) -> Flow:
-    """An empty record for a program."""
-    layers = layer_ops(program)
-    return Flow(*([getattr(layer, name) for layer in layers] for name in ("name", "units", "activation", "normalised")))
-
-
-def figures(program: Program, statistics: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """The figures of `Flow` from an engine's sums.
+class Recorder:
+    """Makes figures of an engine's sums, and keeps them.
 
     Parameters
     ----------
     program : Program
-    statistics : ndarray (n, operations, N_STATISTICS)
-    rows : ndarray (n,)
-        Samples in each mini-batch.
 
-    Returns
-    -------
-    dict
-        A name of `FIGURES` → array (n, layers).
+    Attributes
+    ----------
+    flow : Flow
     """
-    layers, ops = layer_ops(program), program.ops
-    dense = [layer.dense for layer in layers]
-    shift = [layer.shift for layer in layers]
-    value = [layer.value for layer in layers]
-    units = ops["n_out"][value].astype(np.float64)
-    kept = rows[:, None] * units
-    relu = ops["activation"][value] == oc.RELU
-    saturates = np.isin(ops["activation"][value], list(oc.SATURATES))
-    with np.errstate(all="ignore"):  # a weight of zeros has no update ratio; squares of a network that diverges overflow
-        mean = statistics[:, value, oc.VALUES] / kept
-        variance = np.maximum(statistics[:, value, oc.SQUARES] / kept - mean**2, 0.0)
-        ratio = np.sqrt(statistics[:, dense, oc.UPDATE] / statistics[:, dense, oc.WEIGHT])
-    return {
-        "learning_speed": np.sqrt(statistics[:, shift, oc.DELTA]),
-        "gradient_norm": np.sqrt(statistics[:, dense, oc.GRADIENT]),
-        "weight_norm": np.sqrt(statistics[:, dense, oc.WEIGHT]),
-        "update_ratio": ratio,
-        "activation_mean": mean,
-        "activation_variance": variance,
-        "dead": np.where(relu, statistics[:, value, oc.DEAD] / units, np.nan),
-        "saturated": np.where(saturates, statistics[:, value, oc.SATURATED] / (kept * (1 - ops["rate"][value])), np.nan),
-    }
+
+    def __init__(self, program: Program):
+        layers, ops = layer_ops(program), program.ops
+        self.flow = Flow(*([getattr(layer, name) for layer in layers] for name in ("name", "units", "activation", "normalised")))
+        self._dense, self._shift, self._value = (
+            np.array([getattr(layer, name) for layer in layers]) for name in ("dense", "shift", "value")
+        )
+        self._units = ops["n_out"][self._value].astype(np.float64)
+        self._kept = 1 - ops["rate"][self._value]  # by dropout
+        self._relu = ops["activation"][self._value] == oc.RELU
+        self._saturates = np.isin(ops["activation"][self._value], list(oc.SATURATES))
+
+    def add(self, steps: np.ndarray, statistics: np.ndarray, rows: np.ndarray) -> None:
+        """Record steps.
+
+        Parameters
+        ----------
+        steps : ndarray (n,)
+            Their numbers.
+        statistics : ndarray (n, operations, N_STATISTICS)
+        rows : ndarray (n,)
+            Samples in each mini-batch.
+        """
+        of_dense, of_value = statistics[:, self._dense], statistics[:, self._value]
+        outputs = rows[:, None] * self._units
+        with np.errstate(all="ignore"):  # a weight of zeros has no update ratio; squares of a network that diverges overflow
+            mean = of_value[:, :, oc.VALUES] / outputs
+            figures = {
+                "learning_speed": np.sqrt(statistics[:, self._shift, oc.DELTA]),
+                "gradient_norm": np.sqrt(of_dense[:, :, oc.GRADIENT]),
+                "weight_norm": np.sqrt(of_dense[:, :, oc.WEIGHT]),
+                "update_ratio": np.sqrt(of_dense[:, :, oc.UPDATE] / of_dense[:, :, oc.WEIGHT]),
+                "activation_mean": mean,
+                "activation_variance": np.maximum(of_value[:, :, oc.SQUARES] / outputs - mean**2, 0.0),
+                "dead": np.where(self._relu, of_value[:, :, oc.DEAD] / self._units, np.nan),
+                "saturated": np.where(self._saturates, of_value[:, :, oc.SATURATED] / (outputs * self._kept), np.nan),
+            }
+        self.flow.add(steps, figures)

@@ -79,7 +79,8 @@ class Training:
     def record_flow(self, every: int) -> None:
         """Fill ``history.gradient_flow`` at each step whose number is a multiple of ``every``; with L-BFGS a step is an epoch."""
         self._every = _checks.integer("every", every)
-        self.history.gradient_flow = flow.new_flow(self.net.program)
+        self._recorder = flow.Recorder(self.net.program)
+        self.history.gradient_flow = self._recorder.flow
 
     def run(self) -> History:
         """Train, and return the history."""
@@ -137,7 +138,7 @@ class Training:
         log = self.net.engine.train_steps(state, self.samples, chunk)
         if len(log.statistics):
             recorded = chunk.recorded(first)[: len(log.statistics)]
-            self._record_flow(first + recorded, log.statistics, np.diff(chunk.bounds)[recorded])
+            self._recorder.add(first + recorded, log.statistics, np.diff(chunk.bounds)[recorded])
         if log.finite or len(log.losses) > 1 or self._sound is None:  # the chunk's first loss, that of ``before``, is finite
             self._sound = before
         if log.finite and np.isfinite(state.theta).all():
@@ -162,10 +163,7 @@ class Training:
                 if op["code"] == opcodes.DENSE:
                     change = moved[op["weight"] : op["weight"] + op["n_in"] * op["n_out"]]
                     statistics[0, i, opcodes.UPDATE] = np.square(change, dtype=np.float64).sum()
-            self._record_flow(np.array([self.net.epochs]), statistics, np.array([rows]))
-
-    def _record_flow(self, steps: np.ndarray, statistics: np.ndarray, rows: np.ndarray) -> None:
-        self.history.gradient_flow.add(steps, flow.figures(self.net.program, statistics, rows))
+            self._recorder.add(np.array([self.net.epochs]), statistics, np.array([rows]))
 
     def _chunk_done(self, samples: int) -> None:
         self._display.advance(samples)
