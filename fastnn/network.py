@@ -337,9 +337,9 @@ class Network:
         return self._outputs(X, linked=True)
 
     def _outputs(self, X: Any, linked: bool) -> np.ndarray:
-        """A large X is not read twice: engines answer a sample that is not finite with NaN, and only then it is looked for."""
-        outputs = self.engine.forward(self.state, inputs.as_features(X, self.dtype, self.inputs, finite=False), linked)
-        if np.count_nonzero(np.isnan(outputs)):
+        """X is not read twice: engines tell whether a sample was not finite, and only then it is looked for."""
+        outputs, finite = self.engine.forward(self.state, inputs.as_features(X, self.dtype, self.inputs, finite=False), linked)
+        if not finite:
             inputs.as_features(X, self.dtype)
         return outputs
 
@@ -363,7 +363,7 @@ class Network:
 
     def score(self, samples: Samples, metrics: Sequence[str]) -> dict[str, float]:
         """`evaluate` for data that was checked before."""
-        z, t = self.engine.forward(self.state, samples.X), target_values(samples, self.outputs)
+        (z, _), t = self.engine.forward(self.state, samples.X), target_values(samples, self.outputs)
         w = np.ones(len(samples)) if samples.weights is None else samples.weights.astype(np.float64)
         losses, _ = per_sample_loss(self.program.loss, z, t)
         code, prediction = self.loss.spec.code, link(self.program.loss, z)

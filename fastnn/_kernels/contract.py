@@ -154,8 +154,8 @@ class Engine(Protocol):
         the log has the statistics of the pass, if its loss is finite.
         """
 
-    def forward(self, state: State, X: np.ndarray, linked: bool = False) -> np.ndarray:
+    def forward(self, state: State, X: np.ndarray, linked: bool = False) -> tuple[np.ndarray, bool]:
         """Outputs (n, n_outputs) in inference mode (running statistics, no dropout, no noise): raw, or ``linked`` by the loss's link.
 
-        X need not be finite: a row with NaN or infinity gives a row of NaN.
+        X need not be finite: a row with NaN or infinity gives a row of NaN. The second result is whether all rows were finite.
         """

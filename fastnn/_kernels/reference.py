@@ -255,11 +255,12 @@ class ReferenceEngine:
         finite = bool(np.isfinite(loss))
         return StepLog(np.array([loss]), np.array([weight]), np.array([hit]), statistics[: 1 if finite else 0], finite), gradient
 
-    def forward(self, state: State, X: np.ndarray, linked: bool = False) -> np.ndarray:
+    def forward(self, state: State, X: np.ndarray, linked: bool = False) -> tuple[np.ndarray, bool]:
         with np.errstate(invalid="ignore"):
             z = self._forward(state, X, training=False, learning=False)[self.program.output][0]
-        z = np.where(np.isfinite(X).all(axis=1, keepdims=True), z, np.nan)
-        return link(self.program.loss, z) if linked else z
+        finite = np.isfinite(X).all(axis=1, keepdims=True)
+        z = np.where(finite, z, np.nan)
+        return link(self.program.loss, z) if linked else z, bool(finite.all())
 
     def _step(self, state, batch, training, learning, statistics):
         """Mean loss, Σw, weighted hits and the gradient vector of one mini-batch; fills ``statistics`` where it has a record."""

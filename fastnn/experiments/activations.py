@@ -34,4 +34,5 @@ def _forward(net: Network, length: int, X: np.ndarray) -> np.ndarray:
         array.view(state.theta)[...] = net.parameters[array.name]
     for array in program.buffers:
         array.view(state.buffers)[...] = net.buffers[array.name]
-    return make_engine(net.backend, program).forward(state, X)
+    outputs, _ = make_engine(net.backend, program).forward(state, X)
+    return outputs

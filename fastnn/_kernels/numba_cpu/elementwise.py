@@ -32,12 +32,13 @@ def copy_rows(X, first, rows):
 
 @kernel
 def copy_or_poison(values, x, target):
-    """target = values, or NaN where an element of ``x`` is not finite."""
+    """target = values, or NaN where an element of ``x`` is not finite; returns 0, or NaN then."""
     poison = values.dtype.type(0)
     for c in range(len(x)):
         poison += x[c] * values.dtype.type(0)  # 0, or NaN from a NaN or an infinity on
     for c in range(len(target)):
         target[c] = values[c] + poison
+    return poison
 
 
 @kernel

@@ -65,7 +65,7 @@ class NumbaEngine:
         log, _ = self._differentiate(state, samples, whole, training)
         return log, self._gradient.copy()
 
-    def forward(self, state: State, X: np.ndarray, linked: bool = False) -> np.ndarray:
+    def forward(self, state: State, X: np.ndarray, linked: bool = False) -> tuple[np.ndarray, bool]:
         n = len(X)
         threads = self._threads(n, n * self.program.n_parameters)
         capacity = self._reserve(threads * min(n, _PREDICT_ROWS), backward=False)
@@ -78,8 +78,8 @@ class NumbaEngine:
             self._predicting = key, arguments, specialised(steps.run, example)
         predictions = np.empty((n, self.program.n_outputs), self.program.dtype)
         _, arguments, run = self._predicting
-        _run_threads(threads, (*arguments, _read_only(X), bool(linked), predictions), run)
-        return predictions
+        poisoned = _run_threads(threads, (*arguments, _read_only(X), bool(linked), predictions), run)
+        return predictions, not any(poisoned)
 
     def _differentiate(self, state: State, samples: Samples, chunk: Chunk, training: bool) -> tuple[StepLog, int]:
         """Run a chunk with its way back; returns its log and the number of updates made."""
@@ -88,7 +88,7 @@ class NumbaEngine:
         capacity = self._reserve(chunk.batch_size, backward=True)
         arguments = self._arguments(threads, capacity, state, samples, chunk, log, len(recorded), training, True)
         rest = _read_only(samples.X), False, self._no_values[:, None]
-        written = _run_threads(threads, (np.zeros(1, np.int64), *arguments, *rest))
+        written, *_ = _run_threads(threads, (np.zeros(1, np.int64), *arguments, *rest))
         losses, weight_sums, hits = log[:, :written]
         finite = bool(np.isfinite(losses[-1]))
         taken = written if finite else written - 1
@@ -171,20 +171,14 @@ def _records(array: np.ndarray) -> "np.ndarray | list[SimpleNamespace]":
 # --- threads ------------------------------------------------------------------------------------------------------------------------
 
 
-def _run_threads(n: int, arguments: tuple, run: Callable = steps.run) -> int:
-    """The kernel as ranks 0 … n − 1 side by side, rank 0 in the calling thread; returns what rank 0 returns."""
-    with _single_threaded_blas() if NEEDS_BLAS else _NOTHING:
-        if n == 1:
-            return run(0, 1, *arguments)
-        with _team:
-            others = [_pool(os.getpid(), n - 1).submit(run, rank, n, *arguments) for rank in range(1, n)]
-            result = run(0, n, *arguments)
-            for other in others:
-                other.result()
-        return result
+def _run_threads(n: int, arguments: tuple, run: Callable = steps.run) -> list[int]:
+    """The kernel as ranks 0 … n − 1 side by side, rank 0 in the calling thread; returns what each returns."""
+    if n == 1 and not NEEDS_BLAS:
+        return [run(0, 1, *arguments)]
+    with _single_threaded_blas() if NEEDS_BLAS else contextlib.nullcontext(), _team if n > 1 else contextlib.nullcontext():
+        others = [_pool(os.getpid(), n - 1).submit(run, rank, n, *arguments) for rank in range(1, n)]
+        return [run(0, n, *arguments), *(other.result() for other in others)]
 
-
-_NOTHING = contextlib.nullcontext()
 
 # Ranks wait for each other, so all of a chunk must be running: two chunks that share the helpers would wait for ever.
 _team = threading.Lock()

@@ -36,9 +36,9 @@ def run(
 ):  # fmt: skip
     """Run a chunk as thread ``rank``; return how many losses were written. `NumbaEngine` says what the arguments are.
 
-    With ``backward`` false this predicts all of X: outputs go to ``predictions``, raw or ``linked``. With the rule NO_UPDATE the gradient,
-    penalties included, is left in ``gradient``, and θ and running statistics stay as they are. Every ``every``-th step, if that is not 0,
-    this thread's statistics go to ``statistics[record, rank]``.
+    With ``backward`` false this predicts all of X: outputs go to ``predictions``, raw or ``linked``, and it returns 1 if one of its rows
+    was not finite, else 0. With the rule NO_UPDATE the gradient, penalties included, is left in ``gradient``, and θ and running statistics
+    stay as they are. Every ``every``-th step, if that is not 0, this thread's statistics go to ``statistics[record, rank]``.
     """
     frame = Frame(
         rank, n_threads, borrow(counter), borrow(ops), borrow(theta), borrow(gradient), borrow(slots), borrow(buffers), borrow(work),
@@ -48,8 +48,7 @@ def run(
     X, order, partial, statistics, product = borrow(X), borrow(order), borrow(partial), borrow(statistics), products[0]
     n_in, n_out, phase, cuts, record = X.shape[1], ops[len(ops) - 1].n_out, 1, len(parts) > 0, 0
     if not backward:
-        predict(frame, X, output, loss[0].link if linked else oc.IDENTITY, step, predictions)
-        return 0
+        return predict(frame, X, output, loss[0].link if linked else oc.IDENTITY, step, predictions)
     for k in range(len(rates)):
         start, batch = bounds[k], bounds[k + 1] - bounds[k]
         first, last = share(batch, rank, n_threads)
@@ -92,7 +91,7 @@ def run(
 
 @inline
 def predict(frame, X, output, link, step, predictions):
-    """Outputs of this thread's share of the rows of X, a block at a time. A row that is not finite gives NaN.
+    """Outputs of this thread's share of the rows of X, a block at a time. A row that is not finite gives NaN, and 1 as the result.
 
     Where only Dense operations read X they read it where it lies. ``step`` and the phase of the barrier mean nothing here; they are
     variables because a call with constants would be compiled once more.
@@ -102,7 +101,7 @@ def predict(frame, X, output, link, step, predictions):
         op = frame.ops[i]
         in_place &= (op.x != oc.INPUT or op.code == oc.DENSE) and (op.code != oc.ADD or op.skip != oc.INPUT)
     first, last = share(len(X), frame.rank, frame.n_threads)
-    n_in, n_out, row = X.shape[1], predictions.shape[1], frame.rank * block
+    n_in, n_out, row, poison = X.shape[1], predictions.shape[1], frame.rank * block, predictions.dtype.type(0)
     for start in range(first, last, block):
         n = min(block, last - start)
         if not in_place:
@@ -111,7 +110,8 @@ def predict(frame, X, output, link, step, predictions):
         z = matrix(frame.work, output * frame.capacity + row * n_out, n, n_out)
         apply_link(link, z)
         for r in range(n):
-            elementwise.copy_or_poison(z[r], X[start + r], predictions[start + r])
+            poison += elementwise.copy_or_poison(z[r], X[start + r], predictions[start + r])
+    return 1 if np.isnan(poison) else 0
 
 
 @inline
