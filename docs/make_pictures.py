@@ -8,7 +8,6 @@ Without names it draws all of them, into ``docs/pictures``.
 import argparse
 import functools
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -42,15 +41,6 @@ def train(net: fnn.Network, optimizer: fnn.SGD, **options) -> fnn.History:
     return net.fit(X, y, epochs=20, batch_size=32, optimizer=optimizer, validation=validation, progress=False, **options)
 
 
-def activations(net: fnn.Network, X: np.ndarray) -> Iterator[np.ndarray]:
-    """What each hidden layer of a stack of Dense layers puts out."""
-    for depth in range(1, len(net.layers)):
-        part = fnn.Network(net.layers[:depth], inputs=net.inputs, loss="mse")
-        for name in part.parameters:
-            part.parameters[name] = net.parameters[name]
-        yield part.predict(X)
-
-
 # --- pictures -------------------------------------------------------------------------------------------------------------------------
 
 
@@ -80,7 +70,7 @@ def saturation() -> Figure:
     figure, axes = plotting.new_axes(1, 2, size=(9.0, 4.2))
     for ax, init, title in zip(axes, ("nielsen", "standard_normal"), ("weights from N(0, 1/n)", "weights from N(0, 1)"), strict=True):
         net = fnn.mlp(SIZES, activation="sigmoid", init=init)
-        plotting.activation_histograms(list(activations(net, X[:1000])), ax=ax)
+        plotting.activation_histograms(net.activations(X[:1000]), ax=ax)
         ax.set(ylabel="hidden layer", title=title)
     return figure
 

@@ -17,6 +17,7 @@ from fastnn.diagnosis import examine
 from fastnn.findings import Diagnosis
 from fastnn.history import History
 from fastnn.initializers import Draw, as_initializer
+from fastnn.layer_outputs import layer_outputs
 from fastnn.layers import BatchNorm, Dense, Dropout, Layer, Residual, as_activation, check_layers
 from fastnn.losses import Loss, as_loss
 from fastnn.metrics import METRICS
@@ -409,6 +410,21 @@ class Network:
         if without:
             raise ValueError(f"learning_speed needs biases, but there is no {without[0]}")
         return np.array([np.linalg.norm(gradients[name]) for name in biases])
+
+    def activations(self, X: Any) -> list[np.ndarray]:
+        """What each layer but the last puts out in prediction: the data of histograms and other looks inside.
+
+        Parameters
+        ----------
+        X : array-like (n, inputs)
+
+        Returns
+        -------
+        list of ndarray (n, units)
+            One for each of ``layers``, input side first. A Dense layer's is its activation; where the activation is a layer of its own, the
+            Dense layer's is z.
+        """
+        return layer_outputs(self, inputs.as_features(X, self.dtype, self.inputs))
 
     def diagnose(
         self,

@@ -80,7 +80,7 @@ def test_none_needs_matplotlib_to_be_imported():
 
 
 def test_every_module_of_an_experiment_is_listed():
-    helpers = {"__init__", "activations", "book", "command", "data", "outcome", "registry", "runner"}
+    helpers = {"__init__", "book", "command", "data", "outcome", "registry", "runner"}
     files = {path.stem for path in runner.Path(experiments.__file__).parent.glob("*.py")}
     assert files - helpers == set(EXPERIMENTS)
 

@@ -7,7 +7,6 @@ import fastnn as fnn
 
 pytest.importorskip("matplotlib", reason="experiments draw with Matplotlib")
 from fastnn.experiments import book, chain, depth, learning_speed, linear_depth, neuron_bars, normalisation, residual, runner
-from fastnn.experiments.activations import activations
 from fastnn.experiments.data import Data
 
 RNG = np.random.default_rng(0)
@@ -29,36 +28,6 @@ def test_they_run_and_draw_whatever_the_figures(name, tmp_path):
     assert report.checks
     assert (tmp_path / f"{name}.png").stat().st_size > 10_000
     assert (tmp_path / f"{name}.json").stat().st_size > 1000
-
-
-# --- activations ------------------------------------------------------------------------------------------------------------------------
-
-
-def some_network(backend="auto"):
-    block = fnn.Residual([fnn.Dense(6, activation="relu"), fnn.BatchNorm(), fnn.Dense(6)], activation="tanh")
-    layers = [fnn.Dense(6, activation="sigmoid"), fnn.BatchNorm(), fnn.Dropout(0.5), block, fnn.Dense(3)]
-    net = fnn.Network(layers, 4, "softmax_cross_entropy", dtype="float64", backend=backend)
-    X = RNG.normal(size=(50, 4))
-    net.fit(X, np.arange(50) % 3, epochs=2, batch_size=10, progress=False)
-    return net, X
-
-
-def test_activations_lead_to_the_output(engine):
-    net, X = some_network(engine)
-    outputs = activations(net, X)
-    assert [output.shape for output in outputs] == [(50, 6)] * 4
-    np.testing.assert_allclose(outputs[0], 1 / (1 + np.exp(-(X @ net.parameters["0.weight"] + net.parameters["0.bias"]))), rtol=1e-12)
-    np.testing.assert_array_equal(outputs[2], outputs[1])  # dropout does nothing in prediction
-    np.testing.assert_allclose(outputs[-1] @ net.parameters["4.weight"] + net.parameters["4.bias"], net.forward(X), rtol=1e-12)
-
-
-def test_activations_leave_the_network_alone():
-    net, X = some_network()
-    before = net.state.theta.copy(), net.state.buffers.copy(), net.state.step
-    activations(net, X)
-    np.testing.assert_array_equal(net.state.theta, before[0])
-    np.testing.assert_array_equal(net.state.buffers, before[1])
-    assert net.state.step == before[2]
 
 
 # --- chain --------------------------------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ FLOORS = [
     {"program", "serialization", "variants", "findings"},
     {"faults"},
     {"history"},
-    {"training", "diagnosis"},
+    {"training", "diagnosis", "layer_outputs"},
     {"network"},
     {"diagnostics", "cure_matrix", "nielsen"},
     {"plotting"},

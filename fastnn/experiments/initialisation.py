@@ -15,7 +15,6 @@ by trial so that initialisations differ.
 import numpy as np
 
 from fastnn.errors import DivergenceError
-from fastnn.experiments.activations import activations
 from fastnn.experiments.data import Data
 from fastnn.experiments.outcome import Outcome, at_least, at_most, close
 from fastnn.network import mlp
@@ -78,7 +77,7 @@ def _mean_squares(activation, init):
         return np.zeros(_LAYERS)
     X = np.random.default_rng(0).normal(size=(_SAMPLES, _WIDTH))
     nets = [mlp([_WIDTH] * (_LAYERS + 1) + [10], activation=activation, init=init, seed=seed) for seed in range(_SEEDS)]
-    squares = np.array([[np.mean(np.square(output, dtype=np.float64)) for output in activations(net, X)] for net in nets])
+    squares = np.array([[np.mean(np.square(output, dtype=np.float64)) for output in net.activations(X)] for net in nets])
     return np.exp(np.log(squares).mean(axis=0))
 
 

@@ -13,7 +13,6 @@ and the moving averages stand for the statistics of a batch.
 
 import numpy as np
 
-from fastnn.experiments.activations import activations
 from fastnn.experiments.data import Data
 from fastnn.experiments.outcome import Outcome, at_least, at_most, close
 from fastnn.layers import Activation, BatchNorm, Dense, LayerNorm
@@ -84,7 +83,7 @@ def _spread(norm, data):
     X, y = data.first(_IMAGES)
     net = _network("sigmoid", norm, 0, BatchNorm(momentum=1.0) if norm == "BatchNorm" else None)
     net.fit(X, y, 1, len(X), SGD(0.0), progress=False)  # moves the running averages only, here to the batch's own
-    before_activation = activations(net, X)[-2 :: -2 if norm == "none" else -3][::-1]
+    before_activation = net.activations(X)[-2 :: -2 if norm == "none" else -3][::-1]
     return np.array([outputs.std(axis=0).mean() for outputs in before_activation])
 
 

@@ -14,7 +14,6 @@ from itertools import pairwise
 
 import numpy as np
 
-from fastnn.experiments.activations import activations
 from fastnn.experiments.book import BOOK
 from fastnn.experiments.data import Data
 from fastnn.experiments.outcome import Check, Outcome, at_least, at_most
@@ -107,7 +106,7 @@ def _course(activation, momentum, data, stages):
     (X, y), watched = data.train, data.test[0][:_WATCHED]
     net, lowest, course = _network(activation, _HIDDEN, "uniform 1/√n"), np.inf, {"mean": [], "std": [], "saturated": [], "accuracy": []}
     for stage in range(stages + 1):
-        outputs = activations(net, watched)
+        outputs = net.activations(watched)
         course["mean"].append([output.mean() for output in outputs])
         course["std"].append([output.std() for output in outputs])
         course["saturated"].append([100.0 * np.mean((output < _LOW) | (output > _HIGH)) for output in outputs])

@@ -1,4 +1,4 @@
-"""What the layers of a network put out: the data of statistics and histograms."""
+"""What each layer of a network puts out."""
 
 from typing import Any
 
@@ -6,26 +6,17 @@ import numpy as np
 
 from fastnn._kernels.contract import State
 from fastnn.engines import make_engine
-from fastnn.inputs import as_features
 from fastnn.losses import Loss
-from fastnn.network import Network
 from fastnn.program import lower
 
 
-def activations(net: Network, X: Any) -> list[np.ndarray]:
-    """Outputs (n, units) of all layers but the last, input side first, as in prediction.
-
-    Parameters
-    ----------
-    net : Network
-    X : array-like (n, inputs)
-    """
-    X = as_features(X, net.dtype, net.inputs)
-    return [_forward(net, length, X) for length in range(1, len(net.layers))]
+def layer_outputs(net: Any, X: np.ndarray) -> list[np.ndarray]:
+    """See `Network.activations`; X (n, inputs) is checked already."""
+    return [_first_layers(net, length, X) for length in range(1, len(net.layers))]
 
 
-def _forward(net: Network, length: int, X: np.ndarray) -> np.ndarray:
-    """Output of the first layers of a network, on its own engine."""
+def _first_layers(net: Any, length: int, X: np.ndarray) -> np.ndarray:
+    """Output of the first layers of a network, on its own engine: a program of their own, as workspaces keep no order that could be read."""
     program = lower(net.layers[:length], net.inputs, Loss("mse"), net.dtype)
     state = State(
         program.new_vector(), np.zeros(program.n_buffers, program.dtype), net.seed, slots=program.new_vectors(0), products=np.ones(1)
