@@ -16,7 +16,7 @@ def layer_outputs(net: Any, X: np.ndarray) -> list[np.ndarray]:
 
 
 def _first_layers(net: Any, length: int, X: np.ndarray) -> np.ndarray:
-    """Output of the first layers of a network, on its own engine: a program of their own, as workspaces keep no order that could be read."""
+    """Output of the first layers of a network, on its engine, by a program of their own: an engine keeps its workspace to itself."""
     program = lower(net.layers[:length], net.inputs, Loss("mse"), net.dtype)
     state = State(
         program.new_vector(), np.zeros(program.n_buffers, program.dtype), net.seed, slots=program.new_vectors(0), products=np.ones(1)
