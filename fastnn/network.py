@@ -4,15 +4,16 @@ import copy
 import itertools
 import numbers
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from fastnn import _checks, engines, inputs, serialization
 from fastnn._kernels import opcodes, philox
-from fastnn._kernels.contract import ArrayInfo, Engine, Samples, State
+from fastnn._kernels.contract import Engine, Samples, State
 from fastnn._kernels.reference import link, per_sample_loss, target_values
+from fastnn.arrays import Arrays
 from fastnn.diagnosis import examine
 from fastnn.findings import Diagnosis
 from fastnn.history import History
@@ -24,37 +25,6 @@ from fastnn.metrics import METRICS
 from fastnn.optimizers import LBFGS, OPTIMIZERS, Optimizer, as_optimizer
 from fastnn.program import lower
 from fastnn.training import Training
-
-
-class Arrays(Mapping):
-    """A mapping from names to views of one flat vector. Assigning to a name copies into the view and checks the shape."""
-
-    def __init__(self, what: str, arrays: Sequence[ArrayInfo], vector: np.ndarray):
-        self._what, self._arrays, self._vector = what, {array.name: array for array in arrays}, vector
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        if name not in self._arrays:
-            raise KeyError(f"no {self._what} {name!r}; known: {', '.join(self._arrays)}")
-        return self._arrays[name].view(self._vector)
-
-    def __setitem__(self, name: str, values: Any) -> None:
-        view, new = self[name], inputs.as_numbers(values, name)
-        if new.shape != view.shape:
-            raise ValueError(f"{name} has shape {view.shape}; got an array of shape {new.shape}")
-        with np.errstate(over="ignore"):
-            rounded = new.astype(view.dtype)
-        if not np.isfinite(rounded).all():
-            raise ValueError(f"{name} must be finite in {view.dtype}; got {new[~np.isfinite(rounded)][0]}")
-        view[...] = rounded
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._arrays)
-
-    def __len__(self) -> int:
-        return len(self._arrays)
-
-    def __repr__(self) -> str:
-        return "{" + ", ".join(f"{name!r}: {array.shape}" for name, array in self._arrays.items()) + "}"
 
 
 class Network:

@@ -22,7 +22,7 @@ FLOORS = [
     {"_checks", "_paths", "errors"},
     {"_kernels"},
     {"activations", "losses", "schedules", "metrics", "inputs", "progress", "datasets", "_figures"},
-    {"callbacks", "data", "engines", "initializers", "optimizers"},
+    {"arrays", "callbacks", "data", "engines", "initializers", "optimizers"},
     {"layers", "flow", "tables"},
     {"program", "serialization", "variants", "findings"},
     {"faults"},

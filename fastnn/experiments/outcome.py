@@ -51,7 +51,7 @@ def close(name: str, source: str, expected: float, measured: float, absolute: fl
 
 def at_least(name: str, source: str, bound: float, measured: float) -> Check:
     """A `Check` that the measured figure is not below ``bound``."""
-    return Check(name, source, f"at least {bound:g}", float(measured), low=bound)
+    return Check(name, source, f"at least {bound + 0.0:g}", float(measured), low=bound)  # 0, not -0
 
 
 def at_most(name: str, source: str, bound: float, measured: float) -> Check:
