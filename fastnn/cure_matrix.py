@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import _checks, progress, variants
+from fastnn._kernels import opcodes, philox
 from fastnn.data import train_test_split
 from fastnn.errors import DivergenceError
 from fastnn.findings import Cure
@@ -28,6 +29,7 @@ _KEEP = 3  # of so many variants one goes on to the next round
 _FINALISTS = 5
 _FEWEST_STEPS = 20  # that tell anything about a variant
 _TIMED_STEPS = 30
+_SPLIT = 2  # number of the random order
 
 Change = Callable[[Sequence[Layer]], list[Layer]]
 
@@ -239,8 +241,12 @@ class _Search:
 
     def __init__(self, net: Network, X: Any, y: Any, validation: Any, optimizer: Optimizer, batch_size: int):
         if isinstance(validation, tuple | list):
-            self.X, self.y, self.validation = np.asarray(X), np.asarray(y), tuple(validation)
+            X, y = np.asarray(X), np.asarray(y)
+            order = philox.permutation(net.seed, opcodes.STREAM_SPLIT, _SPLIT, len(X))  # short trainings take the first rows
+            self.X, self.y, self.validation = X[order], y[order], tuple(validation)
         else:
+            if validation is None:
+                raise TypeError("validation must be a share of the data, such as 0.2, or a pair (X, y); got None")
             share = _checks.number("validation", validation, 0.0, 1.0, low_open=True, high_open=True)
             self.X, X_val, self.y, y_val = train_test_split(X, y, test_size=share, seed=net.seed)
             self.validation = X_val, y_val
@@ -260,7 +266,7 @@ class _Search:
         with progress.counter(show, "variants", _trainings(len(candidates))) as advance:
             for left in range(rounds, 0, -1):
                 share = (deadline - time.perf_counter()) / left / len(candidates)
-                steps = max(_FEWEST_STEPS, steps, int((share - each) / step))
+                steps = max(_FEWEST_STEPS, steps + 1, int((share - each) / step))
                 done = []
                 for variant in candidates:
                     if self.interrupted or ((ranked or done) and time.perf_counter() > deadline):
@@ -271,7 +277,8 @@ class _Search:
                 ranked = sorted(done, key=lambda v: (-v.score, v.loss)) + [v for v in ranked if id(v.options) not in reached]
                 if len(done) < len(candidates):
                     break
-                candidates = sorted(done, key=lambda v: v.loss)[: max(_FINALISTS, len(done) // _KEEP)]
+                # The network as it is comes first, and stays for the comparison.
+                candidates = [done[0], *sorted(done[1:], key=lambda v: v.loss)[: max(_FINALISTS, len(done) // _KEEP) - 1]]
         return CureTable(ranked, self.metric)
 
     def _time(self, variant: Variant) -> tuple[float, float]:

@@ -8,60 +8,75 @@ import numpy as np
 from fastnn import flow
 from fastnn._kernels import opcodes, philox
 from fastnn._kernels.contract import Samples
+from fastnn._kernels.reference import per_sample_loss, target_values
 from fastnn.callbacks import GradientFlow
 from fastnn.errors import DivergenceError
-from fastnn.faults import Evidence, find_faults
-from fastnn.findings import Cure, Diagnosis
+from fastnn.evidence import Evidence
+from fastnn.faults import find_faults
+from fastnn.findings import Diagnosis
 from fastnn.optimizers import LBFGS, Optimizer
 
 _SAMPLES = 2000  # enough for the statistics of a layer
 _EPOCHS = 5  # of the trial that tells whether a learning rate suits
+_BEYOND = 30.0  # a logit of certainty
 _SPLIT = 1  # number of the random order, so that it is not that of validation
 
 
 def examine(net: Any, samples: Samples, optimizer: Optimizer | LBFGS | None, batch_size: int) -> Diagnosis:
     """See `Network.diagnose`."""
+    if not flow.layer_ops(net.program):
+        raise ValueError("a network without Dense layers has nothing to diagnose")
     samples = samples.take(np.sort(philox.permutation(net.seed, opcodes.STREAM_SPLIT, _SPLIT, len(samples))[:_SAMPLES]))
     log, gradient = net.engine.gradients(net.state, samples, training=True, measure=True)
     evidence = Evidence(
-        flow=_flow(net, log.statistics, len(samples)),
+        flow=_flow(net, log.statistics, samples) if log.finite else None,
         copies=_copies(net, gradient),
-        input_scale=float(np.sqrt(np.square(samples.X, dtype=np.float64).mean())),
-        optimizer=optimizer,
+        losses=(float(log.losses[0]),) if log.finite else (),
+        first_loss=_loss_of_a_constant(net, samples),
+        layers=net.layers,
         diverged=None if log.finite else f"has a loss of {log.losses[0]} at its present parameters",
     )
+    evidence = replace(evidence, trained=evidence.learnt, slope=evidence.relative_gradients.max() if log.finite else None)
     found = find_faults(evidence)
-    if not found and optimizer is not None:
-        found = find_faults(_trial(net, samples, evidence, batch_size))
-    return Diagnosis(replace(finding, cures=tuple(cure for cure in finding.cures if _changes(cure, net))) for finding in found)
+    return found if found or optimizer is None else find_faults(_trial(net, samples, evidence, optimizer, batch_size))
 
 
-def _changes(cure: Cure, net: Any) -> bool:
-    """Whether a cure is more than what the network has already."""
-    return bool(cure.fit) or repr(cure.layers(net.layers)) != repr(net.layers)
-
-
-def _flow(net: Any, statistics: np.ndarray, rows: int) -> flow.Flow | None:
-    if not len(statistics):
-        return None
-    recorder = flow.Recorder(net.program)
-    recorder.add(np.array([net.state.step]), statistics, np.array([rows]))
+def _flow(net: Any, statistics: np.ndarray, samples: Samples) -> flow.Flow:
+    recorder = flow.Recorder(net.program, samples)
+    recorder.add(np.array([net.state.step]), statistics, np.array([len(samples)]))
     return recorder.flow
 
 
-def _trial(net: Any, samples: Samples, evidence: Evidence, batch_size: int) -> Evidence:
+def _loss_of_a_constant(net: Any, samples: Samples) -> float:
+    """The loss of a network that answers the same to every sample, the targets' mean."""
+    t = target_values(samples, net.outputs).astype(np.float64)
+    mean = t.mean(axis=0, keepdims=True)
+    with np.errstate(all="ignore"):
+        inverse = {"identity": mean, "softmax": np.log(mean), "sigmoid": np.log(mean / (1 - mean)), "exp": np.log(mean)}
+        z = np.clip(inverse[net.loss.spec.link], -_BEYOND, _BEYOND) if net.loss.spec.link != "identity" else mean
+        losses, _ = per_sample_loss(net.program.loss, np.broadcast_to(z, t.shape), t)
+    return float(losses.mean())
+
+
+def _trial(net: Any, samples: Samples, evidence: Evidence, optimizer: Optimizer | LBFGS, batch_size: int) -> Evidence:
     """What training a copy shows."""
     y = samples.values if samples.labels is None else samples.labels
-    diverged = None
     try:
-        recorder = GradientFlow(every=1)
         history = net.copy().fit(
-            samples.X, y, _EPOCHS, batch_size, evidence.optimizer, sample_weight=samples.weights, callbacks=[recorder], progress=False
+            samples.X,
+            y,
+            _EPOCHS,
+            batch_size,
+            optimizer,
+            sample_weight=samples.weights,
+            callbacks=[GradientFlow(every=1)],
+            progress=False,
         )
+        diverged = None
     except DivergenceError as error:
         history, diverged = error.history, error.history.stopped
     measured = history.gradient_flow if len(history.gradient_flow) else evidence.flow
-    return replace(evidence, flow=measured, losses=history.get("loss", ()), diverged=diverged)
+    return replace(evidence, flow=measured, losses=history.get("loss", ()), optimizer=optimizer, diverged=diverged)
 
 
 def _copies(net: Any, gradient: np.ndarray) -> np.ndarray:

@@ -20,6 +20,9 @@ class DivergenceError(ArithmeticError):
         super().__init__(message)
         self.epoch, self.step, self.history = epoch, step, history
 
+    def __reduce__(self):
+        return type(self), (str(self), self.epoch, self.step, self.history)
+
 
 class ModelFileError(ValueError):
     """A model file is damaged, truncated, or not a fastnn model at all."""

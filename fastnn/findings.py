@@ -68,10 +68,19 @@ class Finding:
 
 
 class Diagnosis(list):
-    """Findings, the gravest first; printing it tells them in words."""
+    """Findings, the gravest first; printing it tells them in words.
+
+    Attributes
+    ----------
+    unseen : str
+        What could not be looked at, if anything.
+    """
+
+    unseen: str = ""
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self)) if self else "no fault found"
+        nothing = f"no fault found; {self.unseen}" if self.unseen else "no fault found"
+        return "\n".join(map(str, self)) if self else nothing
 
     __repr__ = __str__
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnn._kernels import opcodes as oc
-from fastnn._kernels.contract import Program
+from fastnn._kernels.contract import Program, Samples
 from fastnn.activations import ACTIVATIONS
 
 FIGURES = (
@@ -24,6 +24,9 @@ FIGURES = (
     "saturated",
 )
 DESCRIPTION = ("layers", "units", "activations", "normalised")
+SCALES = ("input_scale", "target_scale")
+_ROWS_FOR_SCALE = 2000
+_FEWEST = 16  # samples on which a unit must be off to count as dead
 _NORMS = (oc.BATCH_NORM, oc.LAYER_NORM)
 _FOLLOWS = (*_NORMS, oc.ELEMENTWISE, oc.NOISE)
 _NAME_OF_CODE = {spec.code: name for name, spec in ACTIVATIONS.items()}
@@ -84,6 +87,8 @@ class Flow:
         What each layer's output meets, past normalisation.
     normalised : tuple of bool
         Whether a normalisation stands between product and activation.
+    input_scale, target_scale : float
+        Root mean square of the inputs, and of the targets where they are values; NaN where they are not known.
     steps : ndarray (n,)
         Numbers of the recorded steps, counted from 0 over the life of the network.
     learning_speed : ndarray (n, layers)
@@ -96,7 +101,8 @@ class Flow:
     activation_mean, activation_variance : ndarray (n, layers)
         Over units and samples of the mini-batch.
     dead : ndarray (n, layers)
-        Share of ReLU units that put out 0 for every sample of the mini-batch; NaN for other activations.
+        Share of ReLU units that put out 0 for every sample of the mini-batch; NaN for other activations, and where fewer than 16 samples
+        get through dropout: that is too few to tell.
     saturated : ndarray (n, layers)
         Share of outputs in the outer 5 % of the range on either side, of activations with two flat ends (sigmoid, tanh and their hard
         kin, softsign); NaN for others.
@@ -104,6 +110,7 @@ class Flow:
 
     def __init__(self, layers: Sequence[str], units: Sequence[int], activations: Sequence[str], normalised: Sequence[bool]):
         self.layers, self.units, self.activations, self.normalised = tuple(layers), tuple(units), tuple(activations), tuple(normalised)
+        self.input_scale = self.target_scale = float("nan")
         nothing = np.zeros((0, len(self.layers)))
         self._parts = {"steps": [np.zeros(0, np.int64)], **{name: [nothing] for name in FIGURES}}
 
@@ -130,13 +137,16 @@ class Flow:
     def to_plain(self) -> dict[str, Any]:
         """Plain data for JSON; figures that are not finite become None."""
         figures = {name: [[v if np.isfinite(v) else None for v in row] for row in getattr(self, name).tolist()] for name in FIGURES}
-        description = {name: list(getattr(self, name)) for name in DESCRIPTION}
+        description: dict[str, Any] = {name: list(getattr(self, name)) for name in DESCRIPTION}
+        description |= {name: getattr(self, name) if np.isfinite(getattr(self, name)) else None for name in SCALES}
         return {**description, "steps": self.steps.tolist(), **figures}
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> "Flow":
         """The inverse of `to_plain`."""
         flow = cls(*(plain[name] for name in DESCRIPTION))
+        for name in SCALES:
+            setattr(flow, name, float("nan") if plain[name] is None else float(plain[name]))
         flow.add(np.array(plain["steps"], np.int64), {name: np.array(plain[name], np.float64) for name in FIGURES})
         return flow
 
@@ -147,17 +157,20 @@ class Recorder:
     Parameters
     ----------
     program : Program
+    samples : Samples
+        Some of them tell the scale of the data.
 
     Attributes
     ----------
     flow : Flow
     """
 
-    def __init__(self, program: Program):
+    def __init__(self, program: Program, samples: Samples):
         layers, ops = layer_ops(program), program.ops
         self.flow = Flow(*([getattr(layer, name) for layer in layers] for name in ("name", "units", "activation", "normalised")))
+        self.flow.input_scale, self.flow.target_scale = _scale(samples.X), _scale(None if samples.classify else samples.values)
         self._dense, self._shift, self._value = (
-            np.array([getattr(layer, name) for layer in layers]) for name in ("dense", "shift", "value")
+            np.array([getattr(layer, name) for layer in layers], np.int64) for name in ("dense", "shift", "value")
         )
         self._units = ops["n_out"][self._value].astype(np.float64)
         self._kept = 1 - ops["rate"][self._value]  # by dropout
@@ -186,7 +199,12 @@ class Recorder:
                 "update_ratio": np.sqrt(of_dense[:, :, oc.UPDATE] / of_dense[:, :, oc.WEIGHT]),
                 "activation_mean": mean,
                 "activation_variance": np.maximum(of_value[:, :, oc.SQUARES] / outputs - mean**2, 0.0),
-                "dead": np.where(self._relu, of_value[:, :, oc.DEAD] / self._units, np.nan),
+                "dead": np.where(self._relu & (rows[:, None] * self._kept >= _FEWEST), of_value[:, :, oc.DEAD] / self._units, np.nan),
                 "saturated": np.where(self._saturates, of_value[:, :, oc.SATURATED] / (outputs * self._kept), np.nan),
             }
         self.flow.add(steps, figures)
+
+
+def _scale(values: np.ndarray | None) -> float:
+    """Root mean square of the first rows; NaN where there are none."""
+    return float("nan") if values is None else float(np.sqrt(np.square(values[:_ROWS_FOR_SCALE], dtype=np.float64).mean()))

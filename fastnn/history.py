@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from fastnn._paths import check_writable, write_atomically
-from fastnn.faults import Evidence, find_faults
+from fastnn.evidence import Evidence
+from fastnn.faults import find_faults
 from fastnn.findings import Diagnosis
 from fastnn.flow import Flow
+from fastnn.layers import Layer
 from fastnn.optimizers import LBFGS, Optimizer
 
 FORMAT = "fastnn-history-1"
@@ -27,13 +29,19 @@ class History(dict):
         Why training ended before the last epoch, if it did.
     gradient_flow : Flow or None
         What the callback `GradientFlow` recorded.
+    first_loss : float or None
+        Of the first mini-batch, before any step; not known with L-BFGS.
     optimizer : Optimizer, LBFGS or None
         What trained the network; not part of a saved file.
+    layers : list of Layer or None
+        The network's; not part of a saved file.
     """
 
     stopped: str | None = None
     gradient_flow: Flow | None = None
+    first_loss: float | None = None
     optimizer: Optimizer | LBFGS | None = None
+    layers: list[Layer] | None = None
 
     def diagnose(self) -> Diagnosis:
         """Tell in words what went wrong in training, and what may help; see `Network.diagnose`.
@@ -46,9 +54,15 @@ class History(dict):
             A list of `Finding`, the gravest first; empty where no fault was found. Printing it tells all of it.
         """
         diverged = self.stopped if self.stopped and self.stopped.startswith("diverged") else None
-        flow = self.gradient_flow if self.gradient_flow is not None and len(self.gradient_flow) else None
+        flow = self.gradient_flow if self.gradient_flow is not None and len(self.gradient_flow) and self.gradient_flow.layers else None
         evidence = Evidence(
-            flow, losses=self.get("loss", ()), validation_losses=self.get("val_loss", ()), optimizer=self.optimizer, diverged=diverged
+            flow,
+            losses=self.get("loss", ()),
+            validation_losses=self.get("val_loss", ()),
+            first_loss=self.first_loss,
+            optimizer=self.optimizer,
+            layers=self.layers,
+            diverged=diverged,
         )
         return find_faults(evidence)
 
@@ -66,6 +80,7 @@ class History(dict):
             "format": FORMAT,
             "history": {name: [_or_none(value) for value in values] for name, values in self.items()},
             "stopped": self.stopped,
+            "first_loss": None if self.first_loss is None else _or_none(self.first_loss),
             "gradient_flow": flow,
         }
         write_atomically(path, json.dumps(plain, allow_nan=False).encode())
@@ -86,7 +101,7 @@ class History(dict):
             if plain["format"] != FORMAT:
                 raise ValueError(f"its format is {plain['format']!r}, not {FORMAT!r}")
             history = cls({name: [_or_nan(value) for value in values] for name, values in plain["history"].items()})
-            history.stopped = plain["stopped"]
+            history.stopped, history.first_loss = plain["stopped"], plain["first_loss"]
             history.gradient_flow = None if plain["gradient_flow"] is None else Flow.from_plain(plain["gradient_flow"])
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"{path} is not a history that fastnn saved, or it is damaged: {error}") from error

@@ -412,7 +412,7 @@ class Network:
         Parameters
         ----------
         X, y
-            As `fit` takes them.
+            As `fit` takes them; all samples weigh the same.
         optimizer : str, Optimizer or LBFGS, optional
             What it is to be trained with.
         batch_size : int

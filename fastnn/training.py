@@ -59,7 +59,7 @@ class Training:
         self.net, self.samples, self.indices, self.epochs = net, samples, indices, epochs
         self.batch_size, self.optimizer, self.validation, self.shuffle = min(batch_size, len(indices)), optimizer, validation, shuffle
         self.callbacks, self.metrics, self.history = check_callbacks(callbacks), metrics, History()
-        self.history.optimizer = optimizer
+        self.history.optimizer, self.history.layers = optimizer, net.layers
         self.epoch, self.rate_factor, self.interrupted, self._every = 0, 1.0, False, 0
         self.logged = (
             "loss",
@@ -79,7 +79,7 @@ class Training:
     def record_flow(self, every: int) -> None:
         """Fill ``history.gradient_flow`` at each step whose number is a multiple of ``every``; with L-BFGS a step is an epoch."""
         self._every = _checks.integer("every", every)
-        self._recorder = flow.Recorder(self.net.program)
+        self._recorder = flow.Recorder(self.net.program, self.samples)
         self.history.gradient_flow = self._recorder.flow
 
     def run(self) -> History:
@@ -136,6 +136,8 @@ class Training:
         state = self.net.state
         before, first = (state.theta.copy(), state.buffers.copy()), state.step
         log = self.net.engine.train_steps(state, self.samples, chunk)
+        if self.history.first_loss is None:
+            self.history.first_loss = float(log.losses[0]) + self.net.penalty()
         if len(log.statistics):
             recorded = chunk.recorded(first)[: len(log.statistics)]
             self._recorder.add(first + recorded, log.statistics, np.diff(chunk.bounds)[recorded])

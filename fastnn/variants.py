@@ -20,6 +20,13 @@ def with_activation(layers: Sequence[Layer], activation: str | Activation) -> li
     return [*_flat(changed), *output]
 
 
+def with_linear_output(layers: Sequence[Layer]) -> list[Layer]:
+    """The last layer without an activation."""
+    *hidden, output = blocks(layers)
+    linear = [layer for layer in output if not isinstance(layer, Activation)]
+    return [*_flat(hidden), *_replace(linear, Dense, lambda layer: _copy(layer, activation="linear"))]
+
+
 def with_init(layers: Sequence[Layer], init: Any) -> list[Layer]:
     """Every weight starts by ``init``, and every bias from 0."""
 

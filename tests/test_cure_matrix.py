@@ -34,6 +34,7 @@ def row(score, loss, steps, **options):
 def test_a_cure_is_found(table):
     assert table.metric == "accuracy"
     assert table.baseline.changes == 0
+    assert table.baseline.steps == table.best.steps  # it stays for the comparison
     assert table.best.score > max(table.baseline.score, 0.75)
     net = table.best.cure.apply(broken())
     X, y = task()
@@ -69,6 +70,14 @@ def test_options_that_change_nothing_are_left_out():
     assert {v.options["optimizer"] for v in found} == {KEPT, "momentum"}
     assert "relu" not in {v.options["activation"] for v in found}
     assert "auto" not in {v.options["init"] for v in found}
+
+
+def test_sorted_data_are_mixed_before_a_part_of_them_is_taken():
+    X, y = task()
+    order = np.argsort(y)
+    search = cure_matrix._Search(broken(backend="numpy"), X[order], y[order], task(50, 1), fnn.SGD(0.1), 20)
+    assert 0.3 < search.y[:100].mean() < 0.7
+    assert {tuple(row) for row in search.X} == {tuple(row) for row in X}
 
 
 def test_the_network_stays_as_it_is(table):
@@ -139,6 +148,7 @@ def test_it_prints_as_a_table(table):
         ({"seconds": 0}, "seconds"),
         ({"seconds": "long"}, "seconds"),
         ({"validation": 1.5}, "validation"),
+        ({"validation": None}, "a share of the data, such as 0.2, or a pair"),
         ({"batch_size": 0}, "batch_size"),
         ({"optimizer": "lbfgs"}, "LBFGS"),
         ({"optimizer": "adm"}, "adam"),
