@@ -219,13 +219,13 @@ def all_variants(net: Network, optimizer: Optimizer) -> list[Variant]:
     factors = {**LAYER_FACTORS, **FIT_FACTORS}
     for names in sorted(itertools.product(*factors.values()), key=lambda names: sum(name != KEPT for name in names)):
         options = dict(zip(factors, names, strict=True))
-        variant = _variant(net, optimizer, options)
-        identity = repr((variant.cure.layers(net.layers), variant.cure.fit))
-        found.setdefault(identity, variant)
+        made = variant(net, optimizer, options)
+        found.setdefault(repr((made.cure.layers(net.layers), made.cure.fit)), made)
     return list(found.values())
 
 
-def _variant(net: Network, optimizer: Optimizer, options: Mapping[str, str]) -> Variant:
+def variant(net: Network, optimizer: Optimizer, options: Mapping[str, str]) -> Variant:
+    """The variant of these options, one for each of `FACTORS`."""
     changes = [LAYER_FACTORS[factor][options[factor]] for factor in LAYER_FACTORS]
     changed = reduce(lambda rule, factor: FIT_FACTORS[factor][options[factor]](rule), FIT_FACTORS, optimizer)
 

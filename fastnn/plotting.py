@@ -126,6 +126,8 @@ def gradient_flow(flow: Any, what: str = "learning_speed", ax: Axes | None = Non
         learning_speed, gradient_norm, weight_norm, update_ratio, activation_mean, activation_variance, dead or saturated.
     ax : Axes, optional
     """
+    if not hasattr(flow, "steps"):
+        raise TypeError(f"flow must be history.gradient_flow of a training with callbacks=[GradientFlow()], not {type(flow).__name__}")
     ylabel, log = _FLOWS[_checks.one_of("what", what, _FLOWS)]
     table = np.asarray(getattr(flow, what), float)
     columns = {str(name): column for name, column in zip(flow.layers, table.T, strict=True) if not np.isnan(column).all()}
@@ -189,7 +191,7 @@ def neuron_bars(gradients: Sequence[Any], ax: Axes | None = None) -> Axes:
     layers = [np.abs(_vector(f"gradients[{number}]", layer)) for number, layer in enumerate(gradients)]
     if not layers:
         raise ValueError("gradients must hold at least one layer")
-    longest = max(layer.max() for layer in layers)
+    longest = np.nanmax(np.concatenate(layers))
     ax = as_axes(ax)
     for column, layer in enumerate(layers):
         rows = np.arange(1, 1 + len(layer))
@@ -330,6 +332,8 @@ def _draw_classes(ax: Axes, first: np.ndarray, second: np.ndarray, answers: np.n
     probabilities = answers if answers.shape[1] > 1 else np.hstack([1 - answers, answers])
     winners = probabilities.argmax(axis=1).reshape(first.shape)
     n = probabilities.shape[1]
+    if not np.isin(y, np.arange(n)).all():
+        raise ValueError(f"y must be class labels 0 … {n - 1}; got {np.setdiff1d(y, np.arange(n))[0]!r}")
     colours = [COLOURS[label % len(COLOURS)] for label in range(n)]
     ax.contourf(first, second, winners, np.arange(n + 1) - 0.5, colors=_pale([to_rgb(colour) for colour in colours]))
     for label in range(n):

@@ -4,6 +4,7 @@ Everything a user may want between mini-batches happens at chunk edges: progress
 """
 
 import contextlib
+import contextvars
 import signal
 import threading
 import time
@@ -282,9 +283,22 @@ def _refresh_running_statistics(training: Training, samples: Samples) -> None:
 
 
 @contextlib.contextmanager
+def ctrl_c_raises() -> Iterator[None]:
+    """While inside, Ctrl-C raises `KeyboardInterrupt` out of `fit` too: for work of many trainings, none of which means anything alone."""
+    token = _raises.set(True)
+    try:
+        yield
+    finally:
+        _raises.reset(token)
+
+
+_raises = contextvars.ContextVar("fastnn.training.ctrl_c_raises", default=False)
+
+
+@contextlib.contextmanager
 def _interrupt_sets(training: Training) -> Iterator[None]:
     """While inside, the first Ctrl-C only sets ``training.interrupted``; a second one interrupts at once."""
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread() or _raises.get():
         yield
         return
     previous = signal.getsignal(signal.SIGINT) or signal.default_int_handler

@@ -2,12 +2,14 @@
 
 import json
 import math
+import signal
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+import fastnn as fnn
 from fastnn import cli, experiments
 from fastnn.experiments import book, command, data, registry, runner
 from fastnn.experiments.outcome import Check, Outcome, at_least, at_most, close
@@ -116,6 +118,32 @@ def test_what_is_written_is_plain_json(fake, tmp_path):
     assert written["measured"] == {"x": None}
     assert written["agrees"] == {"x": False}
     assert written["checks"][0]["low"] is None
+
+
+def test_ctrl_c_in_the_middle_of_a_training_leaves_nothing(fake, tmp_path, monkeypatch):
+    """Not even a figure: a training cut short is no result."""
+
+    class Impatient:
+        def on_epoch_end(self, training):
+            signal.raise_signal(signal.SIGINT)
+
+    def measure(quick, sets):
+        fnn.mlp([4, 3], backend="numpy").fit(np.ones((8, 4)), np.zeros(8, int), epochs=5, callbacks=[Impatient()])
+        return Outcome([], {})
+
+    fake()
+    monkeypatch.setattr(registry.experiment("any"), "run", staticmethod(measure))
+    with pytest.raises(KeyboardInterrupt):
+        runner.run("any", out=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_picture_that_cannot_be_drawn_leaves_nothing(fake, tmp_path, monkeypatch):
+    fake()
+    monkeypatch.setattr(registry.experiment("any"), "draw", staticmethod(lambda outcome: 1 / 0))
+    with pytest.raises(ZeroDivisionError):
+        runner.run("any", out=tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_is_measured_that_cannot_be_written(tmp_path, monkeypatch):

@@ -106,10 +106,6 @@ def test_an_animation_lies_beside_the_picture(tmp_path, monkeypatch):
 # --- the others ---------------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_grid_has_ten_to_the_power_of_n_samples():
-    assert [random_search._grid(n) for n in (1, 2, 3, 4)] == [10, 100, 1000, 10000]
-
-
 def test_the_best_guess_is_the_best():
     X, y = fnn.datasets.mnist_sample()[0]
     accuracies, best = random_search._guess(20, X[:100], y[:100])

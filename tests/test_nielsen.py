@@ -492,3 +492,17 @@ def test_copies_are_plain_lists(small_mnist):
 def test_vectorized_result(module):
     np.testing.assert_array_equal(module.vectorized_result(3)[:, 0], [0, 0, 0, 1, 0, 0, 0, 0, 0, 0])
     assert module.vectorized_result(3).shape == (10, 1)
+
+
+@pytest.mark.parametrize("bad", ["NaN", "1e400"])
+def test_weights_that_are_not_finite_are_refused(tmp_path, bad):
+    path = tmp_path / "net.json"
+    path.write_text(f'{{"sizes": [2, 1], "weights": [[[{bad}, 2]]], "biases": [[[0]]], "cost": "CrossEntropyCost"}}')
+    with pytest.raises(fnn.ModelFileError, match=r"weights\[0\] must be finite"):
+        network2.load(path)
+
+
+def test_a_file_nested_without_end_is_refused(tmp_path):
+    (tmp_path / "net.json").write_text("[" * 100_000)
+    with pytest.raises(fnn.ModelFileError):
+        network2.load(tmp_path / "net.json")

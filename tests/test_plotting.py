@@ -268,3 +268,15 @@ def test_an_animation_has_all_its_frames(tmp_path):
 def test_mistakes_are_named(message, call):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_labels_that_are_no_classes_are_refused():
+    net = fnn.mlp([2, 3, 2], backend="numpy")
+    with pytest.raises(ValueError, match=r"class labels 0 … 1; got .*7"):
+        plotting.decision_surface(net, np.eye(2), np.array([7, 8]))
+
+
+@pytest.mark.parametrize("given", [None, {"loss": [1.0]}])
+def test_gradient_flow_says_where_it_is_found(given):
+    with pytest.raises(TypeError, match=r"history\.gradient_flow of a training with callbacks=\[GradientFlow\(\)\]"):
+        plotting.gradient_flow(given)

@@ -1,49 +1,53 @@
 """A deep sigmoid network that does not learn, and which of the cures makes it learn.
 
-Source: "Deep neural networks" (a blog on cures for vanishing and exploding gradients and overfitting): Glorot, He and LeCun initialisation,
-ReLU and its kin, batch normalisation, clipping, momentum, RMSProp and Adam; "Deep residual learning" (residual connections). The network is
-that of Nielsen, Neural Networks and Deep Learning, chapter 5, with four hidden layers.
+Source: "Deep neural networks" (a blog on cures for vanishing and exploding gradients and overfitting): Glorot, He and LeCun
+initialisation, ReLU and its kin, batch normalisation, clipping, momentum, RMSProp and Adam; "Deep residual learning" (residual
+connections). The network has six hidden layers of 64 and starts as those of Nielsen, Neural Networks and Deep Learning, chapter 5; with the
+book's four of 30 it learns in the end, after some thousand steps more.
 
-Expected: as it is the network stays near chance, 10 %, for want of gradient in its first layers; with another activation, initialisation,
-normalisation or residual blocks it learns. Clipping, a cure for exploding gradients, does nothing for it. The sources have no figures.
+Expected: as it is the network stays near chance, 10 %, for want of gradient in its first layers. With ReLU and He's initialisation, with
+batch normalisation, with residual blocks or with Adam, and nothing else changed, it learns. Glorot's initialisation alone does not help,
+as it reckons with a slope of 1 where a sigmoid has ¼; nor does clipping, a cure for exploding gradients. The sources have no figures.
 """
 
 import numpy as np
 
-from fastnn.cure_matrix import KEPT, CureTable, Variant, cures
+from fastnn.cure_matrix import FACTORS, KEPT, CureTable, Variant, cures, variant
 from fastnn.experiments.data import Data
-from fastnn.experiments.outcome import Check, Outcome, at_least, at_most
+from fastnn.experiments.outcome import Check, Outcome, at_least
 from fastnn.findings import Cure
 from fastnn.network import mlp
 from fastnn.optimizers import SGD
 
-_SIZES = [784, 30, 30, 30, 30, 10]
-_OPTIMIZER, _BATCH = SGD(0.1), 32
+_SIZES = [784, 64, 64, 64, 64, 64, 64, 10]
+_OPTIMIZER, _BATCH = SGD(0.05), 32
 _SOURCE = "blog on cures, in words; our bound"
+_STUCK, _LEARNS = ("at most 0.2", (-np.inf, 0.2)), ("at least 0.5", (0.5, np.inf))
+# Cures one at a time → (options of the cure matrix, what is expected).
+_ALONE = {
+    "as it is": ({}, *_STUCK),
+    "ReLU with He's initialisation": ({"activation": "relu", "init": "auto"}, *_LEARNS),
+    "BatchNorm": ({"normalisation": "BatchNorm"}, *_LEARNS),
+    "residual blocks": ({"shortcuts": "Residual"}, *_LEARNS),
+    "Adam": ({"optimizer": "Adam"}, *_LEARNS),
+    "Glorot's initialisation": ({"init": "auto"}, *_STUCK),
+    "clipping": ({"clipping": "clip_norm=1"}, *_STUCK),
+}
 
 
 def run(quick: bool, data: Data) -> Outcome:
-    """Quick mode searches for 8 seconds among 4,500 images instead of 60 among 50,000."""
+    """Quick mode has 4,500 images, 20 epochs of each cure alone and 5 seconds of search, instead of 50,000, 2 and 60."""
     net = mlp(_SIZES, activation="sigmoid", init="nielsen")
-    table = cures(net, *data.train, 8.0 if quick else 60.0, data.validation, _OPTIMIZER, _BATCH, progress=False)
-    best = table.best.cure.apply(net)
-    best.fit(*data.train, 5 if quick else 2, _BATCH, **table.best.cure.fit)
+    epochs = 20 if quick else 2
+    alone = {name: _accuracy(net, options, data, epochs) for name, (options, _, _) in _ALONE.items()}
+    table = cures(net, *data.train, 5.0 if quick else 60.0, data.validation, _OPTIMIZER, _BATCH, progress=False)
     checks = [
-        at_most("accuracy as it is", "Nielsen, chapter 5; our bound", 0.35, table.baseline.score),
-        at_least("accuracy of the best variant", _SOURCE, 0.85, table.best.score),
-        at_least("test accuracy of the best, trained on", _SOURCE, 0.88 if quick else 0.95, best.evaluate(*data.test)["accuracy"]),
-        *(at_least(f"best with another {factor}", _SOURCE, 0.7, _best(table, factor)) for factor in ("activation", "normalisation")),
-        Check(
-            "clipping alone less as it is",
-            "clipping is for exploding gradients",
-            0.0,
-            _alone(table, "clipping") - table.baseline.score,
-            -0.1,
-            0.1,
-        ),
+        *(Check(f"test accuracy, {name}", _SOURCE, words, alone[name], *bounds) for name, (_, words, bounds) in _ALONE.items()),
+        at_least("cure matrix: accuracy of the best variant", _SOURCE, 0.88, table.best.score),
+        at_least("cure matrix: gained over the network as it is", _SOURCE, 0.5, table.best.score - table.baseline.score),
     ]
     rows = [{**row.options, "score": row.score, "loss": row.loss, "steps": row.steps} for row in table]
-    return Outcome(checks, {"metric": table.metric, "rows": rows})
+    return Outcome(checks, {"alone": alone, "metric": table.metric, "rows": rows})
 
 
 def draw(outcome: Outcome):
@@ -58,16 +62,13 @@ def draw(outcome: Outcome):
     plotting.cure_heatmap(table, "init", "optimizer", ax=right)
     left.set_title("Activation and normalisation")
     right.set_title("Initialisation and optimiser")
-    figure.suptitle("784-30-30-30-30-10, sigmoid: accuracy of its variants")
+    figure.suptitle("Six hidden layers of 64, sigmoid: accuracy of its variants")
     return figure
 
 
-def _best(table, factor):
-    """The best score among variants that change this factor."""
-    return max(row.score for row in table if row.options[factor] != KEPT)
-
-
-def _alone(table, factor):
-    """The score of the variant that changes this factor and nothing else, NaN where it was not tried."""
-    scores = [row.score for row in table if row.changes == 1 and row.options[factor] != KEPT]
-    return scores[0] if scores else np.nan
+def _accuracy(net, options, data, epochs):
+    """On the test images, of the variant with these options, all others being kept."""
+    cure = variant(net, _OPTIMIZER, {**dict.fromkeys(FACTORS, KEPT), **options}).cure
+    changed = cure.apply(net)
+    changed.fit(*data.train, epochs, _BATCH, **cure.fit)
+    return changed.evaluate(*data.test)["accuracy"]

@@ -38,6 +38,7 @@ def run(quick: bool, data: Data) -> Outcome:
     checks = [
         at_most("sigmoid, no normalisation: % accuracy", "Ioffe & Szegedy 2015", _CHANCE, curves["sigmoid", "none"][-1]),
         at_least("sigmoid, BatchNorm: highest % accuracy", "Ioffe & Szegedy 2015; own bound", bound, curves["sigmoid", "BatchNorm"].max()),
+        at_most("sigmoid, LayerNorm: % accuracy", "our own finding", _CHANCE, curves["sigmoid", "LayerNorm"][-1]),
         *(
             at_least(f"{activation}: % gained by BatchNorm in the first epoch", f"{_CURES}, shorter training", 1.0, early[activation])
             for activation in _ACTIVATIONS

@@ -45,7 +45,12 @@ def run(quick: bool, data: Data) -> Outcome:
             "no cure: last validation loss over the lowest", f"{_SOURCE}, in words", 1.05, none["val_loss"][-1] / min(none["val_loss"])
         ),
         *(
-            at_most(f"{name}: test loss over that without", f"{_SOURCE}, in words", 1.0, other["test"]["loss"] / none["test"]["loss"])
+            at_most(
+                f"{name}: test loss over that without",
+                f"{_SOURCE}, in words; our bound",
+                0.97,
+                other["test"]["loss"] / none["test"]["loss"],
+            )
             for name, other in runs.items()
             if other is not none
         ),

@@ -16,6 +16,7 @@ from fastnn._paths import check_writable, write_atomically
 from fastnn.experiments.data import Data, mnist
 from fastnn.experiments.outcome import Check, Outcome
 from fastnn.experiments.registry import experiment, title
+from fastnn.training import ctrl_c_raises
 
 _DIGITS = 7  # of the figures in a JSON file: as many as float32 has
 
@@ -95,10 +96,12 @@ def run(name: str, quick: bool = False, out: str | os.PathLike = ".", data: Data
 
     folder = Path(out)
     started = time.perf_counter()
-    outcome = module.run(quick, mnist(quick) if data is None else data)
+    with ctrl_c_raises():  # a training cut short would be taken for a result
+        outcome = module.run(quick, mnist(quick) if data is None else data)
     report = Report(name, title(name), quick, time.perf_counter() - started, outcome)
+    figure = module.draw(outcome)
     write_atomically(folder / f"{name}.json", (json.dumps(report.to_dict(), ensure_ascii=False, allow_nan=False) + "\n").encode())
-    plotting.save(module.draw(outcome), folder / f"{name}.png")
+    plotting.save(figure, folder / f"{name}.png")
     if hasattr(module, "animate"):
         module.animate(outcome, folder / f"{name}.gif")
     return report

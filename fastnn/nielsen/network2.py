@@ -309,6 +309,8 @@ class Network:
             for layer, (array, view) in enumerate(zip(ours, theirs, strict=True)):
                 if np.shape(array) != view.shape:
                     raise ValueError(f"{name}[{layer}] must have the shape {view.shape}, not {np.shape(array)}")
+                if not np.isfinite(array).all():
+                    raise ValueError(f"{name}[{layer}] must be finite, but holds NaN or infinity")
                 view[...] = array
         return self._net
 
@@ -341,7 +343,7 @@ def load(filename: str | os.PathLike) -> Network:
         net = Network(data["sizes"], _COSTS[data["cost"]])
         net.weights, net.biases = ([np.array(array, np.float64) for array in data[name]] for name in ("weights", "biases"))
         net._handed_over()  # for its checks
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, MemoryError, RecursionError) as error:
         raise ModelFileError(f"{filename} is no file of network2: {error!r}") from error
     return net
 
