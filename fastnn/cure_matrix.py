@@ -269,9 +269,13 @@ class _Search:
                 steps = max(_FEWEST_STEPS, steps + 1, int((share - each) / step))
                 done = []
                 for variant in candidates:
-                    if self.interrupted or ((ranked or done) and time.perf_counter() > deadline):
+                    known = ranked or done
+                    if known and (self.interrupted or time.perf_counter() > deadline):
                         break
-                    done.append(self._train(variant, steps))
+                    trained = self._train(variant, steps)
+                    if known and self.interrupted:
+                        break  # cut short: its score would say less than its steps
+                    done.append(trained)
                     advance()
                 reached = {id(variant.options) for variant in done}
                 ranked = sorted(done, key=lambda v: (-v.score, v.loss)) + [v for v in ranked if id(v.options) not in reached]

@@ -50,10 +50,12 @@ def _flow(net: Any, statistics: np.ndarray, samples: Samples) -> flow.Flow:
 def _loss_of_a_constant(net: Any, samples: Samples) -> float:
     """The loss of a network that answers the same to every sample, the targets' mean."""
     t = target_values(samples, net.outputs).astype(np.float64)
-    mean = t.mean(axis=0, keepdims=True)
-    with np.errstate(all="ignore"):
-        inverse = {"identity": mean, "softmax": np.log(mean), "sigmoid": np.log(mean / (1 - mean)), "exp": np.log(mean)}
-        z = np.clip(inverse[net.loss.spec.link], -_BEYOND, _BEYOND) if net.loss.spec.link != "identity" else mean
+    z = mean = t.mean(axis=0, keepdims=True)
+    with np.errstate(all="ignore"):  # the logarithm of a class without samples, which is then bounded
+        if net.loss.spec.link == "sigmoid":
+            z = np.clip(np.log(mean / (1 - mean)), -_BEYOND, _BEYOND)
+        elif net.loss.spec.link != "identity":
+            z = np.clip(np.log(mean), -_BEYOND, _BEYOND)
         losses, _ = per_sample_loss(net.program.loss, np.broadcast_to(z, t.shape), t)
     return float(losses.mean())
 
