@@ -29,9 +29,8 @@ def compiled(request):
 @pytest.fixture
 def use_threads(monkeypatch):
     """`fastnn.set_num_threads` for one test, in which even the smallest network uses them all."""
-    from fastnn._kernels import threads
-    from fastnn._kernels.numba_cpu import engine
+    from fastnn._kernels import cpu_engine, threads
 
     monkeypatch.setattr(threads, "_requested", None)
-    monkeypatch.setattr(engine, "_OPERATIONS_PER_THREAD", 1.0)
+    monkeypatch.setattr(cpu_engine, "_OPERATIONS_PER_THREAD", 1.0)
     return fnn.set_num_threads

@@ -247,12 +247,12 @@ def test_a_network_moves_to_another_engine(engine, target, tmp_path):
 def test_where_fit_cuts_an_epoch_is_not_seen(engine, threads, use_threads, monkeypatch):
     """`fit` cuts an epoch into chunks by the clock; a short last batch may or may not be a chunk of its own."""
     from fastnn import training
-    from fastnn._kernels.numba_cpu import engine as numba_engine
+    from fastnn._kernels import cpu_engine
 
     use_threads(threads)
     nets = [network(EVERYTHING, backend=engine) for _ in range(2)]
     # such that a batch of six is worth one thread more than a batch of five
-    monkeypatch.setattr(numba_engine, "_OPERATIONS_PER_THREAD", 3 * BATCH * nets[0].program.n_parameters / threads)
+    monkeypatch.setattr(cpu_engine, "_OPERATIONS_PER_THREAD", 3 * BATCH * nets[0].program.n_parameters / threads)
     train(nets[0], "adam")
     monkeypatch.setattr(training, "_CHUNK_SECONDS", 0)
     monkeypatch.setattr(training, "_FIRST_CHUNK_OPERATIONS", 0)
@@ -359,9 +359,9 @@ import sys
 import threading
 sys.path.insert(0, {tests!r})
 import fastnn as fnn
-from fastnn._kernels.numba_cpu import engine
+from fastnn._kernels import cpu_engine
 from builders import *
-engine._OPERATIONS_PER_THREAD = 1.0
+cpu_engine._OPERATIONS_PER_THREAD = 1.0
 fnn.set_num_threads({threads})
 net = network(STACKS["wide"], backend={engine!r})
 net.gradients(features(16), targets("values", 16))  # compiled, or loaded

@@ -84,6 +84,7 @@ SQUARES = 5  # Σ y²
 DEAD = 6  # units of ReLU that put out 0 for every sample of the mini-batch
 SATURATED = 7  # values that SATURATES says are saturated, among those that dropout keeps
 N_STATISTICS = 8
+STRETCH = 2048  # elements whose sum is taken in the network's dtype: rounding stays below 1e-6 of it in float32
 
 # Activations with two flat ends → bounds beyond which f(z) counts as saturated: the outer 5 % of its range on either side.
 SATURATES = {SIGMOID: (0.05, 0.95), HARD_SIGMOID: (0.05, 0.95), TANH: (-0.9, 0.9), HARD_TANH: (-0.9, 0.9), SOFTSIGN: (-0.9, 0.9)}

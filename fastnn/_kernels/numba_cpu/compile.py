@@ -57,7 +57,8 @@ def kernel_cache() -> Path | None:
 
 
 def _source_hash() -> str:
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+    """Of all that is compiled here: this folder, and what it takes from the one above."""
+    folder, digest = Path(__file__).parent, hashlib.sha256()
+    for path in [*sorted(folder.glob("*.py")), folder.parent / "opcodes.py", folder.parent / "scalars.py"]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

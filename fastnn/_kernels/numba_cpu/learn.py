@@ -171,7 +171,7 @@ def _update_weight(frame, rule, now, op, own):
 @inline
 def _update_measured(frame, rule, now, decay, offset, g, own):
     """`_update_range`; how long the weights are and how far they moved is measured a stretch at a time, in the network's dtype."""
-    length = measure.STRETCH if len(own) > 0 else max(len(g), 1)
+    length = oc.STRETCH if len(own) > 0 else max(len(g), 1)
     for first in range(0, len(g), length):
         part = segment(g, first, min(length, len(g) - first))
         squares, moved = _update_range(frame, rule, now, decay, offset + first, part)

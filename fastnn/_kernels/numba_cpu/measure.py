@@ -14,15 +14,14 @@ from fastnn._kernels.numba_cpu.memory import matrix, segment
 from fastnn._kernels.numba_cpu.sync import share
 
 _FROM_0, _FROM_MINUS_1 = oc.SATURATES[oc.SIGMOID], oc.SATURATES[oc.TANH]
-STRETCH = 2048  # elements whose sum is taken in the network's dtype: rounding stays below 1e-6 of it in float32
 _FAITHFUL = 1e-25, 1e35  # sums of squares within these lost nothing to underflow or overflow in float32
 
 
 @inline
 def stretch(frame, n):
-    """Room of this thread for n ≤ STRETCH elements."""
+    """Room of this thread for n ≤ oc.STRETCH elements."""
     per_thread = len(frame.notes) // frame.n_threads
-    return segment(frame.notes, (frame.rank + 1) * per_thread - STRETCH, n)
+    return segment(frame.notes, (frame.rank + 1) * per_thread - oc.STRETCH, n)
 
 
 @inline
@@ -102,8 +101,8 @@ def delta(own, g):
 def delta_without_bias(frame, op, batch, own):
     """The same where there is no bias to have a gradient."""
     first, last = share(op.n_out, frame.rank, frame.n_threads)
-    for column in range(first, last, STRETCH):
-        g = stretch(frame, min(STRETCH, last - column))
+    for column in range(first, last, oc.STRETCH):
+        g = stretch(frame, min(oc.STRETCH, last - column))
         elementwise.sum_of_rows(segment(frame.d_work, op.y * frame.capacity, batch * op.n_out), op.n_out, column, g)
         delta(own, g)
 
@@ -124,8 +123,8 @@ def weight(own, w):
 def _moments(values, shift):
     """Σ (v − shift) and Σ (v − shift)²."""
     total, squares = 0.0, 0.0
-    for first in range(0, len(values), STRETCH):
-        part = segment(values, first, min(STRETCH, len(values) - first))
+    for first in range(0, len(values), oc.STRETCH):
+        part = segment(values, first, min(oc.STRETCH, len(values) - first))
         a, b = part.dtype.type(0), part.dtype.type(0)
         for i in range(len(part)):
             a += part[i] - shift

@@ -1,0 +1,177 @@
+"""What the compiled CPU engines share: buffers, threads, and the arguments of the kernel that does the work.
+
+An engine is this class with a kernel. All kernels take the same arguments, which `numba_cpu.steps.run` explains.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastnn._kernels import opcodes
+from fastnn._kernels.contract import Chunk, Program, Samples, State, StepLog, aligned_zeros
+from fastnn._kernels.opcodes import STRETCH
+from fastnn._kernels.team import run_side_by_side
+from fastnn._kernels.threads import num_threads
+
+_PREDICT_ROWS = 96  # a thread predicts at a time: a block of X and its activations that stay in cache, whole tiles high
+# Multiplications in a step below which one thread is faster than two that meet; measured in benchmarks/README.md.
+_OPERATIONS_PER_THREAD = 1.25e6
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    """A read-only view: one type for the compiler, whatever the user passed."""
+    view = np.asarray(array).view()
+    view.setflags(write=False)
+    return view
+
+
+_NO_LABELS = _read_only(np.zeros(0, np.int64))
+_NO_RULE = np.zeros(1, opcodes.RULE)
+_NO_RULE["code"] = opcodes.NO_UPDATE
+_NO_RATES = _read_only(np.zeros(0))
+
+
+class CpuEngine:
+    """An engine around ``run``, a kernel that drops the GIL; see `fastnn._kernels.contract.Engine` for what each method does.
+
+    Parameters
+    ----------
+    program : Program
+    run : callable
+        The kernel for the program's dtype.
+    calls_blas : bool
+        Whether the kernel may call BLAS, which must then not start threads of its own.
+    parallel : bool
+        Whether the kernel can run in several threads.
+    """
+
+    def __init__(self, program: Program, run: Callable[..., int], calls_blas: bool, parallel: bool = True):
+        self.program = program
+        self._run, self._calls_blas, self._parallel = run, calls_blas, parallel
+        self._gradient = program.new_vector()
+        self._work = self._d_work = self._parts = self._no_values = np.empty(0, program.dtype)
+        self._no_weights, self._no_targets = _read_only(self._no_values), _read_only(self._no_values[:, None])
+        self._ops, self._loss = self._records(program.ops), self._records(program.loss)
+        self._predicting: tuple | None = None  # what predictions were prepared for; their arguments; the kernel
+        self._zeros = np.zeros(int(program.ops["n_out"].max()), program.dtype)
+
+    def train_steps(self, state: State, samples: Samples, chunk: Chunk) -> StepLog:
+        log, taken = self._differentiate(state, samples, chunk, training=True)
+        state.step += taken
+        state.optimizer_step += taken
+        return log
+
+    def gradients(self, state: State, samples: Samples, training: bool, measure: bool = False) -> tuple[StepLog, np.ndarray]:
+        n = len(samples)
+        whole = Chunk(np.arange(n), np.array([0, n]), np.zeros(1), _NO_RULE, n, every=1 if measure else 0)
+        log, _ = self._differentiate(state, samples, whole, training)
+        return log, self._gradient.copy()
+
+    def forward(self, state: State, X: np.ndarray, linked: bool = False) -> tuple[np.ndarray, bool]:
+        n = len(X)
+        threads = self._threads(n, n * self.program.n_parameters)
+        capacity = self._reserve(threads * min(n, _PREDICT_ROWS), backward=False)
+        key = threads, capacity, id(state.theta), id(state.buffers), id(self._work)  # of arrays that the arguments keep alive
+        if self._predicting is None or self._predicting[0] != key:
+            nothing = Samples(self._no_targets), Chunk(_NO_LABELS, _NO_LABELS, _NO_RATES, _NO_RULE, 0), np.zeros((3, 0)), 0
+            # The counter of the barrier is never used: rows are predicted without a meeting.
+            arguments = np.zeros(1, np.int64), *self._arguments(threads, capacity, state, *nothing, False, False)
+            example = 0, threads, *arguments, _read_only(X), True, self._no_values[:, None]
+            self._predicting = key, arguments, self._specialised(example)
+        predictions = np.empty((n, self.program.n_outputs), self.program.dtype)
+        _, arguments, run = self._predicting
+        poisoned = self._side_by_side(threads, run, (*arguments, _read_only(X), bool(linked), predictions))
+        return predictions, not any(poisoned)
+
+    def _differentiate(self, state: State, samples: Samples, chunk: Chunk, training: bool) -> tuple[StepLog, int]:
+        """Run a chunk with its way back; returns its log and the number of updates made."""
+        threads = self._threads(chunk.batch_size, 3 * chunk.batch_size * self.program.n_parameters)
+        log, recorded = np.zeros((3, len(chunk.rates))), chunk.recorded(state.step)
+        capacity = self._reserve(chunk.batch_size, backward=True)
+        arguments = self._arguments(threads, capacity, state, samples, chunk, log, len(recorded), training, True)
+        rest = _read_only(samples.X), False, self._no_values[:, None]
+        written, *_ = self._side_by_side(threads, self._run, (np.zeros(1, np.int64), *arguments, *rest))
+        losses, weight_sums, hits = log[:, :written]
+        finite = bool(np.isfinite(losses[-1]))
+        taken = written if finite else written - 1
+        statistics = arguments[-1][: np.count_nonzero(recorded < taken)].sum(axis=1)
+        return StepLog(losses, weight_sums, hits, statistics, finite), taken
+
+    def _arguments(self, threads, capacity, state, samples, chunk, log, records, training, backward) -> tuple:
+        """The arguments of the kernel from ``ops`` to ``statistics``. Predictions keep them: making them takes longer than a small one."""
+        program = self.program
+        cuts = backward and threads > 1 and self._gains_by_features(chunk.batch_size, threads)
+        if cuts and len(self._parts) < threads * capacity * program.ops[0]["n_out"]:
+            self._parts = aligned_zeros(threads * capacity * int(program.ops[0]["n_out"]), program.dtype)
+        return (
+            self._ops,
+            self._loss,
+            self._records(chunk.rule),
+            state.theta,
+            self._gradient,
+            state.slots.reshape(-1),
+            state.buffers,
+            state.products,
+            self._work,
+            self._d_work,
+            self._zeros,
+            np.empty(threads * program.n_scratch, program.dtype),
+            self._parts if cuts else self._no_values,
+            np.empty(threads * (program.n_columns + STRETCH) if records else 0, program.dtype),
+            np.zeros((threads, 8)),  # a cache line each
+            capacity,
+            program.output,
+            training,
+            backward,
+            _NO_LABELS if samples.labels is None else _read_only(samples.labels),
+            self._no_targets if samples.values is None else _read_only(samples.values),
+            self._no_weights if samples.weights is None else _read_only(samples.weights),
+            _read_only(chunk.order),
+            _read_only(chunk.bounds),
+            _read_only(chunk.rates),
+            np.uint64(state.seed),
+            state.step,
+            state.optimizer_step,
+            *log,
+            chunk.every,
+            np.zeros((max(records, 1), threads, len(program.ops), opcodes.N_STATISTICS)),
+        )
+
+    def _reserve(self, rows: int, backward: bool) -> int:
+        """Make the workspace large enough for mini-batches of ``rows``; returns its capacity, which puts every value on a cache line."""
+        capacity = -(-rows // 16) * 16
+        needed = capacity * self.program.n_columns
+        if len(self._work) < needed:
+            self._work = aligned_zeros(needed, self.program.dtype)
+        if backward and len(self._d_work) < needed:
+            self._d_work = aligned_zeros(needed, self.program.dtype)
+        return capacity
+
+    def _gains_by_features(self, rows: int, threads: int) -> bool:
+        """Whether threads share the first product by features of X: it must be all that reads X, and its sums less than what would move.
+
+        By rows, a thread fetches the weight and the columns of X that it does not own from the others' caches; by features, sums of z.
+        """
+        first, others = self.program.ops[0], self.program.ops[1:]
+        alone = first["code"] == opcodes.DENSE and not any((others["x"] == opcodes.INPUT) | (others["skip"] == opcodes.INPUT))
+        n_in, n_out = int(first["n_in"]), int(first["n_out"])
+        return bool(alone and first["max_norm"] == 0 and rows * n_out < n_in * (n_out + rows / threads))
+
+    def _threads(self, rows: int, operations: float) -> int:
+        """Threads worth using: none without rows to itself, none whose share of the work a meeting would cost."""
+        worth = min(rows, int(operations / _OPERATIONS_PER_THREAD))
+        return min(worth, num_threads()) if worth > 1 and self._parallel else 1
+
+    def _side_by_side(self, threads: int, run: Callable[..., int], arguments: tuple) -> list[int]:
+        return run_side_by_side(threads, run, arguments, self._calls_blas)
+
+    # --- what a kernel may want otherwise ---------------------------------------------------------------------------------------------
+
+    def _records(self, array: np.ndarray) -> Any:
+        """An array of records as the kernel takes it."""
+        return array
+
+    def _specialised(self, arguments: tuple) -> Callable[..., int]:
+        """The kernel for arguments of just these types, called many times."""
+        return self._run

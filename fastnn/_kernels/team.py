@@ -1,0 +1,65 @@
+"""Threads side by side: how the compiled CPU engines run one kernel in several threads at once.
+
+The helpers are Python threads that drop the GIL in the kernel, kept idle between chunks. OpenMP would bring a run-time library of its own
+into every process, one more beside those of PyTorch and scikit-learn, and GNU's hangs in a forked child.
+"""
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
+
+
+def run_side_by_side(n: int, run: Callable[..., int], arguments: tuple, calls_blas: bool) -> list[int]:
+    """``run(rank, n, *arguments)`` for ranks 0 … n − 1 at once, rank 0 in the calling thread; returns what each returns."""
+    if n == 1 and not calls_blas:
+        return [run(0, 1, *arguments)]
+    with _single_threaded_blas() if calls_blas else contextlib.nullcontext(), _team if n > 1 else contextlib.nullcontext():
+        others = [_pool(os.getpid(), n - 1).submit(run, rank, n, *arguments) for rank in range(1, n)]
+        return [run(0, n, *arguments), *(other.result() for other in others)]
+
+
+# Ranks wait for each other, so all of a chunk must be running: two chunks that share the helpers would wait for ever.
+_team = threading.Lock()
+
+
+@cache
+def _pool(process: int, n: int) -> ThreadPoolExecutor:
+    """Idle helpers, made anew in a forked child."""
+    return ThreadPoolExecutor(n, thread_name_prefix="fastnn")
+
+
+_blas_lock = threading.Lock()
+_blas_users = 0
+_blas_limits = None
+
+
+@contextlib.contextmanager
+def _single_threaded_blas() -> Iterator[None]:
+    """While a chunk runs BLAS must not start threads of its own below ours; the setting found is put back after the last chunk."""
+    global _blas_users, _blas_limits
+    with _blas_lock:
+        if _blas_users == 0:
+            _blas_limits = _blas_libraries().limit(limits=1, user_api="blas")
+        _blas_users += 1
+    try:
+        yield
+    finally:
+        with _blas_lock:
+            _blas_users -= 1
+            if _blas_users == 0:
+                _blas_limits.restore_original_limits()
+
+
+@cache
+def _blas_libraries() -> "ThreadpoolController":
+    """The BLAS libraries loaded; SciPy's, which an engine that calls it has loaded by now, among them."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
