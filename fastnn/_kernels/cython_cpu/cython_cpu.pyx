@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, embedsignature=False
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, freethreading_compatible=True
 """The kernel of the Cython engine: a chunk of mini-batches, to train on, to differentiate or to predict. All threads run it side by side.
 
 It keeps the contract of ``numba_cpu/steps.py``, argument by argument, and its way of sharing a step among threads, which is told there; the
@@ -13,6 +13,8 @@ from libc.string cimport memcpy
 cimport numpy as cnp
 
 include "opcodes.pxi"
+include "processor.pxi"
+include "processor.pxi"
 
 cdef extern from "machine.h":
     ctypedef float real
@@ -41,9 +43,15 @@ include "measure.pxi"
 include "learn.pxi"
 include "steps.pxi"
 
+CALLS_BLAS_HERE = bool(CALLS_BLAS)  # whether `use_blas` must come before `run`
+
 
 cdef inline int64_t len_of(cnp.ndarray array) noexcept:
     return array.shape[0]
+
+
+cdef inline void* data_or_null(cnp.ndarray array) noexcept:
+    return cnp.PyArray_DATA(array) if array.shape[0] > 0 else NULL
 
 
 def run(
@@ -65,23 +73,23 @@ def run(
     cdef Frame frame = Frame(
         rank, n_threads, <int64_t*>counter.data, <const Op*>ops.data, len_of(ops), <real*>theta.data, len_of(theta), <real*>gradient.data,
         <real*>slots.data, len_of(slots) // max(len_of(theta), 1), <real*>buffers.data, <real*>work.data, <real*>d_work.data,
-        <real*>scratch.data, len_of(scratch) // n_threads, <real*>parts.data if len_of(parts) > 0 else NULL, <real*>notes.data,
+        <real*>scratch.data, len_of(scratch) // n_threads, <real*>data_or_null(parts), <real*>notes.data,
         len_of(notes) // n_threads, capacity, training, the_rule.code != NO_UPDATE, backward, seed,
     )
     cdef Inputs inputs = Inputs(<const real*>X.data, X.shape[1], <const int64_t*>order.data, Targets(
-        <const int64_t*>labels.data if len_of(labels) > 0 else NULL, <const real*>targets.data if len_of(targets) > 0 else NULL,
-        <const real*>weights.data if len_of(weights) > 0 else NULL,
+        <const int64_t*>data_or_null(labels), <const real*>data_or_null(targets),
+        <const real*>data_or_null(weights),
     ))
     cdef Chunk chunk = Chunk(
         the_loss, the_rule, <const int64_t*>bounds.data, <const double*>rates.data, len_of(rates), output, step, optimizer_step,
         <double*>products.data, <double*>partial.data, <double*>losses.data, <double*>weight_sums.data,
         <double*>hits.data, every, <double*>statistics.data, len_of(statistics),
     )
-    cdef int64_t link = the_loss.link if linked else IDENTITY
-    cdef int64_t result
+    cdef int64_t link = the_loss.link if linked else IDENTITY, n = len_of(X), result
+    cdef real* outputs = <real*>predictions.data
     with nogil:
         if backward:
             result = run_chunk(&frame, &inputs, &chunk)
         else:
-            result = predict(&frame, &inputs, output, link, len_of(X), <real*>predictions.data)
+            result = predict(&frame, &inputs, output, link, n, outputs)
     return result

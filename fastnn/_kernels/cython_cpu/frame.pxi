@@ -26,6 +26,11 @@ cdef struct Frame:
     uint64_t seed
 
 
+cdef inline int64_t blocks_of(int64_t n, int64_t size) noexcept nogil:
+    """Blocks of this size, the last perhaps smaller, that n elements make."""
+    return (n + size - 1) // size
+
+
 cdef struct Share:
     int64_t first, last
 

@@ -112,15 +112,17 @@ cdef void learn_by_blocks(const Frame* frame, const Lesson* lesson, const Op* op
     """One block after the other: whole rows, or parts of them where δ is large."""
     cdef Part part = own_part(frame, op)
     cdef Matrix x = own_inputs(frame, op)
-    cdef int64_t n_out = op.n_out, batch = lesson.batch, breadth = n_out, height, column, row, rows, columns, stretches, length, i, start
+    cdef int64_t n_out = op.n_out, batch = lesson.batch, breadth = n_out, height, column, row, rows, columns, stretches, length, start, i, j, k
     cdef const real* d_z = output_gradient_of(frame, op, 0)
     cdef real* g = frame.gradient + part.offset  # the same memory for every block, which keeps it in cache
     if batch * n_out > LARGEST_DELTA:
         breadth = min(n_out, max(<int64_t>128, LARGEST_DELTA // (2 * batch) // 32 * 32))
     height = max(<int64_t>TILE_ROWS, BLOCK // breadth // TILE_ROWS * TILE_ROWS)
-    for column in range(0, n_out, breadth):
+    for j in range(blocks_of(n_out, breadth)):
+        column = j * breadth
         columns = min(breadth, n_out - column)
-        for row in range(0, part.rows, height):
+        for k in range(blocks_of(part.rows, height)):
+            row = k * height
             rows = min(height, part.rows - row)
             product(True, False, rows, columns, batch, 1, x.data + row, x.stride, d_z + column, n_out, nothing(), g, columns)
             stretches = 1 if columns == n_out else rows  # of weights that lie next to each other in memory
@@ -191,12 +193,13 @@ cdef Moved update_range(const Frame* frame, const Lesson* lesson, double decay, 
 cdef void update_measured(const Frame* frame, const Lesson* lesson, double decay, int64_t offset, const real* g, int64_t n,
                           double* own) noexcept nogil:
     """`update_range`; how long the weights are and how far they moved is measured a stretch at a time, in the network's number type."""
-    cdef int64_t first
+    cdef int64_t i, first
     cdef Moved sums
     if own == NULL:
         update_range(frame, lesson, decay, offset, g, n)
         return
-    for first in range(0, n, STRETCH):
+    for i in range(blocks_of(n, STRETCH)):
+        first = i * STRETCH
         sums = update_range(frame, lesson, decay, offset + first, g + first, min(<int64_t>STRETCH, n - first))
         own[WEIGHT] += sums.squares
         own[UPDATE] += sums.moved

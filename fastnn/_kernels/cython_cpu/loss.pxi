@@ -149,8 +149,9 @@ cdef Outcome narrow_softmax(const real* z, real* d, int64_t rows, int64_t k, con
     cdef Outcome outcome = Outcome(0, 0)
     cdef real rest = smoothing / k, expected
     cdef double weight, unit = 1.0 / weight_sum if weight_sum > 0 else 0.0
-    cdef int64_t start, n, r, label
-    for start in range(0, rows, WIDTH):
+    cdef int64_t block, start, n, r, label
+    for block in range(blocks_of(rows, WIDTH)):
+        start = block * WIDTH
         n = min(<int64_t>WIDTH, rows - start)
         turn(z + start * k, k, n, k, turned, WIDTH)
         narrow_forward(turned, k, highest, best, total, plain_sum)

@@ -15,8 +15,9 @@ cdef Moments moments(const real* values, int64_t n, real shift) noexcept nogil:
     cdef Moments sums = Moments(0, 0)
     cdef real a, b, v
     cdef double exact
-    cdef int64_t first, i, end
-    for first in range(0, n, STRETCH):
+    cdef int64_t block, first, end, i
+    for block in range(blocks_of(n, STRETCH)):
+        first = block * STRETCH
         end = min(first + STRETCH, n)
         a, b = 0, 0
         for i in range(first, end):
@@ -45,6 +46,7 @@ cdef void measure_values(const Frame* frame, double* statistics, int64_t first_r
     cdef const Op* op
     cdef const real* y
     cdef double* own
+    cdef double low, high
     for i in range(frame.n_ops):
         op = &frame.ops[i]
         own = statistics + i * N_STATISTICS
@@ -53,10 +55,8 @@ cdef void measure_values(const Frame* frame, double* statistics, int64_t first_r
         add_moments(own, y, n)
         if op.activation == RELU:
             note_peaks(y, n_rows, op.n_out, peaks_of(frame, op, frame.rank))
-        elif op.activation == SIGMOID or op.activation == HARD_SIGMOID:
-            own[SATURATED] += saturated(frame, op, y, n, SATURATES_SIGMOID_LOW, SATURATES_SIGMOID_HIGH)
-        elif op.activation == TANH or op.activation == HARD_TANH or op.activation == SOFTSIGN:
-            own[SATURATED] += saturated(frame, op, y, n, SATURATES_TANH_LOW, SATURATES_TANH_HIGH)
+        elif saturates(op.activation, &low, &high):
+            own[SATURATED] += count_saturated(frame, op, y, n, low, high)
 
 
 cdef void add_moments(double* own, const real* y, int64_t n) noexcept nogil:
@@ -78,7 +78,7 @@ cdef void note_peaks(const real* y, int64_t rows, int64_t n, real_target peaks) 
             peaks[c] = y[r * n + c] if y[r * n + c] > peaks[c] else peaks[c]
 
 
-cdef int64_t saturated(const Frame* frame, const Op* op, const real* y, int64_t n, double low, double high) noexcept nogil:
+cdef int64_t count_saturated(const Frame* frame, const Op* op, const real* y, int64_t n, double low, double high) noexcept nogil:
     """How many of y = f(z) · m, of those that dropout keeps, have f(z) outside the bounds."""
     cdef bint drops = frame.training and op.rate > 0
     cdef double kept = 1.0 - op.rate if drops else 1.0
@@ -106,8 +106,9 @@ cdef void measure_delta_without_bias(const Frame* frame, const Op* op, int64_t b
     """Σ (Σ δ)² over units of this thread's share, where there is no bias whose gradient Σ δ is."""
     cdef Share mine = own_share(frame, op.n_out)
     cdef real* sums = frame.notes + (frame.rank + 1) * frame.notes_per_thread - STRETCH
-    cdef int64_t column, n
-    for column in range(mine.first, mine.last, STRETCH):
+    cdef int64_t block, column, n
+    for block in range(blocks_of(mine.last - mine.first, STRETCH)):
+        column = mine.first + block * STRETCH
         n = min(<int64_t>STRETCH, mine.last - column)
         sum_of_rows(output_gradient_of(frame, op, 0) + column, batch, n, op.n_out, sums)
         own[DELTA] += moments(sums, n, 0).squares

@@ -113,7 +113,8 @@ cdef int64_t predict(const Frame* frame, const Inputs* inputs, int64_t output, i
     for i in range(frame.n_ops):
         op = &frame.ops[i]
         in_place &= (op.x != INPUT or op.code == DENSE) and (op.code != ADD or op.skip != INPUT)
-    for start in range(mine.first, mine.last, block):
+    for i in range(blocks_of(mine.last - mine.first, block)):
+        start = mine.first + i * block
         rows = min(block, mine.last - start)
         X = inputs.X + start * n_in
         if not in_place:
