@@ -29,10 +29,10 @@ def measure(requirement: str) -> dict[str, dict[str, int]]:
         wheels, environment = Path(folder, "wheels"), Path(folder, "environment")
         venv.create(environment, with_pip=True)
         python = next(path for path in (environment / "bin" / "python", environment / "Scripts" / "python.exe") if path.exists())
-        before = json.loads(_run(python, "-c", _INSTALLED))
+        before = json.loads(_run(python, "-I", "-c", _INSTALLED))
         _run(python, "-m", "pip", "download", "--quiet", "--only-binary=:all:", "--dest", wheels, requirement)
         _run(python, "-m", "pip", "install", "--quiet", *wheels.iterdir())
-        installed = json.loads(_run(python, "-c", _INSTALLED))
+        installed = json.loads(_run(python, "-I", "-c", _INSTALLED))
         return {
             "download": {path.name: path.stat().st_size for path in sorted(wheels.iterdir())},
             "installed": {name: size for name, size in sorted(installed.items()) if name not in before},
