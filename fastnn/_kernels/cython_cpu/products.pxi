@@ -58,7 +58,7 @@ cdef void by_blas(bint transpose_a, bint transpose_b, int64_t m, int64_t n, int6
     cdef char normal = b'N', transposed = b'T'
     cdef int rows = <int>m, columns = <int>n, inner = <int>depth, lda = <int>a_stride, ldb = <int>b_stride, ldc = <int>c_stride
     cdef int64_t i
-    if add.beta != 0 and add.data != c:
+    if add.beta != ZERO and add.data != c:
         for i in range(m):
             memcpy(c + i * c_stride, add.data + i * add.stride, n * sizeof(real))
     blas_product(&transposed if transpose_b else &normal, &transposed if transpose_a else &normal, &columns, &rows, &inner, &alpha,
