@@ -14,6 +14,7 @@ cdef extern from "tile.h":
         CALLS_BLAS  # whether this level ever does
         WIDTH  # elements of a vector
     const int64_t LARGEST_B  # elements of B up to which the tile is used where BLAS is called too
+    void copy_row(const real* source, real* target, int64_t n) noexcept nogil
     void tile_product(bint transpose_a, bint transpose_b, int64_t m, int64_t n, int64_t depth, real alpha, const real* a, int64_t a_stride,
                       const real* b, int64_t b_stride, Addend add, real* c, int64_t c_stride) noexcept nogil
     void turn(const real* source, int64_t stride, int64_t rows, int64_t columns, real* target, int64_t target_stride) noexcept nogil
