@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+DTYPES = ("float32", "float64")  # that engines compute in
 _HUGE = 1 << 21  # bytes of a huge page on x86-64, and on most of ARM
 
 

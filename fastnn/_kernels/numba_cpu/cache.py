@@ -39,22 +39,21 @@ def ready(kernel: str) -> bool:
 
     The kernels that an engine runs go by their number type, "float32" and "float64".
     """
-    place = _place(kernel)
-    return place is not None and os.access(place, os.W_OK) and _is_sealed(place)  # Numba reads no folder that it may not write
+    kept = place(kernel)
+    return kept is not None and os.access(kept, os.W_OK) and _is_sealed(kept)  # Numba reads no folder that it cannot write
 
 
-def _is_sealed(place: Path) -> bool:
+def _is_sealed(kept: Path) -> bool:
     try:
-        seal = json.loads((place / _SEAL).read_bytes())
-        return seal == _seal(place)
+        return json.loads((kept / _SEAL).read_bytes()) == _seal(kept)
     except (OSError, ValueError):
         return False
 
 
-def _seal(place: Path) -> dict:
+def _seal(kept: Path) -> dict:
     """What a seal says: the environment, and a digest of each file that Numba saved."""
-    saved = sorted(path for path in place.rglob("*") if path.suffix in _SAVED)
-    return {"environment": environment(), "files": {path.relative_to(place).as_posix(): _digest(path) for path in saved}}
+    saved = sorted(path for path in kept.rglob("*") if path.suffix in _SAVED)
+    return {"environment": environment(), "files": {path.relative_to(kept).as_posix(): _digest(path) for path in saved}}
 
 
 def _digest(path: Path) -> str:
@@ -62,7 +61,7 @@ def _digest(path: Path) -> str:
     return _digest_of_version(path, status.st_mtime_ns, status.st_size)
 
 
-@functools.cache  # a network is made in a fraction of the time that this takes
+@functools.cache  # a network is made in less time than it takes to read the code
 def _digest_of_version(path: Path, modified: int, size: int) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -72,43 +71,44 @@ def _digest_of_version(path: Path, modified: int, size: int) -> str:
 
 def folder(kernel: str) -> Path | None:
     """The folder for a kernel, made if need be; ``None`` where none can be written: each process then compiles anew."""
-    place = _place(kernel)
-    if place is None:
+    made = place(kernel)
+    if made is None:
         return None
     try:
-        place.mkdir(parents=True, exist_ok=True)
+        made.mkdir(parents=True, exist_ok=True)
     except OSError:
         return None
-    return place if os.access(place, os.W_OK) else None
+    return made if os.access(made, os.W_OK) else None
 
 
 def seal(kernel: str) -> None:
     """Vouch for what Numba has saved. Of two processes that do so at once the last one's seal holds, or, if their files are mixed, none."""
-    place = _place(kernel)
-    vouched = _seal(place)
+    kept = place(kernel)
+    vouched = _seal(kept)
     if {Path(name).suffix for name in vouched["files"]} == set(_SAVED):
-        write_atomically(place / _SEAL, json.dumps(vouched, indent=1).encode())
+        write_atomically(kept / _SEAL, json.dumps(vouched, indent=1).encode())
 
 
 def empty(kernel: str) -> None:
-    """Remove what no seal vouches for, or is about to be cut short."""
-    place = _place(kernel)
-    (place / _SEAL).unlink(missing_ok=True)  # first: what it vouches for is going
-    shutil.rmtree(place, ignore_errors=True)
+    """Remove what no seal vouches for."""
+    kept = place(kernel)
+    (kept / _SEAL).unlink(missing_ok=True)  # first: what it vouches for is going
+    shutil.rmtree(kept, ignore_errors=True)
 
 
 def outdated() -> list[Path]:
     """Folders of other environments: older versions, other interpreters, other processors that share this home."""
-    place = _place("")
-    if place is None or not place.parent.is_dir():
+    current = place("")
+    if current is None or not current.parent.is_dir():
         return []
-    return sorted(path for path in place.parent.iterdir() if _FOLDER_NAME.fullmatch(path.name) and path != place and path.is_dir())
+    ours = [path for path in current.parent.iterdir() if _FOLDER_NAME.fullmatch(path.name) and path.is_dir() and not path.is_symlink()]
+    return sorted(path for path in ours if path != current)
 
 
 # --- the environment ------------------------------------------------------------------------------------------------------------------
 
 
-def _place(kernel: str) -> Path | None:
+def place(kernel: str) -> Path | None:
     """The folder of a kernel, or of the environment for "", be it there or not; ``None`` without Numba or a home directory."""
     known = environment()
     if known is None:

@@ -7,14 +7,14 @@ from typing import Any
 import numba
 import numpy as np
 
-from fastnn._kernels.contract import Program
+from fastnn._kernels.contract import DTYPES, Program
 from fastnn._kernels.cpu_engine import CpuEngine
 from fastnn._kernels.numba_cpu import steps
 from fastnn._kernels.numba_cpu.compile import entry, load
 from fastnn._kernels.numba_cpu.tile import NEEDS_BLAS
 
 # A kernel is compiled for one number type at a time, as few need both.
-_RUN = {dtype: entry(steps.run, dtype) for dtype in ("float32", "float64")}
+_RUN = {dtype: entry(steps.run, dtype) for dtype in DTYPES}
 
 
 class NumbaEngine(CpuEngine):
