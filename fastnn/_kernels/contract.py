@@ -5,6 +5,7 @@ lives in the `State` that it is handed, so a network can be saved, or moved to a
 """
 
 import contextlib
+import math
 import mmap
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -27,7 +28,7 @@ class ArrayInfo:
 
     @property
     def size(self) -> int:
-        return int(np.prod(self.shape))
+        return math.prod(self.shape)
 
     def view(self, vector: np.ndarray) -> np.ndarray:
         """The array as a view of ``vector``."""

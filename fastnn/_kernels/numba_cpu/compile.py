@@ -7,6 +7,7 @@ from pathlib import Path
 import numba
 from numba import njit
 
+from fastnn._kernels import scipy_blas
 from fastnn._kernels.numba_cpu import cache
 
 # "numpy" division: the zero check of Python's stops loops from vectorising. Fastmath without nnan and ninf: divergence must stay visible.
@@ -44,7 +45,7 @@ def load(dispatcher: Callable, name: str, arguments: tuple) -> Callable:
     if numba.config.DISABLE_JIT:
         return dispatcher
     types = tuple(numba.typeof(argument) for argument in arguments)
-    with _loading:
+    with _loading, scipy_blas.alone():  # Numba asks whether there is a BLAS
         if _is_kept(dispatcher, name):
             _compile_and_keep(dispatcher, name, types)
         else:
