@@ -56,6 +56,10 @@ class CpuEngine:
         self._predicting: tuple | None = None  # what predictions were prepared for; their arguments; the kernel
         self._zeros = np.zeros(int(program.ops["n_out"].max()), program.dtype)
 
+    def __reduce__(self) -> tuple:
+        """Copied and pickled as what it is made for: it keeps nothing but workspace."""
+        return type(self), (self.program,)
+
     def train_steps(self, state: State, samples: Samples, chunk: Chunk) -> StepLog:
         log, taken = self._differentiate(state, samples, chunk, training=True)
         state.step += taken
