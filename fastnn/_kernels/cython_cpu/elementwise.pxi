@@ -10,7 +10,7 @@ cdef void gather(const real* X, int64_t n_in, const int64_t* order, int64_t n, i
     """rows[i] = X[order[i], first : first + width]."""
     cdef int64_t i
     for i in range(n):
-        memcpy(rows + i * width, X + order[i] * n_in + first, width * sizeof(real))
+        copy_row(X + order[i] * n_in + first, rows + i * width, width)
 
 
 cdef void add_to(const real* source, real_target target, int64_t n) noexcept nogil:

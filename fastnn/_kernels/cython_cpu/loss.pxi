@@ -61,7 +61,7 @@ cdef Outcome loss_and_gradient(const Loss* loss, const real* z, real* d, int64_t
                 hit = largest(z, k) == largest(t, k)
         elif loss.code == BINARY_CROSS_ENTROPY:
             value = binary(z, d, t, k, <real>exact_share, smoothing)
-            hit = largest(z, k) == largest(t, k) if k > 1 else (z[0] > 0) == (t[0] > <real>0.5)
+            hit = largest(z, k) == largest(t, k) if k > 1 else (z[0] > ZERO) == (t[0] > HALF)
         else:
             value = regression(loss.code, z, d, t, k, <real>exact_share, <real>loss.delta)
             hit = False
@@ -79,7 +79,7 @@ cdef void apply_link(int64_t link, real* z, int64_t rows, int64_t k) noexcept no
     if link == SOFTMAX:
         exponentials(z, z, rows, k)
         for i in range(rows):
-            scale(z + i * k, k, 1 / total_of(z + i * k, k))
+            scale(z + i * k, k, ONE / total_of(z + i * k, k))
     elif link == LOGISTIC:
         activate_all(SIGMOID, z, rows * k, 0)
     elif link == EXPONENTIAL:
@@ -118,12 +118,12 @@ cdef inline int64_t largest(const real* row, int64_t n) noexcept nogil:
 cdef real softmax_label(const real* z, real* d, int64_t k, int64_t label, real part, real smoothing) noexcept nogil:
     """ℓ = log Σ exp z − Σ q z with q = (1 − ε) onehot + ε/k; ∂ℓ/∂z = softmax(z) − q. Before, ``d`` is exp(z − max z)."""
     cdef real total = total_of(d, k), rest = smoothing / k
-    cdef real expected = (1 - smoothing) * z[label] + rest * total_of(z, k)
+    cdef real expected = (ONE - smoothing) * z[label] + rest * total_of(z, k)
     cdef real log_total = z[largest(z, k)] + logarithm(total)
     cdef int64_t j
     for j in range(k):
-        d[j] = part * (d[j] * (1 / total) - rest)
-    d[label] -= part * (1 - smoothing)
+        d[j] = part * (d[j] * (ONE / total) - rest)
+    d[label] -= part * (ONE - smoothing)
     return log_total - expected
 
 
@@ -133,11 +133,11 @@ cdef real softmax_values(const real* z, real* d, const real* t, int64_t k, real 
     cdef real log_total = z[largest(z, k)] + logarithm(total)
     cdef int64_t j
     for j in range(k):
-        q = (1 - smoothing) * t[j] + rest
+        q = (ONE - smoothing) * t[j] + rest
         mass += q
         value += q * (log_total - z[j])
     for j in range(k):
-        d[j] = part * (d[j] * (1 / total) * mass - ((1 - smoothing) * t[j] + rest))
+        d[j] = part * (d[j] * (ONE / total) * mass - ((ONE - smoothing) * t[j] + rest))
     return value
 
 
@@ -145,7 +145,7 @@ cdef Outcome narrow_softmax(const real* z, real* d, int64_t rows, int64_t k, con
                             real smoothing) noexcept nogil:
     """`loss_and_gradient` of `softmax_label`, for as many samples at a time as a vector has lanes: turned round, each is a column."""
     cdef real[NARROW * WIDTH] turned
-    cdef real[WIDTH] highest, total, plain_sum, best, part
+    cdef real[WIDTH] log_total, total, plain_sum, best, part
     cdef Outcome outcome = Outcome(0, 0)
     cdef real rest = smoothing / k, expected
     cdef double weight, unit = 1.0 / weight_sum if weight_sum > 0 else 0.0
@@ -154,12 +154,12 @@ cdef Outcome narrow_softmax(const real* z, real* d, int64_t rows, int64_t k, con
         start = block * WIDTH
         n = min(<int64_t>WIDTH, rows - start)
         turn(z + start * k, k, n, k, turned, WIDTH)
-        narrow_forward(turned, k, highest, best, total, plain_sum)
+        narrow_forward(turned, k, best, total, log_total, plain_sum)
         for r in range(n):
             label = targets.labels[samples[start + r]]
             weight = weight_of(targets, samples[start + r])
-            expected = (1 - smoothing) * z[(start + r) * k + label] + rest * plain_sum[r]
-            outcome.loss += weight * unit * <double>(highest[r] + log_of_sum(total[r]) - expected)
+            expected = (ONE - smoothing) * z[(start + r) * k + label] + rest * plain_sum[r]
+            outcome.loss += weight * unit * <double>(log_total[r] - expected)
             outcome.hits += weight if <int64_t>best[r] == label else 0.0
             part[r] = <real>(weight * unit)
         for r in range(n, WIDTH):
@@ -167,15 +167,16 @@ cdef Outcome narrow_softmax(const real* z, real* d, int64_t rows, int64_t k, con
         narrow_gradient(turned, k, total, part, rest)
         turn_back(turned, WIDTH, n, k, d + start * k, k)
         for r in range(n):
-            d[(start + r) * k + targets.labels[samples[start + r]]] -= part[r] * (1 - smoothing)
+            d[(start + r) * k + targets.labels[samples[start + r]]] -= part[r] * (ONE - smoothing)
     return outcome
 
 
-cdef inline void narrow_forward(real* turned, int64_t k, real_target highest, real_target best, real_target total,
+cdef inline void narrow_forward(real* turned, int64_t k, real_target best, real_target total, real_target log_total,
                                 real_target plain_sum) noexcept nogil:
-    """Of each column z: its maximum, which element that is, Σ exp(z − max z) and Σ z; the columns become exp(z − max z)."""
+    """Of each column z: its largest element, Σ exp(z − max z), log Σ exp z and Σ z; the columns become exp(z − max z)."""
     cdef int64_t j, r
     cdef real value
+    cdef real[WIDTH] highest
     for r in range(WIDTH):
         highest[r] = turned[r]
         best[r] = 0
@@ -192,6 +193,8 @@ cdef inline void narrow_forward(real* turned, int64_t k, real_target highest, re
             value = exponential(turned[j * WIDTH + r] - highest[r])
             turned[j * WIDTH + r] = value
             total[r] += value
+    for r in range(WIDTH):
+        log_total[r] = highest[r] + log_of_sum(total[r])
 
 
 cdef inline void narrow_gradient(real_target turned, int64_t k, const real* total, const real* part, real rest) noexcept nogil:
@@ -205,13 +208,13 @@ cdef inline void narrow_gradient(real_target turned, int64_t k, const real* tota
 cdef inline real log_of_sum(real total) noexcept nogil:
     """log of a sum of up to 32 exponentials whose largest is 1: `log1p_unit` is for numbers up to 1."""
     cdef real power = 0
-    if total >= 16:
-        total, power = total * <real>0.0625, power + 4
-    if total >= 4:
-        total, power = total * <real>0.25, power + 2
-    if total >= 2:
-        total, power = total * <real>0.5, power + 1
-    return log1p_unit(total - 1) + power * <real>0.6931471805599453
+    power += <real>4 if total >= <real>16 else ZERO
+    total *= <real>0.0625 if total >= <real>16 else ONE
+    power += TWO if total >= <real>4 else ZERO
+    total *= <real>0.25 if total >= <real>4 else ONE
+    power += ONE if total >= TWO else ZERO
+    total *= HALF if total >= TWO else ONE
+    return log1p_unit(total - ONE) + power * <real>0.6931471805599453
 
 
 # --- other losses -----------------------------------------------------------------------------------------------------------------------
@@ -222,7 +225,7 @@ cdef real binary(const real* z, real_target d, const real* t, int64_t k, real pa
     cdef int64_t j
     cdef real value = 0, q
     for j in range(k):
-        q = (1 - smoothing) * t[j] + <real>0.5 * smoothing
+        q = (ONE - smoothing) * t[j] + HALF * smoothing
         value += softplus(z[j]) - q * z[j]
         d[j] = part * (sigmoid(z[j]) - q)
     return value
@@ -230,7 +233,7 @@ cdef real binary(const real* z, real_target d, const real* t, int64_t k, real pa
 
 cdef inline real sign(real x) noexcept nogil:
     """−1, 0 or 1; NaN for NaN."""
-    return 1 if x > 0 else (-1 if x < 0 else x)
+    return ONE if x > ZERO else (-ONE if x < ZERO else x)
 
 
 cdef real regression(int64_t code, const real* z, real_target d, const real* t, int64_t k, real part, real delta) noexcept nogil:
@@ -244,7 +247,7 @@ cdef real regression(int64_t code, const real* z, real_target d, const real* t, 
             d[j] = part * e
         elif code == MSE:
             value += e * e
-            d[j] = mean * 2 * e
+            d[j] = mean * TWO * e
         elif code == MAE:
             value += absolute(e)
             d[j] = mean * sign(e)

@@ -31,6 +31,12 @@ typedef REAL real;
 #define OF_REAL(function) JOIN(function, f)
 #endif
 
+/* A literal is a double, in Cython as in C, and would drag float32 arithmetic with it. */
+#define ZERO ((real)0)
+#define HALF ((real)0.5)
+#define ONE ((real)1)
+#define TWO ((real)2)
+
 #if defined(_MSC_VER)
 #define INLINE static __forceinline
 #define RESTRICT __restrict

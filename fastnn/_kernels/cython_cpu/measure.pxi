@@ -25,8 +25,8 @@ cdef Moments moments(const real* values, int64_t n, real shift) noexcept nogil:
             a += v
             b += v * v
         if b > <real>1e-25 and b < <real>1e35:  # nothing was lost to underflow or overflow in float32
-            sums.total += a
-            sums.squares += b
+            sums.total += <double>a
+            sums.squares += <double>b
         else:
             for i in range(first, end):
                 exact = <double>values[i] - <double>shift
@@ -85,7 +85,7 @@ cdef int64_t count_saturated(const Frame* frame, const Op* op, const real* y, in
     cdef real lowest = <real>(low / kept), highest = <real>(high / kept)
     cdef int64_t i, count = 0
     for i in range(n):
-        count += (y[i] < lowest or y[i] > highest) and (y[i] != 0 or not drops)
+        count += (y[i] < lowest or y[i] > highest) and (y[i] != ZERO or not drops)
     return count
 
 
@@ -98,7 +98,7 @@ cdef void count_dead_units(const Frame* frame, const Op* op, double* own) noexce
         for c in range(mine.first, mine.last):
             alive = False
             for rank in range(frame.n_threads):
-                alive |= peaks_of(frame, op, rank)[c] > 0
+                alive |= peaks_of(frame, op, rank)[c] > ZERO
             own[DEAD] += 0 if alive else 1
 
 

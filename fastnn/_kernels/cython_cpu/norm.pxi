@@ -103,7 +103,7 @@ cdef inline void invert_std(const real* squares, real* inverse_std, int64_t n, r
     """1/√(factor · squares + ε)."""
     cdef int64_t c
     for c in range(n):
-        inverse_std[c] = 1 / square_root(squares[c] * factor + epsilon)
+        inverse_std[c] = ONE / square_root(squares[c] * factor + epsilon)
 
 
 cdef inline void normalise_columns(const real* x, const real* mean, const real* inverse_std, const real* scales, const real* shifts,
@@ -200,7 +200,7 @@ cdef void layer_norm(const Frame* frame, const Op* op, int64_t first_row, int64_
         x = input_of(frame, op, r)
         kept = row_statistics(frame, op, r)
         kept[0] = total_of(x, n) / n
-        kept[1] = 1 / square_root(squares_about(x, kept[0], n) / n + <real>op.epsilon)
+        kept[1] = ONE / square_root(squares_about(x, kept[0], n) / n + <real>op.epsilon)
         normalise_row(x, kept[0], kept[1], frame.theta + op.weight, frame.theta + op.bias, output_of(frame, op, r), n)
 
 

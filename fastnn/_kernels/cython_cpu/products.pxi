@@ -14,6 +14,7 @@ cdef extern from "tile.h":
         CALLS_BLAS  # whether this level ever does
         WIDTH  # elements of a vector
     const int64_t LARGEST_B  # elements of B up to which the tile is used where BLAS is called too
+    void copy_row(const real* source, real* target, int64_t n) noexcept nogil
     void tile_product(bint transpose_a, bint transpose_b, int64_t m, int64_t n, int64_t depth, real alpha, const real* a, int64_t a_stride,
                       const real* b, int64_t b_stride, Addend add, real* c, int64_t c_stride) noexcept nogil
     void turn(const real* source, int64_t stride, int64_t rows, int64_t columns, real* target, int64_t target_stride) noexcept nogil
@@ -58,7 +59,7 @@ cdef void by_blas(bint transpose_a, bint transpose_b, int64_t m, int64_t n, int6
     cdef char normal = b'N', transposed = b'T'
     cdef int rows = <int>m, columns = <int>n, inner = <int>depth, lda = <int>a_stride, ldb = <int>b_stride, ldc = <int>c_stride
     cdef int64_t i
-    if add.beta != 0 and add.data != c:
+    if add.beta != ZERO and add.data != c:
         for i in range(m):
             memcpy(c + i * c_stride, add.data + i * add.stride, n * sizeof(real))
     blas_product(&transposed if transpose_b else &normal, &transposed if transpose_a else &normal, &columns, &rows, &inner, &alpha,

@@ -3,7 +3,7 @@
 a) Everything inlines, and loops over it vectorise: no calls to the C library, no branches that are not selections.
 b) NaN comes out where it goes in, and infinities give limits. Comparisons are false for NaN, hence the order of selections:
    ``0 if z < 0 else z`` keeps a NaN, ``z if z > 0 else 0`` would hide it.
-c) ``<real>0.5``: a bare literal is a double and would drag float32 with it.
+c) ``ONE``, ``HALF``, ``<real>0.0625``: a bare literal, an integer one too, becomes a double and would drag float32 with it.
 """
 
 cdef extern from "elementary.h":
@@ -26,7 +26,7 @@ cdef inline real exponential(real x) noexcept nogil:
     x = <real>EXP_HIGHEST if x > <real>EXP_HIGHEST else x
     cdef real k = nearest(x * <real>1.4426950408889634)
     cdef real r = remainder(x, k)
-    cdef real y = multiply_add(r * r, exp_rest(r), r) + 1
+    cdef real y = multiply_add(r * r, exp_rest(r), r) + ONE
     cdef real half = nearest(k * <real>0.5)  # in two steps, as 2ᵏ overflows before eˣ does, and underflows gradually
     return y * power_of_two(half) * power_of_two(k - half)
 
@@ -36,38 +36,38 @@ cdef inline real expm1_negative(real x) noexcept nogil:
     x = <real>-45.0 if x < <real>-45.0 else x
     cdef real k = nearest(x * <real>1.4426950408889634)
     cdef real r = remainder(x, k), power = power_of_two(k)
-    return multiply_add(power, multiply_add(r * r, exp_rest(r), r), power - 1)
+    return multiply_add(power, multiply_add(r * r, exp_rest(r), r), power - ONE)
 
 
 cdef inline real log1p_unit(real u) noexcept nogil:
     """ln(1 + u) = 2 artanh(s) for 0 ≤ u ≤ 1, with s = u / (2 + u)."""
-    cdef real s = u / (2 + u)
+    cdef real s = u / (TWO + u)
     cdef real t = s * s
-    return 2 * multiply_add(s * t, artanh_rest(t), s)
+    return TWO * multiply_add(s * t, artanh_rest(t), s)
 
 
 cdef inline real sigmoid(real x) noexcept nogil:
     """1 / (1 + e⁻ˣ), by way of e = exp(−|x|) so that nothing overflows."""
     cdef real e = exponential(-absolute(x))
-    return (e if x < 0 else <real>1) / (1 + e)
+    return (e if x < ZERO else ONE) / (ONE + e)
 
 
 cdef inline real hyperbolic_tangent(real x) noexcept nogil:
     """tanh |x| = −d / (2 + d) with d = exp(−2|x|) − 1, which cancels nowhere."""
-    cdef real d = expm1_negative(-2 * absolute(x))
-    cdef real y = d / (2 + d)
-    return y if x < 0 else -y
+    cdef real d = expm1_negative(-TWO * absolute(x))
+    cdef real y = d / (TWO + d)
+    return y if x < ZERO else -y
 
 
 cdef inline real softplus(real x) noexcept nogil:
     """ln(1 + eˣ) = max(x, 0) + ln(1 + e^−|x|)."""
-    return (0 if x < 0 else x) + log1p_unit(exponential(-absolute(x)))
+    return (ZERO if x < ZERO else x) + log1p_unit(exponential(-absolute(x)))
 
 
 cdef inline real normal_tail(real z, real* density) noexcept nogil:
     """Φ(−|z|) = erfc(|z|/√2) / 2, and exp(−z²/2), which it contains."""
     cdef real x = absolute(z) * <real>0.7071067811865476
-    cdef real t = 1 / multiply_add(<real>ERFC_SLOPE, x, 1)
+    cdef real t = ONE / multiply_add(<real>ERFC_SLOPE, x, ONE)
     density[0] = exponential(<real>-0.5 * z * z)
     return <real>0.5 * density[0] * t * erfc_rest(t)
 
@@ -97,18 +97,18 @@ cdef inline real activate(const int code, real z, real alpha) noexcept nogil:
     if code == TANH:
         return hyperbolic_tangent(z)
     if code == RELU:
-        return 0 if z < 0 else z
+        return ZERO if z < ZERO else z
     if code == LEAKY_RELU:
-        return z if z > 0 else alpha * z
+        return z if z > ZERO else alpha * z
     if code == ELU:
-        return z if z > 0 else alpha * expm1_negative(0 if z > 0 else z)
+        return z if z > ZERO else alpha * expm1_negative(ZERO if z > ZERO else z)
     if code == SELU:
-        return selu_scale() * z if z > 0 else selu_slope() * expm1_negative(0 if z > 0 else z)
+        return selu_scale() * z if z > ZERO else selu_slope() * expm1_negative(ZERO if z > ZERO else z)
     if code == SOFTPLUS:
         return softplus(z)
     if code == SOFTSIGN:
         z = bounded(z, <real>-1e30, <real>1e30)
-        return z / (1 + absolute(z))
+        return z / (ONE + absolute(z))
     if code == HARD_SIGMOID:
         return bounded(z * <real>(1.0 / 6.0) + <real>0.5, 0, 1)
     if code == HARD_TANH:
@@ -124,25 +124,25 @@ cdef inline real passing_nan(real y, real value) noexcept nogil:
 cdef inline real derivative(const int code, real y, real alpha) noexcept nogil:
     """f′(z) as a function of y = f(z); NaN for NaN."""
     if code == SIGMOID:
-        return y * (1 - y)
+        return y * (ONE - y)
     if code == TANH:
-        return 1 - y * y
+        return ONE - y * y
     if code == RELU:
-        return passing_nan(y, 1 if y > 0 else 0)
+        return passing_nan(y, ONE if y > ZERO else ZERO)
     if code == LEAKY_RELU:
-        return passing_nan(y, 1 if y > 0 else alpha)
+        return passing_nan(y, ONE if y > ZERO else alpha)
     if code == ELU:
-        return 1 if y > 0 else y + alpha
+        return ONE if y > ZERO else y + alpha
     if code == SELU:
-        return selu_scale() if y > 0 else y + selu_slope()
+        return selu_scale() if y > ZERO else y + selu_slope()
     if code == SOFTPLUS:
         return -expm1_negative(-y)
     if code == SOFTSIGN:
-        return (1 - absolute(y)) * (1 - absolute(y))
+        return (ONE - absolute(y)) * (ONE - absolute(y))
     if code == HARD_SIGMOID:
-        return passing_nan(y, <real>(1.0 / 6.0) if y > 0 and y < 1 else 0)
+        return passing_nan(y, <real>(1.0 / 6.0) if y > ZERO and y < ONE else ZERO)
     if code == HARD_TANH:
-        return passing_nan(y, 1 if y > -1 and y < 1 else 0)
+        return passing_nan(y, ONE if y > -ONE and y < ONE else ZERO)
     return 1
 
 
@@ -153,16 +153,16 @@ cdef inline real activate_with_derivative(const int code, real z, real alpha, re
     cdef real x = <real>1e4 if z > <real>1e4 else z
     if code == GELU:  # z Φ(z);  Φ(z) + z φ(z)
         tail = normal_tail(x, &density)
-        tail = tail if z < 0 else 1 - tail
+        tail = tail if z < ZERO else ONE - tail
         d[0] = multiply_add(x * <real>0.3989422804014327, density, tail)
         return z * tail
     if code == SILU:  # z σ(z);  σ + z σ (1 − σ)
         s = sigmoid(z)
-        d[0] = s + s * (1 - s) * x
+        d[0] = s + s * (ONE - s) * x
         return z * s
     # MISH: z t with t = tanh(softplus z) = n / (n + 2), n = e (e + 2), e = eᶻ;  t + z (1 − t²) σ(z) = t + 4 z e (e + 1) / (n + 2)²
     e = exponential(<real>30.0 if z > <real>30.0 else z)
-    n = e * (e + 2)
-    w = 1 / (n + 2)
-    d[0] = n * w + 4 * x * (e * (e + 1) * w) * w
+    n = e * (e + TWO)
+    w = ONE / (n + TWO)
+    d[0] = n * w + <real>4 * x * (e * (e + ONE) * w) * w
     return z * (n * w)

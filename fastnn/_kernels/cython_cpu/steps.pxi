@@ -131,7 +131,7 @@ cdef bint copy_or_poison(const real* values, int64_t n, const real* x, int64_t n
     cdef int64_t c
     cdef real poison = 0
     for c in range(n_in):
-        poison += x[c] * 0  # 0, or NaN from a NaN or an infinity on
+        poison += x[c] * ZERO  # 0, or NaN from a NaN or an infinity on
     for c in range(n):
         target[c] = values[c] + poison
     return poison != poison

@@ -227,6 +227,16 @@ static void wide_tile(int rows, TILE_ARGUMENTS)
 
 static void row_tile(TILE_ARGUMENTS) { tile(1, ROW_VECTORS, 0, TILE_PASSED); }
 
+/* target[: n] = source[: n]; for short rows faster than memcpy. */
+INLINE void copy_row(const real *source, real *target, int64_t n)
+{
+    int64_t c = 0;
+    for (; c + LANES <= n; c += LANES)
+        *(vec_anywhere *)(target + c) = *(const vec_anywhere *)(source + c);
+    if (c < n)
+        store_lanes(target + c, first_lanes(n - c), load_lanes(source + c, first_lanes(n - c)));
+}
+
 /* --- products --------------------------------------------------------------------------------------------------------------------- */
 
 /* panel[r][:] = source[r][: columns], rows of two vectors; zeros stand in for missing columns. */
@@ -350,6 +360,8 @@ static void tile_product(int transpose_a, int transpose_b, int64_t m, int64_t n,
 #define CALLS_BLAS 1
 #define LARGEST_B 256 /* beyond, a call to BLAS pays */
 #define WIDTH 4
+
+INLINE void copy_row(const real *source, real *target, int64_t n) { memcpy(target, source, n * sizeof *target); }
 
 static void turn(const real *source, int64_t stride, int64_t rows, int64_t columns, real *target, int64_t target_stride)
 {
