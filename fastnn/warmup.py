@@ -66,8 +66,9 @@ def _compile(dtypes: Sequence[str]) -> None:
                 count()
     finally:
         for dtype, child in children.items():
-            child.kill()
-            child.communicate()
+            if child.returncode is None:
+                child.kill()
+                child.communicate()
             if not cache.ready(dtype):
                 cache.empty(dtype)
 

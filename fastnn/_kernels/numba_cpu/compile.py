@@ -31,9 +31,11 @@ def entry(function: Callable, name: str) -> Callable:
     before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder)  # read when the function is decorated
     try:
         dispatcher = njit(cache=True, **_OPTIONS)(function)
+    except RuntimeError:  # Numba finds no place that it can write
+        return kernel(function)
     finally:
         numba.config.CACHE_DIR = before
-    # Where Numba finds it cannot write there after all it takes another place, whose name says nothing of the environment.
+    # Or it takes another one, whose name says nothing of the environment.
     return dispatcher if _is_kept(dispatcher, name) else kernel(function)
 
 

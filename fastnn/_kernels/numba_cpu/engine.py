@@ -14,14 +14,14 @@ from fastnn._kernels.numba_cpu.compile import entry, load
 from fastnn._kernels.numba_cpu.tile import NEEDS_BLAS
 
 # A kernel is compiled for one number type at a time, as few need both.
-_RUN = {dtype: entry(steps.run, dtype) for dtype in DTYPES}
+KERNELS = {dtype: entry(steps.run, dtype) for dtype in DTYPES}
 
 
 class NumbaEngine(CpuEngine):
     """The Numba engine; see `fastnn._kernels.contract.Engine` for what each method does."""
 
     def __init__(self, program: Program):
-        super().__init__(program, _RUN[program.dtype.name], calls_blas=NEEDS_BLAS, parallel=not numba.config.DISABLE_JIT)
+        super().__init__(program, KERNELS[program.dtype.name], calls_blas=NEEDS_BLAS, parallel=not numba.config.DISABLE_JIT)
         self._loaded: Callable[..., int] | None = None
 
     def _records(self, array: np.ndarray) -> Any:
