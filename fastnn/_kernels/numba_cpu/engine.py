@@ -30,6 +30,12 @@ class NumbaEngine(CpuEngine):
             return array
         return [SimpleNamespace(**dict(zip(array.dtype.names, record.item(), strict=True))) for record in array]
 
+    def _data(self, array: np.ndarray) -> np.ndarray:
+        """A read-only view: one type for the compiler, whatever the user passed."""
+        view = np.asarray(array).view()
+        view.setflags(write=False)
+        return view
+
     def _specialised(self, arguments: tuple) -> Callable[..., int]:
         if self._loaded is None:
             self._loaded = load(self._run, self.program.dtype.name, arguments)
