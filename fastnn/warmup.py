@@ -15,13 +15,9 @@ from fastnn._kernels.numba_cpu import cache
 from fastnn.progress import counter
 
 _BOTH = "both"
-# One prediction: the kernel is the same for training. Arguments: the number type, and where modules are found.
-_COMPILE = """
-import sys
-sys.path[:] = sys.argv[2:]
-import fastnn
-fastnn.mlp([1, 1], dtype=sys.argv[1], backend="numba").predict([[0.0]])
-"""
+_SAME_MODULES = "import sys; sys.path[:] = sys.argv[2:]\n"
+# One prediction: the kernel is the same for training.
+_COMPILE = "import fastnn; fastnn.mlp([1, 1], dtype=sys.argv[1], backend='numba').predict([[0.0]])"
 
 
 def _dtypes(context: click.Context, option: click.Option, name: str) -> tuple[str, ...]:
@@ -74,7 +70,7 @@ def _compile(dtypes: Sequence[str]) -> None:
 
 
 def _start(dtype: str) -> subprocess.Popen:
-    command = [sys.executable, "-P", "-c", _COMPILE, dtype, *sys.path]
+    command = [sys.executable, "-P", "-c", _SAME_MODULES + _COMPILE, dtype, *sys.path]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 

@@ -16,7 +16,6 @@ pytest.importorskip("numba")
 
 # Stand-ins for what takes half a minute.
 COMPILES = """
-import sys
 from fastnn._kernels.numba_cpu import cache
 place = cache.folder(sys.argv[1])
 (place / "run.nbi").write_text("index")
