@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from fastnn._kernels import scipy_blas
 from fastnn._kernels.contract import Program
 from fastnn._kernels.cpu_engine import CpuEngine
 from fastnn._kernels.cython_cpu import levels
@@ -19,6 +20,5 @@ class CythonEngine(CpuEngine):
 
 def _blas_product(dtype: np.dtype) -> object:
     """The matrix product of the BLAS that SciPy has, as a capsule."""
-    from scipy.linalg import cython_blas
-
-    return cython_blas.__pyx_capi__["sgemm" if dtype == np.float32 else "dgemm"]
+    with scipy_blas.alone() as cython_blas:
+        return cython_blas.__pyx_capi__["sgemm" if dtype == np.float32 else "dgemm"]
