@@ -7,6 +7,7 @@
 static int processor_level(void)
 {
 #if defined(__GNUC__) && defined(__x86_64__)
+    __builtin_cpu_init(); /* Clang does not do so by itself */
     const int v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
     const int v4 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd")
                    && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
