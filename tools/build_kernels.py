@@ -5,6 +5,7 @@ compiler the package is built all the same and says why this engine is missing; 
 """
 
 import os
+import re
 from pathlib import Path
 
 from compiler_probe import FAILURES, LEVELS, Probe, first_line
@@ -23,8 +24,10 @@ NUMBER_TYPES = {"float32": "float", "float64": "double"}
 MODULE = """#define NPY_NO_DEPRECATED_API NPY_1_7_API_VERSION
 #define REAL {real}
 #define PyInit_cython_cpu PyInit_{name}
-#if defined(__GNUC__)
-#define CYTHON_INLINE inline __attribute__((always_inline))
+#if defined(_MSC_VER)
+#define INLINED __forceinline
+#else
+#define INLINED inline __attribute__((always_inline))
 #endif
 #include "{c_file}"
 """
@@ -101,7 +104,7 @@ class BuildKernels(build_ext):
         return [extension for extension in wanted if extension.extra_compile_args is not None]
 
     def _translate(self) -> Path:
-        """Run Cython."""
+        """Run Cython; returns the C file that all modules share."""
         import numpy as np
         from Cython.Build import cythonize
 
@@ -110,7 +113,12 @@ class BuildKernels(build_ext):
         self.compiler.add_include_dir(str(FOLDER))
         self.compiler.add_include_dir(np.get_include())
         whole = Extension("fastnn._kernels.cython_cpu.cython_cpu", [str(PYX)])
-        return Path(cythonize(whole, build_dir=str(folder), include_path=[str(folder)], quiet=True, force=self.force)[0].sources[0])
+        translated = cythonize(whole, build_dir=str(folder), include_path=[str(folder)], quiet=True, force=self.force)[0].sources[0]
+        kernels = Path(translated).with_name("kernels.c")
+        # What is inline in the source always is; Cython's own functions may be recursive.
+        own = r"^static CYTHON_INLINE (?=.*\b__pyx_f_6fastnn_)"
+        _write(kernels, re.sub(own, "static INLINED ", Path(translated).read_text(encoding="utf-8"), flags=re.MULTILINE))
+        return kernels
 
     def _output(self, extension: Extension) -> Path:
         return Path(self.build_lib, self.get_ext_filename(extension.name))
