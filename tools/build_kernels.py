@@ -97,6 +97,7 @@ class BuildKernels(build_ext):
             _write(source, MODULE.format(name=_name(extension), real=NUMBER_TYPES[number_type], c_file=c_file.name))
             extension.sources, extension.extra_compile_args = [str(source)], levels.get(level)
             extension.depends.append(str(c_file))
+            extension.libraries = [] if self.compiler.compiler_type == "msvc" else ["m"]
         return [extension for extension in wanted if extension.extra_compile_args is not None]
 
     def _translate(self) -> Path:

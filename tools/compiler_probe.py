@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import shlex
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -77,7 +78,10 @@ class Probe:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's text, or what kind of error it is."""
+    """The first line of an error's text, which is not the whole command."""
+    cause = error.args[0] if error.args else error
+    if isinstance(cause, subprocess.CalledProcessError):
+        return f"{cause.cmd[0]} ended with exit status {cause.returncode}"
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 

@@ -14,7 +14,6 @@ cimport numpy as cnp
 
 include "opcodes.pxi"
 include "processor.pxi"
-include "processor.pxi"
 
 cdef extern from "machine.h":
     ctypedef float real
