@@ -14,6 +14,8 @@ import click
 import numpy as np
 
 from fastnn import __version__, _checks, datasets, engines
+from fastnn._kernels.contract import DTYPES
+from fastnn._kernels.numba_cpu import cache
 from fastnn._kernels.threads import num_threads, set_num_threads
 from fastnn._paths import cache_directory, check_writable, write_atomically
 from fastnn.activations import ACTIVATIONS
@@ -26,6 +28,7 @@ from fastnn.layers import Residual
 from fastnn.network import Network, load, mlp
 from fastnn.optimizers import OPTIMIZERS, Optimizer
 from fastnn.tables import TASKS, Classes, Column, Preprocessing, Table, check_destination, choose_task, read_table, to_csv, write_columns
+from fastnn.warmup import warmup
 
 _SAMPLE, _MNIST = "sample", "mnist"  # words that stand for data sets
 _SAMPLE_VALIDATION = 500  # of the sample's 5,000 training images
@@ -81,7 +84,7 @@ def _widths(context: click.Context, option: click.Option, text: str) -> list[int
 
 
 def _engine(context: click.Context, option: click.Option, name: str) -> str:
-    return engines.choose(name)
+    return engines.check(name)
 
 
 def _threads(context: click.Context, option: click.Option, n: int | None) -> None:
@@ -134,7 +137,7 @@ def fastnn(context: click.Context) -> None:
 )
 @_backend_option
 @_threads_option
-@click.option("--dtype", metavar="NAME", default="float32", callback=_one_of(["float32", "float64"]), help="float32 or float64.")
+@click.option("--dtype", metavar="NAME", default="float32", callback=_one_of(DTYPES), help=f"{' or '.join(DTYPES)}.")
 @click.option(
     "--seed", metavar="N", default=0, type=click.IntRange(0, 2**64 - 1), help="Of the split, the initial weights and all that is random."
 )
@@ -268,6 +271,7 @@ def info(model: Path | None) -> None:
 
 
 fastnn.add_command(experiment)
+fastnn.add_command(warmup)
 
 
 # --- data ----------------------------------------------------------------------------------------------------------------------------
@@ -416,12 +420,7 @@ def _optimizer(name: str, lr: float | None, clip_norm: float | None) -> Optimize
 
 
 def _must_compile(net: Network) -> bool:
-    if net.backend != "numba":
-        return False
-    from fastnn._kernels.numba_cpu.compile import kernel_cache
-
-    folder = kernel_cache()
-    return folder is None or not any(folder.iterdir())
+    return net.backend == "numba" and not cache.ready(net.dtype.name)
 
 
 def _plain_predictions(net: Network, X: np.ndarray) -> dict[str, np.ndarray]:
@@ -479,6 +478,8 @@ def _installation() -> dict[str, object]:
         "python": platform.python_version(),
         **{package: _version(package) for package in ("numpy", "numba")},
         **{f"{name} engine": status for name, status in engines.backends().items()},
+        "numba kernels": ", ".join(f"{dtype} {'' if cache.ready(dtype) else 'not '}compiled" for dtype in DTYPES),
+        **{f"auto {dtype}": engines.explain(dtype) for dtype in DTYPES},
         "threads": num_threads(),
         "cache": cache_directory(),
     }

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastnn import _checks, engines, inputs, serialization
 from fastnn._kernels import opcodes, philox
-from fastnn._kernels.contract import Engine, Samples, State
+from fastnn._kernels.contract import DTYPES, Engine, Samples, State
 from fastnn._kernels.reference import link, per_sample_loss, target_values
 from fastnn.arrays import Arrays
 from fastnn.diagnosis import examine
@@ -41,7 +41,8 @@ class Network:
     dtype : {"float32", "float64"}
         Of parameters and arithmetic.
     backend : {"auto", "numpy", "numba", "cython", "cuda"}
-        The engine. A named engine that cannot run here is an error; only "auto" chooses, and ``net.backend`` says what.
+        The engine. A named engine that cannot run here is an error; only "auto" chooses: an engine that need not be compiled first, and
+        of those the fastest for the network's size. ``net.backend`` says which; the network keeps it.
     seed : int
         From 0 to 2⁶⁴ − 1. Decides initial weights, shuffles, dropout masks and noise: the same numbers on every engine.
 
@@ -102,7 +103,7 @@ class Network:
         self.program = lower(self.layers, self.inputs, self.loss, self.dtype)
         if not self.program.parameters:
             raise ValueError("layers must hold at least one layer with parameters, such as Dense")
-        self.backend = engines.choose(backend)
+        self.backend = engines.choose(backend, self.dtype.name, self.program.n_parameters)
         self.epochs = 0
         self.metadata: dict[str, Any] = {}
         self._engine: Engine | None = None
@@ -495,7 +496,7 @@ def load(path: str | os.PathLike, backend: str = "auto") -> Network:
         No such file.
     """
     description, tensors = serialization.read(path)
-    engines.choose(backend)  # a mistake in the argument is not one in the file
+    engines.check(backend)  # a mistake in the argument is not one in the file
     net = Network.__new__(Network)
     with serialization.naming(path):
         net._describe(backend=backend, **serialization.arguments(description))
@@ -566,6 +567,6 @@ def _dtype(dtype: Any) -> np.dtype:
         name = np.dtype(dtype).name if dtype is not None else "None"  # NumPy takes None for float64
     except TypeError:
         name = str(dtype)
-    if name not in ("float32", "float64"):
+    if name not in DTYPES:
         raise ValueError(f"dtype must be 'float32' or 'float64', not {dtype!r}")
     return np.dtype(name)

@@ -64,3 +64,25 @@ def test_floor_counts_products_and_bytes(module):
     assert machine.floor(workload, at_one_a_second) == pytest.approx(10 * rows)
     moving = {"peaks": {"any": 1e30}, "bandwidths": [[size, 1.0] for size in machine.SIZES]}
     assert machine.floor(workload, moving) == pytest.approx(n_bytes)
+
+
+def test_a_first_step_is_timed(module):
+    first_step = module("first_step")
+    options = first_step.argparse.Namespace(quick=True, threads=1)
+    outcome = first_step.timed(["step", "auto", "3"], "again", None, options)
+    assert np.isfinite(outcome["loss"])
+    assert outcome["seconds"] > 0
+
+
+def test_first_steps_of_other_numbers_are_told(module):
+    outcomes = [{"loss": 2.0}, {"loss": 2.0001}, {"loss": 2.1}, {"error": "no memory"}]
+    module("first_step").check_losses(outcomes)
+    assert ["error" in outcome for outcome in outcomes] == [False, False, True, True]
+
+
+def test_files_are_forgotten_where_that_can_be(module, tmp_path):
+    cold = module("cold")
+    if cold.POSSIBLE:
+        (tmp_path / "file").write_text("text")
+        cold._forget_file(tmp_path / "file")
+        assert (tmp_path / "file").read_text() == "text"

@@ -32,7 +32,7 @@ FLOORS = [
     {"network"},
     {"diagnostics", "cure_matrix", "nielsen"},
     {"plotting"},
-    {"experiments"},
+    {"experiments", "warmup"},
     {"cli"},
     {"__main__"},
 ]

@@ -1,5 +1,6 @@
 """The Numba kernels one by one against slow NumPy twins; these tests also run as plain Python, with NUMBA_DISABLE_JIT=1."""
 
+import functools
 import threading
 from types import SimpleNamespace
 
@@ -14,9 +15,9 @@ from fastnn.losses import LOSSES, Loss
 pytest.importorskip("numba")
 from numba import config
 
+from fastnn._kernels.numba_cpu import compile as compiling
 from fastnn._kernels.numba_cpu import loss as losses
 from fastnn._kernels.numba_cpu import memory, philox, sync, update
-from fastnn._kernels.numba_cpu.compile import entry
 
 JIT = not config.DISABLE_JIT
 EXACT = {np.float32: 2e-6, np.float64: 1e-14}
@@ -30,6 +31,8 @@ def records(array):
 
 
 # --- kernels as Python calls them, kept in the cache ---------------------------------------------------------------------------------
+
+entry = functools.partial(compiling.entry, name="tests")
 
 
 @entry

@@ -1,4 +1,6 @@
-"""Fit the polynomials of ``fastnn/_kernels/scalars.py``: run it and compare with, or paste, what it prints (needs mpmath).
+"""Fit polynomials: those of ``fastnn/_kernels/scalars.py``, and of ``cython_cpu/elementary.h`` the one that is no series.
+
+Run it and compare with, or paste, what it prints (needs mpmath).
 
 Each is the polynomial p nearest to a function f on an interval in weighted least squares over Chebyshev nodes, found in 60 digits; at these
 nodes that comes close to the minimax polynomial. The weight turns the error of p into the relative error of the function built from it.
@@ -45,6 +47,13 @@ def erfc_root(y):
     return mp.root(mp.erfc(y + mpf(5) / 2), 8)
 
 
+def scaled_erfc(u):
+    """exp(x²) erfc(x) / t with t = 1 / (1 + 0.35 x) = (u + 1) / 2, which is nearly straight in u from −1 to 1."""
+    t = (u + 1) / 2
+    x = (1 / t - 1) * 100 / 35
+    return mp.exp(x * x) * mp.erfc(x) / t
+
+
 def main():
     """Fit every table."""
     for dtype, degree in ((np.float32, 5), (np.float64, 9)):
@@ -60,6 +69,10 @@ def main():
     fit("ERF", lambda t: mp.erf(mp.sqrt(t)) / mp.sqrt(t) - 1, 0, 1, 6, np.float32, lambda t: mp.sqrt(t) / mp.erf(mp.sqrt(t)))
     # erf(x) = 1 − p(x − 5/2)⁸ for 1 ≤ x ≤ 4: a power of p is much nearer to a Gaussian tail than a polynomial is
     fit("ERFC", erfc_root, -1.5, 1.5, 7, np.float32, lambda y: 8 * erfc_root(y) ** 7)
+    # erfc(x) = exp(−x²) t p(2t − 1) with t = 1 / (1 + 0.35 x), for x up to where erfc is 0
+    for dtype, degree, highest in ((np.float32, 9, mpf(21) / 2), (np.float64, 21, mpf(55) / 2)):
+        lowest = 2 / (1 + mpf(35) / 100 * highest) - 1
+        fit("ERFC (elementary.h, which begins with the constant)", scaled_erfc, lowest, 1, degree, dtype, lambda u: 1 / scaled_erfc(u))
 
 
 if __name__ == "__main__":

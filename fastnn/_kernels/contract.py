@@ -5,12 +5,14 @@ lives in the `State` that it is handed, so a network can be saved, or moved to a
 """
 
 import contextlib
+import math
 import mmap
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
+DTYPES = ("float32", "float64")  # that engines compute in
 _HUGE = 1 << 21  # bytes of a huge page on x86-64, and on most of ARM
 
 
@@ -26,7 +28,7 @@ class ArrayInfo:
 
     @property
     def size(self) -> int:
-        return int(np.prod(self.shape))
+        return math.prod(self.shape)
 
     def view(self, vector: np.ndarray) -> np.ndarray:
         """The array as a view of ``vector``."""

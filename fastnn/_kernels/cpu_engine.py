@@ -19,17 +19,9 @@ _PREDICT_ROWS = 96  # a thread predicts at a time: a block of X and its activati
 _OPERATIONS_PER_THREAD = 1.25e6
 
 
-def _read_only(array: np.ndarray) -> np.ndarray:
-    """A read-only view: one type for the compiler, whatever the user passed."""
-    view = np.asarray(array).view()
-    view.setflags(write=False)
-    return view
-
-
-_NO_LABELS = _read_only(np.zeros(0, np.int64))
+_NO_LABELS, _NO_RATES = np.zeros(0, np.int64), np.zeros(0)
 _NO_RULE = np.zeros(1, opcodes.RULE)
 _NO_RULE["code"] = opcodes.NO_UPDATE
-_NO_RATES = _read_only(np.zeros(0))
 
 
 class CpuEngine:
@@ -51,10 +43,14 @@ class CpuEngine:
         self._run, self._calls_blas, self._parallel = run, calls_blas, parallel
         self._gradient = program.new_vector()
         self._work = self._d_work = self._parts = self._no_values = np.empty(0, program.dtype)
-        self._no_weights, self._no_targets = _read_only(self._no_values), _read_only(self._no_values[:, None])
+        self._no_targets = self._no_values[:, None]
         self._ops, self._loss = self._records(program.ops), self._records(program.loss)
         self._predicting: tuple | None = None  # what predictions were prepared for; their arguments; the kernel
         self._zeros = np.zeros(int(program.ops["n_out"].max()), program.dtype)
+
+    def __reduce__(self) -> tuple:
+        """Copied and pickled as what it is made for: it keeps nothing but workspace."""
+        return type(self), (self.program,)
 
     def train_steps(self, state: State, samples: Samples, chunk: Chunk) -> StepLog:
         log, taken = self._differentiate(state, samples, chunk, training=True)
@@ -77,11 +73,11 @@ class CpuEngine:
             nothing = Samples(self._no_targets), Chunk(_NO_LABELS, _NO_LABELS, _NO_RATES, _NO_RULE, 0), np.zeros((3, 0)), 0
             # The counter of the barrier is never used: rows are predicted without a meeting.
             arguments = np.zeros(1, np.int64), *self._arguments(threads, capacity, state, *nothing, False, False)
-            example = 0, threads, *arguments, _read_only(X), True, self._no_values[:, None]
+            example = 0, threads, *arguments, self._data(X), True, self._no_targets
             self._predicting = key, arguments, self._specialised(example)
         predictions = np.empty((n, self.program.n_outputs), self.program.dtype)
         _, arguments, run = self._predicting
-        poisoned = self._side_by_side(threads, run, (*arguments, _read_only(X), bool(linked), predictions))
+        poisoned = self._side_by_side(threads, run, (*arguments, self._data(X), bool(linked), predictions))
         return predictions, not any(poisoned)
 
     def _differentiate(self, state: State, samples: Samples, chunk: Chunk, training: bool) -> tuple[StepLog, int]:
@@ -90,7 +86,7 @@ class CpuEngine:
         log, recorded = np.zeros((3, len(chunk.rates))), chunk.recorded(state.step)
         capacity = self._reserve(chunk.batch_size, backward=True)
         arguments = self._arguments(threads, capacity, state, samples, chunk, log, len(recorded), training, True)
-        rest = _read_only(samples.X), False, self._no_values[:, None]
+        rest = self._data(samples.X), False, self._no_targets
         written, *_ = self._side_by_side(threads, self._run, (np.zeros(1, np.int64), *arguments, *rest))
         losses, weight_sums, hits = log[:, :written]
         finite = bool(np.isfinite(losses[-1]))
@@ -124,12 +120,12 @@ class CpuEngine:
             program.output,
             training,
             backward,
-            _NO_LABELS if samples.labels is None else _read_only(samples.labels),
-            self._no_targets if samples.values is None else _read_only(samples.values),
-            self._no_weights if samples.weights is None else _read_only(samples.weights),
-            _read_only(chunk.order),
-            _read_only(chunk.bounds),
-            _read_only(chunk.rates),
+            self._data(_NO_LABELS if samples.labels is None else samples.labels),
+            self._data(self._no_targets if samples.values is None else samples.values),
+            self._data(self._no_values if samples.weights is None else samples.weights),
+            self._data(chunk.order),
+            self._data(chunk.bounds),
+            self._data(chunk.rates),
             np.uint64(state.seed),
             state.step,
             state.optimizer_step,
@@ -170,6 +166,10 @@ class CpuEngine:
 
     def _records(self, array: np.ndarray) -> Any:
         """An array of records as the kernel takes it."""
+        return array
+
+    def _data(self, array: np.ndarray) -> np.ndarray:
+        """An array that is only read as the kernel takes it."""
         return array
 
     def _specialised(self, arguments: tuple) -> Callable[..., int]:

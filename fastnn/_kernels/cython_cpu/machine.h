@@ -1,6 +1,119 @@
-/* What Cython cannot say: the network's number type, and how this module was compiled. */
+/* What Cython cannot say: the network's number type, single machine operations, and how threads meet. */
+
+#ifndef FASTNN_MACHINE_H
+#define FASTNN_MACHINE_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+#if defined(_MSC_VER)
+#include <intrin.h>
+#include <windows.h>
+#else
+#include <sched.h>
+#endif
+
+/* --- the number type: the build sets REAL to float or double ---------------------------------------------------------------------- */
 
 #ifndef REAL
 #define REAL float
 #endif
 typedef REAL real;
+
+#define JOIN_(a, b) a##b
+#define JOIN(a, b) JOIN_(a, b)
+#define IS_double 1
+#define IS_FLOAT64 JOIN(IS_, REAL) /* an unknown name counts as 0 */
+
+#if IS_FLOAT64
+#define OF_REAL(function) function
+#else
+#define OF_REAL(function) JOIN(function, f)
+#endif
+
+/* A literal is a double, in Cython as in C, and would drag float32 arithmetic with it. */
+#define ZERO ((real)0)
+#define HALF ((real)0.5)
+#define ONE ((real)1)
+#define TWO ((real)2)
+
+#if defined(_MSC_VER)
+#define INLINE static __forceinline
+#define RESTRICT __restrict
+#else
+#define INLINE static inline __attribute__((always_inline))
+#define RESTRICT restrict
+#endif
+
+/* A target that no source of the same loop overlaps: without this the compiler tests for it before every loop. */
+typedef real *RESTRICT real_target;
+
+INLINE real absolute(real x) { return OF_REAL(fabs)(x); }
+INLINE real square_root(real x) { return OF_REAL(sqrt)(x); }
+INLINE real logarithm(real x) { return OF_REAL(log)(x); }
+
+/* a b + c. Where the processor rounds once, optimisations that re-order sums cannot take it apart; where it does not, they are off. */
+INLINE real multiply_add(real a, real b, real c)
+{
+#if defined(__FMA__) || defined(__aarch64__)
+    return OF_REAL(fma)(a, b, c);
+#else
+    return a * b + c;
+#endif
+}
+
+/* The nearest whole number, for |x| below 2³¹. */
+INLINE real nearest(real x)
+{
+#if defined(__SSE4_1__) || defined(__aarch64__)
+    return OF_REAL(rint)(x);
+#else
+    return (real)(int32_t)(x + (x < 0 ? (real)-0.5 : (real)0.5));
+#endif
+}
+
+/* 2ᵏ for a whole number k, by writing the exponent; 2ᵏ must be a normal number. */
+INLINE real power_of_two(real k)
+{
+    real power;
+#if IS_FLOAT64
+    const int64_t bits = (int64_t)((uint64_t)(int64_t)((int32_t)k + 1023) << 52);
+#else
+    const int32_t bits = (int32_t)((uint32_t)((int32_t)k + 127) << 23);
+#endif
+    memcpy(&power, &bits, sizeof power);
+    return power;
+}
+
+/* Ask for the cache line of an address. */
+INLINE void prefetch(const void *address)
+{
+#if defined(_MSC_VER)
+    (void)address;
+#else
+    __builtin_prefetch(address, 0, 2);
+#endif
+}
+
+/* --- a barrier is one counter that only grows: see sync.pxi ----------------------------------------------------------------------- */
+
+#if defined(_MSC_VER)
+INLINE void arrive(int64_t *counter) { _InterlockedIncrement64(counter); }
+INLINE int64_t arrived(int64_t *counter) { return _InterlockedOr64(counter, 0); }
+INLINE void relax(void) { YieldProcessor(); }
+INLINE void yield_core(void) { SwitchToThread(); }
+#else
+INLINE void arrive(int64_t *counter) { __atomic_add_fetch(counter, 1, __ATOMIC_SEQ_CST); }
+INLINE int64_t arrived(const int64_t *counter) { return __atomic_load_n(counter, __ATOMIC_SEQ_CST); }
+INLINE void yield_core(void) { sched_yield(); }
+INLINE void relax(void) /* leave a core's units to its other hardware thread, which may be the one that is waited for */
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+#endif
+
+#endif

@@ -11,8 +11,11 @@ from numba.core import cgutils
 from numba.extending import get_cython_function_address, intrinsic
 from numba.np.arrayobj import make_array
 
-for _name in ("sgemm", "dgemm"):
-    binding.add_symbol(f"fastnn_{_name}", get_cython_function_address("scipy.linalg.cython_blas", _name))
+from fastnn._kernels import scipy_blas
+
+with scipy_blas.alone():
+    for _name in ("sgemm", "dgemm"):
+        binding.add_symbol(f"fastnn_{_name}", get_cython_function_address("scipy.linalg.cython_blas", _name))
 
 
 @intrinsic

@@ -1,19 +1,14 @@
-"""How kernels are compiled and where compiled ones are kept.
+"""How kernels are compiled, and loaded where they were compiled before; `cache` says where that is."""
 
-Numba's own cache stamps only the file of the cached function, so an edit of `scalars.py`, or an upgrade, could leave stale machine code in
-use. The cache folder is therefore named by the version and by a hash of every kernel source; Numba itself adds its version and the CPU.
-"""
-
-import hashlib
-import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import numba
 from numba import njit
 
-import fastnn
-from fastnn._paths import cache_directory
+from fastnn._kernels import scipy_blas
+from fastnn._kernels.numba_cpu import cache
 
 # "numpy" division: the zero check of Python's stops loops from vectorising. Fastmath without nnan and ninf: divergence must stay visible.
 _OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "arcp", "nsz"}}
@@ -23,42 +18,59 @@ kernel = njit(**_OPTIONS)
 # of ifs. LLVM optimises a function anew in each caller's library, so every level of calls saved is compile time saved.
 inline = njit(inline="always", **_OPTIONS)
 
+cache.environment.cache_clear()  # Python reads the sources from here on: not what they were when a network was made
 
-def entry(function):
-    """A kernel that Python calls: compiled once per dtype and machine, then loaded from the cache."""
-    folder = kernel_cache()
-    if folder is None:
+_loading = threading.Lock()
+
+
+def entry(function: Callable, name: str) -> Callable:
+    """A kernel that Python calls, to be kept in the folder ``name`` of the cache."""
+    folder = cache.folder(name)
+    if folder is None or numba.config.DISABLE_JIT:
         return kernel(function)
     before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder)  # read when the function is decorated
     try:
-        return njit(cache=True, **_OPTIONS)(function)
+        dispatcher = njit(cache=True, **_OPTIONS)(function)
+    except RuntimeError:  # Numba finds no place that it can write
+        return kernel(function)
     finally:
         numba.config.CACHE_DIR = before
+    # Or it takes another one, whose name says nothing of the environment.
+    return dispatcher if _is_kept(dispatcher, name) else kernel(function)
 
 
-def specialised(function: Callable, arguments: tuple) -> Callable:
-    """An entry, compiled for arguments of these very types: it no longer looks at their types, which for many takes a microsecond."""
+def load(dispatcher: Callable, name: str, arguments: tuple) -> Callable:
+    """An entry for arguments of these very types, read from the cache, or compiled and then kept there.
+
+    What is returned no longer looks at the types, which for many arguments takes a microsecond; the entry itself is ready as well.
+    """
     if numba.config.DISABLE_JIT:
-        return function
+        return dispatcher
     types = tuple(numba.typeof(argument) for argument in arguments)
-    function.compile(types)
-    return function.get_overload(types)
+    with _loading, scipy_blas.alone():  # Numba asks whether there is a BLAS
+        if _is_kept(dispatcher, name):
+            _compile_and_keep(dispatcher, name, types)
+        else:
+            dispatcher.compile(types)
+    return dispatcher.get_overload(types)
 
 
-def kernel_cache() -> Path | None:
-    """The folder of compiled kernels, made if need be; ``None`` where none can be written: each process then compiles anew."""
-    base = Path(numba.config.CACHE_DIR) if numba.config.CACHE_DIR else cache_directory() / "kernels"
-    folder = base / f"{fastnn.__version__}-{_source_hash()}"
+def _is_kept(dispatcher: Callable, name: str) -> bool:
+    place = dispatcher.stats.cache_path
+    return place is not None and Path(place).parent == cache.folder(name)
+
+
+def _compile_and_keep(dispatcher, name, types):
+    if types in dispatcher.signatures:
+        return
+    if not cache.ready(name):
+        cache.empty(name)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return None
-    return folder if os.access(folder, os.W_OK) else None
-
-
-def _source_hash() -> str:
-    """Of all that is compiled here: this folder, and what it takes from the one above."""
-    folder, digest = Path(__file__).parent, hashlib.sha256()
-    for path in [*sorted(folder.glob("*.py")), folder.parent / "opcodes.py", folder.parent / "scalars.py"]:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+        dispatcher.compile(types)
+        if not cache.ready(name):
+            cache.seal(name)
+    except OSError:  # a full disk: this process has its kernel all the same
+        cache.empty(name)
+    except BaseException:
+        cache.empty(name)
+        raise

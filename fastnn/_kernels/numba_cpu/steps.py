@@ -19,7 +19,7 @@ import numpy as np
 
 from fastnn._kernels import opcodes as oc
 from fastnn._kernels.numba_cpu import elementwise, measure, norm, philox, update
-from fastnn._kernels.numba_cpu.compile import entry, inline
+from fastnn._kernels.numba_cpu.compile import inline
 from fastnn._kernels.numba_cpu.frame import Frame, cuts_features
 from fastnn._kernels.numba_cpu.learn import learn
 from fastnn._kernels.numba_cpu.loss import apply_link, loss_and_gradient
@@ -28,7 +28,6 @@ from fastnn._kernels.numba_cpu.sync import share, wait
 from fastnn._kernels.numba_cpu.vectors import CACHE_LINE, prefetch
 
 
-@entry
 def run(
     rank, n_threads, counter, ops, loss, rule, theta, gradient, slots, buffers, products, work, d_work, zeros, scratch, parts, notes,
     partial, capacity, output, training, backward, labels, targets, weights, order, bounds, rates, seed, step, optimizer_step,

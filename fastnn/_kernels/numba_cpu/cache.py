@@ -1,0 +1,186 @@
+"""Where compiled kernels are kept, and whether they are there: told in milliseconds, without loading Numba.
+
+Machine code is good for one environment: these sources, these versions of Python and Numba, this processor. Numba's own cache knows the
+file of the cached function, its own version and the processor; an edit of `scalars.py`, or an upgrade, could leave stale machine code in
+use. The folder of an environment is therefore named by a hash of all of it, and each kernel has a folder of its own in there.
+
+Once a kernel is compiled and saved, its files are *sealed*: a list of them with their digests is put beside them. What no seal vouches for,
+cut short or damaged, does not count as ready and is removed before Numba reads it.
+"""
+
+import functools
+import hashlib
+import importlib.util
+import itertools
+import json
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import fastnn
+from fastnn._paths import cache_directory, write_atomically
+
+_SEAL = "sealed.json"
+_SAVED = (".nbi", ".nbc")  # Numba's index and machine code
+_FOLDER_NAME = re.compile(r"\d+\.\d+[\w.+]*-[0-9a-f]{16}")  # of an environment, by this version and all before
+# Settings of Numba, from its documentation, that change what it compiles.
+_SETTINGS = ("BOUNDSCHECK", "CPU_FEATURES", "CPU_NAME", "DEBUGINFO", "DISABLE_JIT", "ENABLE_AVX", "LOOP_VECTORIZE", "OPT", "SLP_VECTORIZE")
+# Lines of /proc/cpuinfo that tell which processor it is; the others tell how it is doing. x86, ARM, RISC-V and POWER in turn.
+_KIND_OF_PROCESSOR = ("vendor_id", "cpu family", "model", "model name", "stepping", "flags", "Features", "isa", "uarch", "cpu")
+
+
+# --- is a kernel there? ---------------------------------------------------------------------------------------------------------------
+
+
+def ready(kernel: str) -> bool:
+    """Whether this kernel is compiled and kept for this environment, so that there is nothing to wait for.
+
+    The kernels that an engine runs go by their number type, "float32" and "float64".
+    """
+    kept = place(kernel)
+    return kept is not None and os.access(kept, os.W_OK) and _is_sealed(kept)  # Numba reads no folder that it cannot write
+
+
+def _is_sealed(kept: Path) -> bool:
+    try:
+        return json.loads((kept / _SEAL).read_bytes()) == _seal(kept)
+    except (OSError, ValueError):
+        return False
+
+
+def _seal(kept: Path) -> dict:
+    """What a seal says: the environment, and a digest of each file that Numba saved."""
+    saved = sorted(path for path in kept.rglob("*") if path.suffix in _SAVED)
+    return {"environment": environment(), "files": {path.relative_to(kept).as_posix(): _digest(path) for path in saved}}
+
+
+def _digest(path: Path) -> str:
+    status = path.stat()
+    return _digest_of_version(path, status.st_mtime_ns, status.st_size)
+
+
+@functools.cache  # a network is made in less time than it takes to read the code
+def _digest_of_version(path: Path, modified: int, size: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+# --- keeping one ----------------------------------------------------------------------------------------------------------------------
+
+
+def folder(kernel: str) -> Path | None:
+    """The folder for a kernel, made if need be; ``None`` where none can be written: each process then compiles anew."""
+    made = place(kernel)
+    if made is None:
+        return None
+    try:
+        made.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return made if os.access(made, os.W_OK) else None
+
+
+def seal(kernel: str) -> None:
+    """Vouch for what Numba has saved. Of two processes that do so at once the last one's seal holds, or, if their files are mixed, none."""
+    kept = place(kernel)
+    vouched = _seal(kept)
+    if {Path(name).suffix for name in vouched["files"]} == set(_SAVED):
+        write_atomically(kept / _SEAL, json.dumps(vouched, indent=1).encode())
+
+
+def empty(kernel: str) -> None:
+    """Remove what no seal vouches for."""
+    kept = place(kernel)
+    (kept / _SEAL).unlink(missing_ok=True)  # first: what it vouches for is going
+    shutil.rmtree(kept, ignore_errors=True)
+
+
+def outdated() -> list[Path]:
+    """Folders of other environments: older versions, other interpreters, other processors that share this home."""
+    current = place("")
+    if current is None or not current.parent.is_dir():
+        return []
+    ours = [path for path in current.parent.iterdir() if _FOLDER_NAME.fullmatch(path.name) and path.is_dir() and not path.is_symlink()]
+    return sorted(path for path in ours if path != current)
+
+
+# --- the environment ------------------------------------------------------------------------------------------------------------------
+
+
+def place(kernel: str) -> Path | None:
+    """The folder of a kernel, or of the environment for "", be it there or not; ``None`` without Numba or a home directory."""
+    known = environment()
+    if known is None:
+        return None
+    chosen = os.environ.get("NUMBA_CACHE_DIR")
+    try:
+        base = Path(chosen) if chosen else cache_directory() / "kernels"
+    except RuntimeError:  # no home directory
+        return None
+    key = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
+    return base / f"{fastnn.__version__}-{key}" / kernel
+
+
+@functools.cache
+def environment() -> dict[str, object] | None:
+    """All that machine code depends on; ``None`` where Numba is not installed."""
+    versions = {package: _version(package) for package in ("numba", "llvmlite")}
+    if None in versions.values():
+        return None
+    return {
+        "fastnn": fastnn.__version__,
+        "sources": _source_hash(),
+        "installed in": str(Path(__file__).parent),  # Numba keeps the code of each path apart
+        "python": f"{sys.implementation.cache_tag}{getattr(sys, 'abiflags', '')}",
+        **versions,
+        "processor": _processor(),
+        "settings": {name: os.environ[f"NUMBA_{name}"] for name in _SETTINGS if f"NUMBA_{name}" in os.environ},
+    }
+
+
+def _source_hash() -> str:
+    """Of all that is compiled here: this folder, and what it takes from the one above."""
+    here, digest = Path(__file__).parent, hashlib.sha256()
+    for path in [*sorted(here.glob("*.py")), here.parent / "opcodes.py", here.parent / "scalars.py"]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _version(package: str) -> str | None:
+    """The version of an installed package by the name of its metadata: loading `importlib.metadata` takes longer than all else here."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        return None
+    pattern = re.compile(rf"{package}-(.+?)(-py[\d.]+)?\.(dist|egg)-info")
+    try:
+        found = [match[1] for match in map(pattern.fullmatch, os.listdir(Path(spec.origin).parents[1])) if match]
+    except OSError:  # in an archive
+        found = []
+    if not found:
+        from importlib import metadata
+
+        return metadata.version(package)
+    return " ".join(sorted(found))
+
+
+def _processor() -> str:
+    """What it is and what it can do. Where the system tells little, Numba, which asks the processor itself, still knows another one."""
+    if sys.platform == "darwin":
+        return f"{os.uname().machine} {_brand()}"
+    try:
+        with open("/proc/cpuinfo") as file:
+            lines = [line.split(":", 1) for line in itertools.takewhile(str.strip, file)]  # those of the first core
+    except OSError:
+        return os.environ.get("PROCESSOR_IDENTIFIER", "")
+    fields = {line[0].strip(): line[-1].strip() for line in lines}
+    return "; ".join(value for name, value in fields.items() if name in _KIND_OF_PROCESSOR or name.startswith("CPU "))
+
+
+def _brand() -> str:
+    """What macOS calls its processor."""
+    import ctypes
+
+    name, size = ctypes.create_string_buffer(256), ctypes.c_size_t(256)
+    ctypes.CDLL(None).sysctlbyname(b"machdep.cpu.brand_string", name, ctypes.byref(size), None, 0)
+    return name.value.decode(errors="replace")

@@ -1,0 +1,105 @@
+"""Compiled modules of the Cython engine: which are there, which this processor runs, what is said when there are none."""
+
+import importlib
+import platform
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import fastnn as fnn
+from fastnn._kernels import opcodes
+from fastnn._kernels.cython_cpu import levels
+
+BUILT = levels.built()
+needs_modules = pytest.mark.skipif(not BUILT, reason=f"the Cython engine is not compiled: {levels.why_not() if not BUILT else ''}")
+number_types = pytest.mark.parametrize("dtype", ["float32", "float64"])
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch):
+    """No level asked for, and nothing remembered of another test."""
+    monkeypatch.delenv("FASTNN_CPU_LEVEL", raising=False)
+    levels._load.cache_clear()
+    yield
+    levels._load.cache_clear()
+
+
+def pretend(monkeypatch, installed, processor):
+    """These levels are installed, and the processor is of that level."""
+    monkeypatch.setattr(levels, "built", lambda: installed)
+    monkeypatch.setattr(levels, "_load", lambda name: SimpleNamespace(name=name, PROCESSOR_LEVEL=processor))
+    levels._load.cache_clear = lambda: None
+
+
+@needs_modules
+@number_types
+@pytest.mark.parametrize("level", levels.supported())
+def test_each_module_has_its_number_type_and_the_records_of_opcodes(monkeypatch, level, dtype):
+    monkeypatch.setenv("FASTNN_CPU_LEVEL", level)
+    module = levels.module(np.dtype(dtype))
+    assert module.__name__ == f"fastnn._kernels.cython_cpu.{dtype}_{level}"
+    assert {name: getattr(opcodes, name).itemsize for name in ("OP", "RULE", "LOSS")} == module.RECORD_SIZES
+
+
+@needs_modules
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64") or not Path("/proc/cpuinfo").exists(), reason="needs Linux on x86-64")
+def test_the_processor_is_what_the_system_says():
+    flags = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")).split()
+    v3 = {"avx2", "fma", "bmi2"} <= set(flags)
+    v4 = v3 and {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"} <= set(flags)
+    module = importlib.import_module("fastnn._kernels.cython_cpu.float32_base")
+    assert (4 if v4 else 3 if v3 else 0) == module.PROCESSOR_LEVEL
+
+
+@pytest.mark.parametrize(
+    ("installed", "processor", "supported"),
+    [
+        (("base", "v3", "v4"), 4, ("base", "v3", "v4")),
+        (("base", "v3", "v4"), 3, ("base", "v3")),
+        (("base", "v3", "v4"), 0, ("base",)),
+        (("base", "v4"), 3, ("base",)),
+        (("base",), 4, ("base",)),
+        ((), 4, ()),
+    ],
+)
+def test_the_best_level_is_the_highest_installed_that_runs(monkeypatch, installed, processor, supported):
+    pretend(monkeypatch, installed, processor)
+    assert levels.supported() == supported
+    if supported:
+        assert levels.best() == supported[-1]
+        assert levels.module(np.dtype("float64")).name == f"float64_{supported[-1]}"
+
+
+@pytest.mark.parametrize("level", ["v4", "v5", "V3", "base,v3"])
+def test_a_level_asked_for_must_run_here(monkeypatch, level):
+    pretend(monkeypatch, ("base", "v3", "v4"), 3)
+    monkeypatch.setenv("FASTNN_CPU_LEVEL", level)
+    with pytest.raises(ValueError, match=f"FASTNN_CPU_LEVEL .* got '{level}'; installed: base, v3, v4; this processor runs: base, v3$"):
+        levels.why_not()
+
+
+@pytest.mark.parametrize("level", ["", "base", "v3"])
+def test_a_level_asked_for_is_used(monkeypatch, level):
+    pretend(monkeypatch, ("base", "v3", "v4"), 3)
+    monkeypatch.setenv("FASTNN_CPU_LEVEL", level)
+    assert levels.best() == level or "v3"
+    assert levels.why_not() is None
+
+
+def test_nothing_compiled(monkeypatch):
+    pretend(monkeypatch, (), 0)
+    reason = levels.why_not()
+    assert reason
+    assert fnn.backends()["cython"] == f"unavailable: {reason}"
+    with pytest.raises(ImportError):
+        levels.module(np.dtype("float32"))
+    with pytest.raises(RuntimeError, match="'cython' cannot run here"):
+        fnn.mlp([2, 2], backend="cython")
+
+
+@needs_modules
+def test_modules_of_another_vocabulary_are_not_used(monkeypatch):
+    monkeypatch.setattr(opcodes, "ADAM", 99)
+    assert "float32_base was compiled with another opcodes.py" in levels.why_not()
