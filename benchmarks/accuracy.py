@@ -47,7 +47,7 @@ def data(path: str) -> tuple[Samples, Samples]:
 def with_fastnn(train: Samples, test: Samples, threads: int, seed: int) -> tuple[int, float]:
     """Epochs trained and accuracy reached."""
     fnn.set_num_threads(threads)
-    net = fnn.Network(list(WORKLOAD.layers), inputs=WORKLOAD.inputs, loss="softmax_cross_entropy", backend="numba", seed=seed)
+    net = fnn.Network(list(WORKLOAD.layers), inputs=WORKLOAD.inputs, loss="softmax_cross_entropy", seed=seed)
     steps = EPOCHS * -(-len(train[0]) // BATCH_SIZE)
     history = net.fit(
         *train,

@@ -27,7 +27,7 @@ from workloads import WORKLOADS, Workload
 RIVALS_TO_BEAT = ("jax", "torch", "torch.compile")
 
 _EPOCHS, _SECONDS = 3, 0.5
-_QUICK_STEPS = 5
+QUICK_STEPS = 5
 
 
 def measure(engine: str, workload: Workload, threads: int, quick: bool) -> dict:
@@ -185,7 +185,7 @@ def main():
     options = parser.parse_args()
     workloads = [workload for workload in WORKLOADS if options.only in workload.name]
     if options.quick:
-        workloads = [dataclasses.replace(workload, steps=_QUICK_STEPS) for workload in workloads]
+        workloads = [dataclasses.replace(workload, steps=QUICK_STEPS) for workload in workloads]
     if options.measure:
         engine, name = options.measure
         workload = next(workload for workload in workloads if workload.name == name)

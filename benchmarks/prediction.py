@@ -34,7 +34,7 @@ Engine = tuple[Callable, Callable]  # from a NumPy array to the engine's own kin
 def with_fastnn(net: fnn.Network, threads: int) -> Engine:
     """As anybody calls it, checks of the input included."""
     fnn.set_num_threads(threads)
-    return np.asarray, net.copy(backend="numba").predict
+    return np.asarray, net.copy(backend="auto").predict
 
 
 def with_onnxruntime(net: fnn.Network, threads: int) -> Engine:

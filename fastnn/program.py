@@ -177,9 +177,9 @@ class _Lowering:
 
     def strip_sigmoid(self, output: int) -> None:
         """Binary cross-entropy takes logits: a sigmoid on the last layer is the link, not part of the raw output."""
-        last = self.ops[-1]
-        if last["y"] == output and last["activation"] == opcodes.SIGMOID and last["rate"] == 0:
-            last["activation"] = opcodes.LINEAR
+        for last in self.ops[-1:]:
+            if last["y"] == output and last["activation"] == opcodes.SIGMOID and last["rate"] == 0:
+                last["activation"] = opcodes.LINEAR
 
     def plan_backward(self) -> None:
         """Who needs a gradient, who writes it first, and which operations must store f′(z) · m."""

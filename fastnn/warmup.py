@@ -34,6 +34,7 @@ def warmup(dtypes: tuple[str, ...], clean: bool) -> None:
     user's cache folder, or in NUMBA_CACHE_DIR. An upgrade of fastnn, Python or Numba, or another processor, needs it again.
     """
     engines.check("numba")
+    _check_compiling()
     missing = [dtype for dtype in dtypes if not cache.ready(dtype)]
     for dtype in dtypes:
         if dtype not in missing:
@@ -43,6 +44,13 @@ def warmup(dtypes: tuple[str, ...], clean: bool) -> None:
         _compile(missing)
         click.echo(f"{' and '.join(missing)}: compiled in {time.perf_counter() - started:.0f} s")
     _tidy(clean)
+
+
+def _check_compiling() -> None:
+    from numba import config
+
+    if config.DISABLE_JIT:
+        raise RuntimeError("Numba compiles nothing while the variable NUMBA_DISABLE_JIT is set")
 
 
 def _compile(dtypes: Sequence[str]) -> None:

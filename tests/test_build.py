@@ -88,6 +88,14 @@ def test_a_compiler_that_fails_at_the_kernels(tmp_path, required):
 
 
 @needs_gcc
+def test_no_literal_drags_float32_arithmetic_into_double(tmp_path):
+    """In Cython as in C, ``1 + e`` is a double sum where e is a float; ``ONE + e`` is not."""
+    flags = "-O0 -Werror=double-promotion"
+    done, _ = build(tmp_path, "--only=float32_base", CC="gcc", CFLAGS=flags, FASTNN_REQUIRE_EXT="1")
+    assert done.returncode == 0, "\n".join(line for line in done.stderr.splitlines() if "double-promotion" in line)
+
+
+@needs_gcc
 def test_python_without_its_headers(tmp_path):
     (tmp_path / "headers").mkdir()
     (tmp_path / "headers" / "Python.h").write_text("#error where is Python\n")

@@ -45,6 +45,7 @@ BAD = {
     "a layer's class": (lambda: fnn.Network([fnn.BatchNorm], 4, "mse"), TypeError, ["layers[0]", "call it"]),
     "a layer of no known kind": (lambda: fnn.Network([OwnDense(3)], 4, "mse"), TypeError, ["layers[0]", "OwnDense", *ALL_LAYERS]),
     "nothing to learn": (lambda: fnn.Network([fnn.Activation("relu")], 4, "mse"), ValueError, ["layers", "parameters"]),
+    "nothing to do": (lambda: fnn.Network([fnn.Dropout(0.0)], 4, "binary_cross_entropy"), ValueError, ["layers", "parameters"]),
     "inputs of 0": (lambda: fnn.Network(DENSE_3, 0, "mse"), ValueError, ["inputs", "0", "at least 1"]),
     "inputs of 1.5": (lambda: fnn.Network(DENSE_3, 1.5, "mse"), TypeError, ["inputs", "1.5", "integer"]),
     "inputs a bool": (lambda: fnn.Network(DENSE_3, True, "mse"), TypeError, ["inputs", "True"]),

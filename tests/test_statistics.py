@@ -6,6 +6,7 @@ from builders import EVERYTHING, OUTPUTS, STACKS, WIDTH, assert_same_bits, featu
 
 import fastnn as fnn
 from fastnn._kernels import opcodes as oc
+from fastnn._kernels import philox
 from fastnn._kernels.contract import Chunk
 
 ROWS = 23
@@ -70,6 +71,16 @@ def test_what_the_reference_measures():
     assert list(statistics[:, oc.SATURATED]) == [0, ((second < 0.05) | (second > 0.95)).sum(), 0]
     assert statistics[0, oc.DEAD] >= 1
     assert statistics[1, oc.SATURATED] >= ROWS
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "hard_sigmoid", "tanh", "hard_tanh"])
+def test_a_saturated_zero_is_told_from_a_dropped_one(engine, activation):
+    """σ(−1000) and hard_sigmoid(−3) are exactly 0, as is what dropout puts out."""
+    net = network([fnn.Dense(WIDTH, activation), fnn.Dropout(0.4), fnn.Dense(OUTPUTS)], backend=engine)
+    net.parameters["0.weight"], net.parameters["0.bias"] = np.zeros((4, WIDTH)), np.full(WIDTH, -1000.0)
+    log, _ = net.engine.gradients(net.state, net._samples(features(ROWS), targets("values", ROWS)), True, measure=True)
+    kept = philox.random_bits(net.seed, oc.STREAM_MASK, 0, WIDTH, rows=ROWS) >= philox.dropout_threshold(0.4)
+    assert log.statistics[0, 0, oc.SATURATED] == kept.sum() < kept.size
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -12,7 +12,9 @@ import pytest
 from fastnn import cli, engines, warmup
 from fastnn._kernels.numba_cpu import cache
 
-pytest.importorskip("numba")
+numba = pytest.importorskip("numba")
+if numba.config.DISABLE_JIT:
+    pytest.skip("nothing is compiled", allow_module_level=True)
 
 # Stand-ins for what takes half a minute.
 COMPILES = """
@@ -69,6 +71,11 @@ def test_an_unknown_number_type(run):
 def test_without_numba(run, monkeypatch):
     monkeypatch.setitem(engines.ENGINES, "numba", engines.EngineSpec("", lambda: "numba is not installed"))
     assert "backend 'numba' cannot run here: numba is not installed" in run(status=2)
+
+
+def test_without_the_jit(run, monkeypatch):
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
+    assert "NUMBA_DISABLE_JIT is set" in run(status=2)
 
 
 def test_where_nothing_can_be_written(run, folder):

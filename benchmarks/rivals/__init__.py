@@ -18,6 +18,7 @@ RIVALS = {
     "torch.compile": ("torch_compiled", "torch"),
     "sklearn": ("sklearn_mlp", "sklearn"),
 }
+BACKENDS = {"cython": "fastnn_cython", "numba": "fastnn_numba"}  # engines of fastnn, beside each other: `engines`
 
 
 class Unsupported(Exception):
@@ -31,4 +32,4 @@ def installed() -> list[str]:
 
 def load(name: str) -> ModuleType:
     """The module of a name."""
-    return importlib.import_module(f"rivals.{RIVALS[name][0]}")
+    return importlib.import_module(f"rivals.{BACKENDS[name] if name in BACKENDS else RIVALS[name][0]}")

@@ -11,9 +11,11 @@ OPTIMIZERS = {"sgd": fnn.SGD(0.1), "momentum": fnn.SGD(0.01, momentum=0.9), "ada
 class Training:
     """See `rivals`."""
 
+    backend = "auto"
+
     def __init__(self, workload: Workload, X: np.ndarray, y: np.ndarray, threads: int, seed: int = 0):
         fnn.set_num_threads(threads)
-        self.net = fnn.Network(list(workload.layers), inputs=workload.inputs, loss="softmax_cross_entropy", backend="numba", seed=seed)
+        self.net = fnn.Network(list(workload.layers), inputs=workload.inputs, loss="softmax_cross_entropy", backend=self.backend, seed=seed)
         self.samples = X, y
         self.options = {"batch_size": workload.batch_size, "optimizer": OPTIMIZERS[workload.optimizer], "progress": False}
 

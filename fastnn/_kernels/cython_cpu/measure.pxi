@@ -56,7 +56,7 @@ cdef void measure_values(const Frame* frame, double* statistics, int64_t first_r
         if op.activation == RELU:
             note_peaks(y, n_rows, op.n_out, peaks_of(frame, op, frame.rank))
         elif saturates(op.activation, &low, &high):
-            own[SATURATED] += count_saturated(frame, op, y, n, low, high)
+            own[SATURATED] += count_saturated(frame, op, y, output_gradient_of(frame, op, first_row), n, low, high)
 
 
 cdef void add_moments(double* own, const real* y, int64_t n) noexcept nogil:
@@ -78,14 +78,18 @@ cdef void note_peaks(const real* y, int64_t rows, int64_t n, real_target peaks) 
             peaks[c] = y[r * n + c] if y[r * n + c] > peaks[c] else peaks[c]
 
 
-cdef int64_t count_saturated(const Frame* frame, const Op* op, const real* y, int64_t n, double low, double high) noexcept nogil:
-    """How many of y = f(z) · m, of those that dropout keeps, have f(z) outside the bounds."""
+cdef int64_t count_saturated(const Frame* frame, const Op* op, const real* y, const real* masks, int64_t n, double low,
+                             double high) noexcept nogil:
+    """How many of y = f(z) · m, of those that dropout keeps, have f(z) outside the bounds; the masks are what the epilogue left."""
     cdef bint drops = frame.training and op.rate > 0
     cdef double kept = 1.0 - op.rate if drops else 1.0
     cdef real lowest = <real>(low / kept), highest = <real>(high / kept)
     cdef int64_t i, count = 0
     for i in range(n):
-        count += (y[i] < lowest or y[i] > highest) and (y[i] != ZERO or not drops)
+        count += y[i] < lowest or y[i] > highest
+    if drops and lowest > ZERO:  # then 0 is outside, be it f(z) or dropped
+        for i in range(n):
+            count -= masks[i] == ZERO
     return count
 
 

@@ -25,8 +25,8 @@ _loading = threading.Lock()
 
 def entry(function: Callable, name: str) -> Callable:
     """A kernel that Python calls, to be kept in the folder ``name`` of the cache."""
-    folder = cache.folder(name)
-    if folder is None or numba.config.DISABLE_JIT:
+    folder = None if numba.config.DISABLE_JIT else cache.folder(name)
+    if folder is None:
         return kernel(function)
     before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder)  # read when the function is decorated
     try:

@@ -35,15 +35,16 @@ def values(frame, statistics, first_row, n_rows):
     """Sums over what each operation puts out for the rows of this thread."""
     for i in range(len(statistics)):
         op = frame.ops[i]
-        y = matrix(frame.work, op.y * frame.capacity + first_row * op.n_out, n_rows, op.n_out)
-        drops = frame.training and op.rate > 0
-        _add_moments(statistics[i : i + 1], y.reshape(-1))
+        first, n = op.y * frame.capacity + first_row * op.n_out, n_rows * op.n_out
+        y = segment(frame.work, first, n)
+        masks = segment(frame.d_work, first, n if frame.training and op.rate > 0 else 0)  # left there by the epilogue
+        _add_moments(statistics[i : i + 1], y)
         if op.activation == oc.RELU:
-            _note_peaks(y, _peaks(frame, op, frame.rank))
+            _note_peaks(matrix(frame.work, first, n_rows, op.n_out), _peaks(frame, op, frame.rank))
         elif op.activation == oc.SIGMOID or op.activation == oc.HARD_SIGMOID:
-            statistics[i, oc.SATURATED] += _outside(y.reshape(-1), _FROM_0, drops, op.rate)
+            statistics[i, oc.SATURATED] += _outside(y, _FROM_0, masks, op.rate)
         elif op.activation == oc.TANH or op.activation == oc.HARD_TANH or op.activation == oc.SOFTSIGN:
-            statistics[i, oc.SATURATED] += _outside(y.reshape(-1), _FROM_MINUS_1, drops, op.rate)
+            statistics[i, oc.SATURATED] += _outside(y, _FROM_MINUS_1, masks, op.rate)
 
 
 @kernel
@@ -69,13 +70,16 @@ def _note_peaks(y, peaks):
 
 
 @kernel
-def _outside(y, bounds, drops, rate):
-    """How many of y = f(z) · m, of those that dropout keeps, have f(z) outside the bounds."""
-    kept = 1.0 - rate if drops else 1.0
+def _outside(y, bounds, masks, rate):
+    """How many of y = f(z) · m, of those that dropout keeps, have f(z) outside the bounds; without dropout there are no masks."""
+    kept = 1.0 - rate if len(masks) > 0 else 1.0
     low, high = y.dtype.type(bounds[0] / kept), y.dtype.type(bounds[1] / kept)
     count = 0
     for i in range(len(y)):
-        count += (y[i] < low or y[i] > high) and (y[i] != 0 or not drops)
+        count += y[i] < low or y[i] > high
+    if low > 0:  # then 0 is outside, be it f(z) or dropped
+        for i in range(len(masks)):
+            count -= masks[i] == 0
     return count
 
 

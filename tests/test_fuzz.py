@@ -1,0 +1,93 @@
+"""Random networks, trained a few steps by every CPU engine: what comes out is what the reference makes of them, but for rounding.
+
+Each entry of the tables of operations, activations, losses and optimisers is in all examples of a test; hypothesis draws the rest.
+``FASTNN_FUZZ=1000`` draws as many examples for each, other ones every time.
+"""
+
+import os
+
+import numpy as np
+import pytest
+from builders import COMPILED, LOSS_CASES, STEPPING
+from fuzzing import Graph, Judge, cases, lower_graph
+from hypothesis import HealthCheck, assume, given, settings
+
+from fastnn import program
+from fastnn._kernels import cpu_engine, opcodes
+from fastnn._kernels.contract import aligned_zeros
+from fastnn.activations import ACTIVATIONS
+
+EXAMPLES = int(os.environ.get("FASTNN_FUZZ", "0"))
+fuzz = settings(
+    max_examples=EXAMPLES or 12,
+    derandomize=not EXAMPLES,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],  # each example sets its own number of threads
+)
+
+
+@pytest.fixture(autouse=True)
+def surroundings(use_threads, monkeypatch):
+    """Any number of threads; graphs can be lowered; and what a kernel has not written itself is not a number."""
+
+    def spoilt(n, dtype):
+        array = aligned_zeros(n, dtype)
+        array.fill(np.nan)
+        return array
+
+    monkeypatch.setitem(program._LOWERINGS, Graph, lower_graph)
+    monkeypatch.setattr(cpu_engine, "aligned_zeros", spoilt)
+
+
+def check(case):
+    judge = Judge(case)
+    assume(judge.is_tame())
+    wrong = {engine: found for engine in COMPILED if (found := judge.wrong(engine))}
+    assert not wrong, "\n".join(f"{engine}: {name} {how}" for engine, found in wrong.items() for name, how in found.items())
+    return judge.program
+
+
+@pytest.mark.parametrize("operation", opcodes.OPERATIONS)
+def test_operations(operation):
+    @fuzz
+    @given(case=cases(operation))
+    def check_operation(case):
+        assert opcodes.OPERATIONS[operation] in check(case).ops["code"]
+
+    check_operation()
+
+
+@settings(fuzz, max_examples=4 * fuzz.max_examples)
+@given(case=cases("graph"))
+def test_graphs(case):
+    check(case)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations(activation):
+    @fuzz
+    @given(case=cases(activation=activation))
+    def check_activation(case):
+        check(case)
+
+    check_activation()
+
+
+@pytest.mark.parametrize("loss", LOSS_CASES)
+def test_losses(loss):
+    @fuzz
+    @given(case=cases(loss=loss))
+    def check_loss(case):
+        check(case)
+
+    check_loss()
+
+
+@pytest.mark.parametrize("optimizer", STEPPING)
+def test_optimizers(optimizer):
+    @fuzz
+    @given(case=cases(optimizer=optimizer))
+    def check_optimizer(case):
+        check(case)
+
+    check_optimizer()
