@@ -479,7 +479,7 @@ def _installation() -> dict[str, object]:
         **{package: _version(package) for package in ("numpy", "numba")},
         **{f"{name} engine": status for name, status in engines.backends().items()},
         "numba kernels": ", ".join(f"{dtype} {'' if cache.ready(dtype) else 'not '}compiled" for dtype in DTYPES),
-        **{f"auto {dtype}": engines.explain(dtype) for dtype in DTYPES},
+        "auto": engines.explain(),
         "threads": num_threads(),
         "cache": cache_directory(),
     }

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from fastnn import _checks
 from fastnn._kernels.contract import Engine, Program
 from fastnn._kernels.cython_cpu import levels
-from fastnn._kernels.numba_cpu import cache
 
 
 @dataclass(frozen=True)
@@ -48,41 +47,23 @@ def backends() -> dict[str, str]:
 
 # --- backend="auto" -------------------------------------------------------------------------------------------------------------------
 
-# Parameters from which on a step is faster on Numba than on Cython; measured in benchmarks/README.md.
-NUMBA_FASTER_FROM = 50_000
+# The fastest first: so it was measured at every size of network and every level of processor (benchmarks/README.md). It is also the order
+# in which they start: Cython at once, Numba when its kernels are compiled.
+PREFERENCE = ("cython", "numba", "numpy")
 
 
-def preference(compiled: bool, n_parameters: int) -> tuple[str, ...]:
-    """What "auto" would have, the best first: an engine that can start at once; if all can, the fastest for a network of this size.
-
-    Parameters
-    ----------
-    compiled : bool
-        Whether Numba's kernels are compiled, so that using them waits for nothing.
-    n_parameters : int
-        Of the network.
-    """
-    if compiled and n_parameters >= NUMBA_FASTER_FROM:
-        return "numba", "cython", "numpy"
-    return "cython", "numba", "numpy"
+def automatic() -> str:
+    """The engine that "auto" takes: the first that runs here. Numba is not even loaded unless it comes to that."""
+    return next(name for name in PREFERENCE if ENGINES[name].why_not() is None)
 
 
-def automatic(dtype: str, n_parameters: int) -> str:
-    """The engine that "auto" takes for a network. Numba is not even loaded unless it comes to that."""
-    return next(name for name in preference(cache.ready(dtype), n_parameters) if ENGINES[name].why_not() is None)
-
-
-def explain(dtype: str) -> str:
-    """What "auto" takes for this number type on this machine, and why, in words."""
-    runs = [name for name in ("cython", "numba") if ENGINES[name].why_not() is None]
-    compiled = cache.ready(dtype)
-    if runs == ["cython", "numba"] and compiled:
-        return f"numba from {NUMBA_FASTER_FROM:,} parameters on, cython below: the faster one, as measured"
-    if runs == ["cython", "numba"]:
-        return "cython, which starts at once: numba has yet to be compiled, which fastnn warmup does"
-    if runs == ["numba"] and not compiled:
-        return "numba, which the first training compiles, or fastnn warmup"
-    return f"{runs[0]}, the only compiled engine that runs here" if runs else "numpy, as no compiled engine runs here"
+def explain() -> str:
+    """What "auto" takes on this machine, and why, in words."""
+    name = automatic()
+    if name == "cython":
+        return "cython, the fastest engine, which starts at once"
+    missing = " and ".join(PREFERENCE[: PREFERENCE.index(name)])
+    return f"{name}, as {missing} cannot run here"
 
 
 def check(backend: str) -> str:
@@ -103,9 +84,9 @@ def check(backend: str) -> str:
     return backend
 
 
-def choose(backend: str, dtype: str, n_parameters: int) -> str:
-    """The engine's name for a ``backend`` argument, checked, and a network of so many parameters of this number type."""
-    return automatic(dtype, n_parameters) if check(backend) == "auto" else backend
+def choose(backend: str) -> str:
+    """The engine's name for a ``backend`` argument, checked."""
+    return automatic() if check(backend) == "auto" else backend
 
 
 def make_engine(name: str, program: Program) -> Engine:

@@ -41,8 +41,8 @@ class Network:
     dtype : {"float32", "float64"}
         Of parameters and arithmetic.
     backend : {"auto", "numpy", "numba", "cython", "cuda"}
-        The engine. A named engine that cannot run here is an error; only "auto" chooses: an engine that need not be compiled first, and
-        of those the fastest for the network's size. ``net.backend`` says which; the network keeps it.
+        The engine. A named engine that cannot run here is an error; only "auto" chooses, the fastest that runs here. ``net.backend`` says
+        which; the network keeps it.
     seed : int
         From 0 to 2⁶⁴ − 1. Decides initial weights, shuffles, dropout masks and noise: the same numbers on every engine.
 
@@ -103,7 +103,7 @@ class Network:
         self.program = lower(self.layers, self.inputs, self.loss, self.dtype)
         if not self.program.parameters:
             raise ValueError("layers must hold at least one layer with parameters, such as Dense")
-        self.backend = engines.choose(backend, self.dtype.name, self.program.n_parameters)
+        self.backend = engines.choose(backend)
         self.epochs = 0
         self.metadata: dict[str, Any] = {}
         self._engine: Engine | None = None
