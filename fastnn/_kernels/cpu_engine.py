@@ -3,6 +3,7 @@
 An engine is this class with a kernel. All kernels take the same arguments, which `numba_cpu.steps.run` explains.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +16,9 @@ from fastnn._kernels.team import run_side_by_side
 from fastnn._kernels.threads import num_threads
 
 _PREDICT_ROWS = 96  # a thread predicts at a time: a block of X and its activations that stay in cache, whole tiles high
-# Multiplications in a step below which one thread is faster than two that meet; measured in benchmarks/README.md.
-_OPERATIONS_PER_THREAD = 1.25e6
+# Multiplications that starting threads for one pass is worth, and those that one more thread costs all in meetings of a step: measured in
+# benchmarks/README.md.
+_OPERATIONS_PER_THREAD, _OPERATIONS_PER_MEETING = 1.25e6, 0.11e6
 
 
 _NO_LABELS, _NO_RATES = np.zeros(0, np.int64), np.zeros(0)
@@ -53,7 +55,9 @@ class CpuEngine:
         return type(self), (self.program,)
 
     def train_steps(self, state: State, samples: Samples, chunk: Chunk) -> StepLog:
-        log, taken = self._differentiate(state, samples, chunk, training=True)
+        # W/n + c n, the work of n threads and the cost of their meetings, is least where n = √(W/c).
+        work = 3 * chunk.batch_size * self.program.n_parameters / _OPERATIONS_PER_MEETING
+        log, taken = self._differentiate(state, samples, chunk, True, self._threads(chunk.batch_size, math.sqrt(work)))
         state.step += taken
         state.optimizer_step += taken
         return log
@@ -61,12 +65,13 @@ class CpuEngine:
     def gradients(self, state: State, samples: Samples, training: bool, measure: bool = False) -> tuple[StepLog, np.ndarray]:
         n = len(samples)
         whole = Chunk(np.arange(n), np.array([0, n]), np.zeros(1), _NO_RULE, n, every=1 if measure else 0)
-        log, _ = self._differentiate(state, samples, whole, training)
+        threads = self._threads(n, 3 * n * self.program.n_parameters / _OPERATIONS_PER_THREAD)
+        log, _ = self._differentiate(state, samples, whole, training, threads)
         return log, self._gradient.copy()
 
     def forward(self, state: State, X: np.ndarray, linked: bool = False) -> tuple[np.ndarray, bool]:
         n = len(X)
-        threads = self._threads(n, n * self.program.n_parameters)
+        threads = self._threads(n, n * self.program.n_parameters / _OPERATIONS_PER_THREAD)
         capacity = self._reserve(threads * min(n, _PREDICT_ROWS), backward=False)
         key = threads, capacity, id(state.theta), id(state.buffers), id(self._work)  # of arrays that the arguments keep alive
         if self._predicting is None or self._predicting[0] != key:
@@ -80,9 +85,8 @@ class CpuEngine:
         poisoned = self._side_by_side(threads, run, (*arguments, self._data(X), bool(linked), predictions))
         return predictions, not any(poisoned)
 
-    def _differentiate(self, state: State, samples: Samples, chunk: Chunk, training: bool) -> tuple[StepLog, int]:
+    def _differentiate(self, state: State, samples: Samples, chunk: Chunk, training: bool, threads: int) -> tuple[StepLog, int]:
         """Run a chunk with its way back; returns its log and the number of updates made."""
-        threads = self._threads(chunk.batch_size, 3 * chunk.batch_size * self.program.n_parameters)
         log, recorded = np.zeros((3, len(chunk.rates))), chunk.recorded(state.step)
         capacity = self._reserve(chunk.batch_size, backward=True)
         arguments = self._arguments(threads, capacity, state, samples, chunk, log, len(recorded), training, True)
@@ -154,10 +158,9 @@ class CpuEngine:
         n_in, n_out = int(first["n_in"]), int(first["n_out"])
         return bool(alone and first["max_norm"] == 0 and rows * n_out < n_in * (n_out + rows / threads))
 
-    def _threads(self, rows: int, operations: float) -> int:
-        """Threads worth using: none without rows to itself, none whose share of the work a meeting would cost."""
-        worth = min(rows, int(operations / _OPERATIONS_PER_THREAD))
-        return min(worth, num_threads()) if worth > 1 and self._parallel else 1
+    def _threads(self, rows: int, worth: float) -> int:
+        """Threads to use where so many are worth it: none without rows to itself."""
+        return max(1, min(rows, int(worth), num_threads())) if self._parallel else 1
 
     def _side_by_side(self, threads: int, run: Callable[..., int], arguments: tuple) -> list[int]:
         return run_side_by_side(threads, run, arguments, self._calls_blas)
