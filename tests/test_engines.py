@@ -439,6 +439,21 @@ def test_prediction_does_not_depend_on_the_rows_around(engine):
     )
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "first", [fnn.Dense(OUTPUTS), fnn.LayerNorm(), fnn.Activation("hard_tanh")], ids=lambda layer: type(layer).__name__
+)
+def test_a_row_that_is_not_finite_is_noticed(engine, first, dtype):
+    """Wherever in the row it is, which some compilers hide: they may take x · 0 for 0."""
+    for inputs in (1, 3, 4, 8, 17, 33, 70):
+        net = fnn.Network([first, fnn.Dense(OUTPUTS)], inputs, "mse", dtype, engine)
+        for value in (np.nan, np.inf, -np.inf):
+            X = np.where(np.eye(inputs, dtype=bool), value, 1).astype(dtype)
+            assert np.isnan(net.engine.forward(net.state, X)[0]).all()
+            assert not any(net.engine.forward(net.state, row[None])[1] for row in X)
+        assert net.engine.forward(net.state, np.full((3, inputs), 1e15, dtype))[1]
+
+
 # --- what it costs --------------------------------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ arithmetic is its own. Each compiled copy is for one number type, ``real``, and 
 """
 
 from cpython.pycapsule cimport PyCapsule_GetName, PyCapsule_GetPointer
-from libc.math cimport cos, floor, isfinite, log, sqrt
+from libc.math cimport NAN, cos, floor, isfinite, log, sqrt
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 
@@ -17,7 +17,7 @@ include "processor.pxi"
 
 cdef extern from "machine.h":
     ctypedef float real
-    const real ZERO, HALF, ONE, TWO
+    const real ZERO, HALF, ONE, TWO, LARGEST
     ctypedef real* real_target  # no source of the same loop overlaps it
     real absolute(real x) noexcept nogil
     real square_root(real x) noexcept nogil

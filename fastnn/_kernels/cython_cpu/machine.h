@@ -3,6 +3,7 @@
 #ifndef FASTNN_MACHINE_H
 #define FASTNN_MACHINE_H
 
+#include <float.h>
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -27,8 +28,10 @@ typedef REAL real;
 
 #if IS_FLOAT64
 #define OF_REAL(function) function
+#define LARGEST DBL_MAX /* of finite numbers */
 #else
 #define OF_REAL(function) JOIN(function, f)
+#define LARGEST FLT_MAX
 #endif
 
 /* A literal is a double, in Cython as in C, and would drag float32 arithmetic with it. */

@@ -127,14 +127,19 @@ cdef int64_t predict(const Frame* frame, const Inputs* inputs, int64_t output, i
 
 
 cdef bint copy_or_poison(const real* values, int64_t n, const real* x, int64_t n_in, real* target) noexcept nogil:
-    """target = values, or NaN where an element of x is not finite; returns whether one is not."""
+    """target = values, or NaN where an element of x is not finite; returns whether one is not.
+
+    Elements are compared: compilers that may neglect the sign of zero take x · 0 and x − x for 0, though they be told of NaN.
+    """
     cdef int64_t c
-    cdef real poison = 0
+    cdef int strange = 0
     for c in range(n_in):
-        poison += x[c] * ZERO  # 0, or NaN from a NaN or an infinity on
-    for c in range(n):
-        target[c] = values[c] + poison
-    return poison != poison
+        strange |= not absolute(x[c]) <= LARGEST
+    if strange:
+        fill(target, n, <real>NAN)
+    else:
+        memcpy(target, values, n * sizeof(real))
+    return strange
 
 
 # --- the first product shared by features -----------------------------------------------------------------------------------------------
