@@ -299,13 +299,13 @@ def test_threads_agree_on_trajectories(compiled, rule, options, use_threads):
 
 @pytest.mark.parametrize("rule", ["sgd", "adam"])
 @pytest.mark.parametrize("options", OPTIONS)
-def test_threads_agree_where_they_share_features(rule, options, use_threads):
-    """A mini-batch of three rows is less than the weight that reads it, so the Numba engine cuts the first product by features."""
+def test_threads_agree_where_they_share_features(compiled, rule, options, use_threads):
+    """A mini-batch of three rows is less than the weight that reads it, so the first product is cut by features."""
     nets = []
     for threads in (1, 2, 3, INPUTS + 2):
         use_threads(threads)
         net = network(
-            [fnn.Dense(WIDTH, activation="tanh", l1=0.01), fnn.BatchNorm(), fnn.Dropout(0.2), fnn.Dense(OUTPUTS)], backend="numba"
+            [fnn.Dense(WIDTH, activation="tanh", l1=0.01), fnn.BatchNorm(), fnn.Dropout(0.2), fnn.Dense(OUTPUTS)], backend=compiled
         )
         assert threads == 1 or net.engine._gains_by_features(3, min(threads, 3))
         net.fit(features(ROWS), targets("values", ROWS), epochs=3, batch_size=3, optimizer=optimizer(rule, **OPTIONS[options]))
