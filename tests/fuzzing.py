@@ -314,6 +314,7 @@ class Shaken(ReferenceEngine):
 class Judge:
     """What the reference makes of a case, and what engines may differ from it by."""
 
+    @np.errstate(over="ignore", invalid="ignore")  # a case that is not tame
     def __init__(self, case: Case):
         self.case, self.program, exact = case, program_of(case, np.dtype(case.dtype)), program_of(case, np.dtype("float64"))
         self.given = numbers(case, self.program)

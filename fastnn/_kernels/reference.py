@@ -294,7 +294,7 @@ class ReferenceEngine:
                 z = x + values[op["skip"]][0]
             elif op["code"] == opcodes.NOISE:
                 z = x + (_noise(state, op, x.shape) * op["std"]).astype(x.dtype) if training else x
-            else:
+            else:  # ELEMENTWISE
                 z = x
             f = _ACTIVATIONS[op["activation"]][0]
             mask = _dropout_mask(state, op, z) if training and op["rate"] > 0 else 1

@@ -152,7 +152,7 @@ cdef void own_part_of_first(const Frame* frame, const Op* op, const Inputs* inpu
     cdef real* x = frame.work + frame.capacity * mine.first
     gather(inputs.X, inputs.n_in, samples, batch, mine.first, width, x)
     product(False, False, batch, op.n_out, width, 1, x, width, frame.theta + op.weight + mine.first * op.n_out, op.n_out,
-            bias_of(frame, op) if frame.rank == 0 else nothing(), part_of_first(frame, op, frame.rank, 0), op.n_out)
+            nothing(), part_of_first(frame, op, frame.rank, 0), op.n_out)
 
 
 cdef inline real* part_of_first(const Frame* frame, const Op* op, int64_t rank, int64_t row) noexcept nogil:
@@ -160,12 +160,15 @@ cdef inline real* part_of_first(const Frame* frame, const Op* op, int64_t rank, 
 
 
 cdef void sum_parts(const Frame* frame, const Op* op, int64_t first_row, int64_t n_rows) noexcept nogil:
-    """z, for the rows of this thread, from all threads' parts; there are two or more."""
-    cdef int64_t n = n_rows * op.n_out, rank
+    """z, for the rows of this thread, from all threads' parts; there are two or more. Not before they have met is all of the bias new."""
+    cdef int64_t n = n_rows * op.n_out, rank, r
     cdef real* z = output_of(frame, op, first_row)
     sum_of(part_of_first(frame, op, 0, first_row), part_of_first(frame, op, 1, first_row), z, n)
     for rank in range(2, frame.n_threads):
         add_to(part_of_first(frame, op, rank, first_row), z, n)
+    if op.bias >= 0:
+        for r in range(n_rows):
+            add_to(frame.theta + op.bias, z + r * op.n_out, op.n_out)
 
 
 cdef void prefetch_next(const Frame* frame, const Inputs* inputs, const int64_t* samples, int64_t n) noexcept nogil:

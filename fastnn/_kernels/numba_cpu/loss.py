@@ -240,7 +240,7 @@ def _regression(code, z, d, t, share, delta):
             inside = abs(e) < delta
             value += half * e * e if inside else delta * (abs(e) - half * delta)
             d[j] = share * mean * (e if inside else delta * scalar(np.sign(e)))
-        else:
+        else:  # POISSON
             rate = exp(z[j])
             value += rate - t[j] * z[j]
             d[j] = share * mean * (rate - t[j])
