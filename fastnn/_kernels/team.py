@@ -40,6 +40,18 @@ _blas_users = 0
 _blas_limits = None
 
 
+def _start_anew() -> None:
+    """In a forked child: the threads that hold these locks, and would put BLAS back, are in the parent alone."""
+    global _team, _blas_lock, _blas_users, _blas_limits
+    if _blas_limits is not None:
+        _blas_limits.restore_original_limits()
+    _team, _blas_lock, _blas_users, _blas_limits = threading.Lock(), threading.Lock(), 0, None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew)
+
+
 @contextlib.contextmanager
 def _single_threaded_blas() -> Iterator[None]:
     """While a chunk runs BLAS must not start threads of its own below ours; the setting found is put back after the last chunk."""
@@ -55,6 +67,7 @@ def _single_threaded_blas() -> Iterator[None]:
             _blas_users -= 1
             if _blas_users == 0:
                 _blas_limits.restore_original_limits()
+                _blas_limits = None
 
 
 @cache
