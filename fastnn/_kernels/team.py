@@ -58,7 +58,7 @@ def _single_threaded_blas() -> Iterator[None]:
     global _blas_users, _blas_limits
     with _blas_lock:
         if _blas_users == 0:
-            _blas_limits = _blas_libraries().limit(limits=1, user_api="blas")
+            _blas_limits = _setter(os.getpid()).submit(_blas_libraries().limit, limits=1, user_api="blas").result()
         _blas_users += 1
     try:
         yield
@@ -66,8 +66,14 @@ def _single_threaded_blas() -> Iterator[None]:
         with _blas_lock:
             _blas_users -= 1
             if _blas_users == 0:
-                _blas_limits.restore_original_limits()
+                _setter(os.getpid()).submit(_blas_limits.restore_original_limits).result()
                 _blas_limits = None
+
+
+@cache
+def _setter(process: int) -> ThreadPoolExecutor:
+    """The thread that sets BLAS: once the main thread has set OpenBLAS, it passes over what others set."""
+    return ThreadPoolExecutor(1, thread_name_prefix="fastnn-blas")
 
 
 @cache
