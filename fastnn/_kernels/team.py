@@ -40,13 +40,25 @@ _blas_users = 0
 _blas_limits = None
 
 
+def _start_anew() -> None:
+    """In a forked child: the threads that hold these locks, and would put BLAS back, are in the parent alone."""
+    global _team, _blas_lock, _blas_users, _blas_limits
+    if _blas_limits is not None:
+        _blas_limits.restore_original_limits()
+    _team, _blas_lock, _blas_users, _blas_limits = threading.Lock(), threading.Lock(), 0, None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew)
+
+
 @contextlib.contextmanager
 def _single_threaded_blas() -> Iterator[None]:
     """While a chunk runs BLAS must not start threads of its own below ours; the setting found is put back after the last chunk."""
     global _blas_users, _blas_limits
     with _blas_lock:
         if _blas_users == 0:
-            _blas_limits = _blas_libraries().limit(limits=1, user_api="blas")
+            _blas_limits = _setter(os.getpid()).submit(_blas_libraries().limit, limits=1, user_api="blas").result()
         _blas_users += 1
     try:
         yield
@@ -54,7 +66,14 @@ def _single_threaded_blas() -> Iterator[None]:
         with _blas_lock:
             _blas_users -= 1
             if _blas_users == 0:
-                _blas_limits.restore_original_limits()
+                _setter(os.getpid()).submit(_blas_limits.restore_original_limits).result()
+                _blas_limits = None
+
+
+@cache
+def _setter(process: int) -> ThreadPoolExecutor:
+    """The thread that sets BLAS: once the main thread has set OpenBLAS, it passes over what others set."""
+    return ThreadPoolExecutor(1, thread_name_prefix="fastnn-blas")
 
 
 @cache
