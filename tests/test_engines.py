@@ -238,6 +238,19 @@ def test_threads_agree_where_they_share_features(compiled, rule, options, use_th
     assert max(relative_error(learnt(net), learnt(nets[0])) for net in nets[1:]) <= 1e-9
 
 
+def test_threads_that_share_features_give_the_same_bits(compiled, use_threads):
+    """A thread may begin a step while another still learns from the one before: it must read nothing of what that one writes."""
+    use_threads(2)
+    X, y, nets = features(300, 200), targets("labels", 300), []
+    for _ in range(4):
+        net = fnn.Network([fnn.Dense(512, "relu"), fnn.Dense(OUTPUTS)], 200, "softmax_cross_entropy", "float32", compiled)
+        net.fit(X, y, epochs=4, batch_size=5)
+        assert net.engine._gains_by_features(5, 2)
+        nets.append(net)
+    for net in nets[1:]:
+        assert_same_bits(net, nets[0])
+
+
 def test_threads_agree_on_predictions(compiled, use_threads):
     net, raw = network(STACKS["wide"], backend=compiled), []
     for threads in (1, 2, 3):
@@ -327,6 +340,22 @@ def test_two_networks_at_once_are_two_one_after_the_other(engine):
         thread.join()
     for one, other in zip(together, alone, strict=True):
         assert_same_bits(one, other)
+
+
+def test_one_network_predicts_in_several_threads(engine):
+    net, wrong = network(STACKS["wide"], backend=engine), []
+    blocks = [features(500, seed=seed) for seed in range(3)]
+    alone = [net.forward(X) for X in blocks]
+
+    def predict(X, expected):
+        wrong.extend(i for i in range(50) if not np.allclose(net.forward(X), expected, rtol=0, atol=1e-9))
+
+    threads = [threading.Thread(target=predict, args=pair) for pair in zip(blocks, alone, strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
 
 
 # --- prediction -------------------------------------------------------------------------------------------------------------------------

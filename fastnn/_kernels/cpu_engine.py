@@ -3,7 +3,9 @@
 An engine is this class with a kernel. All kernels take the same arguments, which `numba_cpu.steps.run` explains.
 """
 
+import functools
 import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +28,21 @@ _NO_RULE = np.zeros(1, opcodes.RULE)
 _NO_RULE["code"] = opcodes.NO_UPDATE
 
 
+def _one_at_a_time(method: Callable) -> Callable:
+    """A method that uses the workspace. Where another thread is at it this one takes an engine of its own, for instance to predict."""
+
+    @functools.wraps(method)
+    def guarded(self, *args, **kwargs):
+        if not self._free.acquire(blocking=False):
+            return getattr(type(self)(self.program), method.__name__)(*args, **kwargs)
+        try:
+            return method(self, *args, **kwargs)
+        finally:
+            self._free.release()
+
+    return guarded
+
+
 class CpuEngine:
     """An engine around ``run``, a kernel that drops the GIL; see `fastnn._kernels.contract.Engine` for what each method does.
 
@@ -43,6 +60,7 @@ class CpuEngine:
     def __init__(self, program: Program, run: Callable[..., int], calls_blas: bool, parallel: bool = True):
         self.program = program
         self._run, self._calls_blas, self._parallel = run, calls_blas, parallel
+        self._free = threading.Lock()  # held while the workspace is in use
         self._gradient = program.new_vector()
         self._work = self._d_work = self._parts = self._no_values = np.empty(0, program.dtype)
         self._no_targets = self._no_values[:, None]
@@ -54,6 +72,7 @@ class CpuEngine:
         """Copied and pickled as what it is made for: it keeps nothing but workspace."""
         return type(self), (self.program,)
 
+    @_one_at_a_time
     def train_steps(self, state: State, samples: Samples, chunk: Chunk) -> StepLog:
         # W/n + c n, the work of n threads and the cost of their meetings, is least where n = √(W/c).
         work = 3 * chunk.batch_size * self.program.n_parameters / _OPERATIONS_PER_MEETING
@@ -62,6 +81,7 @@ class CpuEngine:
         state.optimizer_step += taken
         return log
 
+    @_one_at_a_time
     def gradients(self, state: State, samples: Samples, training: bool, measure: bool = False) -> tuple[StepLog, np.ndarray]:
         n = len(samples)
         whole = Chunk(np.arange(n), np.array([0, n]), np.zeros(1), _NO_RULE, n, every=1 if measure else 0)
@@ -69,6 +89,7 @@ class CpuEngine:
         log, _ = self._differentiate(state, samples, whole, training, threads)
         return log, self._gradient.copy()
 
+    @_one_at_a_time
     def forward(self, state: State, X: np.ndarray, linked: bool = False) -> tuple[np.ndarray, bool]:
         n = len(X)
         threads = self._threads(n, n * self.program.n_parameters / _OPERATIONS_PER_THREAD)
