@@ -31,8 +31,17 @@ _team = threading.Lock()
 
 @cache
 def _pool(process: int, n: int) -> ThreadPoolExecutor:
-    """Idle helpers, made anew in a forked child."""
-    return ThreadPoolExecutor(n, thread_name_prefix="fastnn")
+    """Idle helpers, made anew in a forked child. All start here: one that cannot start later would be waited for by the others for ever."""
+    pool, all_here = ThreadPoolExecutor(n, thread_name_prefix="fastnn"), threading.Event()
+    try:
+        for _ in range(n):
+            pool.submit(all_here.wait)
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    finally:
+        all_here.set()
+    return pool
 
 
 _blas_lock = threading.Lock()
