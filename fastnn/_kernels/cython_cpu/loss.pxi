@@ -1,6 +1,7 @@
 """Losses: from raw outputs to per-sample losses and ∂C/∂z, in one pass over the rows of a thread.
 
-C = Σ wᵢℓᵢ / Σ wᵢ, so the gradient of a sample is scaled by its share wᵢ / Σ wᵢ as it is written.
+C = Σ wᵢℓᵢ / Σ wᵢ, so the gradient of a sample is scaled by its share wᵢ / Σ wᵢ as it is written. Cross-entropies are taken of z − max z:
+the difference of log Σ exp z and z would be lost to rounding where both are large.
 """
 
 cdef struct Targets:
@@ -117,25 +118,25 @@ cdef inline int64_t largest(const real* row, int64_t n) noexcept nogil:
 
 cdef real softmax_label(const real* z, real* d, int64_t k, int64_t label, real part, real smoothing) noexcept nogil:
     """ℓ = log Σ exp z − Σ q z with q = (1 − ε) onehot + ε/k; ∂ℓ/∂z = softmax(z) − q. Before, ``d`` is exp(z − max z)."""
-    cdef real total = total_of(d, k), rest = smoothing / k
-    cdef real expected = (ONE - smoothing) * z[label] + rest * total_of(z, k)
-    cdef real log_total = z[largest(z, k)] + logarithm(total)
+    cdef real total = total_of(d, k), rest = smoothing / k, highest = z[largest(z, k)], sum_below = 0
     cdef int64_t j
+    for j in range(k):
+        sum_below += z[j] - highest
     for j in range(k):
         d[j] = part * (d[j] * (ONE / total) - rest)
     d[label] -= part * (ONE - smoothing)
-    return log_total - expected
+    return logarithm(total) - ((ONE - smoothing) * (z[label] - highest) + rest * sum_below)
 
 
 cdef real softmax_values(const real* z, real* d, const real* t, int64_t k, real part, real smoothing) noexcept nogil:
     """ℓ = Σ q (log Σ exp z − z) with q = (1 − ε) t + ε/k; ∂ℓ/∂z = softmax(z) Σ q − q. Before, ``d`` is exp(z − max z)."""
     cdef real total = total_of(d, k), rest = smoothing / k, mass = 0, value = 0, q
-    cdef real log_total = z[largest(z, k)] + logarithm(total)
+    cdef real log_total = logarithm(total), highest = z[largest(z, k)]
     cdef int64_t j
     for j in range(k):
         q = (ONE - smoothing) * t[j] + rest
         mass += q
-        value += q * (log_total - z[j])
+        value += q * (log_total - (z[j] - highest))
     for j in range(k):
         d[j] = part * (d[j] * (ONE / total) * mass - ((ONE - smoothing) * t[j] + rest))
     return value
@@ -145,7 +146,7 @@ cdef Outcome narrow_softmax(const real* z, real* d, int64_t rows, int64_t k, con
                             real smoothing) noexcept nogil:
     """`loss_and_gradient` of `softmax_label`, for as many samples at a time as a vector has lanes: turned round, each is a column."""
     cdef real[NARROW * WIDTH] turned
-    cdef real[WIDTH] log_total, total, plain_sum, best, part
+    cdef real[WIDTH] log_total, total, plain_sum, highest, best, part
     cdef Outcome outcome = Outcome(0, 0)
     cdef real rest = smoothing / k, expected
     cdef double weight, unit = 1.0 / weight_sum if weight_sum > 0 else 0.0
@@ -154,11 +155,11 @@ cdef Outcome narrow_softmax(const real* z, real* d, int64_t rows, int64_t k, con
         start = block * WIDTH
         n = min(<int64_t>WIDTH, rows - start)
         turn(z + start * k, k, n, k, turned, WIDTH)
-        narrow_forward(turned, k, best, total, log_total, plain_sum)
+        narrow_forward(turned, k, best, highest, total, log_total, plain_sum)
         for r in range(n):
             label = targets.labels[samples[start + r]]
             weight = weight_of(targets, samples[start + r])
-            expected = (ONE - smoothing) * z[(start + r) * k + label] + rest * plain_sum[r]
+            expected = (ONE - smoothing) * (z[(start + r) * k + label] - highest[r]) + (rest * plain_sum[r] - smoothing * highest[r])
             outcome.loss += weight * unit * <double>(log_total[r] - expected)
             outcome.hits += weight if <int64_t>best[r] == label else 0.0
             part[r] = <real>(weight * unit)
@@ -171,12 +172,11 @@ cdef Outcome narrow_softmax(const real* z, real* d, int64_t rows, int64_t k, con
     return outcome
 
 
-cdef inline void narrow_forward(real* turned, int64_t k, real_target best, real_target total, real_target log_total,
-                                real_target plain_sum) noexcept nogil:
-    """Of each column z: its largest element, Σ exp(z − max z), log Σ exp z and Σ z; the columns become exp(z − max z)."""
+cdef inline void narrow_forward(real* turned, int64_t k, real_target best, real_target highest, real_target total,
+                                real_target log_total, real_target plain_sum) noexcept nogil:
+    """Of each column z: where its largest element is and that, Σ exp(z − max z), the log of this, and Σ z; columns become exp(z − max z)."""
     cdef int64_t j, r
     cdef real value
-    cdef real[WIDTH] highest
     for r in range(WIDTH):
         highest[r] = turned[r]
         best[r] = 0
@@ -194,7 +194,7 @@ cdef inline void narrow_forward(real* turned, int64_t k, real_target best, real_
             turned[j * WIDTH + r] = value
             total[r] += value
     for r in range(WIDTH):
-        log_total[r] = highest[r] + log_of_sum(total[r])
+        log_total[r] = log_of_sum(total[r])
 
 
 cdef inline void narrow_gradient(real_target turned, int64_t k, const real* total, const real* part, real rest) noexcept nogil:

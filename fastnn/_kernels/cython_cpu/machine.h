@@ -98,7 +98,7 @@ INLINE void prefetch(const void *address)
 #endif
 }
 
-/* --- a barrier is one counter that only grows: see sync.pxi ----------------------------------------------------------------------- */
+/* --- a barrier is one counter that only grows: see `meet` in frame.pxi ------------------------------------------------------------ */
 
 #if defined(_MSC_VER)
 INLINE void arrive(int64_t *counter) { _InterlockedIncrement64(counter); }
