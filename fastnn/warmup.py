@@ -30,7 +30,7 @@ def _dtypes(context: click.Context, option: click.Option, name: str) -> tuple[st
 def warmup(dtypes: tuple[str, ...], clean: bool) -> None:
     """Compile the Numba engine for this machine, once.
 
-    It takes about a minute, which the first training on backend "numba" would take otherwise; backend "auto" needs it only where the
+    It takes a minute or two, which the first training on backend "numba" would take otherwise; backend "auto" needs it only where the
     Cython engine does not run. What is compiled is kept in the user's cache folder, or in NUMBA_CACHE_DIR. An upgrade of fastnn, Python or
     Numba, or another processor, needs it again.
     """

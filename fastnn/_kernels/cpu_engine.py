@@ -92,6 +92,8 @@ class CpuEngine:
     @_one_at_a_time
     def forward(self, state: State, X: np.ndarray, linked: bool = False) -> tuple[np.ndarray, bool]:
         n = len(X)
+        if n == 0:
+            return np.empty((0, self.program.n_outputs), self.program.dtype), True
         threads = self._threads(n, n * self.program.n_parameters / _OPERATIONS_PER_THREAD)
         capacity = self._reserve(threads * min(n, _PREDICT_ROWS), backward=False)
         key = threads, capacity, id(state.theta), id(state.buffers), id(self._work)  # of arrays that the arguments keep alive

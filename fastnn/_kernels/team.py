@@ -9,7 +9,9 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
+from operator import call
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,27 +23,43 @@ def run_side_by_side(n: int, run: Callable[..., int], arguments: tuple, calls_bl
     if n == 1 and not calls_blas:
         return [run(0, 1, *arguments)]
     with _single_threaded_blas() if calls_blas else contextlib.nullcontext(), _team if n > 1 else contextlib.nullcontext():
-        others = [_pool(os.getpid(), n - 1).submit(run, rank, n, *arguments) for rank in range(1, n)]
-        return [run(0, n, *arguments), *(other.result() for other in others)]
+        _hire(n - 1)
+        done: SimpleQueue = SimpleQueue()
+        starts = [partial(_tasks.put, (done, partial(run, rank, n, *arguments))) for rank in range(1, n)]
+        # Ranks wait for each other: in one call of C no interrupt comes between the start of the first and of the last.
+        *_, own = map(call, [*starts, partial(run, 0, n, *arguments)])
+        return [own, *(_result_of(done) for _ in starts)]
 
 
 # Ranks wait for each other, so all of a chunk must be running: two chunks that share the helpers would wait for ever.
 _team = threading.Lock()
+_tasks: SimpleQueue = SimpleQueue()
+_hired = 0
 
 
-@cache
-def _pool(process: int, n: int) -> ThreadPoolExecutor:
-    """Idle helpers, made anew in a forked child. All start here: one that cannot start later would be waited for by the others for ever."""
-    pool, all_here = ThreadPoolExecutor(n, thread_name_prefix="fastnn"), threading.Event()
-    try:
-        for _ in range(n):
-            pool.submit(all_here.wait)
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
-    finally:
-        all_here.set()
-    return pool
+def _hire(n: int) -> None:
+    """Have n idle helpers at least; one that cannot start is missed here, before anybody waits for it."""
+    global _hired
+    while _hired < n:
+        threading.Thread(target=_help, args=(_tasks,), name="fastnn", daemon=True).start()
+        _hired += 1
+
+
+def _help(tasks: SimpleQueue) -> None:
+    while True:
+        done, task = tasks.get()
+        try:
+            done.put((task(), None))
+        except Exception as error:  # for the thread that waits for it
+            done.put((None, error))
+        del done, task  # what they hold is the caller's
+
+
+def _result_of(done: SimpleQueue) -> int:
+    result, error = done.get()
+    if error is not None:
+        raise error
+    return result
 
 
 _blas_lock = threading.Lock()
@@ -51,10 +69,11 @@ _blas_limits = None
 
 def _start_anew() -> None:
     """In a forked child: the threads that hold these locks, and would put BLAS back, are in the parent alone."""
-    global _team, _blas_lock, _blas_users, _blas_limits
+    global _team, _tasks, _hired, _blas_lock, _blas_users, _blas_limits
     if _blas_limits is not None:
         _blas_limits.restore_original_limits()
-    _team, _blas_lock, _blas_users, _blas_limits = threading.Lock(), threading.Lock(), 0, None
+    _team, _tasks, _hired = threading.Lock(), SimpleQueue(), 0
+    _blas_lock, _blas_users, _blas_limits = threading.Lock(), 0, None
 
 
 if hasattr(os, "register_at_fork"):

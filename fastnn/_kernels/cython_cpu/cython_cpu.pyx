@@ -25,6 +25,7 @@ cdef extern from "machine.h":
     real multiply_add(real a, real b, real c) noexcept nogil
     real nearest(real x) noexcept nogil
     real power_of_two(real k) noexcept nogil
+    real times_power_of_two(real x, real k) noexcept nogil
     void prefetch(const void* address) noexcept nogil
     void arrive(int64_t* counter) noexcept nogil
     int64_t arrived(int64_t* counter) noexcept nogil

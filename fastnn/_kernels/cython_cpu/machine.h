@@ -75,17 +75,36 @@ INLINE real nearest(real x)
 #endif
 }
 
+#if IS_FLOAT64
+typedef int64_t real_bits;
+typedef uint64_t real_word;
+#define FRACTION_BITS 52
+#define EXPONENT_BIAS 1023
+#else
+typedef int32_t real_bits;
+typedef uint32_t real_word;
+#define FRACTION_BITS 23
+#define EXPONENT_BIAS 127
+#endif
+
 /* 2ᵏ for a whole number k, by writing the exponent; 2ᵏ must be a normal number. */
 INLINE real power_of_two(real k)
 {
+    const real_bits exponent = (real_bits)((int32_t)k + EXPONENT_BIAS);
+    const real_bits bits = (real_bits)((real_word)exponent << FRACTION_BITS);
     real power;
-#if IS_FLOAT64
-    const int64_t bits = (int64_t)((uint64_t)(int64_t)((int32_t)k + 1023) << 52);
-#else
-    const int32_t bits = (int32_t)((uint32_t)((int32_t)k + 127) << 23);
-#endif
     memcpy(&power, &bits, sizeof power);
     return power;
+}
+
+/* 2ᵏ x, by adding to the exponent: both must be normal numbers. Unlike in a product of powers nothing here can be multiplied in another order. */
+INLINE real times_power_of_two(real x, real k)
+{
+    real_bits bits;
+    memcpy(&bits, &x, sizeof bits);
+    bits = (real_bits)((real_word)bits + ((real_word)(real_bits)(int32_t)k << FRACTION_BITS));
+    memcpy(&x, &bits, sizeof x);
+    return x;
 }
 
 /* Ask for the cache line of an address. */

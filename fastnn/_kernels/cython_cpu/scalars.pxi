@@ -28,7 +28,7 @@ cdef inline real exponential(real x) noexcept nogil:
     cdef real r = remainder(x, k)
     cdef real y = multiply_add(r * r, exp_rest(r), r) + ONE
     cdef real half = nearest(k * <real>0.5)  # in two steps, as 2ᵏ overflows before eˣ does, and underflows gradually
-    return y * power_of_two(half) * power_of_two(k - half)
+    return times_power_of_two(y, half) * power_of_two(k - half)
 
 
 cdef inline real expm1_negative(real x) noexcept nogil:

@@ -117,19 +117,20 @@ def _narrow_softmax(z, d, samples, labels, weights, weight_sum, smoothing):
             for r in range(lanes):
                 best[r] = z.dtype.type(j) if turned[j, r] > highest[r] else best[r]
                 highest[r] = turned[j, r] if turned[j, r] > highest[r] else highest[r]
-                plain_sum[r] += turned[j, r]
         for j in range(k):
             for r in range(lanes):
-                p = exp(turned[j, r] - highest[r])
+                difference = turned[j, r] - highest[r]  # from the largest: large logits would round away what tells them apart
+                p = exp(difference)
                 turned[j, r] = p
+                plain_sum[r] += difference
                 total[r] += p
         for r in range(lanes):
-            log_total[r] = highest[r] + _log_of_sum(total[r])
+            log_total[r] = _log_of_sum(total[r])
         for r in range(rows):
             i = samples[start + r]
             weight = np.float64(weights[i]) if len(weights) > 0 else 1.0
             share[r] = z.dtype.type(weight * unit)
-            expected = (one - smoothing) * z[start + r, labels[i]] + rest * plain_sum[r]
+            expected = (one - smoothing) * (z[start + r, labels[i]] - highest[r]) + rest * plain_sum[r]
             value += weight * unit * np.float64(log_total[r] - expected)
             hits += weight if best[r] == labels[i] else 0.0
         for r in range(lanes):
@@ -168,22 +169,22 @@ def _largest(row):
 
 @inline
 def _normaliser(z, p):
-    """From p = exp(z − max z) the factor that makes it sum to 1, and log Σ exp z."""
+    """From p = exp(z − max z) the factor that makes it sum to 1, log Σ exp(z − max z), and max z."""
     best, total = _largest(z), z.dtype.type(0)
     for j in range(len(z)):
         total += p[j]
-    return z.dtype.type(1) / total, z[best] + z.dtype.type(math.log(total))
+    return z.dtype.type(1) / total, z.dtype.type(math.log(total)), z[best]
 
 
 @inline
 def _softmax_label(z, d, label, share, smoothing):
     """ℓ = log Σ exp z − Σ q z with q = (1 − ε) onehot + ε/k; ∂ℓ/∂z = softmax(z) − q. Before, ``d`` is exp(z − max z)."""
     one, k = z.dtype.type(1), z.dtype.type(len(z))
-    scale, log_total = _normaliser(z, d)
+    scale, log_total, highest = _normaliser(z, d)
     rest = smoothing / k
-    expected = (one - smoothing) * z[label]
+    expected = (one - smoothing) * (z[label] - highest)
     for j in range(len(z)):
-        expected += rest * z[j]
+        expected += rest * (z[j] - highest)
         d[j] = share * (d[j] * scale - rest)
     d[label] -= share * (one - smoothing)
     return log_total - expected
@@ -193,12 +194,12 @@ def _softmax_label(z, d, label, share, smoothing):
 def _softmax_values(z, d, t, share, smoothing):
     """ℓ = Σ q (log Σ exp z − z) with q = (1 − ε) t + ε/k; ∂ℓ/∂z = softmax(z) Σ q − q. Before, ``d`` is exp(z − max z)."""
     one, rest = z.dtype.type(1), smoothing / z.dtype.type(len(z))
-    scale, log_total = _normaliser(z, d)
+    scale, log_total, highest = _normaliser(z, d)
     mass, value = z.dtype.type(0), z.dtype.type(0)
     for j in range(len(z)):
         q = (one - smoothing) * t[j] + rest
         mass += q
-        value += q * (log_total - z[j])
+        value += q * (log_total - (z[j] - highest))
     for j in range(len(z)):
         d[j] = share * (d[j] * scale * mass - ((one - smoothing) * t[j] + rest))
     return value
