@@ -183,7 +183,8 @@ class CpuEngine:
 
     def _threads(self, rows: int, worth: float) -> int:
         """Threads to use where so many are worth it: none without rows to itself."""
-        return max(1, min(rows, int(worth), num_threads())) if self._parallel else 1
+        wanted = min(rows, int(worth)) if self._parallel else 1
+        return 1 if wanted <= 1 else min(wanted, num_threads())  # which takes longer to find out than a small network to predict
 
     def _side_by_side(self, threads: int, run: Callable[..., int], arguments: tuple) -> list[int]:
         return run_side_by_side(threads, run, arguments, self._calls_blas)
