@@ -1,6 +1,7 @@
 """Small data, and networks made from the library's own tables: a new entry of a table turns up here, and so in the tests, by itself."""
 
 import inspect
+import os
 
 import numpy as np
 
@@ -9,7 +10,9 @@ from fastnn.layers import LAYERS
 from fastnn.losses import LOSSES
 from fastnn.optimizers import OPTIMIZERS, Optimizer
 
+# Those that run here, or those of them that FASTNN_TEST_ENGINES names, as "numpy,cython".
 ENGINES = [name for name, status in fnn.backends().items() if status == "available"]
+ENGINES = [name for name in ENGINES if name in os.environ.get("FASTNN_TEST_ENGINES", name).split(",")]
 COMPILED = [name for name in ENGINES if name != "numpy"]
 INPUTS, OUTPUTS, WIDTH = 4, 3, 5
 

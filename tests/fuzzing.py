@@ -49,8 +49,11 @@ class Case:
     seed: int
 
 
-# Around the lengths of vectors and tiles, where loops have remainders.
+# Around the lengths of vectors and tiles, where loops have remainders; and beyond those of the blocks that large matrices are cut into.
 sizes = st.one_of(st.integers(1, 70), st.sampled_from([n + d for n in (4, 8, 16, 32, 48, 64) for d in (-1, 0, 1)]))
+few = st.integers(1, 65)
+nothing = st.just(())
+large = st.sampled_from([100, 128, 131, 256, 300, 512, 515, 1024, 2100])
 penalties = st.sampled_from([0.0, 0.0, 0.02])
 epsilons = st.sampled_from([0.01, 1.0])
 
@@ -61,7 +64,7 @@ def activations(draw, name=None):
     return fnn.Activation(name, **{constant: draw(st.sampled_from([0.1, 0.6])) for constant in ACTIVATIONS[name].constants})
 
 
-def dense(activation):
+def dense(activation, sizes=sizes):
     constants = {"bias": st.booleans(), "l1": penalties, "l2": penalties, "max_norm": st.sampled_from([None, None, 0.8])}
     return st.builds(fnn.Dense, sizes, activation, **constants)
 
@@ -115,7 +118,6 @@ MAKES = {
     **{name: st.tuples(one_layer[name]) for name in ("dense", "batch_norm", "layer_norm", "noise")},
     "add": st.tuples(st.builds(fnn.Residual, st.lists(blocks, min_size=1, max_size=3), activations())),
     "elementwise": st.tuples(*[activations().filter(lambda activation: activation.name != "linear")] * 2),
-    "graph": st.tuples(graphs()),
 }
 
 
@@ -132,24 +134,36 @@ def optimizers(draw, name=None):
 
 
 @st.composite
-def mini_batches(draw):
-    """Equal ones and a last one that may be shorter, as in an epoch; then a chunk of others in the same workspace."""
-    first, second = draw(st.integers(1, 65)), draw(st.integers(1, 65))
-    return (first,) * draw(st.integers(1, 3)) + (draw(st.integers(1, first)),), (second,) * draw(st.integers(1, 2))
+def stacks(draw, inside=nothing):
+    """Layers with some in between that are drawn from a strategy."""
+    layers = [*draw(st.lists(blocks, max_size=2)), *draw(inside), *draw(st.lists(blocks, max_size=2))]
+    return layers if layers and draw(st.booleans()) else [*layers, draw(dense(activations()))]
+
+
+any_stack = stacks()
+wide_stacks = st.tuples(dense(activations(), large), one_layer["batch_norm"] | one_layer["layer_norm"], dense(activations(), large))
 
 
 @st.composite
-def cases(draw, operation=None, activation=None, loss=None, optimizer=None):
+def mini_batches(draw, rows=few):
+    """Equal ones and a last one that may be shorter, as in an epoch; then a chunk of others in the same workspace."""
+    first, second = draw(rows), draw(rows)
+    return (first,) * draw(st.integers(1, 3)) + (draw(st.integers(1, first)),), (second,) * draw(st.integers(1, 2))
+
+
+any_batches = mini_batches()
+
+
+@st.composite
+def cases(draw, layers=any_stack, inputs=sizes, batches=any_batches, loss=None, optimizer=None):
     """A case with what is named, whatever else it has."""
-    forced = draw(MAKES[operation]) if operation is not None else (draw(dense(activations(activation))),) if activation is not None else ()
-    before, after = draw(st.lists(blocks, max_size=2)), draw(st.lists(blocks, max_size=2))
     case = Case(
-        layers=[*before, *forced, *after, *([] if draw(st.booleans()) and any([before, forced, after]) else [draw(dense(activations()))])],
-        inputs=draw(sizes),
+        layers=draw(layers),
+        inputs=draw(inputs),
         loss=loss or draw(st.sampled_from(list(LOSS_CASES))),
         optimizer=draw(optimizers(optimizer)),
         dtype=draw(st.sampled_from(["float64", "float32"])),
-        batches=draw(mini_batches()),
+        batches=draw(batches),
         predicted=draw(st.one_of(st.integers(1, 70), st.sampled_from([96, 97, 193, 400]))),
         weighted=draw(st.booleans()),
         every=draw(st.integers(0, 3)),

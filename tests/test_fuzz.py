@@ -9,8 +9,9 @@ import os
 import numpy as np
 import pytest
 from builders import COMPILED, LOSS_CASES, STEPPING
-from fuzzing import Graph, Judge, cases, lower_graph
+from fuzzing import MAKES, Graph, Judge, activations, cases, dense, graphs, large, lower_graph, mini_batches, stacks, wide_stacks
 from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 
 from fastnn import program
 from fastnn._kernels import cpu_engine, opcodes
@@ -50,7 +51,7 @@ def check(case):
 @pytest.mark.parametrize("operation", opcodes.OPERATIONS)
 def test_operations(operation):
     @fuzz
-    @given(case=cases(operation))
+    @given(case=cases(stacks(MAKES[operation])))
     def check_operation(case):
         assert opcodes.OPERATIONS[operation] in check(case).ops["code"]
 
@@ -58,15 +59,21 @@ def test_operations(operation):
 
 
 @settings(fuzz, max_examples=4 * fuzz.max_examples)
-@given(case=cases("graph"))
+@given(case=cases(stacks(st.tuples(graphs()))))
 def test_graphs(case):
+    check(case)
+
+
+@fuzz
+@given(case=cases(wide_stacks, large, mini_batches(st.integers(1, 150))))
+def test_large_matrices(case):
     check(case)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_activations(activation):
     @fuzz
-    @given(case=cases(activation=activation))
+    @given(case=cases(stacks(st.tuples(dense(activations(activation))))))
     def check_activation(case):
         check(case)
 
