@@ -15,6 +15,7 @@ import numpy as np
 
 from fastnn import __version__, _checks, datasets, engines
 from fastnn._kernels.contract import DTYPES
+from fastnn._kernels.cython_cpu import levels
 from fastnn._kernels.numba_cpu import cache
 from fastnn._kernels.threads import num_threads, set_num_threads
 from fastnn._paths import cache_directory, check_writable, write_atomically
@@ -480,6 +481,7 @@ def _installation() -> dict[str, object]:
         **{f"{name} engine": status for name, status in engines.backends().items()},
         "numba kernels": ", ".join(f"{dtype} {'' if cache.ready(dtype) else 'not '}compiled" for dtype in DTYPES),
         "auto": engines.explain(),
+        "cython kernels": f"{levels.best()} of {', '.join(levels.built())}" if levels.built() else "none",
         "threads": num_threads(),
         "cache": cache_directory(),
     }

@@ -61,7 +61,7 @@ def explain() -> str:
     """What "auto" takes on this machine, and why, in words."""
     name = automatic()
     if name == "cython":
-        return f"cython, the fastest engine, which starts at once; level {levels.best()} of {', '.join(levels.built())}"
+        return "cython, the fastest engine, which starts at once"
     missing = " and ".join(PREFERENCE[: PREFERENCE.index(name)])
     return f"{name}, as {missing} cannot run here"
 

@@ -106,7 +106,7 @@ def test_info_tells_which_and_why(machine, capsys, runs, compiled, words):
     machine(*runs, compiled=("float64",) if compiled else ())
     assert cli.main(["info"]) == 0
     told = capsys.readouterr().out
-    assert re.search(f"^auto +{words}", told, re.MULTILINE)
+    assert re.search(f"^auto +{words}$", told, re.MULTILINE)
     assert f"numba kernels float32 not compiled, float64 {'' if compiled else 'not '}compiled" in told
 
 
