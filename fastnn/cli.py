@@ -481,7 +481,7 @@ def _installation() -> dict[str, object]:
         **{f"{name} engine": status for name, status in engines.backends().items()},
         "numba kernels": ", ".join(f"{dtype} {'' if cache.ready(dtype) else 'not '}compiled" for dtype in DTYPES),
         "auto": engines.explain(),
-        "cython kernels": f"{levels.best()} of {', '.join(levels.built())}" if levels.built() else "none",
+        "cython level": f"{levels.best()} of {', '.join(levels.built())}" if levels.built() else "none",
         "threads": num_threads(),
         "cache": cache_directory(),
     }
