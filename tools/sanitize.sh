@@ -2,7 +2,7 @@
 # Does the Cython engine ever touch memory that it should not? Its tests with the kernels built under the address and undefined-behaviour
 # sanitizers of GCC, and with guard pages around every array (tests/fence.py), as sanitizers do not see masked vectors. Linux.
 #
-#   tools/sanitize.sh [arguments of pytest]      PYTHON=.venv/bin/python, LEVELS="base v3 v4": what is built, and then run if it can be
+#   PYTHON=.venv/bin/python LEVELS="v3 v4" tools/sanitize.sh [arguments of pytest]      without LEVELS: all that this processor runs
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=$(realpath --no-symlinks "$(command -v "${PYTHON:-python}")")
@@ -12,7 +12,7 @@ trap 'rm -rf "$work"' EXIT
 if [ $# -eq 0 ]; then set -- tests/test_contract.py tests/test_engines.py tests/test_fuzz.py tests/test_statistics.py; fi
 
 flags="-fsanitize=address,undefined"
-only=$(for level in $levels; do printf 'float32_%s,float64_%s,' "$level" "$level"; done)
+only=$(for level in base $levels; do printf 'float32_%s,float64_%s,' "$level" "$level"; done)  # base tells what the processor runs
 CFLAGS="$flags -fno-sanitize-recover=all -fno-omit-frame-pointer -O1 -g" LDFLAGS="$flags" CC="${CC:-gcc}" FASTNN_REQUIRE_EXT=1 \
     "$python" setup.py --quiet build_py --build-lib "$work" build_ext --build-lib "$work" --build-temp "$work/temp" --only "${only%,}"
 cp -r tests pyproject.toml "$work"
@@ -22,7 +22,12 @@ export PYTHONPATH="$work/tests" FASTNN_TEST_ENGINES=numpy,cython UBSAN_OPTIONS="
 export ASAN_OPTIONS="detect_leaks=0:allocator_may_return_null=1:log_path=$work/report"
 export LD_PRELOAD="$("${CC:-gcc}" -print-file-name=libasan.so) $("${CC:-gcc}" -print-file-name=libubsan.so)"
 status=0
-for level in $("$python" -c "from fastnn._kernels.cython_cpu import levels; print(*levels.supported())"); do
+supported=$("$python" -c "from fastnn._kernels.cython_cpu import levels; print(*levels.supported())")
+for level in $levels; do
+    if [[ " $supported " != *" $level "* ]]; then
+        echo "=== $level: this processor does not run it"
+        continue
+    fi
     echo "=== $level"
     FASTNN_CPU_LEVEL=$level "$python" -m pytest -q -p no:cacheprovider -p fence --maxfail 5 "$@" || status=$?
 done
