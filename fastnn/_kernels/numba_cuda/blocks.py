@@ -4,12 +4,9 @@ Sums are taken in an order that depends on nothing but the number of threads, so
 floating-point numbers.
 """
 
-import numpy as np
-
 from fastnn._kernels.numba_cuda import frame as fr
 from fastnn._kernels.numba_cuda.shim import cuda, device
 
-MOST_THREADS = 256  # of a block
 WARP = 32
 
 
@@ -20,9 +17,9 @@ def share(n, worker, workers):
 
 
 @device
-def block_sum(value):
+def block_sum(frame, value):
     """Σ of a float64 over the threads of the block, for all of them."""
-    parts = cuda.shared.array(MOST_THREADS, np.float64)
+    parts = frame.doubles
     thread, half = cuda.threadIdx.x, cuda.blockDim.x // 2
     cuda.syncthreads()  # the result of the call before has been read
     parts[thread] = value
@@ -36,19 +33,45 @@ def block_sum(value):
 
 
 @device
-def block_maximum(value):
-    """The largest value over the threads of the block, for all of them; a NaN may be lost."""
-    parts = cuda.shared.array(MOST_THREADS, np.float64)
-    thread, half = cuda.threadIdx.x, cuda.blockDim.x // 2
+def lane_sum(parts, value):
+    """Σ of ``value`` over the threads of the block that have the same lane, for all of them. ``parts`` is the frame's reals or doubles."""
+    thread, lane = cuda.threadIdx.x, cuda.threadIdx.x % WARP
     cuda.syncthreads()
     parts[thread] = value
     cuda.syncthreads()
-    while half > 0:
-        if thread < half and parts[thread + half] > parts[thread]:
-            parts[thread] = parts[thread + half]
-        cuda.syncthreads()
-        half //= 2
-    return parts[0]
+    total = parts[lane]
+    for warp in range(1, cuda.blockDim.x // WARP):
+        total += parts[warp * WARP + lane]
+    return total
+
+
+@device
+def row_sum(frame, value):
+    """Σ of ``value``, of the network's dtype, over the lanes of the thread's warp; for all of them."""
+    parts = frame.reals
+    thread, first = cuda.threadIdx.x, cuda.threadIdx.x // WARP * WARP
+    cuda.syncthreads()
+    parts[thread] = value
+    cuda.syncthreads()
+    total = parts[first]
+    for lane in range(1, WARP):
+        total += parts[first + lane]
+    return total
+
+
+@device
+def row_largest(frame, value, index):
+    """The largest of the values that the lanes of the thread's warp bring, and the least index that has it. A NaN is passed over."""
+    values, indices = frame.reals, frame.places
+    thread, first = cuda.threadIdx.x, cuda.threadIdx.x // WARP * WARP
+    cuda.syncthreads()
+    values[thread], indices[thread] = value, index
+    cuda.syncthreads()
+    best, place = values[first], indices[first]
+    for lane in range(first + 1, first + WARP):
+        if values[lane] > best or (values[lane] == best and indices[lane] < place):
+            best, place = values[lane], indices[lane]
+    return best, place
 
 
 @device

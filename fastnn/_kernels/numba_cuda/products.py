@@ -11,14 +11,14 @@ optimiser. A gradient that nothing else needs is never stored.
 from fastnn._kernels import opcodes as oc
 from fastnn._kernels.numba_cuda import frame as fr
 from fastnn._kernels.numba_cuda import update
-from fastnn._kernels.numba_cuda.blocks import MOST_THREADS, WARP
+from fastnn._kernels.numba_cuda.blocks import WARP
 from fastnn._kernels.numba_cuda.elementwise import finish
+from fastnn._kernels.numba_cuda.frame import CELLS
 from fastnn._kernels.numba_cuda.shim import cuda, device
 
-ROWS, COLUMNS, CELLS = 4, 4, 16  # of a thread
+ROWS, COLUMNS = 4, 4  # of a thread: CELLS results
 LANES_DOWN, LANES_ACROSS = 4, 8  # threads of a warp
 TILE_ROWS, TILE_COLUMNS = ROWS * LANES_DOWN, COLUMNS * LANES_ACROSS
-PARTS = MOST_THREADS * CELLS
 LEAST_DEPTH = 8  # of a slice: below it the sum of the slices costs more than it saves
 
 FORWARD, INPUT, WEIGHT = range(3)
@@ -52,9 +52,16 @@ def weight_gradient(frame, op, batch, k, fused, worker, workers):
 
 
 @device
+def weight_tiles(op):
+    """How many tiles the gradient of an operation's weight and bias has."""
+    rows = op.n_in + (1 if op.bias >= 0 else 0)
+    return (rows + TILE_ROWS - 1) // TILE_ROWS * ((op.n_out + TILE_COLUMNS - 1) // TILE_COLUMNS)
+
+
+@device
 def _multiply(kind, frame, op, fused, a, a0, a_m, a_k, b, b0, b_k, b_n, shape, first, step, worker, workers):
     """Σₖ a[a0 + m a_m + k a_k] b[b0 + k b_k + n b_n] for this worker's tiles of an m × n result, each given to `_store`."""
-    parts = cuda.shared.array(PARTS, a.dtype)
+    parts = frame.tiles
     sums = cuda.local.array(CELLS, a.dtype)
     m, n, depth = shape
     warp, lane, warps = cuda.threadIdx.x // WARP, cuda.threadIdx.x % WARP, cuda.blockDim.x // WARP
