@@ -205,7 +205,7 @@ class _Record:
 def _quick_switches() -> Iterator[None]:
     """The simulator's main thread looks in a loop whether the others have met, and would hold each of them up for 5 ms."""
     before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
+    sys.setswitchinterval(1e-4)
     try:
         yield
     finally:
