@@ -24,7 +24,7 @@ from cuda.bindings import driver
 
 from fastnn._kernels.numba_cuda import borrow, compile
 from fastnn._kernels.numba_cuda.calls import allocate, call
-from fastnn._kernels.numba_cuda.device import as_contents, as_target
+from fastnn._kernels.numba_cuda.contents import as_contents, as_target
 from fastnn._kernels.numba_cuda.frame import ARGUMENTS
 from fastnn._kernels.numba_cuda.launch import Launch
 
