@@ -1,4 +1,4 @@
-"""The CUDA engine without a GPU, in processes of its own: a simulator must be chosen before Numba is loaded, and a driver before CUDA is."""
+"""The CUDA engine without a GPU, in processes of its own: a simulator is chosen before Numba is loaded, and a driver before CUDA is."""
 
 import importlib.util
 import os

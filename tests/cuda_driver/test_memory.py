@@ -134,22 +134,22 @@ def test_work_waits_for_what_comes_aside(device):
 
 
 def test_copies_aside_wait_for_work(device):
-    buffer, target = device.zeros(100, np.float32), device.empty(100, np.float32)
+    buffer, target, array = device.zeros(100, np.float32), device.empty(100, np.float32), pinned(device, 8)
     device.copy(target, buffer)
     device.aside_waits(device.mark())
-    device.upload_aside(buffer, pinned(device, 8)).synchronize()  # this alone is waited for
-    device.copy(buffer, target)
+    device.upload_aside(buffer, array).synchronize()  # this alone is waited for
     assert not device.download(target).any()
 
 
-def test_pinned_memory_outlives_its_copy(device, fake):
+@pytest.mark.parametrize("wait", [lambda device: device.synchronize(), lambda device: device.empty(1, np.float32)])
+def test_pinned_memory_outlives_its_copy(device, fake, wait):
     freed = fake.count("cuMemFreeHost")
     buffer, array = device.empty(100, np.float32), pinned(device, 9)
     device.upload_aside(buffer, array)  # its event is thrown away
     del array
     gc.collect()
     assert fake.count("cuMemFreeHost") == freed
-    device.synchronize()
+    wait(device)
     assert fake.count("cuMemFreeHost") == freed + 1
     assert (device.download(buffer) == 9).all()
 

@@ -70,6 +70,24 @@ def test_threads_share_the_device(device):
     assert results == ["done"] * 4
 
 
+def test_nothing_of_another_threads_is_recorded(device):
+    results, buffer = [], device.zeros(3, np.int64)
+    other = threading.Thread(target=lambda: results.append(in_a_thread(lambda: device.download(device.zeros(2, np.int64)).sum())))
+
+    def step():
+        other.start()
+        other.join(0.2)
+        assert not results  # it waits
+        device.fill_zero(buffer)
+
+    graph = device.record(step)
+    other.join(60)
+    assert results == [0]
+    device.upload(buffer, np.ones(3, np.int64))
+    graph.launch()
+    assert not device.download(buffer).any()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # where other threads live
 def test_a_forked_process_is_told(device):
