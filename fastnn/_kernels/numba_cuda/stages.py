@@ -110,6 +110,7 @@ def conclude(frame, index):
     k = frame.control[fr.K]
     value, hits = loss.total_loss(frame, index)
     all_weights = loss.weight_sum(frame, frame.bounds[k], _batch(frame, k))
+    cuda.syncthreads()  # all threads have read which step it is
     if cuda.threadIdx.x == 0:
         write_log(frame, k, value, all_weights, hits)
         if is_finite(value) and learn.is_recorded(frame, k):
