@@ -71,7 +71,7 @@ def test_arguments_are_seven_words_an_array(dtype, capability):
     text = compiling.ptx("scale", kernel_over(len(ARGUMENTS)), dtype, capability)
     assert f".target sm_{capability[0]}{capability[1]}" in text
     code = compiling.parse(text)
-    assert code.words == N_WORDS
+    assert (code.entry, code.words) == (f"fastnn_scale_{dtype}", N_WORDS)
     declared = text[text.index(code.entry + "(") : text.index("{", text.index(code.entry + "("))]
     assert declared.count(".param .u64") == N_WORDS  # each of 8 bytes, the address and the length among them
     used = [line for line in text.splitlines() if "ld.param" in line]
