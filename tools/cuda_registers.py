@@ -2,11 +2,11 @@
 
     python tools/cuda_registers.py [--kernels a,b] [--write]
 
-Needs no GPU: Numba's CUDA target with NVVM, and `ptxas`, from the PATH or from the package nvidia-cuda-nvcc. Prints a table of each kernel in
-each number type for sm_75, sm_80 and sm_90; with --write it becomes tests/cuda/registers.txt, which a test compares.
+Needs no GPU: Numba's CUDA target with NVVM, and `ptxas`, from the PATH or from the package nvidia-cuda-nvcc. Prints a table of each
+kernel in each number type for sm_75, sm_80 and sm_90; with --write it becomes tests/cuda/registers.txt, which a test compares.
 
-A spill is a value that found no register and goes through memory; a stack frame is memory of the thread's own, for spills or for arrays that
-are indexed by a variable. Either makes a hot kernel slow.
+A spill is a value that found no register and goes through memory; a stack frame is memory of the thread's own, for spills or for arrays
+that are indexed by a variable. Either makes a hot kernel slow.
 """
 
 import argparse
@@ -173,6 +173,7 @@ def main():
     if find_ptxas() is None:
         sys.exit(f"tools/cuda_registers.py: ptxas is not installed: {INSTALL}")
     try:
+        from fastnn._kernels.numba_cuda import compile, shim  # noqa: F401
         from fastnn._kernels.numba_cuda.kernels import KERNELS
     except ImportError as error:
         sys.exit(f"tools/cuda_registers.py: the kernels do not load ({error}): {INSTALL}")
