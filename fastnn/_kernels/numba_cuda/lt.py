@@ -62,8 +62,8 @@ class Products:
 
     Parameters
     ----------
-    device : Device
-        Its context must be current in the thread that calls.
+    device : CudaDevice
+        Each call holds it, so that two threads do not fill in one description.
     precision : {"float32", "tf32", "bf16", "float64"}
         Of the arithmetic; see above.
     """
@@ -76,7 +76,9 @@ class Products:
             raise RuntimeError(reason)
         dtype, self._compute = PRECISIONS[precision]
         self.device, self.precision, self.dtype = device, precision, np.dtype(dtype)
-        self._lt, self._handle = _library(), _handle()
+        self._lt = _library()
+        with device.working():
+            self._handle = _handle()
         # NVIDIA's documentation of cublasSetWorkspace asks for 32 MiB on Hopper and later, and 4 MiB before.
         self._size = (32 if device.compute_capability >= (9, 0) else 4) << 20
         self._workspace = device.empty(self._size // self.dtype.itemsize, self.dtype)
@@ -99,7 +101,8 @@ class Products:
 
     def prepare(self, name: str, *arguments: int) -> None:
         """Plan a later call of the method ``name`` with these arguments, all but the stream."""
-        self._plan(self._call(name, arguments))
+        with self.device.working():
+            self._plan(self._call(name, arguments))
 
     def supports(self, name: str, *arguments: int) -> bool:
         """Whether the library has an algorithm for such a call."""
@@ -129,7 +132,10 @@ class Products:
         return _Call(d_z, (n_out, rows), _PLAIN, x, (n_in, rows), _TRANSPOSED, d_w, (n_out, n_in), False, epilogue, d_bias)
 
     def _run(self, call, stream):
-        plan = self._plan(call)
+        with self.device.working():
+            self._start(call, self._plan(call), stream)
+
+    def _start(self, call, plan, stream):
         if call.bias:
             self._set_bias(plan.operation, call.bias)
         scalar = self._scalars.ctypes.data
