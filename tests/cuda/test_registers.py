@@ -50,6 +50,13 @@ TOY = """.version 7.0
 def test_what_ptxas_says_is_read():
     assert registers.parse(SAID) == registers.Usage(registers=40, stack=16, stores=4, loads=8, shared=2048)
     assert registers.parse(SAID.replace(", 2048 bytes smem", "")).shared == 0
+    called = (
+        SAID
+        + """ptxas info    : Function properties for __internal_trig_reduction_slowpathd
+    0 bytes stack frame, 32 bytes spill stores, 64 bytes spill loads
+"""
+    )
+    assert registers.parse(called) == registers.Usage(registers=40, stack=16, stores=36, loads=72, shared=2048)
     with pytest.raises(ValueError, match="one kernel"):
         registers.parse(SAID + SAID)
 
