@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fastnn import _checks
 from fastnn._kernels.contract import Engine, Program
 from fastnn._kernels.cython_cpu import levels
+from fastnn._kernels.numba_cuda import available
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ ENGINES: dict[str, EngineSpec] = {
     "numpy": EngineSpec("fastnn._kernels.reference:ReferenceEngine", lambda: None),
     "numba": EngineSpec("fastnn._kernels.numba_cpu.engine:NumbaEngine", _numba_missing),
     "cython": EngineSpec("fastnn._kernels.cython_cpu.engine:CythonEngine", levels.why_not),
-    "cuda": EngineSpec("", lambda: "this version of fastnn has no CUDA engine"),
+    "cuda": EngineSpec("fastnn._kernels.numba_cuda.engine:CudaEngine", available.why_not),
 }
 
 

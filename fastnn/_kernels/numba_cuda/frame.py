@@ -6,6 +6,10 @@ A captured graph holds pointers, and nothing that changes from step to step may 
 
 from typing import Any, NamedTuple
 
+MOST_THREADS = 256  # of a block
+CELLS = 16  # results of a matrix product that a thread has at a time
+TILES = MOST_THREADS * CELLS
+
 # In the order of the kernels' parameters. real is the network's dtype; an array that a network does not need has length 0.
 ARGUMENTS = (
     ("ops", "ops"),  # opcodes.OP records
@@ -24,9 +28,8 @@ ARGUMENTS = (
     ("weights", "real"),
     ("order", "int64"),
     ("bounds", "int64"),
-    ("rates", "float64"),
+    ("rates", "float64"),  # (N_RATES · steps,): see `rates`
     ("control", "int64"),
-    ("products", "float64"),  # NAdam's running product of μ
     ("sums", "float64"),  # parts of sums over the mini-batch and over θ
     ("log", "float64"),  # (3 · steps,): losses, weight sums, hits
     ("statistics", "float64"),  # (records · parts · operations · N_STATISTICS,)
@@ -53,6 +56,8 @@ LINK = 14  # link to apply to them
 POISONED = 15  # a row to predict was not finite
 RECORD = 16  # records of statistics written
 BARRIER = 17  # blocks that have arrived at meetings so far; 0 before a launch
+THETA_ON_CHIP = 18  # the persistent kernel reads θ from a copy in shared memory
+WORK_ON_CHIP = 19  # and has its workspace there: one block alone can
 N_CONTROL = 32
 
 
@@ -77,8 +82,13 @@ class Frame(NamedTuple):
     bounds: Any
     rates: Any
     control: Any
-    products: Any
     sums: Any
     log: Any
     statistics: Any
     predictions: Any
+    home: Any  # where updates of θ are written; ``theta`` may be a copy in shared memory
+    # Shared memory of the block. Kernels declare it: in a device function that two others call, numba-cuda would define it twice.
+    tiles: Any  # real, for parts of products
+    reals: Any  # of the network's dtype, one a thread
+    doubles: Any  # float64, one a thread
+    places: Any  # int64, one a thread
