@@ -440,7 +440,7 @@ class Network:
         total = 0.0
         for op in self.program.ops:
             if op["l1"] > 0 or op["l2"] > 0:
-                w = self.state.theta[op["weight"] : op["weight"] + op["n_in"] * op["n_out"]].astype(np.float64)
+                w = self.state.peek("theta")[op["weight"] : op["weight"] + op["n_in"] * op["n_out"]].astype(np.float64)
                 # sums, not dot products: BLAS's threads would go on spinning while the next chunk wants the cores
                 total += 0.5 * op["l2"] * float(np.square(w).sum()) + op["l1"] * float(np.abs(w).sum())
         return float(total)
@@ -462,7 +462,8 @@ class Network:
         """
         twin = Network.__new__(Network)
         twin._describe(self.layers, self.inputs, self.loss, dtype or self.dtype, backend or self.backend, self.seed)
-        twin.state.theta[:], twin.state.buffers[:], twin.state.step = self.state.theta, self.state.buffers, self.state.step
+        twin.state.theta[:], twin.state.buffers[:] = self.state.peek("theta"), self.state.peek("buffers")
+        twin.state.step = self.state.step
         twin.epochs, twin.metadata = self.epochs, copy.deepcopy(self.metadata)
         return twin
 

@@ -24,9 +24,8 @@ ARGUMENTS = (
     ("weights", "real"),
     ("order", "int64"),
     ("bounds", "int64"),
-    ("rates", "float64"),
+    ("rates", "float64"),  # (N_RATES · steps,): see `rates`
     ("control", "int64"),
-    ("products", "float64"),  # NAdam's running product of μ
     ("sums", "float64"),  # parts of sums over the mini-batch and over θ
     ("log", "float64"),  # (3 · steps,): losses, weight sums, hits
     ("statistics", "float64"),  # (records · parts · operations · N_STATISTICS,)
@@ -53,6 +52,8 @@ LINK = 14  # link to apply to them
 POISONED = 15  # a row to predict was not finite
 RECORD = 16  # records of statistics written
 BARRIER = 17  # blocks that have arrived at meetings so far; 0 before a launch
+THETA_ON_CHIP = 18  # the persistent kernel reads θ from a copy in shared memory
+WORK_ON_CHIP = 19  # and has its workspace there: one block alone can
 N_CONTROL = 32
 
 
@@ -77,8 +78,8 @@ class Frame(NamedTuple):
     bounds: Any
     rates: Any
     control: Any
-    products: Any
     sums: Any
     log: Any
     statistics: Any
     predictions: Any
+    home: Any  # where updates of θ are written; ``theta`` may be a copy in shared memory
