@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import fastnn
+from fastnn._kernels import cache_folders
 from fastnn._kernels.numba_cpu import cache
 
 pytest.importorskip("numba")
@@ -221,7 +222,7 @@ def test_no_home_directory(monkeypatch):
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.delenv("NUMBA_CACHE_DIR")
-    monkeypatch.setattr(cache, "cache_directory", homeless)
+    monkeypatch.setattr(cache_folders, "cache_directory", homeless)
     assert not cache.ready(KERNEL)
     assert cache.folder(KERNEL) is None
 

@@ -10,21 +10,20 @@ cut short or damaged, does not count as ready and is removed before Numba reads 
 
 import functools
 import hashlib
-import importlib.util
 import itertools
 import json
 import os
-import re
 import shutil
 import sys
 from pathlib import Path
 
 import fastnn
-from fastnn._paths import cache_directory, write_atomically
+from fastnn._kernels import cache_folders
+from fastnn._kernels.cache_folders import version as _version
+from fastnn._paths import write_atomically
 
 _SEAL = "sealed.json"
 _SAVED = (".nbi", ".nbc")  # Numba's index and machine code
-_FOLDER_NAME = re.compile(r"\d+\.\d+[\w.+]*-[0-9a-f]{16}")  # of an environment, by this version and all before
 # Settings of Numba, from its documentation, that change what it compiles.
 _SETTINGS = ("BOUNDSCHECK", "CPU_FEATURES", "CPU_NAME", "DEBUGINFO", "DISABLE_JIT", "ENABLE_AVX", "LOOP_VECTORIZE", "OPT", "SLP_VECTORIZE")
 # Lines of /proc/cpuinfo that tell which processor it is; the others tell how it is doing. x86, ARM, RISC-V and POWER in turn.
@@ -98,11 +97,7 @@ def empty(kernel: str) -> None:
 
 def outdated() -> list[Path]:
     """Folders of other environments: older versions, other interpreters, other processors that share this home."""
-    current = place("")
-    if current is None or not current.parent.is_dir():
-        return []
-    ours = [path for path in current.parent.iterdir() if _FOLDER_NAME.fullmatch(path.name) and path.is_dir() and not path.is_symlink()]
-    return sorted(path for path in ours if path != current)
+    return cache_folders.outdated(place(""))
 
 
 # --- the environment ------------------------------------------------------------------------------------------------------------------
@@ -113,13 +108,8 @@ def place(kernel: str) -> Path | None:
     known = environment()
     if known is None:
         return None
-    chosen = os.environ.get("NUMBA_CACHE_DIR")
-    try:
-        base = Path(chosen) if chosen else cache_directory() / "kernels"
-    except RuntimeError:  # no home directory
-        return None
-    key = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
-    return base / f"{fastnn.__version__}-{key}" / kernel
+    base = cache_folders.folder(known)
+    return base and base / kernel
 
 
 @functools.cache
@@ -141,27 +131,8 @@ def environment() -> dict[str, object] | None:
 
 def _source_hash() -> str:
     """Of all that is compiled here: this folder, and what it takes from the one above."""
-    here, digest = Path(__file__).parent, hashlib.sha256()
-    for path in [*sorted(here.glob("*.py")), here.parent / "opcodes.py", here.parent / "scalars.py"]:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def _version(package: str) -> str | None:
-    """The version of an installed package by the name of its metadata: loading `importlib.metadata` takes longer than all else here."""
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
-        return None
-    pattern = re.compile(rf"{package}-(.+?)(-py[\d.]+)?\.(dist|egg)-info")
-    try:
-        found = [match[1] for match in map(pattern.fullmatch, os.listdir(Path(spec.origin).parents[1])) if match]
-    except OSError:  # in an archive
-        found = []
-    if not found:
-        from importlib import metadata
-
-        return metadata.version(package)
-    return " ".join(sorted(found))
+    here = Path(__file__).parent
+    return cache_folders.source_hash([*sorted(here.glob("*.py")), here.parent / "opcodes.py", here.parent / "scalars.py"])
 
 
 def _processor() -> str:

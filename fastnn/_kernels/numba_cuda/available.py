@@ -1,0 +1,140 @@
+"""Whether the CUDA engine can run here, and if not, exactly what is missing: told without loading Numba.
+
+`fastnn info` and `backends()` ask. So the packages are only looked for, and the driver is asked by hand.
+"""
+
+import functools
+import importlib.util
+import os
+import sys
+
+NUMBA_CUDA, MLIR = "numba_cuda", "numba_cuda_mlir"  # the packages that bring the CUDA target, by the names of their modules
+OLDEST = (7, 5)  # compute capability
+
+_INSTALL = 'pip install "fastnn[cuda]"'
+_LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+# Codes of CUresult and CUdevice_attribute: the package that has their names may be what is missing.
+_NOT_INITIALIZED, _STUB, _NO_DEVICE = 3, 34, 100
+_MAJOR, _MINOR = 75, 76
+
+
+def why_not() -> str | None:
+    """Why the CUDA engine cannot run here, and what to do about it; ``None`` if it can."""
+    return _packages_missing() or (None if simulated() else _driver_missing())
+
+
+def simulated() -> bool:
+    """Whether kernels run in Numba's simulator, in Python on the CPU: slow, for tests."""
+    return os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
+
+
+def target() -> str | None:
+    """Which package brings the CUDA target; numba-cuda where both are installed, as it has the simulator too."""
+    return next((package for package in (NUMBA_CUDA, MLIR) if _is_installed(package)), None)
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # its package is missing, or was taken away
+        return False
+
+
+def _packages_missing() -> str | None:
+    if not _is_installed("numba"):
+        return f"numba is not installed: {_INSTALL}"
+    found = target()
+    if found is None:  # Numba's own old CUDA target, deprecated and without these toolkits, does not count
+        return f"numba-cuda is not installed: {_INSTALL}"
+    if simulated() and found != NUMBA_CUDA:
+        return f"NUMBA_ENABLE_CUDASIM is set, and only numba-cuda has the simulator: {_INSTALL}"
+    if not _is_installed("cuda.bindings"):
+        return f"cuda-bindings is not installed: {_INSTALL}"
+    return None
+
+
+@functools.cache
+def _driver_missing() -> str | None:
+    """What is wrong with driver or GPU. It starts the driver, after which a process that forks cannot use it in its children."""
+    import ctypes
+
+    try:
+        library = ctypes.CDLL(_LIBRARY)
+    except OSError:
+        return f"no NVIDIA driver is installed ({_LIBRARY} is not there)"
+    status = library.cuInit(0)
+    if status:
+        return _failed_start(library, status)
+    number = ctypes.c_int()
+    library.cuDriverGetVersion(ctypes.byref(number))
+    too_old = _driver_too_old((number.value // 1000, number.value % 1000 // 10))
+    if too_old:
+        return too_old
+    library.cuDeviceGetCount(ctypes.byref(number))
+    if number.value == 0:
+        return _no_gpu()
+    capability = tuple(_attribute(library, which) for which in (_MAJOR, _MINOR))
+    if capability < OLDEST:
+        return f"the GPU has compute capability {_dotted(capability)}; {_dotted(OLDEST)} or higher is needed (Turing, of 2018, or newer)"
+    return None
+
+
+def _failed_start(library, status: int) -> str:
+    import ctypes
+
+    if status == _NO_DEVICE:
+        return _no_gpu()
+    if status == _NOT_INITIALIZED:
+        return "the NVIDIA driver does not start here: this process was forked from one that used it; start processes by 'spawn'"
+    if status == _STUB:
+        return f"no NVIDIA driver is installed: {_LIBRARY} is the toolkit's stand-in for it"
+    words = ctypes.c_char_p()
+    library.cuGetErrorString(status, ctypes.byref(words))
+    return f"the NVIDIA driver does not start: {(words.value or b'no message').decode()} (error {status})"
+
+
+def _no_gpu() -> str:
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return "the NVIDIA driver finds no GPU" + ("" if hidden is None else f" (CUDA_VISIBLE_DEVICES is {hidden!r})")
+
+
+def _attribute(library, which: int) -> int:
+    import ctypes
+
+    value, device = ctypes.c_int(), ctypes.c_int()
+    library.cuDeviceGet(ctypes.byref(device), 0)
+    library.cuDeviceGetAttribute(ctypes.byref(value), which, device)
+    return value.value
+
+
+def _driver_too_old(driver: tuple[int, int]) -> str | None:
+    """A driver reads the assembly (PTX) of its own version of CUDA and of all before."""
+    package, compiler = _compiler()
+    if driver >= compiler:
+        return None
+    update = "update the driver" + (" to 580 or newer" if compiler <= (13, 0) else "")
+    return (
+        f"the NVIDIA driver is of CUDA {_dotted(driver)} and cannot read what the compiler of CUDA {_dotted(compiler)} writes: "
+        f'{update}, or pip install "{package}=={_dotted(driver)}.*"'
+    )
+
+
+def _compiler() -> tuple[str, tuple[int, int]]:
+    """The package that compiles and its version of CUDA; (0, 0) where it came some other way than from a package."""
+    from importlib import metadata
+
+    for package in ("nvidia-nvvm", "nvidia-cuda-nvcc-cu12"):
+        try:
+            major, minor = metadata.version(package).split(".")[:2]
+        except (metadata.PackageNotFoundError, ValueError):
+            continue
+        return package, (int(major), int(minor))
+    return "", (0, 0)
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_driver_missing.cache_clear)

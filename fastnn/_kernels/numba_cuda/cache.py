@@ -1,0 +1,110 @@
+"""Where the kernels' PTX is kept, so that an engine can start without loading Numba.
+
+PTX is the assembly that NVIDIA's driver turns into machine code, which it keeps itself. One file for a kernel, number type and compute
+capability lies in the folder of its environment (`cache_folders`). Its first line is the digest of the rest: a file that was cut short or
+damaged is compiled anew.
+"""
+
+import contextlib
+import functools
+import hashlib
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import fastnn
+from fastnn._kernels import cache_folders
+from fastnn._kernels.cache_folders import version as _version
+from fastnn._kernels.numba_cuda import available
+from fastnn._paths import write_atomically
+
+_PREFIX = "cuda-"
+_SEAL = "// sha256 "  # a comment in PTX
+_WHOLE = "all-"  # the file that names all kernels of a number type, once they are kept
+_SETTINGS = ("DEBUGINFO", "CUDA_DEBUGINFO", "CUDA_FASTMATH", "OPT")  # of Numba, that change what it compiles
+
+
+def read(name: str, dtype: str, capability: tuple[int, int]) -> str | None:
+    """The PTX that is kept, if it is there and whole."""
+    place = _place(f"{name}-{_kind(dtype, capability)}.ptx")
+    try:
+        seal, _, text = place.read_text().partition("\n") if place else ("", "", "")
+    except (OSError, ValueError):
+        return None
+    return text if seal == _SEAL + _digest(text) else None
+
+
+def write(name: str, dtype: str, capability: tuple[int, int], text: str) -> None:
+    """Keep it; where nothing can be written each process compiles for itself."""
+    _write(f"{name}-{_kind(dtype, capability)}.ptx", f"{_SEAL}{_digest(text)}\n{text}")
+
+
+def ready(dtype: str, capability: tuple[int, int]) -> bool:
+    """Whether all kernels for a number type are kept, so that there is nothing to wait for."""
+    place = _place(_WHOLE + _kind(dtype, capability))
+    try:
+        names = place.read_text().split() if place else []
+    except (OSError, ValueError):
+        return False
+    return bool(names) and all(read(name, dtype, capability) is not None for name in names)
+
+
+def write_ready(dtype: str, capability: tuple[int, int], names: list[str]) -> None:
+    """Tell that these are all the kernels there are for a number type, and that they are kept."""
+    _write(_WHOLE + _kind(dtype, capability), "\n".join(names))
+
+
+def outdated() -> list[Path]:
+    """Folders of other environments: older versions of anything, other interpreters."""
+    return cache_folders.outdated(place(), _PREFIX)
+
+
+def place() -> Path | None:
+    """The folder of this environment, be it there or not; ``None`` without the packages or a home directory."""
+    known = environment()
+    return known and cache_folders.folder(known, _PREFIX)
+
+
+@functools.cache
+def environment() -> dict[str, object] | None:
+    """All that PTX depends on but for number type and GPU; ``None`` without the packages."""
+    target = available.target()
+    if target is None or importlib.util.find_spec("numba") is None:
+        return None
+    return {
+        "fastnn": fastnn.__version__,
+        "sources": _source_hash(),
+        "python": f"{sys.implementation.cache_tag}{getattr(sys, 'abiflags', '')}",
+        **{package: _version(package) for package in ("numba", "llvmlite", target)},
+        "nvvm": _version(target, "nvidia_nvvm"),
+        "settings": {name: os.environ[f"NUMBA_{name}"] for name in _SETTINGS if f"NUMBA_{name}" in os.environ},
+    }
+
+
+def _source_hash() -> str:
+    """Of all that is compiled here: this folder, and what it takes from the one above."""
+    here = Path(__file__).parent
+    return cache_folders.source_hash([*sorted(here.glob("*.py")), here.parent / "opcodes.py", here.parent / "scalars.py"])
+
+
+def _kind(dtype: str, capability: tuple[int, int]) -> str:
+    return f"{dtype}-sm_{capability[0]}{capability[1]}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _place(file: str) -> Path | None:
+    folder = place()
+    return folder and folder / file
+
+
+def _write(file: str, text: str) -> None:
+    path = _place(file)
+    if path is None:
+        return
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text.encode())

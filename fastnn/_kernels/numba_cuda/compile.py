@@ -1,0 +1,94 @@
+"""From a kernel's Python function to PTX, the assembly that NVIDIA's driver takes. No GPU is needed for it."""
+
+import contextlib
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import numpy as np
+
+from fastnn._kernels import opcodes
+from fastnn._kernels.numba_cuda import cache
+from fastnn._kernels.numba_cuda.frame import ARGUMENTS
+
+_RECORDS = {"ops": opcodes.OP, "loss": opcodes.LOSS, "rule": opcodes.RULE}
+_ENTRY = re.compile(r"\.visible\s+\.entry\s+([\w$]+)\s*\((.*?)\)", re.DOTALL)
+_compiling = threading.RLock()
+
+
+class Code(NamedTuple):
+    """What the driver needs to know of a kernel."""
+
+    ptx: str
+    entry: str  # name in the PTX
+    words: int  # parameters, of 8 bytes each
+
+
+def load(name: str, dtype: str, capability: tuple[int, int]) -> Code:
+    """The kernel ``name`` of `kernels.KERNELS` as it is kept on disk, or compiled and then kept."""
+    with _compiling:
+        text = cache.read(name, dtype, capability)
+        if text is None:
+            from fastnn._kernels.numba_cuda.kernels import KERNELS  # loads Numba
+
+            text = ptx(name, KERNELS[name], dtype, capability)
+            cache.write(name, dtype, capability, text)
+    return parse(text)
+
+
+def keep(dtype: str, capability: tuple[int, int], names: Iterable[str] = ()) -> None:
+    """Compile and keep these kernels, or all of them."""
+    from fastnn._kernels.numba_cuda.kernels import KERNELS
+
+    for name in names or KERNELS:
+        load(name, dtype, capability)
+    if all(cache.read(name, dtype, capability) is not None for name in KERNELS):
+        cache.write_ready(dtype, capability, list(KERNELS))
+
+
+def parse(text: str) -> Code:
+    """PTX with what a launch must know of it."""
+    found = _ENTRY.findall(text)
+    if len(found) != 1:
+        raise ValueError(f"PTX of one kernel was expected, not of {len(found)}")
+    entry, parameters = found[0]
+    return Code(text, entry, parameters.count(".param"))
+
+
+def ptx(name: str, function: Callable, dtype: str, capability: tuple[int, int]) -> str:
+    """Compile a kernel: a plain function of `frame.ARGUMENTS`, for a number type and a compute capability such as (9, 0).
+
+    A function may say how many threads its blocks have at most: an attribute ``launch_bounds``, as Numba takes it.
+    """
+    from fastnn._kernels.numba_cuda.shim import cuda
+
+    bounds = getattr(function, "launch_bounds", None)
+    with _compiling, _pretend(capability):
+        try:
+            return cuda.compile_ptx(function, signature(dtype), cc=tuple(capability), launch_bounds=bounds)[0]
+        except Exception as error:
+            error.add_note(f"while compiling the CUDA kernel {name!r} for {dtype}")
+            raise
+
+
+def signature(dtype: str) -> tuple:
+    """Numba's types of `frame.ARGUMENTS`."""
+    from fastnn._kernels.numba_cuda.shim import from_dtype, int64
+
+    kinds = {"real": np.dtype(dtype), "int64": np.dtype(np.int64), "float64": np.dtype(np.float64), **_RECORDS}
+    return tuple(int64 if kind == "scalar" else from_dtype(kinds[kind])[::1] for _, kind in ARGUMENTS)
+
+
+@contextlib.contextmanager
+def _pretend(capability: tuple[int, int]) -> Iterator[None]:
+    """Device functions are compiled for the GPU that Numba finds; here it finds this one, be there any or not."""
+    from fastnn._kernels.numba_cuda.shim import dispatcher
+
+    before = dispatcher.get_current_device
+    dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=tuple(capability))
+    try:
+        yield
+    finally:
+        dispatcher.get_current_device = before
