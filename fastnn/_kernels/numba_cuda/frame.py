@@ -6,6 +6,10 @@ A captured graph holds pointers, and nothing that changes from step to step may 
 
 from typing import Any, NamedTuple
 
+MOST_THREADS = 256  # of a block
+CELLS = 16  # results of a matrix product that a thread has at a time
+TILES = MOST_THREADS * CELLS
+
 # In the order of the kernels' parameters. real is the network's dtype; an array that a network does not need has length 0.
 ARGUMENTS = (
     ("ops", "ops"),  # opcodes.OP records
@@ -83,3 +87,8 @@ class Frame(NamedTuple):
     statistics: Any
     predictions: Any
     home: Any  # where updates of θ are written; ``theta`` may be a copy in shared memory
+    # Shared memory of the block. Kernels declare it: in a device function that two others call, numba-cuda would define it twice.
+    tiles: Any  # real, for parts of products
+    reals: Any  # of the network's dtype, one a thread
+    doubles: Any  # float64, one a thread
+    places: Any  # int64, one a thread

@@ -1,0 +1,93 @@
+"""What the threads of a block do together, and the blocks of a grid: shares of work, sums, meetings.
+
+Sums are taken in an order that depends on nothing but the number of threads, so that two runs agree bit for bit: no atomic additions of
+floating-point numbers.
+"""
+
+from fastnn._kernels.numba_cuda import frame as fr
+from fastnn._kernels.numba_cuda.shim import cuda, device
+
+WARP = 32
+
+
+@device
+def share(n, worker, workers):
+    """First and last + 1 of the things that ``worker`` of ``workers`` takes of n."""
+    return n * worker // workers, n * (worker + 1) // workers
+
+
+@device
+def block_sum(frame, value):
+    """Σ of a float64 over the threads of the block, for all of them."""
+    parts = frame.doubles
+    thread, half = cuda.threadIdx.x, cuda.blockDim.x // 2
+    cuda.syncthreads()  # the result of the call before has been read
+    parts[thread] = value
+    cuda.syncthreads()
+    while half > 0:
+        if thread < half:
+            parts[thread] += parts[thread + half]
+        cuda.syncthreads()
+        half //= 2
+    return parts[0]
+
+
+@device
+def lane_sum(parts, value):
+    """Σ of ``value`` over the threads of the block that have the same lane, for all of them. ``parts`` is the frame's reals or doubles."""
+    thread, lane = cuda.threadIdx.x, cuda.threadIdx.x % WARP
+    cuda.syncthreads()
+    parts[thread] = value
+    cuda.syncthreads()
+    total = parts[lane]
+    for warp in range(1, cuda.blockDim.x // WARP):
+        total += parts[warp * WARP + lane]
+    return total
+
+
+@device
+def row_sum(frame, value):
+    """Σ of ``value``, of the network's dtype, over the lanes of the thread's warp; for all of them."""
+    parts = frame.reals
+    thread, first = cuda.threadIdx.x, cuda.threadIdx.x // WARP * WARP
+    cuda.syncthreads()
+    parts[thread] = value
+    cuda.syncthreads()
+    total = parts[first]
+    for lane in range(1, WARP):
+        total += parts[first + lane]
+    return total
+
+
+@device
+def row_largest(frame, value, index):
+    """The largest of the values that the lanes of the thread's warp bring, and the least index that has it. A NaN is passed over."""
+    values, indices = frame.reals, frame.places
+    thread, first = cuda.threadIdx.x, cuda.threadIdx.x // WARP * WARP
+    cuda.syncthreads()
+    values[thread], indices[thread] = value, index
+    cuda.syncthreads()
+    best, place = values[first], indices[first]
+    for lane in range(first + 1, first + WARP):
+        if values[lane] > best or (values[lane] == best and indices[lane] < place):
+            best, place = values[lane], indices[lane]
+    return best, place
+
+
+@device
+def meet(control, met):
+    """Wait until all blocks of the grid are here; returns how often they have met. What any thread wrote before, all threads can read.
+
+    One thread of a block waits for the others. Its fences make the block's writes visible, and drop what its multiprocessor has cached.
+    """
+    met += 1
+    cuda.syncthreads()
+    if cuda.gridDim.x > 1:
+        if cuda.threadIdx.x == 0:
+            cuda.threadfence()
+            cuda.atomic.add(control, fr.BARRIER, 1)
+            while cuda.atomic.add(control, fr.BARRIER, 0) < met * cuda.gridDim.x:
+                pass
+            cuda.threadfence()
+        cuda.syncthreads()
+    return met

@@ -1,0 +1,142 @@
+"""Matrix products of a dense operation, for the threads of one block: z = x W, ∂C/∂x = δ Wᵀ and the gradient xᵀ δ of the weight.
+
+A warp works out a tile of 16 × 32 results, 4 × 4 a thread, reading both factors where they lie: in shared memory, or in the first-level
+cache, which is the same memory. Where a block has more warps than tiles, several share a tile, each with a slice of the depth, and their
+parts are added in order. So a mini-batch of ten rows still keeps all warps busy. No thread waits for another but for that sum.
+
+What becomes of a result is decided where it is: activation and mask on the way forward, and in the gradient of a weight the penalties and the
+optimiser. A gradient that nothing else needs is never stored.
+"""
+
+from fastnn._kernels import opcodes as oc
+from fastnn._kernels.numba_cuda import frame as fr
+from fastnn._kernels.numba_cuda import update
+from fastnn._kernels.numba_cuda.blocks import WARP
+from fastnn._kernels.numba_cuda.elementwise import finish
+from fastnn._kernels.numba_cuda.frame import CELLS
+from fastnn._kernels.numba_cuda.shim import cuda, device
+
+ROWS, COLUMNS = 4, 4  # of a thread: CELLS results
+LANES_DOWN, LANES_ACROSS = 4, 8  # threads of a warp
+TILE_ROWS, TILE_COLUMNS = ROWS * LANES_DOWN, COLUMNS * LANES_ACROSS
+LEAST_DEPTH = 8  # of a slice: below it the sum of the slices costs more than it saves
+
+FORWARD, INPUT, WEIGHT = range(3)
+
+
+@device
+def forward(frame, op, first_row, n_rows, step, worker, workers):
+    """y = f(x W + b) · m for rows of the mini-batch; ``worker`` of ``workers`` blocks takes its share of the tiles."""
+    x, w = op.x * frame.control[fr.CAPACITY] + first_row * op.n_in, op.weight
+    shape = n_rows, op.n_out, op.n_in
+    _multiply(FORWARD, frame, op, 0, frame.work, x, op.n_in, 1, frame.theta, w, op.n_out, 1, shape, first_row, step, worker, workers)
+
+
+@device
+def input_gradient(frame, op, first_row, n_rows, worker, workers):
+    """∂C/∂x = δ Wᵀ, written or added as ``op.x_grad`` says."""
+    d_z, w = op.y * frame.control[fr.CAPACITY] + first_row * op.n_out, op.weight
+    shape = n_rows, op.n_in, op.n_out
+    _multiply(INPUT, frame, op, 0, frame.d_work, d_z, op.n_out, 1, frame.theta, w, 1, op.n_out, shape, first_row, 0, worker, workers)
+
+
+@device
+def weight_gradient(frame, op, batch, k, fused, worker, workers):
+    """xᵀ δ, and below it δ summed over the mini-batch, the bias's gradient, as if x had a column of ones.
+
+    ``fused``: the parameters are updated at once; else the gradient, penalties included, is stored.
+    """
+    x, d_z = op.x * frame.control[fr.CAPACITY], op.y * frame.control[fr.CAPACITY]
+    shape = op.n_in + (1 if op.bias >= 0 else 0), op.n_out, batch
+    _multiply(WEIGHT, frame, op, fused, frame.work, x, 1, op.n_in, frame.d_work, d_z, op.n_out, 1, shape, 0, k, worker, workers)
+
+
+@device
+def weight_tiles(op):
+    """How many tiles the gradient of an operation's weight and bias has."""
+    rows = op.n_in + (1 if op.bias >= 0 else 0)
+    return (rows + TILE_ROWS - 1) // TILE_ROWS * ((op.n_out + TILE_COLUMNS - 1) // TILE_COLUMNS)
+
+
+@device
+def _multiply(kind, frame, op, fused, a, a0, a_m, a_k, b, b0, b_k, b_n, shape, first, step, worker, workers):
+    """Σₖ a[a0 + m a_m + k a_k] b[b0 + k b_k + n b_n] for this worker's tiles of an m × n result, each given to `_store`."""
+    parts = frame.tiles
+    sums = cuda.local.array(CELLS, a.dtype)
+    m, n, depth = shape
+    warp, lane, warps = cuda.threadIdx.x // WARP, cuda.threadIdx.x % WARP, cuda.blockDim.x // WARP
+    across = (n + TILE_COLUMNS - 1) // TILE_COLUMNS
+    tiles = (m + TILE_ROWS - 1) // TILE_ROWS * across
+    slices = 1
+    while slices * 2 <= warps and tiles * slices * 2 <= warps * workers and slices * 2 * LEAST_DEPTH <= depth:
+        slices *= 2
+    at_once, which, slice_ = warps // slices, warp // slices, warp % slices
+    for first_tile in range(worker * at_once, tiles, workers * at_once):
+        tile = first_tile + which
+        row, column = tile // across * TILE_ROWS + lane // LANES_ACROSS * ROWS, tile % across * TILE_COLUMNS + lane % LANES_ACROSS
+        if tile < tiles:
+            k_first, k_last = depth * slice_ // slices, depth * (slice_ + 1) // slices
+            limit = op.n_in if kind == WEIGHT else m
+            _accumulate(kind, sums, a, a0, a_m, a_k, b, b0, b_k, b_n, row, column, limit, n, k_first, k_last)
+            for cell in range(CELLS):
+                parts[(warp * CELLS + cell) * WARP + lane] = sums[cell]
+        if slices > 1:
+            cuda.syncthreads()
+        if tile < tiles:
+            for cell in range(slice_, CELLS, slices):
+                r, c = row + cell // COLUMNS, column + cell % COLUMNS * LANES_ACROSS
+                total = parts[(which * slices * CELLS + cell) * WARP + lane]
+                for other in range(1, slices):
+                    total += parts[((which * slices + other) * CELLS + cell) * WARP + lane]
+                if r < m and c < n:
+                    _store(kind, frame, op, fused, first, r, c, total, step)
+        if slices > 1:
+            cuda.syncthreads()  # the parts have been read
+
+
+@device
+def _accumulate(kind, sums, a, a0, a_m, a_k, b, b0, b_k, b_n, row, column, m, n, first, last):
+    """The sums of one thread over a stretch of the depth. Beyond the edges it reads the last row or column; nobody stores what comes of it."""
+    x, y = cuda.local.array(ROWS, a.dtype), cuda.local.array(COLUMNS, a.dtype)
+    one = a.dtype.type(1)
+    for cell in range(CELLS):
+        sums[cell] = a.dtype.type(0)
+    for k in range(first, last):
+        for i in range(ROWS):
+            x[i] = a[a0 + min(row + i, m - 1) * a_m + k * a_k]
+            if kind == WEIGHT and row + i == m:
+                x[i] = one  # the bias is a weight of 1
+        for j in range(COLUMNS):
+            y[j] = b[b0 + k * b_k + min(column + j * LANES_ACROSS, n - 1) * b_n]
+        for i in range(ROWS):
+            for j in range(COLUMNS):
+                sums[i * COLUMNS + j] += x[i] * y[j]
+
+
+@device
+def _store(kind, frame, op, fused, first, r, c, total, step):
+    """What becomes of result (r, c); ``first`` is the first row of the mini-batch that the result has."""
+    capacity = frame.control[fr.CAPACITY]
+    if kind == FORWARD:
+        finish(frame, op, first + r, c, total + frame.theta[op.bias + c] if op.bias >= 0 else total, step)
+    elif kind == INPUT:
+        element = op.x * capacity + (first + r) * op.n_in + c
+        frame.d_work[element] = frame.d_work[element] + total if op.x_grad == oc.GRAD_ADD else total
+    else:
+        learn_weight(frame, op, fused, step, r, c, total)
+
+
+@device
+def learn_weight(frame, op, fused, k, r, c, g):
+    """Penalties, then step k's update with the gradient g of element (r, c) of the weight, or its storing; row n_in is the bias."""
+    is_bias = r == op.n_in
+    p = op.bias + c if is_bias else op.weight + r * op.n_out + c
+    if not is_bias and (op.l1 > 0 or op.l2 > 0):
+        w = frame.theta[p]
+        zero, lasso = w - w, type(w)(op.l1)
+        g += type(w)(op.l2) * w + (lasso if w > zero else -lasso if w < zero else zero)
+    if fused:
+        rule = frame.rule[0]
+        update.update(frame, update.rates_of(frame, k), p, update.clip(rule, g), 0.0 if is_bias else rule.weight_decay)
+    else:
+        frame.gradient[p] = g
