@@ -20,7 +20,7 @@ from fastnn._kernels.numba_cuda.device import open_device
 from fastnn._kernels.numba_cuda.gpu_arrays import GpuArray
 from fastnn._kernels.numba_cuda.launch import Launch, Product
 from fastnn._kernels.numba_cuda.plan import Plan
-from fastnn._kernels.numba_cuda.rates import N_RATES, chunk_rates
+from fastnn._kernels.numba_cuda.rates import chunk_rates
 from fastnn._kernels.numba_cuda.resident import Memory, Residence
 
 _SECONDS = 1.0  # that a launch may last, about
@@ -57,6 +57,7 @@ class CudaEngine:
         self._graphs: OrderedDict[tuple, tuple] = OrderedDict()  # what was recorded: the graph, and its buffers
         self._products: Any = None  # cuBLASLt's, once the plan wants one
         self._capacity = 0  # rows that the workspace is laid out for
+        self._laid_out: dict[tuple[str, int], Any] = {}  # views of just so many elements
         self._rows_at_once = max(1, int(_FIRST_OPERATIONS / (6 * program.n_parameters)))  # of samples to train on
         self._no_parts = stream.empty_parts(self._device, program)
         self._buffers = self._new_buffers()
@@ -85,8 +86,8 @@ class CudaEngine:
                     logs.append(self._finish(residence, piece))
                 self._learn_speed(len(piece.order), time.perf_counter() - started)
                 piece = following if logs[-1].finite else None
-        figures = [np.concatenate(parts) for parts in zip(*((log.losses, log.weights, log.hits, log.statistics) for log in logs), strict=True)]
-        return StepLog(*figures, logs[-1].finite)
+        figures = ("losses", "weights", "hits", "statistics")
+        return StepLog(*(np.concatenate([getattr(log, name) for log in logs]) for name in figures), logs[-1].finite)
 
     @_one_at_a_time
     def gradients(self, state: State, samples: Samples, training: bool, measure: bool = False) -> tuple[StepLog, np.ndarray]:
@@ -186,6 +187,7 @@ class CudaEngine:
         if buffer.n < n:
             self._buffers[name] = None  # free it first
             self._graphs.clear()
+            self._laid_out.clear()
             self._buffers[name] = buffer = self._device.zeros(max(n, buffer.n * 5 // 4), buffer.dtype)
         return buffer
 
@@ -206,8 +208,16 @@ class CudaEngine:
         return self._store.feed(parts, room, least_rows)
 
     def _arguments(self, residence: Residence, parts: dict[str, Any]) -> list[Any]:
-        named = {**self._buffers, **self._no_parts, **parts, **residence.memory.buffers}
+        spaces = {name: self._space(name) for name in ("work", "d_work")}
+        named = {**self._buffers, **self._no_parts, **spaces, **parts, **residence.memory.buffers}
         return [named[name] for name in _NAMES]
+
+    def _space(self, name: str) -> Any:
+        """A workspace of just the length that its layout has: kernels that have it on chip go by that."""
+        key = name, min(self._capacity * self.program.n_columns, self._buffers[name].n)  # there is no way back in predictions
+        if key not in self._laid_out:
+            self._laid_out[key] = self._buffers[name].view(0, key[1])
+        return self._laid_out[key]
 
     # --- a chunk -----------------------------------------------------------------------------------------------------------------------
 
@@ -217,8 +227,9 @@ class CudaEngine:
         while first < steps:
             most = self._rows_at_once // chunk.batch_size if feed.most_rows is None else feed.most_rows // chunk.batch_size
             last = min(first + max(1, most), steps)
-            start, stop = chunk.bounds[first], chunk.bounds[last]
-            yield replace(chunk, order=chunk.order[start:stop], bounds=chunk.bounds[first : last + 1] - start, rates=chunk.rates[first:last])
+            bounds = chunk.bounds[first : last + 1]
+            order, rates = chunk.order[bounds[0] : bounds[-1]], chunk.rates[first:last]
+            yield replace(chunk, order=order, bounds=bounds - bounds[0], rates=rates)
             first = last
 
     def _learn_speed(self, rows: int, seconds: float) -> None:
@@ -335,7 +346,8 @@ class CudaEngine:
         def at(name, offset):
             return buffers[name].pointer + int(offset) * size
 
-        x, y, weight, shape = op["x"] * self._capacity, op["y"] * self._capacity, op["weight"], (product.rows, int(op["n_in"]), int(op["n_out"]))
+        x, y, weight = op["x"] * self._capacity, op["y"] * self._capacity, op["weight"]
+        shape = product.rows, int(op["n_in"]), int(op["n_out"])
         stream = self._device.stream
         if product.kind == "forward":
             self._products.forward(at("work", x), at("theta", weight), 0, at("work", y), *shape, False, stream)
@@ -349,7 +361,8 @@ class CudaEngine:
         """Have the device note in its control whether a vector has numbers that are not finite."""
         block = self._device.warp_block
         grid = max(1, min(-(-vector.n // (4 * block)), 4 * self._device.multiprocessors))
-        self._device.launch(Launch("finite", grid, block), [vector if name == "theta" else x for name, x in zip(_NAMES, arguments, strict=True)])
+        named = dict(zip(_NAMES, arguments, strict=True)) | {"theta": vector}
+        self._device.launch(Launch("finite", grid, block), [named[name] for name in _NAMES])
 
     def _poisoned(self) -> bool:
         """Whether the device has noted a number that is not finite."""

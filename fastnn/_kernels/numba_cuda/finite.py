@@ -9,5 +9,5 @@ def look(frame, index):
     """Set POISONED if what is given as θ, which may be any vector of the network's dtype, has a NaN or an infinity."""
     for p in range(cuda.grid(1), len(frame.theta), cuda.gridsize(1)):
         value = frame.theta[p]
-        if not value - value == 0:
+        if value - value != 0:
             frame.control[fr.POISONED] = 1  # whoever writes it writes the same

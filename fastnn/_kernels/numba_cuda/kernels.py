@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from fastnn._kernels.numba_cuda import finite, persistent
 from fastnn._kernels.numba_cuda import frame as fr
-from fastnn._kernels.numba_cuda import persistent
 from fastnn._kernels.numba_cuda.frame import MOST_THREADS, TILES, Frame
 from fastnn._kernels.numba_cuda.shim import cuda
 
@@ -34,4 +34,5 @@ def _entry(stage: Callable) -> Callable:
 KERNELS: dict[str, Callable] = {
     "train": _entry(persistent.train),
     "predict": _entry(persistent.predict),
+    "finite": _entry(finite.look),
 }

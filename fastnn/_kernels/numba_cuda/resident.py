@@ -147,5 +147,3 @@ class DeviceSnapshot:
         for name, copy in self.copies.items():
             if copy.n:
                 self.device.download(copy, getattr(state, name))
-
-
