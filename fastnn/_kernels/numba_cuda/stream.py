@@ -130,7 +130,7 @@ class Stream:
     """
 
     def __init__(self, device: Any, parts: dict[str, Any], room: int, least_rows: int):
-        self._device, self._parts, self._turn = device, parts, 0
+        self._device, self._parts, self._turn, self._events = device, parts, 0, [None, None]
         row = sum(array[:1].nbytes for array in parts.values())
         self.most_rows = min(int(min(room // _PIECES, PIECE_BYTES) // row), len(next(iter(parts.values()))))
         if self.most_rows < least_rows:
@@ -142,7 +142,9 @@ class Stream:
         self._places = [{name: self._place(array) for name, array in parts.items()} for _ in range(2)]
 
     def bring(self, rows: Any) -> Any:
-        place, self._turn, event = self._places[self._turn], 1 - self._turn, None
+        place, event = self._places[self._turn], self._events[self._turn]
+        if event is not None:
+            event.synchronize()  # of a piece that was fetched in vain
         n = rows.stop - rows.start if isinstance(rows, slice) else len(rows)
         for name, (pinned, buffer) in place.items():
             source = self._parts[name]
@@ -153,6 +155,8 @@ class Stream:
             else:
                 np.take(source, rows, axis=0, out=target, mode="clip")  # "raise" would fill an array of its own first
             event = self._device.upload_aside(buffer.view(0, n * width), pinned[: n * width])
+        self._events[self._turn] = event
+        self._turn = 1 - self._turn
         return n, place, event
 
     def use(self, ahead: Any) -> tuple[dict[str, Any], Any]:
