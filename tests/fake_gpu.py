@@ -4,7 +4,6 @@ Copies on the second stream are made as late as they may be, new memory is full 
 """
 
 import dataclasses
-import sys
 import types
 
 import numpy as np
@@ -12,18 +11,11 @@ import numpy as np
 from fastnn import engines
 from fastnn._kernels import opcodes
 from fastnn._kernels.contract import Chunk, Samples, State
+from fastnn._kernels.numba_cuda import engine, gpu_arrays
 from fastnn._kernels.numba_cuda import frame as fr
 from fastnn._kernels.numba_cuda.launch import Launch
 from fastnn._kernels.reference import ReferenceEngine, link
 
-try:
-    from fastnn._kernels.numba_cuda import plan as _plan  # noqa: F401
-except ImportError:  # it needs the CUDA target
-    _stub = types.ModuleType("fastnn._kernels.numba_cuda.plan")
-    _stub.Plan = None
-    sys.modules[_stub.__name__] = _stub
-
-from fastnn._kernels.numba_cuda import engine, gpu_arrays
 
 NAMES = [name for name, kind in fr.ARGUMENTS if kind != "scalar"]
 PARTS = 2
@@ -205,25 +197,30 @@ class Device:
 class Plan:
     """One launch a chunk, or one a step."""
 
-    path, parts, predict_rows = "persistent", PARTS, 7
+    path, device = "persistent", None
 
-    def __init__(self, program, device):
-        device.engines[id(program)] = program, ReferenceEngine(program)
+    def __init__(self, program, limits, library=False):
+        self.device.engines[id(program)] = program, ReferenceEngine(program)
 
-    def scratch(self, batch):
-        return 3
+    def parts(self, rows):
+        return PARTS
 
-    def sums(self, batch):
+    def sums(self, rows):
         return 5
 
     def rows_at_once(self, rows):
         return rows
 
-    def train(self, rule, batch_size, every):
-        return [Launch("train" if self.path == "persistent" else "step", 1, 32)]
+    def rows_a_pass(self, rows):
+        return min(rows, 7)
 
-    def gradients(self, batch, training):
-        return [Launch("gradient", 1, 32)]
+    def control(self, rows):
+        return {}
+
+    def train(self, rule, batch_size, every):
+        if rule["code"][0] == opcodes.NO_UPDATE:
+            return [Launch("gradient", 1, 32)]
+        return [Launch("train" if self.path == "persistent" else "step", 1, 32)]
 
     def forward(self, rows):
         return [Launch("predict", 1, 32)]
@@ -250,6 +247,6 @@ def install(monkeypatch, path="persistent"):
     device = Device()
     monkeypatch.setattr(engine, "open_device", lambda: device)
     monkeypatch.setattr(gpu_arrays, "open_device", lambda: device)
-    monkeypatch.setattr(engine, "Plan", type("Plan", (Plan,), {"path": path}))
+    monkeypatch.setattr(engine, "Plan", type("Plan", (Plan,), {"path": path, "device": device}))
     monkeypatch.setitem(engines.ENGINES, "cuda", dataclasses.replace(engines.ENGINES["cuda"], why_not=lambda: None))
     return device

@@ -4,10 +4,16 @@ Sums are taken in an order that depends on nothing but the number of threads, so
 floating-point numbers.
 """
 
+import numpy as np
+
 from fastnn._kernels.numba_cuda import frame as fr
 from fastnn._kernels.numba_cuda.shim import cuda, device
 
 WARP = 32
+
+# An index that is known not to be negative. Numba lets signed ones count from the end, at the cost of four instructions each; so in the inner
+# loops of products, where they are the half of it.
+at = np.uint64
 
 
 @device

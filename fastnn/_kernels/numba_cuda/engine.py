@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -15,17 +16,18 @@ import numpy as np
 from fastnn._kernels import opcodes
 from fastnn._kernels.contract import Chunk, Program, Samples, State, StepLog
 from fastnn._kernels.numba_cuda import frame as fr
-from fastnn._kernels.numba_cuda import stream
+from fastnn._kernels.numba_cuda import lt, stream
 from fastnn._kernels.numba_cuda.device import open_device
 from fastnn._kernels.numba_cuda.gpu_arrays import GpuArray
 from fastnn._kernels.numba_cuda.launch import Launch, Product
-from fastnn._kernels.numba_cuda.plan import Plan
+from fastnn._kernels.numba_cuda.plan import Limits, Plan
 from fastnn._kernels.numba_cuda.rates import chunk_rates
 from fastnn._kernels.numba_cuda.resident import Memory, Residence
 
 _SECONDS = 1.0  # that a launch may last, about
 _FIRST_OPERATIONS = 4e9  # of a launch until the speed is known: well under a second on any GPU
 _GRAPHS = 8  # that are kept
+_PREDICTION_BYTES, _LEAST_ROWS = 64 << 20, 4096  # that predictions of a pass take, but for so many rows
 _NAMES = tuple(name for name, kind in fr.ARGUMENTS if kind != "scalar")
 
 _NO_RULE = np.zeros(1, opcodes.RULE)
@@ -49,7 +51,7 @@ class CudaEngine:
     def __init__(self, program: Program):
         self.program = program
         self._device = open_device()
-        self._plan = Plan(program, self._device)
+        self._plan = self._make_plan()
         self._lock = threading.RLock()
         self._store = stream.Store(self._device)
         self._residences: list[Residence] = []
@@ -98,7 +100,7 @@ class CudaEngine:
             feed = self._feed(stream.parts_of(samples), n)
             parts, places = feed.use(feed.bring(whole.order))
             self._upload_chunk(replace(whole, order=places), state, training, learning=False)
-            self._launch(self._plan.gradients(n, training), self._arguments(residence, parts))
+            self._launch(self._plan.train(_NO_RULE, n, whole.every), self._arguments(residence, parts))
             log, _, _ = self._read_log(whole, state)
             return log, self._device.download(self._buffers["gradient"])
 
@@ -108,7 +110,7 @@ class CudaEngine:
         predictions = np.empty((n, program.n_outputs), program.dtype)
         if n == 0:
             return predictions, True
-        at_once = min(n, self._plan.predict_rows)
+        at_once = min(self._plan.rows_a_pass(n), max(_LEAST_ROWS, _PREDICTION_BYTES // (program.n_outputs * program.dtype.itemsize)))
         self._make_room(self._plan.rows_at_once(at_once), backward=False)
         with self._at_hand(state) as residence:
             self._make("predictions", at_once * program.n_outputs)
@@ -151,6 +153,13 @@ class CudaEngine:
 
     def resident(self, state: State, *samples: Samples) -> AbstractContextManager[None]:
         return self._resident(state, samples)
+
+    def _make_plan(self) -> Plan:
+        """Wide networks leave large products to cuBLASLt where that is installed."""
+        device = self._device
+        limits = Limits(device.multiprocessors, device.shared_per_block, device.warp_block, can_meet=not device.simulated)
+        plan = Plan(self.program, limits)
+        return Plan(self.program, limits, library=True) if plan.path == "graph" and not device.simulated and lt.available() is None else plan
 
     # --- a state, and room for it -----------------------------------------------------------------------------------------------------
 
@@ -195,9 +204,9 @@ class CudaEngine:
         """Lay out the workspace for mini-batches of ``rows``."""
         self._capacity = rows
         self._make("work", rows * self.program.n_columns)
+        self._make("scratch", self.program.n_scratch)
         if backward:
             self._make("d_work", rows * self.program.n_columns)
-            self._make("scratch", self._plan.scratch(rows))
             self._make("sums", self._plan.sums(rows))
 
     def _feed(self, parts: dict[str, Any], least_rows: int) -> stream.Stay | stream.Stream:
@@ -270,7 +279,7 @@ class CudaEngine:
         self._fill("rates", rates.reshape(-1))
         self._device.upload(self._buffers["rule"], chunk.rule)
         self._make("log", 3 * steps)
-        self._make("statistics", records * self._record_size())
+        self._make("statistics", records * self._record_size(chunk.batch_size))
         if records:
             self._device.fill_zero(self._buffers["statistics"])
         figures = {
@@ -280,6 +289,7 @@ class CudaEngine:
             fr.OPTIMIZER_STEP: state.optimizer_step,
             fr.EVERY: chunk.every,
             fr.STEPS: steps,
+            **self._plan.control(chunk.batch_size),
         }
         self._upload_control(figures, state)
 
@@ -294,9 +304,9 @@ class CudaEngine:
     def _fill(self, name: str, array: np.ndarray) -> None:
         self._device.upload(self._make(name, len(array)).view(0, len(array)), array)
 
-    def _record_size(self) -> int:
-        """Sums that a recorded step has."""
-        return self._plan.parts * len(self.program.ops) * opcodes.N_STATISTICS
+    def _record_size(self, rows: int) -> int:
+        """Sums that a recorded step of so many rows has."""
+        return self._plan.parts(rows) * len(self.program.ops) * opcodes.N_STATISTICS
 
     def _read_log(self, chunk: Chunk, state: State) -> tuple[StepLog, np.ndarray, bool]:
         """What a chunk has written, NAdam's product before each of its steps and after the last, and whether `_look` found all finite."""
@@ -305,8 +315,8 @@ class CudaEngine:
         written, stopped = int(control[fr.K]), bool(control[fr.STOPPED])
         losses, weights, hits = device.download(self._buffers["log"].view(0, 3 * steps)).reshape(3, steps)[:, :written]
         kept = int(np.count_nonzero(recorded < written - stopped))
-        shape = kept, self._plan.parts, len(self.program.ops), opcodes.N_STATISTICS
-        sums = device.download(self._buffers["statistics"].view(0, kept * self._record_size())) if kept else np.zeros(0)
+        shape = kept, self._plan.parts(chunk.batch_size), len(self.program.ops), opcodes.N_STATISTICS
+        sums = device.download(self._buffers["statistics"].view(0, math.prod(shape))) if kept else np.zeros(0)
         _, products = chunk_rates(chunk.rule, chunk.rates, state.optimizer_step, float(state.products[0]))
         log = StepLog(losses, weights, hits, sums.reshape(shape).sum(axis=1), not stopped)
         return log, products, not stopped and not control[fr.POISONED]
@@ -337,10 +347,8 @@ class CudaEngine:
     def _multiply(self, product: Product, arguments: list[Any]) -> None:
         """A matrix product by cuBLASLt."""
         if self._products is None:
-            from fastnn._kernels.numba_cuda.lt import Products
-
             is_double = self.program.dtype == np.float64
-            self._products = Products(self._device, "float64" if is_double else self.program.precision)
+            self._products = lt.Products(self._device, "float64" if is_double else self.program.precision)
         buffers, op, size = dict(zip(_NAMES, arguments, strict=True)), self.program.ops[product.index], self.program.dtype.itemsize
 
         def at(name, offset):

@@ -6,8 +6,11 @@ import numpy as np
 
 from fastnn._kernels.numba_cuda import finite, persistent
 from fastnn._kernels.numba_cuda import frame as fr
+from fastnn._kernels.numba_cuda import persistent, stages
 from fastnn._kernels.numba_cuda.frame import MOST_THREADS, TILES, Frame
-from fastnn._kernels.numba_cuda.shim import cuda
+from fastnn._kernels.numba_cuda.shim import SIMULATED, cuda
+
+_ALIGNMENT = None if SIMULATED else 16  # bytes: four numbers are read at once; the simulator knows of none
 
 
 def _entry(stage: Callable) -> Callable:
@@ -18,7 +21,7 @@ def _entry(stage: Callable) -> Callable:
         sums, log, statistics, predictions, index,
     ):  # fmt: skip
         if control[fr.STOPPED] == 0:
-            tiles = cuda.shared.array(TILES, theta.dtype)
+            tiles = cuda.shared.array(TILES, theta.dtype, _ALIGNMENT)
             reals = cuda.shared.array(MOST_THREADS, theta.dtype)
             doubles = cuda.shared.array(MOST_THREADS, np.float64)
             places = cuda.shared.array(MOST_THREADS, np.int64)
@@ -35,4 +38,26 @@ KERNELS: dict[str, Callable] = {
     "train": _entry(persistent.train),
     "predict": _entry(persistent.predict),
     "finite": _entry(finite.look),
+    "load": _entry(stages.load),
+    "dense": _entry(stages.dense),
+    "wide_dense": _entry(stages.wide_dense),
+    "finish": _entry(stages.finish),
+    "statistics": _entry(stages.statistics),
+    "other": _entry(stages.other),
+    "predictions": _entry(stages.predictions),
+    "loss": _entry(stages.loss_and_gradient),
+    "conclude": _entry(stages.conclude),
+    "finish_backward": _entry(stages.finish_backward),
+    "dense_input": _entry(stages.dense_input),
+    "wide_input": _entry(stages.wide_input),
+    "sums": _entry(stages.sums),
+    "other_backward": _entry(stages.other_backward),
+    "measure": _entry(stages.measure_values),
+    "gradients": _entry(stages.gradients),
+    "gradient": _entry(stages.gradient),
+    "wide_gradient": _entry(stages.wide_gradient),
+    "finish_gradient": _entry(stages.finish_gradient),
+    "squares": _entry(stages.squares),
+    "apply": _entry(stages.apply),
+    "constrain": _entry(stages.constrain),
 }

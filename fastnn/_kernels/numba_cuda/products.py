@@ -11,7 +11,7 @@ optimiser. A gradient that nothing else needs is never stored.
 from fastnn._kernels import opcodes as oc
 from fastnn._kernels.numba_cuda import frame as fr
 from fastnn._kernels.numba_cuda import update
-from fastnn._kernels.numba_cuda.blocks import WARP
+from fastnn._kernels.numba_cuda.blocks import WARP, at
 from fastnn._kernels.numba_cuda.elementwise import finish
 from fastnn._kernels.numba_cuda.frame import CELLS
 from fastnn._kernels.numba_cuda.shim import cuda, device
@@ -60,7 +60,7 @@ def weight_tiles(op):
 
 @device
 def _multiply(kind, frame, op, fused, a, a0, a_m, a_k, b, b0, b_k, b_n, shape, first, step, worker, workers):
-    """Σₖ a[a0 + m a_m + k a_k] b[b0 + k b_k + n b_n] for this worker's tiles of an m × n result, each given to `_store`."""
+    """Σₖ a[a0 + m a_m + k a_k] b[b0 + k b_k + n b_n] for this worker's tiles of an m × n result, each given to `store`."""
     parts = frame.tiles
     sums = cuda.local.array(CELLS, a.dtype)
     m, n, depth = shape
@@ -79,7 +79,7 @@ def _multiply(kind, frame, op, fused, a, a0, a_m, a_k, b, b0, b_k, b_n, shape, f
             limit = op.n_in if kind == WEIGHT else m
             _accumulate(kind, sums, a, a0, a_m, a_k, b, b0, b_k, b_n, row, column, limit, n, k_first, k_last)
             for cell in range(CELLS):
-                parts[(warp * CELLS + cell) * WARP + lane] = sums[cell]
+                parts[at((warp * CELLS + cell) * WARP + lane)] = sums[cell]
         if slices > 1:
             cuda.syncthreads()
         if tile < tiles:
@@ -89,7 +89,7 @@ def _multiply(kind, frame, op, fused, a, a0, a_m, a_k, b, b0, b_k, b_n, shape, f
                 for other in range(1, slices):
                     total += parts[((which * slices + other) * CELLS + cell) * WARP + lane]
                 if r < m and c < n:
-                    _store(kind, frame, op, fused, first, r, c, total, step)
+                    store(kind, frame, op, fused, first, r, c, total, step)
         if slices > 1:
             cuda.syncthreads()  # the parts have been read
 
@@ -103,18 +103,18 @@ def _accumulate(kind, sums, a, a0, a_m, a_k, b, b0, b_k, b_n, row, column, m, n,
         sums[cell] = a.dtype.type(0)
     for k in range(first, last):
         for i in range(ROWS):
-            x[i] = a[a0 + min(row + i, m - 1) * a_m + k * a_k]
+            x[i] = a[at(a0 + min(row + i, m - 1) * a_m + k * a_k)]
             if kind == WEIGHT and row + i == m:
                 x[i] = one  # the bias is a weight of 1
         for j in range(COLUMNS):
-            y[j] = b[b0 + k * b_k + min(column + j * LANES_ACROSS, n - 1) * b_n]
+            y[j] = b[at(b0 + k * b_k + min(column + j * LANES_ACROSS, n - 1) * b_n)]
         for i in range(ROWS):
             for j in range(COLUMNS):
                 sums[i * COLUMNS + j] += x[i] * y[j]
 
 
 @device
-def _store(kind, frame, op, fused, first, r, c, total, step):
+def store(kind, frame, op, fused, first, r, c, total, step):
     """What becomes of result (r, c); ``first`` is the first row of the mini-batch that the result has."""
     capacity = frame.control[fr.CAPACITY]
     if kind == FORWARD:

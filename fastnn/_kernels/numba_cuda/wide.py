@@ -1,0 +1,96 @@
+"""Matrix products of large operations, where both sides have many rows: a block works out a tile of 64 × 64 results.
+
+The factors come through shared memory, a slice of the depth at a time, while the next slice is on its way to registers; a thread then has
+16 multiplications for two reads of four neighbours. The three products and what becomes of their results are those of `products`.
+"""
+
+from fastnn._kernels.numba_cuda import frame as fr
+from fastnn._kernels.numba_cuda.blocks import at
+from fastnn._kernels.numba_cuda.frame import CELLS
+from fastnn._kernels.numba_cuda.products import FORWARD, INPUT, WEIGHT, store
+from fastnn._kernels.numba_cuda.shim import cuda, device
+
+ACROSS = 16  # threads across a tile; 256 threads are 16 × 16
+SIDE = 4  # rows and columns of a thread
+WIDTH = ACROSS * SIDE
+DEPTH = 16
+UNROLLED = 4
+PITCH = WIDTH + 4  # of a row in shared memory: neighbours in depth fall on different banks
+HALF = DEPTH * PITCH
+
+
+@device
+def forward(frame, op, n_rows, step, worker, workers):
+    """y = f(x W + b) · m."""
+    x, w, shape = op.x * frame.control[fr.CAPACITY], op.weight, (n_rows, op.n_out, op.n_in)
+    _multiply(FORWARD, frame, op, 0, frame.work, x, op.n_in, 1, frame.theta, w, op.n_out, 1, shape, step, worker, workers)
+
+
+@device
+def input_gradient(frame, op, n_rows, worker, workers):
+    """∂C/∂x = δ Wᵀ, written or added as ``op.x_grad`` says."""
+    d_z, w, shape = op.y * frame.control[fr.CAPACITY], op.weight, (n_rows, op.n_in, op.n_out)
+    _multiply(INPUT, frame, op, 0, frame.d_work, d_z, op.n_out, 1, frame.theta, w, 1, op.n_out, shape, 0, worker, workers)
+
+
+@device
+def weight_gradient(frame, op, batch, k, fused, worker, workers):
+    """xᵀ δ and the bias's gradient below it; ``fused``: with step k's update."""
+    x, d_z = op.x * frame.control[fr.CAPACITY], op.y * frame.control[fr.CAPACITY]
+    shape = op.n_in + (1 if op.bias >= 0 else 0), op.n_out, batch
+    _multiply(WEIGHT, frame, op, fused, frame.work, x, 1, op.n_in, frame.d_work, d_z, op.n_out, 1, shape, k, worker, workers)
+
+
+@device
+def _multiply(kind, frame, op, fused, a, a0, a_m, a_k, b, b0, b_k, b_n, shape, step, worker, workers):
+    """As `products._multiply`: this worker's tiles of an m × n result, each element given to `products.store`."""
+    m, n, depth = shape
+    sums, x, y = cuda.local.array(CELLS, a.dtype), cuda.local.array(SIDE, a.dtype), cuda.local.array(SIDE, a.dtype)
+    down, across = cuda.threadIdx.x // ACROSS, cuda.threadIdx.x % ACROSS
+    height = cuda.blockDim.x // ACROSS * SIDE
+    tiles_across = (n + WIDTH - 1) // WIDTH
+    limit = op.n_in if kind == WEIGHT else m
+    for tile in range(worker, (m + height - 1) // height * tiles_across, workers):
+        top, left = tile // tiles_across * height, tile % tiles_across * WIDTH
+        for cell in range(CELLS):
+            sums[cell] = a.dtype.type(0)
+        for first in range(0, depth, DEPTH):
+            cuda.syncthreads()  # the slice before has been read
+            _stage(kind, frame.tiles, 0, a, a0, a_m, a_k, top, limit, first, depth, height)
+            _stage(FORWARD, frame.tiles, HALF, b, b0, b_n, b_k, left, n, first, depth, WIDTH)
+            cuda.syncthreads()
+            for few in range(0, DEPTH, UNROLLED):
+                for k in range(UNROLLED):
+                    for i in range(SIDE):
+                        x[i] = frame.tiles[at((few + k) * PITCH + down * SIDE + i)]
+                        y[i] = frame.tiles[at(HALF + (few + k) * PITCH + across * SIDE + i)]
+                    for i in range(SIDE):
+                        for j in range(SIDE):
+                            sums[i * SIDE + j] += x[i] * y[j]
+        cuda.syncthreads()
+        for cell in range(CELLS):
+            frame.tiles[cell * cuda.blockDim.x + cuda.threadIdx.x] = sums[cell]
+        cuda.syncthreads()
+        for e in range(cuda.threadIdx.x, height * WIDTH, cuda.blockDim.x):  # row by row, as memory likes it, not each thread its own square
+            r, c = e // WIDTH, e % WIDTH
+            place = (r % SIDE * SIDE + c % SIDE) * cuda.blockDim.x + r // SIDE * ACROSS + c // SIDE
+            if top + r < m and left + c < n:
+                store(kind, frame, op, fused, 0, top + r, left + c, frame.tiles[place], step)
+
+
+@device
+def _stage(kind, tiles, start, source, first, side_stride, depth_stride, side, side_limit, depth, depth_limit, breadth):
+    """A slice of one factor to shared memory, turned so that what a thread needs at once lies side by side; 0 beyond the edges.
+
+    Threads read along whichever direction is contiguous. In the gradient of a weight the row below the last is of ones, for the bias.
+    """
+    zero, one = source.dtype.type(0), source.dtype.type(1)
+    for e in range(cuda.threadIdx.x, breadth * DEPTH, cuda.blockDim.x):
+        s, d = (e // DEPTH, e % DEPTH) if depth_stride == 1 else (e % breadth, e // breadth)
+        value = zero
+        if depth + d < depth_limit:
+            if side + s < side_limit:
+                value = source[at(first + (side + s) * side_stride + (depth + d) * depth_stride)]
+            elif kind == WEIGHT and side + s == side_limit:
+                value = one
+        tiles[at(start + d * PITCH + s)] = value
