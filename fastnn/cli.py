@@ -17,6 +17,8 @@ from fastnn import __version__, _checks, datasets, engines
 from fastnn._kernels.contract import DTYPES
 from fastnn._kernels.cython_cpu import levels
 from fastnn._kernels.numba_cpu import cache
+from fastnn._kernels.numba_cuda import available
+from fastnn._kernels.numba_cuda import cache as cuda_cache
 from fastnn._kernels.threads import num_threads, set_num_threads
 from fastnn._paths import cache_directory, check_writable, write_atomically
 from fastnn.activations import ACTIVATIONS
@@ -452,7 +454,7 @@ def _score(scores: dict[str, float]) -> str:
 
 
 def _where(net: Network) -> str:
-    return net.backend if net.backend == "numpy" else f"{net.backend}, {_count(num_threads(), 'thread')}"
+    return net.backend if net.backend in ("numpy", "cuda") else f"{net.backend}, {_count(num_threads(), 'thread')}"
 
 
 def _training_figures(net: Network, history: History, scores: dict[str, float], seconds: float) -> dict[str, Any]:
@@ -477,14 +479,24 @@ def _installation() -> dict[str, object]:
     return {
         "fastnn": __version__,
         "python": platform.python_version(),
-        **{package: _version(package) for package in ("numpy", "numba")},
+        **{package: _version(package) for package in ("numpy", "numba", "numba-cuda")},
         **{f"{name} engine": status for name, status in engines.backends().items()},
-        "numba kernels": ", ".join(f"{dtype} {'' if cache.ready(dtype) else 'not '}compiled" for dtype in DTYPES),
+        "numba kernels": _compiled(cache.ready),
+        **_cuda_kernels(),
         "auto": engines.explain(),
         "cython level": f"{levels.best()} of {', '.join(levels.built())}" if levels.built() else "none",
         "threads": num_threads(),
         "cache": cache_directory(),
     }
+
+
+def _compiled(ready: Callable[[str], bool]) -> str:
+    return ", ".join(f"{dtype} {'' if ready(dtype) else 'not '}compiled" for dtype in DTYPES)
+
+
+def _cuda_kernels() -> dict[str, str]:
+    capability = available.capability()
+    return {} if capability is None else {"cuda kernels": _compiled(lambda dtype: cuda_cache.ready(dtype, capability))}
 
 
 def _version(package: str) -> str:

@@ -1,10 +1,11 @@
-"""The command ``fastnn warmup``: compile the Numba engine before a training wants it."""
+"""The command ``fastnn warmup``: compile the Numba engine, and the CUDA engine where there is a GPU, before a training wants them."""
 
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -12,12 +13,46 @@ import click
 from fastnn import _checks, engines
 from fastnn._kernels.contract import DTYPES
 from fastnn._kernels.numba_cpu import cache
+from fastnn._kernels.numba_cuda import available
+from fastnn._kernels.numba_cuda import cache as cuda_cache
 from fastnn.progress import counter
 
 _BOTH = "both"
 _SAME_MODULES = "import sys; sys.path[:] = sys.argv[2:]\n"
 # One prediction: the kernel is the same for training.
 _COMPILE = "import fastnn; fastnn.mlp([1, 1], dtype=sys.argv[1], backend='numba').predict([[0.0]])"
+
+
+_COMPILE_CUDA = "from fastnn._kernels.numba_cuda import compile; compile.keep(sys.argv[1], {capability})"
+
+
+@dataclass(frozen=True)
+class _Kernels:
+    """The kernels of the Numba engine for a number type, or, for a compute capability, those of the CUDA engine."""
+
+    dtype: str
+    capability: tuple[int, int] | None = None
+
+    def __str__(self) -> str:
+        return self.dtype if self.capability is None else f"{self.dtype} on the GPU"
+
+    def ready(self) -> bool:
+        return cache.ready(self.dtype) if self.capability is None else cuda_cache.ready(self.dtype, self.capability)
+
+    def check_folder(self) -> None:
+        if (cache.folder(self.dtype) if self.capability is None else cuda_cache.folder()) is None:
+            raise RuntimeError(f"{self.place()} cannot be written; the variable NUMBA_CACHE_DIR may name another folder")
+
+    def place(self) -> Path | str:
+        return (cache.place(self.dtype) if self.capability is None else cuda_cache.place()) or "the cache folder"
+
+    def script(self) -> str:
+        return _COMPILE if self.capability is None else _COMPILE_CUDA.format(capability=self.capability)
+
+    def tidy(self) -> None:
+        """Remove what is not whole; of CUDA's each file is whole or does not count."""
+        if self.capability is None and not self.ready():
+            cache.empty(self.dtype)
 
 
 def _dtypes(context: click.Context, option: click.Option, name: str) -> tuple[str, ...]:
@@ -28,23 +63,29 @@ def _dtypes(context: click.Context, option: click.Option, name: str) -> tuple[st
 @click.option("--dtype", "dtypes", metavar="NAME", default=_BOTH, callback=_dtypes, help=f"{', '.join(DTYPES)} or {_BOTH}.")
 @click.option("--clean", is_flag=True, help="Remove what other versions of fastnn, Python or Numba have compiled.")
 def warmup(dtypes: tuple[str, ...], clean: bool) -> None:
-    """Compile the Numba engine for this machine, once.
+    """Compile the Numba engine for this machine, once, and the CUDA engine where there is a GPU for it.
 
-    It takes a minute or two, which the first training on backend "numba" would take otherwise; backend "auto" needs it only where the
-    Cython engine does not run. What is compiled is kept in the user's cache folder, or in NUMBA_CACHE_DIR. An upgrade of fastnn, Python or
-    Numba, or another processor, needs it again.
+    It takes a minute or two, which the first training on backend "numba" or "cuda" would take otherwise; backend "auto" needs it only
+    where the Cython engine does not run. What is compiled is kept in the user's cache folder, or in NUMBA_CACHE_DIR. An upgrade of fastnn,
+    Python or Numba, or another processor, needs it again.
     """
     engines.check("numba")
     _check_compiling()
-    missing = [dtype for dtype in dtypes if not cache.ready(dtype)]
-    for dtype in dtypes:
-        if dtype not in missing:
-            click.echo(f"{dtype}: already compiled")
+    capability = available.capability()
+    kernels = [_Kernels(dtype) for dtype in dtypes] + [_Kernels(dtype, capability) for dtype in dtypes if capability is not None]
+    missing = [each for each in kernels if not each.ready()]
+    for each in kernels:
+        if each not in missing:
+            click.echo(f"{each}: already compiled")
     if missing:
         started = time.perf_counter()
         _compile(missing)
-        click.echo(f"{' and '.join(missing)}: compiled in {time.perf_counter() - started:.0f} s")
+        click.echo(f"{_listed(missing)}: compiled in {time.perf_counter() - started:.0f} s")
     _tidy(clean)
+
+
+def _listed(kernels: Sequence[_Kernels]) -> str:
+    return " and ".join(map(str, kernels))
 
 
 def _check_compiling() -> None:
@@ -54,38 +95,35 @@ def _check_compiling() -> None:
         raise RuntimeError("Numba compiles nothing while the variable NUMBA_DISABLE_JIT is set")
 
 
-def _compile(dtypes: Sequence[str]) -> None:
-    """Compile and keep each kernel in a process of its own: they run side by side, and, other than LLVM, a process can be interrupted."""
-    for dtype in dtypes:
-        if cache.folder(dtype) is None:
-            place = cache.place(dtype) or "the cache folder"
-            raise RuntimeError(f"{place} cannot be written; the variable NUMBA_CACHE_DIR may name another folder")
-    children = {dtype: _start(dtype) for dtype in dtypes}
+def _compile(kernels: Sequence[_Kernels]) -> None:
+    """Compile and keep each lot in a process of its own: they run side by side, and, other than LLVM, a process can be interrupted."""
+    for each in kernels:
+        each.check_folder()
+    children = {each: _start(each) for each in kernels}
     try:
-        with counter(True, f"compiling {' and '.join(dtypes)}", len(dtypes)) as count:
-            for dtype, child in children.items():
+        with counter(True, f"compiling {_listed(kernels)}", len(kernels)) as count:
+            for each, child in children.items():
                 lines = child.communicate()[1].strip().splitlines()
-                if not cache.ready(dtype):
+                if not each.ready():
                     reason = lines[-1] if lines else "is there space left?"
-                    raise RuntimeError(f"the kernel for {dtype} could not be compiled and kept in {cache.place(dtype)}: {reason}")
+                    raise RuntimeError(f"the kernel for {each} could not be compiled and kept in {each.place()}: {reason}")
                 count()
     finally:
-        for dtype, child in children.items():
+        for each, child in children.items():
             if child.returncode is None:
                 child.kill()
                 child.communicate()
-            if not cache.ready(dtype):
-                cache.empty(dtype)
+            each.tidy()
 
 
-def _start(dtype: str) -> subprocess.Popen:
-    command = [sys.executable, "-P", "-c", _SAME_MODULES + _COMPILE, dtype, *sys.path]
+def _start(kernels: _Kernels) -> subprocess.Popen:
+    command = [sys.executable, "-P", "-c", _SAME_MODULES + kernels.script(), kernels.dtype, *sys.path]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
 def _tidy(clean: bool) -> None:
     """Tell of compiled kernels that are of no use here, or remove them."""
-    folders = cache.outdated()
+    folders = cache.outdated() + cuda_cache.outdated()
     if not folders:
         return
     what = f"{len(folders)} folder{'' if len(folders) == 1 else 's'} of kernels compiled for other versions or machines"

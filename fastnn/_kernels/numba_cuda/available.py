@@ -53,30 +53,39 @@ def _packages_missing() -> str | None:
     return None
 
 
-@functools.cache
+def capability() -> tuple[int, int] | None:
+    """The GPU's compute capability; ``None`` if it cannot be used, or is simulated."""
+    return None if why_not() or simulated() else _ask_driver()[1]
+
+
 def _driver_missing() -> str | None:
-    """What is wrong with driver or GPU. It starts the driver, after which a process that forks cannot use it in its children."""
+    return _ask_driver()[0]
+
+
+@functools.cache
+def _ask_driver() -> tuple[str | None, tuple[int, int] | None]:
+    """What is wrong with driver or GPU, or its compute capability. After this a process that forks cannot use CUDA in its children."""
     import ctypes
 
     try:
         library = ctypes.CDLL(_LIBRARY)
     except OSError:
-        return f"no NVIDIA driver is installed ({_LIBRARY} is not there)"
+        return f"no NVIDIA driver is installed ({_LIBRARY} is not there)", None
     status = library.cuInit(0)
     if status:
-        return _failed_start(library, status)
+        return _failed_start(library, status), None
     number = ctypes.c_int()
     library.cuDriverGetVersion(ctypes.byref(number))
     too_old = _driver_too_old((number.value // 1000, number.value % 1000 // 10))
     if too_old:
-        return too_old
+        return too_old, None
     library.cuDeviceGetCount(ctypes.byref(number))
     if number.value == 0:
-        return _no_gpu()
-    capability = tuple(_attribute(library, which) for which in (_MAJOR, _MINOR))
-    if capability < OLDEST:
-        return f"the GPU has compute capability {_dotted(capability)}; {_dotted(OLDEST)} or higher is needed (Turing, of 2018, or newer)"
-    return None
+        return _no_gpu(), None
+    found = _attribute(library, _MAJOR), _attribute(library, _MINOR)
+    if found < OLDEST:
+        return f"the GPU has compute capability {_dotted(found)}; {_dotted(OLDEST)} or higher is needed (Turing, of 2018, or newer)", None
+    return None, found
 
 
 def _failed_start(library, status: int) -> str:
@@ -137,4 +146,4 @@ def _dotted(version: tuple[int, ...]) -> str:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_driver_missing.cache_clear)
+    os.register_at_fork(after_in_child=_ask_driver.cache_clear)

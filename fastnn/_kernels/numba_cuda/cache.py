@@ -27,11 +27,7 @@ _SETTINGS = ("DEBUGINFO", "CUDA_DEBUGINFO", "CUDA_FASTMATH", "OPT")  # of Numba,
 
 def read(name: str, dtype: str, capability: tuple[int, int]) -> str | None:
     """The PTX that is kept, if it is there and whole."""
-    place = _place(f"{name}-{_kind(dtype, capability)}.ptx")
-    try:
-        seal, _, text = place.read_text().partition("\n") if place else ("", "", "")
-    except (OSError, ValueError):
-        return None
+    seal, _, text = _read(f"{name}-{_kind(dtype, capability)}.ptx").partition("\n")
     return text if seal == _SEAL + _digest(text) else None
 
 
@@ -42,11 +38,7 @@ def write(name: str, dtype: str, capability: tuple[int, int], text: str) -> None
 
 def ready(dtype: str, capability: tuple[int, int]) -> bool:
     """Whether all kernels for a number type are kept, so that there is nothing to wait for."""
-    place = _place(_WHOLE + _kind(dtype, capability))
-    try:
-        names = place.read_text().split() if place else []
-    except (OSError, ValueError):
-        return False
+    names = _read(_WHOLE + _kind(dtype, capability)).split()
     return bool(names) and all(read(name, dtype, capability) is not None for name in names)
 
 
@@ -58,6 +50,17 @@ def write_ready(dtype: str, capability: tuple[int, int], names: list[str]) -> No
 def outdated() -> list[Path]:
     """Folders of other environments: older versions of anything, other interpreters."""
     return cache_folders.outdated(place(), _PREFIX)
+
+
+def folder() -> Path | None:
+    """The folder of this environment, made if need be; ``None`` where none can be written."""
+    made = place()
+    try:
+        if made is not None:
+            made.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return made if made is not None and os.access(made, os.W_OK) else None
 
 
 def place() -> Path | None:
@@ -96,15 +99,17 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _place(file: str) -> Path | None:
-    folder = place()
-    return folder and folder / file
+def _read(file: str) -> str:
+    """What is in a file; nothing where there is none."""
+    current = place()
+    try:
+        return "" if current is None else (current / file).read_text("utf-8")
+    except (OSError, ValueError):
+        return ""
 
 
 def _write(file: str, text: str) -> None:
-    path = _place(file)
-    if path is None:
-        return
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, text.encode())
+    made = folder()
+    if made is not None:
+        with contextlib.suppress(OSError):  # a full disk
+            write_atomically(made / file, text.encode())

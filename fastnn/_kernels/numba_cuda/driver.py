@@ -24,7 +24,7 @@ from cuda.bindings import driver
 
 from fastnn._kernels.numba_cuda import borrow, compile
 from fastnn._kernels.numba_cuda.calls import allocate, call
-from fastnn._kernels.numba_cuda.device import as_contents, as_target
+from fastnn._kernels.numba_cuda.contents import as_contents, as_target
 from fastnn._kernels.numba_cuda.frame import ARGUMENTS
 from fastnn._kernels.numba_cuda.launch import Launch
 
@@ -143,13 +143,17 @@ class Kernel:
 
 def _load(name: str, code: compile.Code) -> driver.CUmodule:
     """PTX, turned into machine code by the driver, which also keeps that; an error has its assembler's words."""
-    log = ctypes.create_string_buffer(8192)
+    log = bytearray(8192)
     options = [driver.CUjit_option.CU_JIT_ERROR_LOG_BUFFER, driver.CUjit_option.CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES]
     try:
-        return call(driver.cuModuleLoadDataEx, code.ptx.encode() + b"\0", len(options), options, [ctypes.addressof(log), len(log)])
+        return call(driver.cuModuleLoadDataEx, code.ptx.encode() + b"\0", len(options), options, [log, len(log)])
     except RuntimeError as error:
-        error.add_note(f"while loading the CUDA kernel {name!r}: {log.value.decode(errors='replace').strip() or 'no more is known'}")
+        error.add_note(f"while loading the CUDA kernel {name!r}: {_text(log) or 'no more is known'}")
         raise
+
+
+def _text(log: bytes) -> str:
+    return log.split(b"\0")[0].decode(errors="replace").strip()
 
 
 def _configuration(launch: Launch, stream: driver.CUstream) -> driver.CUlaunchConfig:
@@ -202,7 +206,7 @@ class CudaDevice:
         def ask(attribute: driver.CUdevice_attribute) -> int:
             return call(driver.cuDeviceGetAttribute, attribute, self._device)
 
-        self.name = call(driver.cuDeviceGetName, 256, self._device).split(b"\0")[0].decode(errors="replace")
+        self.name = _text(call(driver.cuDeviceGetName, 256, self._device))
         self.compute_capability = (
             ask(_Attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR),
             ask(_Attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR),

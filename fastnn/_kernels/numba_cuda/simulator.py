@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn._kernels.numba_cuda.device import as_contents, as_target
+from fastnn._kernels.numba_cuda.contents import as_contents, as_target
 from fastnn._kernels.numba_cuda.launch import Launch
 from fastnn._kernels.numba_cuda.shim import cuda
 
