@@ -16,7 +16,6 @@ from fastnn._kernels.numba_cuda import frame as fr
 from fastnn._kernels.numba_cuda.launch import Launch
 from fastnn._kernels.reference import ReferenceEngine, link
 
-
 NAMES = [name for name, kind in fr.ARGUMENTS if kind != "scalar"]
 PARTS = 2
 

@@ -37,7 +37,7 @@ def pair(make=noisy, **options):
     return make(backend="cuda", **options), make(backend="numpy", **options)
 
 
-# --- the same as anywhere ----------------------------------------------------------------------------------------------------------------
+# --- the same as anywhere ---------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -100,7 +100,7 @@ def test_a_long_chunk_is_cut(gpu, monkeypatch):
     assert gpu.launches >= 12
 
 
-# --- where the numbers are --------------------------------------------------------------------------------------------------------------
+# --- where the numbers are -------------------------------------------------------------------------------------------------------------
 
 
 def test_little_goes_over_the_bus(gpu, many_chunks):
@@ -149,7 +149,7 @@ def test_what_a_user_writes_counts(gpu):
     np.testing.assert_array_equal(*(net.predict(X) for net in nets))
 
 
-# --- callbacks -----------------------------------------------------------------------------------------------------------------------------
+# --- callbacks ----------------------------------------------------------------------------------------------------------------------------
 
 
 def test_callbacks_read(gpu, many_chunks):
@@ -223,7 +223,7 @@ def test_early_stopping(gpu, many_chunks, restore):
     assert_same_bits(*nets)
 
 
-# --- when something goes wrong -------------------------------------------------------------------------------------------------------------
+# --- when something goes wrong ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("lr", [1e200, 1e308])
@@ -302,7 +302,7 @@ def test_a_device_that_fails(gpu, many_chunks):
     net.fit(X, LABELS)
 
 
-# --- the contract itself -------------------------------------------------------------------------------------------------------------------
+# --- the contract itself ------------------------------------------------------------------------------------------------------------------
 
 
 def test_outside_nothing_stays_on_the_device(gpu):

@@ -159,7 +159,9 @@ class CudaEngine:
         device = self._device
         limits = Limits(device.multiprocessors, device.shared_per_block, device.warp_block, can_meet=not device.simulated)
         plan = Plan(self.program, limits)
-        return Plan(self.program, limits, library=True) if plan.path == "graph" and not device.simulated and lt.available() is None else plan
+        return (
+            Plan(self.program, limits, library=True) if plan.path == "graph" and not device.simulated and lt.available() is None else plan
+        )
 
     # --- a state, and room for it -----------------------------------------------------------------------------------------------------
 
