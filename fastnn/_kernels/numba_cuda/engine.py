@@ -105,7 +105,7 @@ class CudaEngine:
             return log, self._device.download(self._buffers["gradient"])
 
     @_one_at_a_time
-    def forward(self, state: State, X: Any, linked: bool = False) -> tuple[np.ndarray, bool]:
+    def forward(self, state: State, X: np.ndarray, linked: bool = False) -> tuple[np.ndarray, bool]:
         n, program = len(X), self.program
         predictions = np.empty((n, program.n_outputs), program.dtype)
         if n == 0:
