@@ -10,6 +10,12 @@ from hypothesis import settings
 
 import fastnn as fnn
 
+# These have a process of their own: see test_cuda_processes.
+collect_ignore = [
+    *([] if os.environ.get("NUMBA_ENABLE_CUDASIM", "0") != "0" else ["cuda"]),
+    *([] if "FASTNN_FAKE_CUDA" in os.environ else ["cuda_driver"]),
+]
+
 settings.register_profile("fastnn", deadline=None, derandomize=True)  # the first call of a kernel may compile it
 settings.load_profile("fastnn")
 

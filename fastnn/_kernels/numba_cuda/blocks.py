@@ -11,8 +11,8 @@ from fastnn._kernels.numba_cuda.shim import cuda, device
 
 WARP = 32
 
-# An index that is known not to be negative. Numba lets signed ones count from the end, at the cost of four instructions each; so in the inner
-# loops of products, where they are the half of it.
+# An index that is known not to be negative. Numba lets signed ones count from the end, which takes four instructions: in the inner loops of
+# products, half of all.
 at = np.uint64
 
 
@@ -36,6 +36,19 @@ def block_sum(frame, value):
         cuda.syncthreads()
         half //= 2
     return parts[0]
+
+
+@device
+def leader_sum(frame, value):
+    """Σ of a float64 over the first lanes of the block's warps, for all threads."""
+    parts, thread, total = frame.doubles, cuda.threadIdx.x, 0.0
+    cuda.syncthreads()
+    if thread % WARP == 0:
+        parts[thread // WARP] = value
+    cuda.syncthreads()
+    for warp in range(cuda.blockDim.x // WARP):
+        total += parts[warp]
+    return total
 
 
 @device

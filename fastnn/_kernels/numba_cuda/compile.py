@@ -12,8 +12,9 @@ import numpy as np
 from fastnn._kernels import opcodes
 from fastnn._kernels.numba_cuda import cache
 from fastnn._kernels.numba_cuda.frame import ARGUMENTS
+from fastnn._kernels.numba_cuda.table import OPERATION
 
-_RECORDS = {"ops": opcodes.OP, "loss": opcodes.LOSS, "rule": opcodes.RULE}
+_RECORDS = {"ops": OPERATION, "loss": opcodes.LOSS, "rule": opcodes.RULE}
 _ENTRY = re.compile(r"\.visible\s+\.entry\s+([\w$]+)\s*\((.*?)\)", re.DOTALL)
 _compiling = threading.RLock()
 

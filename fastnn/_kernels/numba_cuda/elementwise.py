@@ -4,7 +4,6 @@ Threads of a block take neighbouring elements of its rows, so that they read and
 """
 
 from fastnn._kernels import opcodes as oc
-from fastnn._kernels.numba_cuda import frame as fr
 from fastnn._kernels.numba_cuda import philox
 from fastnn._kernels.numba_cuda.shim import cuda, device
 from fastnn._kernels.scalars import activate, derivative, derivative_from_z
@@ -13,10 +12,14 @@ from fastnn._kernels.scalars import activate, derivative, derivative_from_z
 @device
 def gather(frame, start, first_row, n_rows, batch, n_in):
     """Rows of the mini-batch whose samples begin at ``order[start]``. Rows beyond its end are 0, and so is what comes of them."""
-    x = first_row * n_in
-    for e in range(cuda.threadIdx.x, n_rows * n_in, cuda.blockDim.x):
-        r, c = first_row + e // n_in, e % n_in
-        frame.work[x + e] = frame.X[frame.order[start + r] * n_in + c] if r < batch else frame.work.dtype.type(0)
+    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+    r, c = first_row + thread // n_in, thread % n_in
+    down, across = threads // n_in, threads % n_in
+    for e in range(first_row * n_in + thread, (first_row + n_rows) * n_in, threads):
+        frame.work[e] = frame.X[frame.order[start + r] * n_in + c] if r < batch else frame.work.dtype.type(0)
+        r, c = r + down, c + across  # a division for each element would take longer than all the rest
+        if c >= n_in:
+            r, c = r + 1, c - n_in
 
 
 @device
@@ -29,60 +32,85 @@ def copy_rows(frame, x_row, first_row, n_rows, n_in):
 @device
 def finish(frame, op, row, column, z, step):
     """y = f(z) · m, written to the workspace, and f′(z) · m where the way back cannot have it from y."""
-    real = frame.work.dtype.type
-    capacity, alpha, one = frame.control[fr.CAPACITY], real(op.alpha), real(1)
+    one = frame.work.dtype.type(1)
     element = row * op.n_out + column
-    y, mask = activate(op.activation, z, alpha), one
-    if op.rate > 0 and frame.control[fr.TRAINING] != 0:
-        kept = philox.is_kept(op.rate, row, column, op.n_out, frame.control[fr.SEED], oc.STREAM_MASK + op.stream, step)
-        mask = real(1.0 / (1.0 - op.rate)) if kept else one - one
-    if op.aux >= 0 and frame.control[fr.BACKWARD] != 0:
+    y, mask = activate(op.activation, z, op.alpha), one
+    if op.threshold > 0 and frame.training:
+        kept = philox.is_kept(op.threshold, row, column, op.n_out, frame.seed, oc.STREAM_MASK + op.stream, step)
+        mask = op.kept if kept else one - one
+    if op.aux >= 0 and frame.backward:
         needs_z = op.activation == oc.GELU or op.activation == oc.SILU or op.activation == oc.MISH
-        slope = derivative_from_z(op.activation, z, alpha) if needs_z else derivative(op.activation, y, alpha)
-        frame.work[op.aux * capacity + element] = slope * mask
-    frame.work[op.y * capacity + element] = y * mask
+        slope = derivative_from_z(op.activation, z, op.alpha) if needs_z else derivative(op.activation, y, op.alpha)
+        frame.work[op.aux * frame.capacity + element] = slope * mask
+    frame.work[op.y * frame.capacity + element] = y * mask
 
 
 @device
 def keep_shape(frame, op, first_row, n_rows, step):
     """ADD, NOISE and ELEMENTWISE, epilogue included."""
-    n, capacity = op.n_out, frame.control[fr.CAPACITY]
-    for e in range(cuda.threadIdx.x, n_rows * n, cuda.blockDim.x):
-        row, column = first_row + e // n, e % n
-        z = frame.work[op.x * capacity + first_row * n + e]
+    n, thread, threads = op.n_out, cuda.threadIdx.x, cuda.blockDim.x
+    r, c = first_row + thread // n, thread % n
+    down, across = threads // n, threads % n
+    for e in range(first_row * n + thread, (first_row + n_rows) * n, threads):
+        z = frame.work[op.x * frame.capacity + e]
         if op.code == oc.ADD:
-            z += frame.work[op.skip * capacity + first_row * n + e]
-        elif op.code == oc.NOISE and frame.control[fr.TRAINING] != 0:
-            noise = philox.normal(row, column, n, frame.control[fr.SEED], oc.STREAM_NOISE + op.stream, step)
-            z += frame.work.dtype.type(op.std * noise)
-        finish(frame, op, row, column, z, step)
+            z += frame.work[op.skip * frame.capacity + e]
+        elif op.code == oc.NOISE and frame.training:
+            z += frame.work.dtype.type(op.std * philox.normal(r, c, n, frame.seed, oc.STREAM_NOISE + op.stream, step))
+        finish(frame, op, r, c, z, step)
+        r, c = r + down, c + across
+        if c >= n:
+            r, c = r + 1, c - n
+
+
+@device
+def finish_product(frame, op, first_row, n_rows, step):
+    """Bias and epilogue of a dense operation whose product came from the library."""
+    n, thread, threads = op.n_out, cuda.threadIdx.x, cuda.blockDim.x
+    r, c = first_row + thread // n, thread % n
+    down, across = threads // n, threads % n
+    for e in range(first_row * n + thread, (first_row + n_rows) * n, threads):
+        z = frame.work[op.y * frame.capacity + e]
+        finish(frame, op, r, c, z + frame.theta[op.bias + c] if op.bias >= 0 else z, step)
+        r, c = r + down, c + across
+        if c >= n:
+            r, c = r + 1, c - n
 
 
 @device
 def finish_backward(frame, op, first_row, n_rows):
-    """∂C/∂z = ∂C/∂y · f′(z) · m in place."""
-    capacity, alpha = frame.control[fr.CAPACITY], frame.work.dtype.type(op.alpha)
-    if op.aux < 0 and op.activation == oc.LINEAR:
+    """∂C/∂z = ∂C/∂y · f′(z) · m in place, where it does not come so."""
+    if op.finished != 0 or (op.aux < 0 and op.activation == oc.LINEAR):
         return
     for e in range(first_row * op.n_out + cuda.threadIdx.x, (first_row + n_rows) * op.n_out, cuda.blockDim.x):
         if op.aux >= 0:
-            slope = frame.work[op.aux * capacity + e]
+            slope = frame.work[op.aux * frame.capacity + e]
         else:
-            slope = derivative(op.activation, frame.work[op.y * capacity + e], alpha)
-        frame.d_work[op.y * capacity + e] *= slope
+            slope = derivative(op.activation, frame.work[op.y * frame.capacity + e], op.alpha)
+        frame.d_work[op.y * frame.capacity + e] *= slope
+
+
+@device
+def store_input_gradient(frame, op, element, d):
+    """∂C/∂x of an element of a dense operation's input, with the slope of the operation before where that has nothing else to wait for."""
+    place = op.x * frame.capacity + element
+    if op.x_aux >= 0:
+        d *= frame.work[op.x_aux * frame.capacity + element]
+    elif op.x_activation >= 0:
+        d *= derivative(op.x_activation, frame.work[place], op.x_alpha)
+    frame.d_work[place] = frame.d_work[place] + d if op.x_grad == oc.GRAD_ADD else d
 
 
 @device
 def pass_gradient(frame, op, first_row, n_rows):
     """The way back of an operation that keeps the shape: its δ goes to its inputs."""
-    capacity = frame.control[fr.CAPACITY]
     for e in range(first_row * op.n_out + cuda.threadIdx.x, (first_row + n_rows) * op.n_out, cuda.blockDim.x):
-        d = frame.d_work[op.y * capacity + e]
+        d = frame.d_work[op.y * frame.capacity + e]
         if op.skip_grad == oc.GRAD_ADD:
-            frame.d_work[op.skip * capacity + e] += d
+            frame.d_work[op.skip * frame.capacity + e] += d
         elif op.skip_grad == oc.GRAD_WRITE:
-            frame.d_work[op.skip * capacity + e] = d
+            frame.d_work[op.skip * frame.capacity + e] = d
         if op.x_grad == oc.GRAD_ADD:
-            frame.d_work[op.x * capacity + e] += d
+            frame.d_work[op.x * frame.capacity + e] += d
         elif op.x_grad == oc.GRAD_WRITE:
-            frame.d_work[op.x * capacity + e] = d
+            frame.d_work[op.x * frame.capacity + e] = d

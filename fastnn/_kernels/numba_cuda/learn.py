@@ -1,7 +1,8 @@
 """What a step learns: the gradient of every parameter over the whole mini-batch, and its update.
 
-Blocks share the tiles of each weight. Mostly a gradient is used up by the optimiser in the registers where it was summed (*fused*). Only where
-something wants the whole gradient first (clipping by global norm, statistics, or a user) is it stored, and `apply` goes over it after a meeting.
+Blocks share the tiles of each weight. Mostly a gradient is used up by the optimiser in the registers where it was summed (*fused*). Only
+where something wants the whole gradient first (clipping by global norm, statistics, or a user) is it stored, and `apply` goes over it after
+a meeting.
 """
 
 import math
@@ -12,6 +13,7 @@ from fastnn._kernels import opcodes as oc
 from fastnn._kernels.numba_cuda import frame as fr
 from fastnn._kernels.numba_cuda import norm, products, update
 from fastnn._kernels.numba_cuda.blocks import WARP, block_sum, share
+from fastnn._kernels.numba_cuda.records import operation
 from fastnn._kernels.numba_cuda.shim import cuda, device
 
 
@@ -25,7 +27,7 @@ def is_recorded(frame, k):
 @device
 def is_fused(frame, k):
     """Whether step k updates with a gradient as soon as it is known."""
-    rule = frame.rule[0]
+    rule = frame.rule
     return rule.code != oc.NO_UPDATE and rule.clip_norm == 0 and not is_recorded(frame, k)
 
 
@@ -33,9 +35,9 @@ def is_fused(frame, k):
 def gradients_of(frame, op, batch, k, fused, worker, workers):
     """The gradient of one operation's parameters, or at once their update."""
     if op.code == oc.DENSE:
-        products.weight_gradient(frame, op, batch, k, fused, worker, workers)
+        products.weight_gradient(frame, op, batch, update.rates_of(frame, k), fused, worker, workers)
     elif op.weight >= 0:
-        lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
+        lane, warp, now = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP, update.rates_of(frame, k)
         for first in range(worker * WARP, op.n_out, workers * WARP):
             c = min(first + lane, op.n_out - 1)
             if op.code == oc.LAYER_NORM:
@@ -44,8 +46,8 @@ def gradients_of(frame, op, batch, k, fused, worker, workers):
                 d_shift = frame.scratch[op.column_stats + norm.SUM * op.n_out + c]
                 d_scale = frame.scratch[op.column_stats + norm.PRODUCT * op.n_out + c]
             if warp == 0 and first + lane < op.n_out:
-                _take(frame, op.weight + c, d_scale, k, fused)
-                _take(frame, op.bias + c, d_shift, k, fused)
+                _take(frame, op.weight + c, d_scale, now, fused)
+                _take(frame, op.bias + c, d_shift, now, fused)
 
 
 @device
@@ -53,16 +55,16 @@ def all_gradients(frame, batch, k, fused, worker, workers):
     """`gradients_of` every operation. The first block to get a tile of one comes after the last to get a tile of the one before."""
     used = 0
     for i in range(len(frame.ops)):
-        op = frame.ops[i]
+        op = operation(frame, i)
         if op.weight >= 0:
             gradients_of(frame, op, batch, k, fused, (worker + workers - used % workers) % workers, workers)
             used += products.weight_tiles(op) if op.code == oc.DENSE else (op.n_out + WARP - 1) // WARP
 
 
 @device
-def _take(frame, p, g, k, fused):
+def _take(frame, p, g, now, fused):
     if fused:
-        update.update(frame, update.rates_of(frame, k), p, update.clip(frame.rule[0], g), 0.0)
+        update.update(frame, now, p, update.clip(frame.rule, g), 0.0)
     else:
         frame.gradient[p] = g
 
@@ -73,7 +75,7 @@ def sum_of_squares(frame, worker, workers):
     first, last = share(len(frame.gradient), worker, workers)
     total = 0.0
     for p in range(first + cuda.threadIdx.x, last, cuda.blockDim.x):
-        g = np.float64(update.clip(frame.rule[0], frame.gradient[p]))
+        g = np.float64(update.clip(frame.rule, frame.gradient[p]))
         total += g * g
     total = block_sum(frame, total)
     if cuda.threadIdx.x == 0:
@@ -83,7 +85,7 @@ def sum_of_squares(frame, worker, workers):
 @device
 def clipping_factor(frame, workers):
     """What clipping by global norm multiplies the gradient by."""
-    limit, total = frame.rule[0].clip_norm, 0.0
+    limit, total = frame.rule.clip_norm, 0.0
     if limit == 0:
         return 1.0
     for i in range(cuda.threadIdx.x, workers, cuda.blockDim.x):
@@ -104,7 +106,7 @@ def apply(frame, op, own, recorded, k, factor, worker, workers):
         return
     is_dense = op.code == oc.DENSE
     n_weights = op.n_in * op.n_out if is_dense else op.n_out
-    decay = frame.rule[0].weight_decay if is_dense else 0.0
+    decay = frame.rule.weight_decay if is_dense else 0.0
     first, last = share(n_weights, worker, workers)
     gradients, weights, moved = _apply_range(frame, op.weight + first, op.weight + last, k, factor, decay)
     if op.bias >= 0:
@@ -120,7 +122,7 @@ def apply(frame, op, own, recorded, k, factor, worker, workers):
 @device
 def _apply_range(frame, first, last, k, factor, decay):
     """Σ g² before clipping, Σ w² before the update and Σ (Δw)² of this thread's parameters."""
-    rule, now, gradients, weights, moved = frame.rule[0], update.rates_of(frame, k), 0.0, 0.0, 0.0
+    rule, now, gradients, weights, moved = frame.rule, update.rates_of(frame, k), 0.0, 0.0, 0.0
     for p in range(first + cuda.threadIdx.x, last, cuda.blockDim.x):
         g = frame.gradient[p]
         old, new = frame.theta[p], frame.theta[p]

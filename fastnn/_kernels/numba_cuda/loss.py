@@ -9,7 +9,7 @@ import numpy as np
 
 from fastnn._kernels import opcodes as oc
 from fastnn._kernels.numba_cuda import frame as fr
-from fastnn._kernels.numba_cuda.blocks import WARP, block_sum, row_largest, row_sum
+from fastnn._kernels.numba_cuda.blocks import WARP, block_sum, leader_sum, row_largest, row_sum
 from fastnn._kernels.numba_cuda.shim import cuda, device
 from fastnn._kernels.scalars import exp, log1p, sigmoid
 
@@ -31,12 +31,12 @@ def weight_sum(frame, start, batch):
 def loss_and_gradient(frame, start, first_row, n_rows, batch, all_weights, worker):
     """Write ∂C/∂z of rows of the mini-batch, and what they add to the loss and the weighted hits to ``sums``; rows beyond the end get 0."""
     lane, warp, warps = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP, cuda.blockDim.x // WARP
-    loss, capacity, k = frame.loss[0], frame.control[fr.CAPACITY], frame.ops[len(frame.ops) - 1].n_out
+    loss, capacity, k = frame.loss, frame.capacity, frame.ops[len(frame.ops) - 1].n_out
     total, hits = 0.0, 0.0
     for first in range(first_row, first_row + n_rows, warps):
         r = first + warp
         inside = r < first_row + n_rows and r < batch
-        row = frame.control[fr.OUTPUT] * capacity + (r if inside else first_row) * k
+        row = frame.output * capacity + (r if inside else first_row) * k
         sample = frame.order[start + (r if inside else 0)]
         weight = np.float64(frame.weights[sample]) if len(frame.weights) > 0 else 1.0
         share = weight / all_weights if all_weights > 0 else 0.0
@@ -51,9 +51,9 @@ def loss_and_gradient(frame, start, first_row, n_rows, batch, all_weights, worke
             hits += weight if hit else 0.0
         if not inside and r < first_row + n_rows:
             for j in range(lane, k, WARP):
-                frame.d_work[frame.control[fr.OUTPUT] * capacity + r * k + j] = frame.work.dtype.type(0)
-    total = block_sum(frame, total)
-    hits = block_sum(frame, hits)
+                frame.d_work[frame.output * capacity + r * k + j] = frame.work.dtype.type(0)
+    total = leader_sum(frame, total)
+    hits = leader_sum(frame, hits)
     if cuda.threadIdx.x == 0:
         frame.sums[2 * worker], frame.sums[2 * worker + 1] = total, hits
 
@@ -62,6 +62,11 @@ def loss_and_gradient(frame, start, first_row, n_rows, batch, all_weights, worke
 def total_loss(frame, workers):
     """The mini-batch's loss and weighted hits, from the parts of all workers."""
     total, hits = 0.0, 0.0
+    if workers <= WARP:  # each thread adds up all, which takes less time than to meet
+        for i in range(workers):
+            total += frame.sums[2 * i]
+            hits += frame.sums[2 * i + 1]
+        return total, hits
     for i in range(cuda.threadIdx.x, workers, cuda.blockDim.x):
         total += frame.sums[2 * i]
         hits += frame.sums[2 * i + 1]
@@ -80,7 +85,7 @@ def _target(frame, sample, j, k):
 def _softmax(frame, loss, row, sample, k, share, inside):
     """ℓ = Σ q (log Σ exp z − z) with q = (1 − ε) t + ε/k; ∂ℓ/∂z = softmax(z) Σ q − q."""
     real, lane = frame.work.dtype.type, cuda.threadIdx.x % WARP
-    smoothing, rest = real(loss.label_smoothing), real(loss.label_smoothing / k)
+    smoothing, rest = loss.label_smoothing, loss.label_smoothing / real(k)
     highest, best = _largest(frame, frame.work, row, k)
     total, mass, value = real(0), real(0), real(0)
     for j in range(lane, k, WARP):
@@ -107,7 +112,7 @@ def _softmax(frame, loss, row, sample, k, share, inside):
 def _binary(frame, loss, row, sample, k, share, inside):
     """ℓ = Σ max(z, 0) + log(1 + e^−|z|) − q z with q = (1 − ε) t + ε/2; ∂ℓ/∂z = σ(z) − q."""
     real, lane = frame.work.dtype.type, cuda.threadIdx.x % WARP
-    zero, smoothing, value = real(0), real(loss.label_smoothing), real(0)
+    zero, smoothing, value = real(0), loss.label_smoothing, real(0)
     for j in range(lane, k, WARP):
         z = frame.work[row + j]
         q = (real(1) - smoothing) * frame.targets[sample * k + j] + real(0.5) * smoothing
@@ -125,7 +130,7 @@ def _binary(frame, loss, row, sample, k, share, inside):
 def _regression(frame, loss, row, sample, k, share, inside):
     """The losses of z − t and Poisson's, which are means over outputs but for QUADRATIC, a sum."""
     real, lane = frame.work.dtype.type, cuda.threadIdx.x % WARP
-    zero, half, delta, value = real(0), real(0.5), real(loss.delta), real(0)
+    half, delta, value = real(0.5), loss.delta, real(0)
     mean = real(1) if loss.code == oc.QUADRATIC else real(1) / real(k)
     for j in range(lane, k, WARP):
         z, t = frame.work[row + j], frame.targets[sample * k + j]
@@ -165,11 +170,11 @@ def write_predictions(frame, x_row, first_row, n_rows):
     """Outputs of rows of the workspace, linked as ``control`` says, to ``predictions``; NaN where the row of X is not finite."""
     real, lane = frame.work.dtype.type, cuda.threadIdx.x % WARP
     warp, warps, link = cuda.threadIdx.x // WARP, cuda.blockDim.x // WARP, frame.control[fr.LINK]
-    n_in, k, capacity = frame.ops[0].n_in, frame.ops[len(frame.ops) - 1].n_out, frame.control[fr.CAPACITY]
+    n_in, k, capacity = frame.ops[0].n_in, frame.ops[len(frame.ops) - 1].n_out, frame.capacity
     for first in range(0, n_rows, warps):
         inside = first + warp < n_rows
         r = first + warp if inside else 0
-        row, highest, total, poison = frame.control[fr.OUTPUT] * capacity + (first_row + r) * k, real(0), real(1), real(0)
+        row, highest, total, poison = frame.output * capacity + (first_row + r) * k, real(0), real(1), real(0)
         for j in range(lane, n_in, WARP):
             poison += frame.X[(x_row + r) * n_in + j] * real(0)
         poison = row_sum(frame, poison)

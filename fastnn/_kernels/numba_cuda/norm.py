@@ -2,14 +2,13 @@
 
 x̂ = (x − μ)/√(σ² + ε) is not stored: the way back works it out again from x, which is kept anyway, and from μ and 1/√(σ² + ε).
 
-BatchNorm's sums run down columns: a block takes 32 columns, a lane each, and its warps share the rows. Blocks meet before and after, so that
-the numbers do not depend on how many there are. LayerNorm's sums run along rows: a warp takes a row.
+BatchNorm's sums run down columns: a block takes 32 columns, a lane each, and its warps share the rows. Blocks meet before and after, so
+that the numbers do not depend on how many there are. LayerNorm's sums run along rows: a warp takes a row.
 """
 
 import math
 
 from fastnn._kernels import opcodes as oc
-from fastnn._kernels.numba_cuda import frame as fr
 from fastnn._kernels.numba_cuda.blocks import WARP, lane_sum, row_sum
 from fastnn._kernels.numba_cuda.elementwise import finish
 from fastnn._kernels.numba_cuda.shim import cuda, device
@@ -20,9 +19,9 @@ MEAN, INVERSE_STD, SUM, PRODUCT = range(4)  # vectors of n_out in the scratch of
 @device
 def batch_statistics(frame, op, batch, worker, workers):
     """μ and 1/√(σ² + ε) of this worker's columns, over the mini-batch or, in inference, as they were learnt."""
-    real, n, capacity = frame.work.dtype.type, op.n_out, frame.control[fr.CAPACITY]
+    real, n, capacity = frame.work.dtype.type, op.n_out, frame.capacity
     lane, warp, warps = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP, cuda.blockDim.x // WARP
-    training, momentum = frame.control[fr.TRAINING] != 0, real(op.momentum)
+    training, momentum = frame.training, op.momentum
     for first in range(worker * WARP, n, workers * WARP):
         c = first + lane
         x, inside = op.x * capacity + min(c, n - 1), c < n
@@ -37,7 +36,7 @@ def batch_statistics(frame, op, batch, worker, workers):
                 squares += d * d
             squares = lane_sum(frame.reals, squares)
             variance = squares / real(batch)
-            if inside and warp == 0 and batch > 1 and frame.control[fr.LEARNING] != 0:
+            if inside and warp == 0 and batch > 1 and frame.learning:
                 old_mean, old_variance = frame.buffers[op.state + c], frame.buffers[op.state + n + c]
                 frame.buffers[op.state + c] = old_mean + momentum * (mean - old_mean)
                 frame.buffers[op.state + n + c] = old_variance + momentum * (squares / real(batch - 1) - old_variance)
@@ -45,17 +44,21 @@ def batch_statistics(frame, op, batch, worker, workers):
             mean, variance = frame.buffers[op.state + c], frame.buffers[op.state + n + c]
         if inside and warp == 0:
             frame.scratch[op.column_stats + MEAN * n + c] = mean
-            frame.scratch[op.column_stats + INVERSE_STD * n + c] = real(1) / real(math.sqrt(variance + real(op.epsilon)))
+            frame.scratch[op.column_stats + INVERSE_STD * n + c] = real(1) / real(math.sqrt(variance + op.epsilon))
 
 
 @device
 def batch_norm(frame, op, first_row, n_rows, step):
     """z = scale · x̂ + shift and the epilogue, for rows of the mini-batch."""
-    n, capacity = op.n_out, frame.control[fr.CAPACITY]
-    for e in range(cuda.threadIdx.x, n_rows * n, cuda.blockDim.x):
-        r, c = first_row + e // n, e % n
+    n, capacity, thread, threads = op.n_out, frame.capacity, cuda.threadIdx.x, cuda.blockDim.x
+    r, c = first_row + thread // n, thread % n
+    down, across = threads // n, threads % n
+    for _ in range(thread, n_rows * n, threads):
         normalised = _normalised(frame, op, frame.work[op.x * capacity + r * n + c], c)
         finish(frame, op, r, c, normalised * frame.theta[op.weight + c] + frame.theta[op.bias + c], step)
+        r, c = r + down, c + across
+        if c >= n:
+            r, c = r + 1, c - n
 
 
 @device
@@ -67,7 +70,7 @@ def _normalised(frame, op, x, c):
 @device
 def batch_sums(frame, op, batch, worker, workers):
     """Σ δ and Σ δ x̂ of this worker's columns: the gradients of shift and scale."""
-    real, n, capacity = frame.work.dtype.type, op.n_out, frame.control[fr.CAPACITY]
+    real, n, capacity = frame.work.dtype.type, op.n_out, frame.capacity
     lane, warp, warps = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP, cuda.blockDim.x // WARP
     for first in range(worker * WARP, n, workers * WARP):
         c = min(first + lane, n - 1)
@@ -85,21 +88,25 @@ def batch_sums(frame, op, batch, worker, workers):
 @device
 def batch_norm_backward(frame, op, first_row, n_rows, batch):
     """∂C/∂x = scale/√(σ² + ε) · (δ − mean δ − x̂ · mean δ x̂); statistics that were learnt do not depend on x."""
-    real, n, capacity = frame.work.dtype.type, op.n_out, frame.control[fr.CAPACITY]
-    part = real(1.0 / batch) if frame.control[fr.TRAINING] != 0 else real(0)
-    for e in range(cuda.threadIdx.x, n_rows * n, cuda.blockDim.x):
-        r, c = first_row + e // n, e % n
+    real, n, capacity = frame.work.dtype.type, op.n_out, frame.capacity
+    part, thread, threads = real(1.0 / batch) if frame.training else real(0), cuda.threadIdx.x, cuda.blockDim.x
+    r, c = first_row + thread // n, thread % n
+    down, across = threads // n, threads % n
+    for _ in range(thread, n_rows * n, threads):
         x, column = op.x * capacity + r * n + c, op.column_stats + c
         mean_d, mean_product = frame.scratch[column + SUM * n] * part, frame.scratch[column + PRODUCT * n] * part
         d = frame.d_work[op.y * capacity + r * n + c] - mean_d - _normalised(frame, op, frame.work[x], c) * mean_product
         d *= frame.theta[op.weight + c] * frame.scratch[column + INVERSE_STD * n]
         frame.d_work[x] = frame.d_work[x] + d if op.x_grad == oc.GRAD_ADD else d
+        r, c = r + down, c + across
+        if c >= n:
+            r, c = r + 1, c - n
 
 
 @device
 def layer_norm(frame, op, first_row, n_rows, step):
     """z = scale · x̂ + shift and the epilogue; each row's μ and 1/√(σ² + ε) are kept for the way back."""
-    real, n, capacity = frame.work.dtype.type, op.n_out, frame.control[fr.CAPACITY]
+    real, n, capacity = frame.work.dtype.type, op.n_out, frame.capacity
     lane, warp, warps = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP, cuda.blockDim.x // WARP
     for first in range(first_row, first_row + n_rows, warps):
         inside = first + warp < first_row + n_rows
@@ -111,7 +118,7 @@ def layer_norm(frame, op, first_row, n_rows, step):
         for c in range(lane, n, WARP):
             squares += (frame.work[x + c] - mean) * (frame.work[x + c] - mean)
         variance = row_sum(frame, squares) / real(n)
-        inverse_std = real(1) / real(math.sqrt(variance + real(op.epsilon)))
+        inverse_std = real(1) / real(math.sqrt(variance + op.epsilon))
         if inside:
             for c in range(lane, n, WARP):
                 normalised = (frame.work[x + c] - mean) * inverse_std
@@ -124,7 +131,7 @@ def layer_norm(frame, op, first_row, n_rows, step):
 @device
 def layer_norm_backward(frame, op, first_row, n_rows):
     """∂C/∂x = 1/√(σ² + ε) · (d − mean d − x̂ · mean d x̂) with d = scale · δ, row by row."""
-    real, n, capacity = frame.work.dtype.type, op.n_out, frame.control[fr.CAPACITY]
+    real, n, capacity = frame.work.dtype.type, op.n_out, frame.capacity
     lane, warp, warps = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP, cuda.blockDim.x // WARP
     for first in range(first_row, first_row + n_rows, warps):
         inside = first + warp < first_row + n_rows
@@ -146,7 +153,7 @@ def layer_norm_backward(frame, op, first_row, n_rows):
 @device
 def layer_sums(frame, op, batch, c):
     """Σ δ and Σ δ x̂ of column ``c``; every thread of the block must call this, those of a lane with the same column."""
-    real, n, capacity = frame.work.dtype.type, op.n_out, frame.control[fr.CAPACITY]
+    real, n, capacity = frame.work.dtype.type, op.n_out, frame.capacity
     warp, warps = cuda.threadIdx.x // WARP, cuda.blockDim.x // WARP
     total, product = real(0), real(0)
     for r in range(warp, batch, warps):

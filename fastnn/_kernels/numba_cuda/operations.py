@@ -1,6 +1,7 @@
 """One operation forward and back, over rows of the mini-batch: what the persistent kernel and the kernels of the graph have in common.
 
-Rows ``first_row … first_row + n_rows − 1`` belong to the calling block alone. Dense operations are in `products`; BatchNorm's sums over the mini-batch are taken before, by `norm.batch_statistics` and `norm.batch_sums`.
+Rows ``first_row … first_row + n_rows − 1`` belong to the calling block alone. Dense operations are in `products`; BatchNorm's sums over the
+mini-batch are taken before, by `norm.batch_statistics` and `norm.batch_sums`.
 """
 
 from fastnn._kernels import opcodes as oc

@@ -11,6 +11,7 @@ from fastnn._kernels.numba_cuda import elementwise, learn, loss, measure, norm, 
 from fastnn._kernels.numba_cuda import frame as fr
 from fastnn._kernels.numba_cuda.blocks import meet, share
 from fastnn._kernels.numba_cuda.frame import Frame
+from fastnn._kernels.numba_cuda.records import operation
 from fastnn._kernels.numba_cuda.shim import cuda, device
 
 
@@ -34,7 +35,8 @@ def train(frame, index):
     frame = Frame(
         frame.ops, frame.loss, frame.rule, theta, frame.gradient, frame.slots, frame.buffers, work, d_work, frame.scratch, frame.X,
         frame.labels, frame.targets, frame.weights, frame.order, frame.bounds, frame.rates, frame.control, frame.sums, frame.log,
-        frame.statistics, frame.predictions, home, frame.tiles, frame.reals, frame.doubles, frame.places,
+        frame.statistics, frame.predictions, home, frame.capacity, frame.output, frame.training, frame.backward, frame.learning,
+        frame.seed, frame.tiles, frame.reals, frame.doubles, frame.places,
     )  # fmt: skip
     for k in range(frame.control[fr.STEPS]):
         start, batch = frame.bounds[k], frame.bounds[k + 1] - frame.bounds[k]
@@ -75,7 +77,7 @@ def _there(frame, k, start, first_row, n_rows, batch, met):
     elementwise.gather(frame, start, first_row, n_rows, batch, frame.ops[0].n_in)
     cuda.syncthreads()
     for i in range(len(frame.ops)):
-        op = frame.ops[i]
+        op = operation(frame, i)
         if op.code == oc.BATCH_NORM:
             met = meet(frame.control, met)
             norm.batch_statistics(frame, op, batch, worker, workers)
@@ -93,7 +95,7 @@ def _back(frame, first_row, n_rows, batch, met):
     """From ∂C/∂(raw output) to ∂C/∂z of every operation, over this block's rows; returns how often blocks have met."""
     worker, workers = cuda.blockIdx.x, cuda.gridDim.x
     for i in range(len(frame.ops) - 1, -1, -1):
-        op = frame.ops[i]
+        op = operation(frame, i)
         if operations.is_learnt(op):
             elementwise.finish_backward(frame, op, first_row, n_rows)
             if op.code == oc.BATCH_NORM:
@@ -113,27 +115,27 @@ def _back(frame, first_row, n_rows, batch, met):
 def _learn(frame, k, record, batch, met):
     """Gradient and update of this block's share of every parameter; returns how often blocks have met."""
     worker, workers = cuda.blockIdx.x, cuda.gridDim.x
-    recorded, fused, updates = learn.is_recorded(frame, k), learn.is_fused(frame, k), frame.rule[0].code != oc.NO_UPDATE
+    recorded, fused, updates = learn.is_recorded(frame, k), learn.is_fused(frame, k), frame.rule.code != oc.NO_UPDATE
     step, constrained = frame.control[fr.STEP] + k, False
     if recorded:
         for i in range(len(frame.ops)):
-            measure.values(frame, frame.ops[i], measure.own_row(frame, record, i, worker, workers), batch, step, worker, workers)
+            measure.values(frame, operation(frame, i), measure.own_row(frame, record, i, worker, workers), batch, step, worker, workers)
     learn.all_gradients(frame, batch, k, fused, worker, workers)
     if not fused and (updates or recorded):
         met = meet(frame.control, met)
-        if frame.rule[0].clip_norm > 0:
+        if frame.rule.clip_norm > 0:
             learn.sum_of_squares(frame, worker, workers)
             met = meet(frame.control, met)
         factor = learn.clipping_factor(frame, workers)
         for i in range(len(frame.ops)):
             own = measure.own_row(frame, record, i, worker, workers)
-            learn.apply(frame, frame.ops[i], own, recorded, k, factor, worker, workers)
+            learn.apply(frame, operation(frame, i), own, recorded, k, factor, worker, workers)
     for i in range(len(frame.ops)):
         constrained |= frame.ops[i].max_norm > 0
     if updates and constrained:
         met = meet(frame.control, met)
         for i in range(len(frame.ops)):
-            learn.constrain(frame, frame.ops[i], worker, workers)
+            learn.constrain(frame, operation(frame, i), worker, workers)
     return meet(frame.control, met)
 
 
@@ -157,14 +159,14 @@ def write_log(frame, k, value, all_weights, hits):
 def predict(frame, index):
     """Outputs of rows FIRST to FIRST + ROWS of X, a block of rows at a time in each block's part of the workspace."""
     worker, workers = cuda.blockIdx.x, cuda.gridDim.x
-    at_once, rows = frame.control[fr.CAPACITY] // workers, frame.control[fr.ROWS]
+    at_once, rows = frame.capacity // workers, frame.control[fr.ROWS]
     own = worker * at_once
     for first in range(worker * at_once, rows, workers * at_once):
         n = min(at_once, rows - first)
         elementwise.copy_rows(frame, frame.control[fr.FIRST] + first, own, n, frame.ops[0].n_in)
         cuda.syncthreads()
         for i in range(len(frame.ops)):
-            op = frame.ops[i]
+            op = operation(frame, i)
             if op.code == oc.DENSE:
                 products.forward(frame, op, own, n, 0, 0, 1)
             else:

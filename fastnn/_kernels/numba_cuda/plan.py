@@ -12,6 +12,7 @@ from fastnn._kernels import opcodes as oc
 from fastnn._kernels.contract import Program
 from fastnn._kernels.numba_cuda import frame as fr
 from fastnn._kernels.numba_cuda.launch import Launch, Product
+from fastnn._kernels.numba_cuda.table import operations
 
 WIDEST = 128  # outputs of an operation, up to which a block carries its rows through alone
 LARGEST = 1 << 19  # parameters of a network that every block reads in every step
@@ -45,7 +46,7 @@ class Plan:
 
     def __init__(self, program: Program, limits: Limits, library: bool = False):
         self._program, self._limits, self._library = program, limits, library
-        self._ops = program.ops
+        self._ops = operations(program.ops)
         narrow = int(self._ops["n_out"].max()) <= WIDEST and program.n_parameters <= LARGEST
         self.path = "persistent" if narrow and not library else "graph"
 
@@ -127,7 +128,7 @@ class Plan:
         for i, op in reversed(list(enumerate(self._ops))):
             if op["weight"] < 0 and op["x_grad"] == oc.GRAD_NONE and op["skip_grad"] == oc.GRAD_NONE:
                 continue
-            if op["aux"] >= 0 or op["activation"] != oc.LINEAR:
+            if not op["finished"] and (op["aux"] >= 0 or op["activation"] != oc.LINEAR):
                 launches.append(self._launch("finish_backward", self._row_blocks(rows), i))
             if op["code"] == oc.BATCH_NORM:
                 launches.append(self._launch("sums", self._columns(op), i))

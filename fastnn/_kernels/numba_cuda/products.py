@@ -4,15 +4,13 @@ A warp works out a tile of 16 × 32 results, 4 × 4 a thread, reading both facto
 cache, which is the same memory. Where a block has more warps than tiles, several share a tile, each with a slice of the depth, and their
 parts are added in order. So a mini-batch of ten rows still keeps all warps busy. No thread waits for another but for that sum.
 
-What becomes of a result is decided where it is: activation and mask on the way forward, and in the gradient of a weight the penalties and the
-optimiser. A gradient that nothing else needs is never stored.
+What becomes of a result is decided where it is: activation and mask on the way forward, and in the gradient of a weight the penalties and
+the optimiser. A gradient that nothing else needs is never stored.
 """
 
-from fastnn._kernels import opcodes as oc
-from fastnn._kernels.numba_cuda import frame as fr
 from fastnn._kernels.numba_cuda import update
 from fastnn._kernels.numba_cuda.blocks import WARP, at
-from fastnn._kernels.numba_cuda.elementwise import finish
+from fastnn._kernels.numba_cuda.elementwise import finish, store_input_gradient
 from fastnn._kernels.numba_cuda.frame import CELLS
 from fastnn._kernels.numba_cuda.shim import cuda, device
 
@@ -27,28 +25,33 @@ FORWARD, INPUT, WEIGHT = range(3)
 @device
 def forward(frame, op, first_row, n_rows, step, worker, workers):
     """y = f(x W + b) · m for rows of the mini-batch; ``worker`` of ``workers`` blocks takes its share of the tiles."""
-    x, w = op.x * frame.control[fr.CAPACITY] + first_row * op.n_in, op.weight
-    shape = n_rows, op.n_out, op.n_in
-    _multiply(FORWARD, frame, op, 0, frame.work, x, op.n_in, 1, frame.theta, w, op.n_out, 1, shape, first_row, step, worker, workers)
+    x, w, shape, now = op.x * frame.capacity + first_row * op.n_in, op.weight, (n_rows, op.n_out, op.n_in), no_rates(frame)
+    _multiply(FORWARD, frame, op, 0, frame.work, x, op.n_in, 1, frame.theta, w, op.n_out, 1, shape, first_row, step, now, worker, workers)
 
 
 @device
 def input_gradient(frame, op, first_row, n_rows, worker, workers):
     """∂C/∂x = δ Wᵀ, written or added as ``op.x_grad`` says."""
-    d_z, w = op.y * frame.control[fr.CAPACITY] + first_row * op.n_out, op.weight
-    shape = n_rows, op.n_in, op.n_out
-    _multiply(INPUT, frame, op, 0, frame.d_work, d_z, op.n_out, 1, frame.theta, w, 1, op.n_out, shape, first_row, 0, worker, workers)
+    d_z, w, shape, now = op.y * frame.capacity + first_row * op.n_out, op.weight, (n_rows, op.n_in, op.n_out), no_rates(frame)
+    _multiply(INPUT, frame, op, 0, frame.d_work, d_z, op.n_out, 1, frame.theta, w, 1, op.n_out, shape, first_row, 0, now, worker, workers)
 
 
 @device
-def weight_gradient(frame, op, batch, k, fused, worker, workers):
+def weight_gradient(frame, op, batch, now, fused, worker, workers):
     """xᵀ δ, and below it δ summed over the mini-batch, the bias's gradient, as if x had a column of ones.
 
     ``fused``: the parameters are updated at once; else the gradient, penalties included, is stored.
     """
-    x, d_z = op.x * frame.control[fr.CAPACITY], op.y * frame.control[fr.CAPACITY]
+    x, d_z = op.x * frame.capacity, op.y * frame.capacity
     shape = op.n_in + (1 if op.bias >= 0 else 0), op.n_out, batch
-    _multiply(WEIGHT, frame, op, fused, frame.work, x, 1, op.n_in, frame.d_work, d_z, op.n_out, 1, shape, 0, k, worker, workers)
+    _multiply(WEIGHT, frame, op, fused, frame.work, x, 1, op.n_in, frame.d_work, d_z, op.n_out, 1, shape, 0, 0, now, worker, workers)
+
+
+@device
+def no_rates(frame):
+    """In the place of rates, where nothing is updated."""
+    zero = frame.home.dtype.type(0)
+    return update.Rates(0.0, zero, zero, zero)
 
 
 @device
@@ -59,7 +62,7 @@ def weight_tiles(op):
 
 
 @device
-def _multiply(kind, frame, op, fused, a, a0, a_m, a_k, b, b0, b_k, b_n, shape, first, step, worker, workers):
+def _multiply(kind, frame, op, fused, a, a0, a_m, a_k, b, b0, b_k, b_n, shape, first, step, now, worker, workers):
     """Σₖ a[a0 + m a_m + k a_k] b[b0 + k b_k + n b_n] for this worker's tiles of an m × n result, each given to `store`."""
     parts = frame.tiles
     sums = cuda.local.array(CELLS, a.dtype)
@@ -89,14 +92,14 @@ def _multiply(kind, frame, op, fused, a, a0, a_m, a_k, b, b0, b_k, b_n, shape, f
                 for other in range(1, slices):
                     total += parts[((which * slices + other) * CELLS + cell) * WARP + lane]
                 if r < m and c < n:
-                    store(kind, frame, op, fused, first, r, c, total, step)
+                    store(kind, frame, op, fused, now, first, r, c, total, step)
         if slices > 1:
             cuda.syncthreads()  # the parts have been read
 
 
 @device
 def _accumulate(kind, sums, a, a0, a_m, a_k, b, b0, b_k, b_n, row, column, m, n, first, last):
-    """The sums of one thread over a stretch of the depth. Beyond the edges it reads the last row or column; nobody stores what comes of it."""
+    """The sums of one thread over a stretch of the depth. Beyond the edges it reads the last row or column, for sums that nobody stores."""
     x, y = cuda.local.array(ROWS, a.dtype), cuda.local.array(COLUMNS, a.dtype)
     one = a.dtype.type(1)
     for cell in range(CELLS):
@@ -114,29 +117,26 @@ def _accumulate(kind, sums, a, a0, a_m, a_k, b, b0, b_k, b_n, row, column, m, n,
 
 
 @device
-def store(kind, frame, op, fused, first, r, c, total, step):
+def store(kind, frame, op, fused, now, first, r, c, total, step):
     """What becomes of result (r, c); ``first`` is the first row of the mini-batch that the result has."""
-    capacity = frame.control[fr.CAPACITY]
     if kind == FORWARD:
         finish(frame, op, first + r, c, total + frame.theta[op.bias + c] if op.bias >= 0 else total, step)
     elif kind == INPUT:
-        element = op.x * capacity + (first + r) * op.n_in + c
-        frame.d_work[element] = frame.d_work[element] + total if op.x_grad == oc.GRAD_ADD else total
+        store_input_gradient(frame, op, (first + r) * op.n_in + c, total)
     else:
-        learn_weight(frame, op, fused, step, r, c, total)
+        learn_weight(frame, op, fused, now, r, c, total)
 
 
 @device
-def learn_weight(frame, op, fused, k, r, c, g):
-    """Penalties, then step k's update with the gradient g of element (r, c) of the weight, or its storing; row n_in is the bias."""
+def learn_weight(frame, op, fused, now, r, c, g):
+    """Penalties, then the update with the gradient g of element (r, c) of the weight, or its storing; row n_in is the bias."""
     is_bias = r == op.n_in
     p = op.bias + c if is_bias else op.weight + r * op.n_out + c
     if not is_bias and (op.l1 > 0 or op.l2 > 0):
         w = frame.theta[p]
-        zero, lasso = w - w, type(w)(op.l1)
-        g += type(w)(op.l2) * w + (lasso if w > zero else -lasso if w < zero else zero)
+        g += op.l2 * w + (op.l1 if w > 0 else -op.l1 if w < 0 else w)
     if fused:
-        rule = frame.rule[0]
-        update.update(frame, update.rates_of(frame, k), p, update.clip(rule, g), 0.0 if is_bias else rule.weight_decay)
+        rule = frame.rule
+        update.update(frame, now, p, update.clip(rule, g), 0.0 if is_bias else rule.weight_decay)
     else:
         frame.gradient[p] = g

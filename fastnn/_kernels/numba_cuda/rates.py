@@ -1,4 +1,4 @@
-"""What of an optimiser's rule changes from step to step, for a whole chunk at once: a few numbers a step, worked out on the host in float64.
+"""What of an optimiser's rule changes from step to step, for a whole chunk at once: a few numbers a step, worked out on the host.
 
 So no thread of the device has to take powers, and the steps read theirs from memory.
 """

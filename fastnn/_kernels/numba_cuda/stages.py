@@ -1,21 +1,22 @@
 """One step as a row of launches, for wide networks: each stage is a kernel, and a captured graph launches them all.
 
-Blocks divide a stage among themselves. The step at hand is ``control[K]`` up to the loss; `conclude` then counts it, so that stages after it
-are those of step K − 1, and the next replay of the graph goes on from there. In inference the same stages work on rows of X.
+Blocks divide a stage among themselves. The step at hand is ``control[K]`` up to the loss; `conclude` then counts it, so that stages after
+it are those of step K − 1, and the next replay of the graph goes on from there. In inference the same stages work on rows of X.
 """
 
 from fastnn._kernels import opcodes as oc
-from fastnn._kernels.numba_cuda import elementwise, learn, loss, measure, norm, operations, products, wide
+from fastnn._kernels.numba_cuda import elementwise, learn, loss, measure, norm, operations, products, update, wide
 from fastnn._kernels.numba_cuda import frame as fr
 from fastnn._kernels.numba_cuda.blocks import WARP, lane_sum, share
 from fastnn._kernels.numba_cuda.persistent import is_finite, write_log
+from fastnn._kernels.numba_cuda.records import operation
 from fastnn._kernels.numba_cuda.shim import cuda, device
 
 
 @device
 def _n_rows(frame):
     """Rows of the workspace that are used: in training all, as those beyond the end of a short mini-batch are 0."""
-    return frame.control[fr.CAPACITY] if frame.control[fr.BACKWARD] != 0 else frame.control[fr.ROWS]
+    return frame.capacity if frame.backward else frame.control[fr.ROWS]
 
 
 @device
@@ -28,7 +29,7 @@ def _own_rows(frame):
 @device
 def _batch(frame, k):
     """Samples of step k, or rows to predict."""
-    if frame.control[fr.BACKWARD] == 0:
+    if not frame.backward:
         return frame.control[fr.ROWS]
     return frame.bounds[k + 1] - frame.bounds[k]
 
@@ -46,7 +47,7 @@ def _step(frame, k):
 def load(frame, index):
     """The mini-batch, or the rows of X to predict, into the workspace."""
     k, (first, n) = frame.control[fr.K], _own_rows(frame)
-    if frame.control[fr.BACKWARD] != 0:
+    if frame.backward:
         elementwise.gather(frame, frame.bounds[k], first, n, _batch(frame, k), frame.ops[0].n_in)
     else:
         elementwise.copy_rows(frame, frame.control[fr.FIRST] + first, first, n, frame.ops[0].n_in)
@@ -56,37 +57,33 @@ def load(frame, index):
 def dense(frame, index):
     """A dense operation, by small tiles."""
     step = _step(frame, frame.control[fr.K])
-    products.forward(frame, frame.ops[index], 0, _n_rows(frame), step, cuda.blockIdx.x, cuda.gridDim.x)
+    products.forward(frame, operation(frame, index), 0, _n_rows(frame), step, cuda.blockIdx.x, cuda.gridDim.x)
 
 
 @device
 def wide_dense(frame, index):
     """A dense operation, by large tiles."""
-    wide.forward(frame, frame.ops[index], _n_rows(frame), _step(frame, frame.control[fr.K]), cuda.blockIdx.x, cuda.gridDim.x)
+    wide.forward(frame, operation(frame, index), _n_rows(frame), _step(frame, frame.control[fr.K]), cuda.blockIdx.x, cuda.gridDim.x)
 
 
 @device
 def finish(frame, index):
     """Bias, activation and mask of a dense operation whose product came from the library."""
-    op, (first, n), step = frame.ops[index], _own_rows(frame), _step(frame, frame.control[fr.K])
-    z = op.y * frame.control[fr.CAPACITY] + first * op.n_out
-    for e in range(cuda.threadIdx.x, n * op.n_out, cuda.blockDim.x):
-        c = e % op.n_out
-        value = frame.work[z + e]
-        elementwise.finish(frame, op, first + e // op.n_out, c, value + frame.theta[op.bias + c] if op.bias >= 0 else value, step)
+    first, n = _own_rows(frame)
+    elementwise.finish_product(frame, operation(frame, index), first, n, _step(frame, frame.control[fr.K]))
 
 
 @device
 def statistics(frame, index):
     """BatchNorm's statistics."""
-    norm.batch_statistics(frame, frame.ops[index], _batch(frame, frame.control[fr.K]), cuda.blockIdx.x, cuda.gridDim.x)
+    norm.batch_statistics(frame, operation(frame, index), _batch(frame, frame.control[fr.K]), cuda.blockIdx.x, cuda.gridDim.x)
 
 
 @device
 def other(frame, index):
     """An operation that is not a product."""
     first, n = _own_rows(frame)
-    operations.forward(frame, frame.ops[index], first, n, _step(frame, frame.control[fr.K]))
+    operations.forward(frame, operation(frame, index), first, n, _step(frame, frame.control[fr.K]))
 
 
 @device
@@ -126,32 +123,32 @@ def conclude(frame, index):
 def finish_backward(frame, index):
     """∂C/∂z from ∂C/∂y."""
     first, n = _own_rows(frame)
-    elementwise.finish_backward(frame, frame.ops[index], first, n)
+    elementwise.finish_backward(frame, operation(frame, index), first, n)
 
 
 @device
 def dense_input(frame, index):
     """∂C/∂x of a dense operation, by small tiles."""
-    products.input_gradient(frame, frame.ops[index], 0, _n_rows(frame), cuda.blockIdx.x, cuda.gridDim.x)
+    products.input_gradient(frame, operation(frame, index), 0, _n_rows(frame), cuda.blockIdx.x, cuda.gridDim.x)
 
 
 @device
 def wide_input(frame, index):
     """∂C/∂x of a dense operation, by large tiles."""
-    wide.input_gradient(frame, frame.ops[index], _n_rows(frame), cuda.blockIdx.x, cuda.gridDim.x)
+    wide.input_gradient(frame, operation(frame, index), _n_rows(frame), cuda.blockIdx.x, cuda.gridDim.x)
 
 
 @device
 def sums(frame, index):
     """BatchNorm's sums over δ."""
-    norm.batch_sums(frame, frame.ops[index], _batch(frame, frame.control[fr.K] - 1), cuda.blockIdx.x, cuda.gridDim.x)
+    norm.batch_sums(frame, operation(frame, index), _batch(frame, frame.control[fr.K] - 1), cuda.blockIdx.x, cuda.gridDim.x)
 
 
 @device
 def other_backward(frame, index):
     """∂C/∂x of an operation that is not a product."""
     first, n = _own_rows(frame)
-    operations.backward(frame, frame.ops[index], first, n, _batch(frame, frame.control[fr.K] - 1))
+    operations.backward(frame, operation(frame, index), first, n, _batch(frame, frame.control[fr.K] - 1))
 
 
 # --- what is learnt -----------------------------------------------------------------------------------------------------------------
@@ -164,7 +161,7 @@ def measure_values(frame, index):
     if learn.is_recorded(frame, k):
         for i in range(len(frame.ops)):
             own = measure.own_row(frame, frame.control[fr.RECORD] - 1, i, worker, workers)
-            measure.values(frame, frame.ops[i], own, _batch(frame, k), _step(frame, k), worker, workers)
+            measure.values(frame, operation(frame, i), own, _batch(frame, k), _step(frame, k), worker, workers)
 
 
 @device
@@ -172,7 +169,7 @@ def gradient(frame, index):
     """The gradient of one operation's parameters, or at once their update."""
     k = frame.control[fr.K] - 1
     fused = learn.is_fused(frame, k)
-    learn.gradients_of(frame, frame.ops[index], _batch(frame, k), k, fused, cuda.blockIdx.x, cuda.gridDim.x)
+    learn.gradients_of(frame, operation(frame, index), _batch(frame, k), k, fused, cuda.blockIdx.x, cuda.gridDim.x)
 
 
 @device
@@ -187,25 +184,27 @@ def wide_gradient(frame, index):
     """The same of one dense operation, by large tiles."""
     k = frame.control[fr.K] - 1
     fused = learn.is_fused(frame, k)
-    wide.weight_gradient(frame, frame.ops[index], _batch(frame, k), k, fused, cuda.blockIdx.x, cuda.gridDim.x)
+    now = update.rates_of(frame, k)
+    wide.weight_gradient(frame, operation(frame, index), _batch(frame, k), now, fused, cuda.blockIdx.x, cuda.gridDim.x)
 
 
 @device
 def finish_gradient(frame, index):
-    """The rest of a gradient whose product came from the library: penalties, the bias's part, and where nothing more is wanted, the update."""
-    op, k, worker, workers = frame.ops[index], frame.control[fr.K] - 1, cuda.blockIdx.x, cuda.gridDim.x
-    fused, lane, warp = learn.is_fused(frame, k), cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
+    """The rest of a gradient whose product came from the library: penalties, the bias's part, and the update if it can be made at once."""
+    op, k, worker, workers = operation(frame, index), frame.control[fr.K] - 1, cuda.blockIdx.x, cuda.gridDim.x
+    fused, now = learn.is_fused(frame, k), update.rates_of(frame, k)
+    lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
     first, last = share(op.n_in * op.n_out, worker, workers)
     for e in range(first + cuda.threadIdx.x, last, cuda.blockDim.x):
-        products.learn_weight(frame, op, fused, k, e // op.n_out, e % op.n_out, frame.gradient[op.weight + e])
+        products.learn_weight(frame, op, fused, now, e // op.n_out, e % op.n_out, frame.gradient[op.weight + e])
     if op.bias >= 0:
         for column in range(worker * WARP, op.n_out, workers * WARP):
             c, total = min(column + lane, op.n_out - 1), frame.work.dtype.type(0)
             for r in range(warp, _batch(frame, k), cuda.blockDim.x // WARP):
-                total += frame.d_work[op.y * frame.control[fr.CAPACITY] + r * op.n_out + c]
+                total += frame.d_work[op.y * frame.capacity + r * op.n_out + c]
             total = lane_sum(frame.reals, total)
             if warp == 0 and column + lane < op.n_out:
-                products.learn_weight(frame, op, fused, k, op.n_in, c, total)
+                products.learn_weight(frame, op, fused, now, op.n_in, c, total)
 
 
 @device
@@ -219,14 +218,14 @@ def apply(frame, index):
     """Update with stored gradients, where they are."""
     k, worker, workers = frame.control[fr.K] - 1, cuda.blockIdx.x, cuda.gridDim.x
     recorded = learn.is_recorded(frame, k)
-    if not learn.is_fused(frame, k) and (recorded or frame.rule[0].code != oc.NO_UPDATE):
+    if not learn.is_fused(frame, k) and (recorded or frame.rule.code != oc.NO_UPDATE):
         factor = learn.clipping_factor(frame, workers)
         for i in range(len(frame.ops)):
             own = measure.own_row(frame, frame.control[fr.RECORD] - 1, i, worker, workers)
-            learn.apply(frame, frame.ops[i], own, recorded, k, factor, worker, workers)
+            learn.apply(frame, operation(frame, i), own, recorded, k, factor, worker, workers)
 
 
 @device
 def constrain(frame, index):
     """Max-norm constraint of one operation."""
-    learn.constrain(frame, frame.ops[index], cuda.blockIdx.x, cuda.gridDim.x)
+    learn.constrain(frame, operation(frame, index), cuda.blockIdx.x, cuda.gridDim.x)

@@ -27,8 +27,8 @@ def rates_of(frame, k):
 @device
 def clip(rule, g):
     """g, clipped by value where the rule says so; NaN stays."""
-    if rule.clip_value > 0:
-        high = type(g)(rule.clip_value)
+    high = rule.clip_value
+    if high > 0:
         return high if g > high else -high if g < -high else g
     return g
 
@@ -36,39 +36,37 @@ def clip(rule, g):
 @device
 def update(frame, now, p, g, decay):
     """Take one step on parameter p of θ with gradient g; returns its value before and after."""
-    rule, real = frame.rule[0], frame.home.dtype.type
-    length = len(frame.home)
-    old = frame.theta[p]
-    eta, coupled, w = real(now.eta), real(decay), old
-    beta1, rest1, beta2, rest2 = real(rule.beta1), real(1.0 - rule.beta1), real(rule.beta2), real(1.0 - rule.beta2)
-    eps = real(rule.epsilon)
+    rule, real, length = frame.rule, frame.home.dtype.type, len(frame.home)
+    old, eta = frame.theta[p], real(now.eta)
+    w, kept = old, old
     if rule.code == oc.ADAMW:
-        w = real(1.0 - now.eta * decay) * old
-        w, m, v = scalars.adam(w, g, frame.slots[p], frame.slots[length + p], now.step, beta1, rest1, beta2, rest2, now.root, eps)
-        frame.slots[p], frame.slots[length + p] = m, v
-        frame.home[p] = w
-        return old, w
-    g += coupled * old
-    if rule.code == oc.ADAM:
-        w, m, v = scalars.adam(old, g, frame.slots[p], frame.slots[length + p], now.step, beta1, rest1, beta2, rest2, now.root, eps)
+        kept = real(1.0 - now.eta * decay) * old
+    elif decay > 0:
+        g += real(decay) * old
+    if rule.code == oc.ADAM or rule.code == oc.ADAMW:
+        m, v = frame.slots[p], frame.slots[length + p]
+        w, m, v = scalars.adam(kept, g, m, v, now.step, rule.beta1, rule.rest1, rule.beta2, rule.rest2, now.root, rule.epsilon)
         frame.slots[p], frame.slots[length + p] = m, v
     elif rule.code == oc.SGD and rule.beta1 == 0:
         w = old - eta * g
     elif rule.code == oc.SGD:
-        w, m = scalars.sgd_momentum(old, g, frame.slots[p], eta, beta1, rule.nesterov != 0)
+        w, m = scalars.sgd_momentum(old, g, frame.slots[p], eta, rule.beta1, rule.nesterov != 0)
         frame.slots[p] = m
     elif rule.code == oc.ADAGRAD:
-        w, m = scalars.adagrad(old, g, frame.slots[p], eta, eps)
+        w, m = scalars.adagrad(old, g, frame.slots[p], eta, rule.epsilon)
         frame.slots[p] = m
     elif rule.code == oc.ADADELTA:
-        w, m, v = scalars.adadelta(old, g, frame.slots[p], frame.slots[length + p], eta, beta1, rest1, eps)
+        m, v = frame.slots[p], frame.slots[length + p]
+        w, m, v = scalars.adadelta(old, g, m, v, eta, rule.beta1, rule.rest1, rule.epsilon)
         frame.slots[p], frame.slots[length + p] = m, v
     elif rule.code == oc.RMSPROP:
-        w, m = scalars.rmsprop(old, g, frame.slots[p], eta, beta1, rest1, eps)
+        w, m = scalars.rmsprop(old, g, frame.slots[p], eta, rule.beta1, rule.rest1, rule.epsilon)
         frame.slots[p] = m
     elif rule.code == oc.NADAM:
-        m, v = frame.slots[p], frame.slots[length + p]
-        w, m, v = scalars.nadam(old, g, m, v, now.step_gradient, now.step, beta1, rest1, beta2, rest2, now.root, eps)
+        m, v, step_gradient = frame.slots[p], frame.slots[length + p], now.step_gradient
+        w, m, v = scalars.nadam(
+            old, g, m, v, step_gradient, now.step, rule.beta1, rule.rest1, rule.beta2, rule.rest2, now.root, rule.epsilon
+        )  # fmt: skip
         frame.slots[p], frame.slots[length + p] = m, v
     frame.home[p] = w
     return old, w

@@ -1,0 +1,34 @@
+"""The CUDA engine without a GPU, in processes of its own: a simulator is chosen before Numba is loaded, and a driver before CUDA is."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("numba_cuda") is None, reason='numba-cuda is not installed: "fastnn[cuda]"')
+
+
+def run_tests(folder, **variables):
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", str(HERE / folder)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | variables, cwd=HERE.parent)
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+
+
+def test_in_the_simulator():
+    run_tests("cuda", NUMBA_ENABLE_CUDASIM="1")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the fake driver is made for Linux")
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler to build the fake driver")
+def test_on_a_fake_driver(tmp_path):
+    library = tmp_path / "libcuda.so.1"
+    source = HERE / "cuda_driver" / "fake_driver.c"
+    subprocess.run(["cc", "-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o", library, source, "-lpthread"], check=True)
+    paths = os.environ.get("LD_LIBRARY_PATH")
+    variables = {"LD_LIBRARY_PATH": f"{tmp_path}:{paths}" if paths else str(tmp_path), "FASTNN_FAKE_CUDA": str(library)}
+    run_tests("cuda_driver", NUMBA_ENABLE_CUDASIM="0", **variables)
