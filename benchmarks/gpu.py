@@ -2,6 +2,7 @@
 
     python benchmarks/gpu.py [--rounds 3] [--only TEXT] [--engines fastnn,jax] [--json FILE] [--quick]
     python benchmarks/gpu.py --budget 540 --resume      in pieces: stops after 540 s, and goes on from the file's figures when called again
+    python benchmarks/gpu.py --profile [--only TEXT]    each launch of fastnn's step by itself
 
 float32 for all, TF32 off for all, data on the GPU for all; every figure ends with a value read back from the GPU. A round runs every engine
 once on every workload; one run is an epoch for warming up, compilation included, then at least three more and half a second; its figure is
@@ -166,6 +167,18 @@ def _print_rates(measured):
         print(f"no floors: {measured.get('unsupported') or measured.get('error') or 'PyTorch is not installed'}", flush=True)
 
 
+def profile(workloads):
+    """Times of the launches of a step."""
+    from fastnn import backends
+
+    if backends()["cuda"] != "available":
+        sys.exit(f"benchmarks/gpu.py --profile: backend 'cuda' is {backends()['cuda']}")
+    import gpu_profile
+
+    for workload in workloads:
+        gpu_profile.show(workload)
+
+
 def _tell(runs, absent, left_out, options):
     """What the table lacks, and why."""
     for name, entries in runs.raw.items():
@@ -226,6 +239,7 @@ def main():
     parser.add_argument("--limit", type=float, default=150.0, help="seconds that one run may take, compilation included")
     parser.add_argument("--budget", type=float, help="seconds after which no run is begun any more")
     parser.add_argument("--resume", action="store_true", help="keep the figures of the file, and measure what they lack")
+    parser.add_argument("--profile", action="store_true", help="times of the launches of a step, fastnn alone")
     parser.add_argument("--measure", nargs=2, metavar=("ENGINE", "WORKLOAD"), help=argparse.SUPPRESS)
     parser.add_argument("--rates", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -241,6 +255,8 @@ def main():
         engine, name = options.measure
         workload = next(workload for workload in workloads if workload.name == name)
         print(json.dumps(measure(engine, workload, options.threads, options.quick)))
+    elif options.profile:
+        profile(workloads)
     else:
         compare(options, workloads)
 

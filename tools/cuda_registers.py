@@ -77,18 +77,24 @@ def assemble(ptxas: str, ptx: str, target: str) -> Usage:
 
 
 def parse(said: str) -> Usage:
-    """The figures in what `ptxas -v` prints about one kernel."""
-    stack, stores, loads = map(int, _numbers(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", said))
-    (registers,) = _numbers(r"Used (\d+) registers", said)
-    shared = re.search(r"(\d+) bytes smem", said)
-    return Usage(int(registers), stack, stores, loads, int(shared.group(1)) if shared else 0)
+    """The figures in what `ptxas -v` prints about one kernel; what the functions that it calls spill counts too."""
+    registers, used = re.findall(r"Used (\d+) registers(.*)", said), _numbers(r"bytes spill (?:stores|loads)", said)
+    if len(registers) != 1:
+        raise ValueError(f"ptxas was to tell of one kernel: {said}")
+    stack = re.search(r"(\d+) bytes cumulative stack size", registers[0][1])
+    shared = re.search(r"(\d+) bytes smem", registers[0][1])
+    frames = _numbers("bytes stack frame", said)
+    return Usage(
+        int(registers[0][0]),
+        max(frames[0] if frames else 0, int(stack.group(1)) if stack else 0),
+        sum(used[::2]),
+        sum(used[1::2]),
+        int(shared.group(1)) if shared else 0,
+    )
 
 
-def _numbers(pattern, said):
-    found = re.findall(pattern, said)
-    if len(found) != 1:
-        raise ValueError(f"ptxas was to say one thing about one kernel: {said}")
-    return found[0] if isinstance(found[0], tuple) else found
+def _numbers(unit, said):
+    return [int(number) for number in re.findall(rf"(\d+) {unit}", said)]
 
 
 def measure(

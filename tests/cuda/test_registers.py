@@ -50,6 +50,13 @@ TOY = """.version 7.0
 def test_what_ptxas_says_is_read():
     assert registers.parse(SAID) == registers.Usage(registers=40, stack=16, stores=4, loads=8, shared=2048)
     assert registers.parse(SAID.replace(", 2048 bytes smem", "")).shared == 0
+    called = (
+        SAID
+        + """ptxas info    : Function properties for __internal_trig_reduction_slowpathd
+    0 bytes stack frame, 32 bytes spill stores, 64 bytes spill loads
+"""
+    )
+    assert registers.parse(called) == registers.Usage(registers=40, stack=16, stores=36, loads=72, shared=2048)
     with pytest.raises(ValueError, match="one kernel"):
         registers.parse(SAID + SAID)
 
@@ -70,3 +77,58 @@ def test_a_toy_is_assembled():
         assert usage.stack == usage.stores == usage.loads == 0
     with pytest.raises(RuntimeError, match="ptxas refuses"):
         registers.assemble(registers.find_ptxas(), TOY.replace("add.f32", "add.f31"), "sm_80")
+
+
+# --- the kernels -----------------------------------------------------------------------------------------------------------------------
+
+TABLE, MADE_WITH = registers.from_text(registers.TABLE.read_text()) if registers.TABLE.exists() else ({}, {})
+# The cosine of Gaussian noise brings along a reduction of large angles with a small array of its own, though no angle here is large.
+WITH_NOISE = {"train": 40, "predict": 40, "other": 40}
+SLACK = 24  # registers that another version of the compilers may take more
+
+
+def compiler_missing():
+    """Why kernels cannot be compiled here."""
+    from fastnn._kernels.numba_cuda import available
+
+    if available.simulated():
+        return "the simulator compiles nothing"
+    return None if available.target() else "numba-cuda is not installed"
+
+
+@pytest.fixture
+def compiler():
+    reason = compiler_missing()
+    if reason is not None:
+        pytest.skip(reason)
+
+
+def test_the_table_has_every_kernel(compiler):
+    from fastnn._kernels.numba_cuda.kernels import KERNELS
+
+    targets = [f"sm_{major}{minor}" for major, minor in registers.CAPABILITIES]
+    assert set(TABLE) == {(name, dtype, target) for name in KERNELS for dtype in registers.DTYPES for target in targets}, (
+        "python tools/cuda_registers.py --write"
+    )
+
+
+def test_nothing_in_the_table_spills():
+    for (name, dtype, target), usage in TABLE.items():
+        assert usage.stores == usage.loads == 0, (name, dtype, target)
+        assert usage.stack <= WITH_NOISE.get(name, 0), (name, dtype, target)
+        assert usage.registers * 256 <= 65536, f"{name} {dtype} {target}: no block of 256 threads finds that many registers"
+
+
+@needs_ptxas
+@pytest.mark.parametrize("name", sorted({name for name, _, _ in TABLE}))
+def test_kernels_take_what_the_table_says(name, compiler):
+    """Exactly, where the compilers are the ones that it was made with; else no spill, and not many more registers."""
+    found, here = registers.measure([name]), registers.versions()
+    for key, usage in found.items():
+        expected = TABLE[key]
+        if here == MADE_WITH:
+            assert usage == expected, f"{key}: python tools/cuda_registers.py --write"
+        assert usage.stores == usage.loads == 0, key
+        assert usage.stack <= WITH_NOISE.get(name, 0), key
+        assert usage.registers <= expected.registers + SLACK, f"{key}: {here} beside {MADE_WITH}"
+        assert usage.registers * 256 <= 65536, key
