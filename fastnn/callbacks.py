@@ -89,6 +89,7 @@ class EarlyStopping(_Monitor):
     def on_fit_end(self, training):
         if self._kept is not None:
             training.net.state.restore(self._kept)
+            self._kept = None  # it may hold memory of a GPU
 
 
 class ReduceOnPlateau(_Monitor):

@@ -62,6 +62,9 @@ class Device:
         self.aside = []  # copies that are not done yet
         self.engines = {}
 
+    def free_memory(self):
+        return self.memory
+
     def empty(self, n, dtype):
         array = np.empty(n, dtype)
         array.view(np.uint8).fill(0xFF)

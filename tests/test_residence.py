@@ -1,6 +1,7 @@
 """A state on the device: it stays there while a network trains, and whoever looks at it, or writes to it, need not know."""
 
 import copy
+import inspect
 import os
 import pickle
 import signal
@@ -14,7 +15,7 @@ from training_cases import LABELS, VALUES, At, Recorder, X, network, noisy
 
 import fastnn as fnn
 from fastnn import training as loop
-from fastnn._kernels.contract import Chunk, State
+from fastnn._kernels.contract import Chunk, Engine, State
 from fastnn._kernels.numba_cuda import engine as cuda_engine
 
 OPTIMIZERS = ["sgd", "adam", "rmsprop", "adadelta", "adamw", "lbfgs"]
@@ -38,6 +39,12 @@ def pair(make=noisy, **options):
 
 
 # --- the same as anywhere ---------------------------------------------------------------------------------------------------------------
+
+
+def test_signatures_are_the_contracts():
+    for name, function in inspect.getmembers(Engine, inspect.isfunction):
+        if name == "__init__" or not name.startswith("_"):
+            assert inspect.signature(getattr(cuda_engine.CudaEngine, name)) == inspect.signature(function), name
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

@@ -27,6 +27,7 @@ from fastnn._kernels.numba_cuda.resident import Memory, Residence
 _SECONDS = 1.0  # that a launch may last, about
 _FIRST_OPERATIONS = 4e9  # of a launch until the speed is known: well under a second on any GPU
 _GRAPHS = 8  # that are kept
+_SPARE = 1 << 18  # elements more than are needed that a buffer gets when it grows
 _PREDICTION_BYTES, _LEAST_ROWS = 64 << 20, 4096  # that predictions of a pass take, but for so many rows
 _NAMES = tuple(name for name, kind in fr.ARGUMENTS if kind != "scalar")
 
@@ -199,7 +200,7 @@ class CudaEngine:
             self._buffers[name] = None  # free it first
             self._graphs.clear()
             self._laid_out.clear()
-            self._buffers[name] = buffer = self._device.zeros(max(n, buffer.n * 5 // 4), buffer.dtype)
+            self._buffers[name] = buffer = self._device.zeros(max(n, min(2 * buffer.n, buffer.n + _SPARE)), buffer.dtype)
         return buffer
 
     def _make_room(self, rows: int, backward: bool) -> None:
@@ -213,10 +214,13 @@ class CudaEngine:
 
     def _feed(self, parts: dict[str, Any], least_rows: int) -> stream.Stay | stream.Stream:
         """Samples on the device: there, or as they come."""
+        return self._store.feed(parts, self._memory_left, least_rows)
+
+    def _memory_left(self) -> int:
+        """Bytes of device memory that samples may take."""
         memories = [residence.memory for residence in self._residences] + self._spare
         taken = sum(thing.nbytes for thing in (*self._buffers.values(), *memories) if thing is not None)
-        room = stream.memory_limit(self._device) - taken - self._store.nbytes
-        return self._store.feed(parts, room, least_rows)
+        return stream.memory_left(self._device, taken + self._store.nbytes)
 
     def _arguments(self, residence: Residence, parts: dict[str, Any]) -> list[Any]:
         spaces = {name: self._space(name) for name in ("work", "d_work")}
@@ -236,7 +240,11 @@ class CudaEngine:
         """The chunk in pieces that neither last too long nor need more samples than there is room for."""
         first, steps = 0, len(chunk.rates)
         while first < steps:
-            most = self._rows_at_once // chunk.batch_size if feed.most_rows is None else feed.most_rows // chunk.batch_size
+            most = steps
+            if feed.most_rows is not None:
+                most = feed.most_rows // chunk.batch_size
+            elif self._plan.path == "persistent":
+                most = self._rows_at_once // chunk.batch_size
             last = min(first + max(1, most), steps)
             bounds = chunk.bounds[first : last + 1]
             order, rates = chunk.order[bounds[0] : bounds[-1]], chunk.rates[first:last]

@@ -5,6 +5,7 @@ turns. Nothing random depends on where a sample lies, only on its place in the m
 """
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,20 +14,20 @@ from fastnn._kernels.contract import Program, Samples
 from fastnn._kernels.numba_cuda.gpu_arrays import GpuArray
 
 PIECE_BYTES = 256 << 20  # of samples that travel at a time, at most
-_SHARE = 0.85  # of the device's memory that fastnn takes at most
+_SHARE = 0.85  # of the free memory that fastnn takes at most
 _ONES_SHARE = 0.8  # of what is left that samples take to stay
 _PIECES = 4  # pieces that what is left has room for: two take turns
 PARTS = ("X", "labels", "targets", "weights")  # of samples, by their names in the frame
 
 
-def memory_limit(device: Any) -> int:
-    """Bytes of device memory to use: ``FASTNN_CUDA_MEMORY``, or most of what there is."""
-    given = os.environ.get("FASTNN_CUDA_MEMORY")
+def memory_left(device: Any, taken: int) -> int:
+    """Bytes of device memory to use still: what ``FASTNN_CUDA_MEMORY`` leaves of so many that are taken, or most of what is free."""
+    free, given = int(_SHARE * device.free_memory()), os.environ.get("FASTNN_CUDA_MEMORY")
     if not given:
-        return int(_SHARE * device.memory)
+        return free
     if not given.isdecimal() or int(given) < 1:
         raise ValueError(f"FASTNN_CUDA_MEMORY must be a number of bytes, not {given!r}")
-    return int(given)
+    return min(free, int(given) - taken)
 
 
 def parts_of(samples: Samples) -> dict[str, Any]:
@@ -57,16 +58,16 @@ class Store:
                 del self._kept[id(array)]
                 self._streams = {ids: feed for ids, feed in self._streams.items() if id(array) not in ids}
 
-    def feed(self, parts: dict[str, Any], room: int, least_rows: int) -> "Stay | Stream":
-        """The way to the device for the arrays of samples, given ``room`` bytes there and that so many rows are wanted at once."""
+    def feed(self, parts: dict[str, Any], room: Callable[[], int], least_rows: int) -> "Stay | Stream":
+        """The way to the device for the arrays of samples, if there are ``room()`` bytes left and so many rows are wanted at once."""
         ids = tuple(map(id, parts.values()))
         known = self._streams.get(ids)
         if known is not None and known.most_rows >= least_rows:
             return known
         missing = sum(array.nbytes for array in parts.values() if not isinstance(array, GpuArray) and self._buffer(array) is None)
-        if missing <= _ONES_SHARE * room or isinstance(parts["X"], GpuArray):  # the rest is small beside it
+        if missing == 0 or isinstance(parts["X"], GpuArray) or missing <= _ONES_SHARE * room():  # beside X the rest is small
             return Stay({name: self._place(array) for name, array in parts.items()})
-        feed = Stream(self._device, parts, room, least_rows)
+        feed = Stream(self._device, parts, room(), least_rows)
         if all(array_id in self._kept for array_id in ids):
             self._streams[ids] = feed
         return feed
