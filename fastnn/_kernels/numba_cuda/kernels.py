@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from fastnn._kernels.numba_cuda import finite, persistent
 from fastnn._kernels.numba_cuda import frame as fr
 from fastnn._kernels.numba_cuda import persistent, stages
 from fastnn._kernels.numba_cuda.frame import MOST_THREADS, TILES, Frame
@@ -39,6 +40,7 @@ def _entry(stage: Callable) -> Callable:
 KERNELS: dict[str, Callable] = {
     "train": _entry(persistent.train),
     "predict": _entry(persistent.predict),
+    "finite": _entry(finite.look),
     "load": _entry(stages.load),
     "dense": _entry(stages.dense),
     "wide_dense": _entry(stages.wide_dense),
