@@ -140,6 +140,13 @@ def wide_input(frame, index):
 
 
 @device
+def finish_input(frame, index):
+    """The slope of the operation before, where ∂C/∂x came from the library."""
+    first, n = _own_rows(frame)
+    elementwise.finish_input(frame, operation(frame, index), first, n)
+
+
+@device
 def sums(frame, index):
     """BatchNorm's sums over δ."""
     norm.batch_sums(frame, operation(frame, index), _batch(frame, frame.control[fr.K] - 1), cuda.blockIdx.x, cuda.gridDim.x)
