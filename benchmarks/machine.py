@@ -92,11 +92,15 @@ def floor(workload: Workload, machine: dict) -> float:
     Operations are those of matrix products. Bytes are the parameters and the optimiser's vectors, once read and once written at the rate
     of a working set of their size, and the rows of the mini-batch, read once from main memory.
     """
-    program = _program(workload)
-    operations = workload.batch_size * _operations_a_row(program)
-    state = 4 * sum(array.size for array in program.parameters) * (1 + SLOTS[workload.optimizer])
-    rows = 4 * workload.batch_size * workload.inputs
+    operations, state, rows = costs(workload)
     return operations / peak(machine) + 2 * state / rate(machine, state) + rows / rate(machine, SIZES[-1])
+
+
+def costs(workload: Workload) -> tuple[int, int, int]:
+    """Operations of a step's products, bytes of the parameters with the optimiser's vectors, and bytes of the mini-batch's rows."""
+    program = _program(workload)
+    state = 4 * sum(array.size for array in program.parameters) * (1 + SLOTS[workload.optimizer])
+    return workload.batch_size * _operations_a_row(program), state, 4 * workload.batch_size * workload.inputs
 
 
 def _program(workload):

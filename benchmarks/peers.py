@@ -17,6 +17,8 @@ import json
 import math
 import statistics
 import time
+from collections.abc import Callable
+from typing import Any
 
 import arguments
 import processes
@@ -33,9 +35,13 @@ QUICK_STEPS = 5
 def measure(engine: str, workload: Workload, threads: int, quick: bool) -> dict:
     """One run: microseconds a step, seconds of the first epoch, last loss; or why the engine cannot."""
     processes.confine(threads)
-    X, y = workload.data()
+    return time_steps(lambda X, y: rivals.load(engine).Training(workload, X, y, threads), workload, quick)
+
+
+def time_steps(make: Callable[..., Any], workload: Workload, quick: bool) -> dict:
+    """`measure` for the training that ``make`` gives for features and labels."""
     try:
-        training = rivals.load(engine).Training(workload, X, y, threads)
+        training = make(*workload.data())
         first, _ = _timed(training)
     except rivals.Unsupported as error:
         return {"unsupported": str(error)}
@@ -62,16 +68,17 @@ def _timed(training):
 class Runs:
     """All that was measured, by workload and column: an engine, or a number of threads."""
 
-    def __init__(self, columns: list[str], quick: bool):
-        self.columns, self.quick = columns, quick
+    def __init__(self, columns: list[str], quick: bool, script: str = __file__, seconds: float = processes.TIMEOUT):
+        self.columns, self.quick, self.script, self.seconds = columns, quick, script, seconds
         self.raw = {}
 
-    def run(self, workload: Workload, column: str, engine: str, threads: int) -> None:
+    def run(self, workload: Workload, column: str, engine: str, threads: int | None) -> None:
         """Measure once more. What cannot be done is not asked again; what failed is."""
         entry = self.raw.setdefault(workload.name, {}).setdefault(column, {"microseconds": [], "first_epoch": [], "loss": []})
         if "unsupported" in entry:
             return
-        outcome = processes.run(__file__, ["--measure", engine, workload.name, *(["--quick"] if self.quick else [])], threads)
+        arguments = ["--measure", engine, workload.name, *(["--quick"] if self.quick else [])]
+        outcome = processes.run(self.script, arguments, threads, self.seconds)
         for key, value in outcome.items():
             if key in ("unsupported", "error"):
                 entry[key] = value
@@ -80,13 +87,13 @@ class Runs:
 
     def median(self, workload: str, column: str) -> float | None:
         """Microseconds a step."""
-        times = self.raw[workload].get(column, {}).get("microseconds")
+        times = self.raw.get(workload, {}).get(column, {}).get("microseconds")
         return statistics.median(times) if times else None
 
     def cell(self, workload: str, column: str) -> str:
         """`median` as a table shows it."""
         value = self.median(workload, column)
-        return report.figure(value) if value else "–" if "unsupported" in self.raw[workload][column] else "failed"
+        return report.figure(value) if value else "failed" if "error" in self.raw.get(workload, {}).get(column, {}) else "–"
 
     def spreads(self) -> dict:
         """Median and range of everything."""
@@ -113,9 +120,9 @@ def compare(options, workloads):
     show(runs, summary, options.rounds)
 
 
-def summarise(runs: Runs, floors: dict[str, float]) -> dict:
+def summarise(runs: Runs, floors: dict[str, float | None], to_beat: tuple[str, ...] = RIVALS_TO_BEAT) -> dict:
     """Ratios by workload, and their geometric means and minima."""
-    ratios = {name: _ratios(runs, name, floor) for name, floor in floors.items()}
+    ratios = {name: _ratios(runs, name, floor, to_beat) for name, floor in floors.items()}
     columns = {key: [row[key] for row in ratios.values() if row[key] is not None] for key in ("over_best", "over_torch", "share")}
     return {
         "ratios": ratios,
@@ -124,16 +131,16 @@ def summarise(runs: Runs, floors: dict[str, float]) -> dict:
     }
 
 
-def _ratios(runs, name, floor):
+def _ratios(runs, name, floor, to_beat):
     ours = runs.median(name, "fastnn")
-    rivals_here = {engine: runs.median(name, engine) for engine in RIVALS_TO_BEAT if runs.median(name, engine)}
+    rivals_here = {engine: runs.median(name, engine) for engine in to_beat if runs.median(name, engine)}
     best = min(rivals_here, key=rivals_here.get, default=None)
     return {
         "best": best,
         "over_best": rivals_here[best] / ours if ours and best else None,
         "over_torch": rivals_here["torch"] / ours if ours and "torch" in rivals_here else None,
         "floor": floor,
-        "share": floor / ours if ours else None,
+        "share": floor / ours if floor and ours else None,
     }
 
 

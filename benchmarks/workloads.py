@@ -1,5 +1,6 @@
 """The networks that speed is measured on. Every program of this folder takes them from here."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,4 +63,20 @@ WORKLOADS = (
     Workload("100-100-100-10 ReLU, momentum, batch 64", 100, mlp(100, 100, 10, activation="relu"), "momentum", 64, 500),
     Workload("64-128-128-10 tanh, Adam, batch 128", 64, mlp(128, 128, 10, activation="tanh"), "adam", 128, 300),
     Workload("128-256-256-10 GELU, Adam, batch 128", 128, mlp(256, 256, 10, activation="gelu"), "adam", 128, 150),
+)
+
+
+def _on_gpu(number: int, steps: int) -> Workload:
+    return dataclasses.replace(WORKLOADS[number], steps=steps)
+
+
+# Those that GPUs are compared on. Epochs are longer, so that starting one does not count; steps are a multiple of ten.
+GPU_WORKLOADS = (
+    _on_gpu(0, 3000),
+    _on_gpu(2, 3000),
+    _on_gpu(3, 1000),
+    _on_gpu(4, 400),
+    _on_gpu(5, 200),
+    _on_gpu(6, 200),
+    Workload("784-4096-4096-10 ReLU, Adam, batch 4096", 784, mlp(4096, 4096, 10, activation="relu"), "adam", 4096, 20),
 )

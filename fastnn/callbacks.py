@@ -82,13 +82,14 @@ class EarlyStopping(_Monitor):
     def on_epoch_end(self, training):
         if self.improved(training):
             if self.restore_best:
-                self._kept = training.net.state.theta.copy(), training.net.state.buffers.copy()
+                self._kept = training.net.state.snapshot()
         elif self.waited > self.patience:
             training.stop(f"{self.monitor} has not improved for {self.waited} epochs")
 
     def on_fit_end(self, training):
         if self._kept is not None:
-            training.net.state.theta[:], training.net.state.buffers[:] = self._kept
+            training.net.state.restore(self._kept)
+            self._kept = None  # it may hold memory of a GPU
 
 
 class ReduceOnPlateau(_Monitor):

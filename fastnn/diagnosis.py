@@ -87,6 +87,6 @@ def _copies(net: Any, gradient: np.ndarray) -> np.ndarray:
     shares = []
     for layer in flow.layer_ops(net.program):
         own = [arrays[name] for name in (f"{layer.name}.weight", f"{layer.name}.bias") if name in arrays]
-        units = np.vstack([array.view(vector) for array in own for vector in (net.state.theta, gradient)])
+        units = np.vstack([array.view(vector) for array in own for vector in (net.state.peek("theta"), gradient)])
         shares.append(1 - len(np.unique(units, axis=1).T) / units.shape[1])
     return np.array(shares)

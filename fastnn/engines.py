@@ -8,8 +8,10 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from fastnn import _checks
-from fastnn._kernels.contract import Engine, Program
+from fastnn._kernels.contract import PRECISIONS, Engine, Program
 from fastnn._kernels.cython_cpu import levels
 from fastnn._kernels.numba_cuda import available
 
@@ -49,7 +51,8 @@ def backends() -> dict[str, str]:
 # --- backend="auto" -------------------------------------------------------------------------------------------------------------------
 
 # The fastest first: so it was measured at every size of network and every level of processor (benchmarks/README.md). It is also the order
-# in which they start: Cython at once, Numba when its kernels are compiled.
+# in which they start: Cython at once, Numba when its kernels are compiled. "cuda" is not among them: whether a GPU pays depends on the
+# network, and is not measured yet, so whoever wants it names it.
 PREFERENCE = ("cython", "numba", "numpy")
 
 
@@ -61,10 +64,9 @@ def automatic() -> str:
 def explain() -> str:
     """What "auto" takes on this machine, and why, in words."""
     name = automatic()
-    if name == "cython":
-        return "cython, the fastest engine, which starts at once"
     missing = " and ".join(PREFERENCE[: PREFERENCE.index(name)])
-    return f"{name}, as {missing} cannot run here"
+    words = f"{name}, as {missing} cannot run here" if missing else "cython, the fastest engine, which starts at once"
+    return words if ENGINES["cuda"].why_not() is not None else f"{words}; cuda runs here where it is named"
 
 
 def check(backend: str) -> str:
@@ -94,3 +96,30 @@ def make_engine(name: str, program: Program) -> Engine:
     """The engine ``name`` for ``program``."""
     module, _, attribute = ENGINES[name].location.partition(":")
     return getattr(importlib.import_module(module), attribute)(program)
+
+
+def check_precision(precision: str, backend: str, dtype: np.dtype) -> None:
+    """Whether an engine can multiply in this precision here.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Unknown, or not for this engine and dtype.
+    RuntimeError
+        The library that does it is missing.
+    """
+    _checks.one_of("precision", precision, PRECISIONS)
+    if precision == "float32":
+        return
+    if precision_for(precision, backend, dtype) != precision:
+        raise ValueError(f'precision {precision!r} is for backend "cuda" and dtype "float32", not {backend!r} and {dtype.name!r}')
+    from fastnn._kernels.numba_cuda import lt
+
+    reason = lt.available()
+    if reason is not None:
+        raise RuntimeError(f"precision {precision!r} cannot be had here: {reason}")
+
+
+def precision_for(precision: str, backend: str, dtype: np.dtype) -> str:
+    """``precision`` where an engine has it, else "float32": engines of the CPU, and float64, know no other."""
+    return precision if backend == "cuda" and dtype == np.float32 else "float32"

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import DTypeLike
+
+if TYPE_CHECKING:
+    from fastnn._kernels.numba_cuda.gpu_arrays import GpuArray
 
 _BLOCK_BYTES = 1 << 20  # checks go through an array in pieces of this size: no mask as large as the data
 _SUM_TOLERANCE = 1e-3  # how far from 1 the probabilities of a sample may sum
@@ -43,6 +46,9 @@ def as_array(values: Any, name: str) -> np.ndarray:
     except ValueError as error:
         raise ValueError(f"{name} cannot be read as an array: {error}") from error
     except (TypeError, RuntimeError, BufferError) as error:
+        if is_on_gpu(values):
+            problem = f'{name} lies on a GPU ({type(values).__name__}), where backend="cuda" alone reads it; others need a copy on the host'
+            raise TypeError(f"{problem}, such as {name}.cpu() of PyTorch or {name}.get() of CuPy makes") from error
         raise TypeError(f"{name} cannot be read as an array: {error}") from error
 
 
@@ -71,7 +77,9 @@ def as_numbers(values: Any, name: str) -> np.ndarray:
     return array
 
 
-def as_features(X: Any, dtype: DTypeLike, n_inputs: int | None = None, name: str = "X", finite: bool = True) -> np.ndarray:
+def as_features(
+    X: Any, dtype: DTypeLike, n_inputs: int | None = None, name: str = "X", finite: bool = True, gpu: bool = False
+) -> "np.ndarray | GpuArray":
     """Samples in rows, as engines take them.
 
     Parameters
@@ -84,12 +92,14 @@ def as_features(X: Any, dtype: DTypeLike, n_inputs: int | None = None, name: str
     name : str
         What error messages call X.
     finite : bool
-        Whether to look for NaN and infinity; a caller who does not must.
+        Whether to look for NaN and infinity; a caller who does not must. An array on a GPU is not looked at.
+    gpu : bool
+        Whether to take an array that lies on a GPU.
 
     Returns
     -------
     ndarray (n, features) of ``dtype``, C-contiguous and aligned
-        X's own memory if that is so already, also when X is read-only or a memory map; else a copy.
+        X's own memory if that is so already, also when X is read-only or a memory map; else a copy. An array on a GPU stays there.
 
     Raises
     ------
@@ -108,7 +118,7 @@ def as_features(X: Any, dtype: DTypeLike, n_inputs: int | None = None, name: str
         and X.flags.aligned
     ):
         return X  # at once, as the checks below take longer than a small network's prediction
-    source = as_numbers(X, name)
+    source = on_gpu(X, dtype, name) if gpu and is_on_gpu(X) else as_numbers(X, name)
     if source.ndim != 2:
         hint = f": one sample is {name}[None, :], one feature {name}[:, None]" if source.ndim == 1 else ""
         raise ValueError(f"{name} is {source.ndim}-D with shape {source.shape}; expected 2-D (samples, features){hint}")
@@ -117,7 +127,45 @@ def as_features(X: Any, dtype: DTypeLike, n_inputs: int | None = None, name: str
         raise ValueError(f"{name} is empty: it has {rows} rows and {columns} columns; expected at least one of each")
     if n_inputs is not None and columns != n_inputs:
         raise ValueError(f"{name} has {columns} columns, but the network takes {n_inputs}")
-    return _convert(source, dtype, name, finite)
+    return _convert(source, dtype, name, finite) if isinstance(source, np.ndarray) else source
+
+
+def is_on_gpu(values: Any) -> bool:
+    """Whether an array lies in the memory of an NVIDIA GPU, in which other libraries have put it."""
+    if isinstance(values, np.ndarray | list | tuple | Mapping):
+        return False
+    from fastnn._kernels.numba_cuda.borrow import is_on_gpu
+
+    return is_on_gpu(values)
+
+
+def on_gpu(values: Any, dtype: DTypeLike, name: str) -> "GpuArray":
+    """An array on a GPU, to be read where it lies.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Another dtype than ``dtype``, or not C-contiguous.
+    """
+    from fastnn._kernels.numba_cuda.gpu_arrays import GpuArray
+
+    array = GpuArray(values, name)
+    if array.dtype != dtype:
+        wanted = np.dtype(dtype).name
+        raise TypeError(
+            f"{name} is of {array.dtype} on the GPU, but the network is of {wanted}, and such an array is read where it lies: convert it "
+            f"first, with {name}.astype({wanted!r}) in CuPy or {name}.to(torch.{wanted}) in PyTorch"
+        )
+    return array
+
+
+def on_host(values: Any, name: str) -> Any:
+    """An array on a GPU as a NumPy array; anything else as it is."""
+    if not is_on_gpu(values):
+        return values
+    from fastnn._kernels.numba_cuda.gpu_arrays import GpuArray
+
+    return GpuArray(values, name).to_host()
 
 
 def as_sample_weight(w: Any, n: int, dtype: DTypeLike, name: str = "sample_weight") -> np.ndarray:

@@ -10,14 +10,14 @@ from fastnn.losses import Loss
 from fastnn.program import lower
 
 
-def layer_outputs(net: Any, X: np.ndarray) -> list[np.ndarray]:
+def layer_outputs(net: Any, X: Any) -> list[np.ndarray]:
     """See `Network.activations`; X (n, inputs) is checked already."""
     return [_first_layers(net, length, X) for length in range(1, len(net.layers))]
 
 
-def _first_layers(net: Any, length: int, X: np.ndarray) -> np.ndarray:
+def _first_layers(net: Any, length: int, X: Any) -> np.ndarray:
     """Output of the first layers of a network, on its engine, by a program of their own: an engine keeps its workspace to itself."""
-    program = lower(net.layers[:length], net.inputs, Loss("mse"), net.dtype)
+    program = lower(net.layers[:length], net.inputs, Loss("mse"), net.dtype, net.precision)
     state = State(
         program.new_vector(), np.zeros(program.n_buffers, program.dtype), net.seed, slots=program.new_vectors(0), products=np.ones(1)
     )

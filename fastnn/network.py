@@ -45,6 +45,9 @@ class Network:
         which; the network keeps it.
     seed : int
         From 0 to 2⁶⁴ − 1. Decides initial weights, shuffles, dropout masks and noise: the same numbers on every engine.
+    precision : {"float32", "tf32", "bf16"}
+        What backend "cuda" rounds the factors of large matrix products to; sums, parameters and all else stay float32. The other engines,
+        and float64, know "float32" alone: as they are.
 
     Attributes
     ----------
@@ -86,12 +89,13 @@ class Network:
         dtype: Any = "float32",
         backend: str = "auto",
         seed: int = 0,
+        precision: str = "float32",
     ):
-        self._describe(layers, inputs, loss, dtype, backend, seed)
+        self._describe(layers, inputs, loss, dtype, backend, seed, precision)
         for number, array in enumerate(self.program.parameters):
             array.view(self.state.theta)[...] = array.init(array.name, array.shape, Draw(self.seed, number))
 
-    def _describe(self, layers: Any, inputs: Any, loss: Any, dtype: Any, backend: Any, seed: Any) -> None:
+    def _describe(self, layers: Any, inputs: Any, loss: Any, dtype: Any, backend: Any, seed: Any, precision: Any) -> None:
         """All of ``__init__`` but the drawing of initial weights, which `load` has no use for."""
         self.layers = check_layers("layers", layers)
         self.inputs = _checks.integer("inputs", inputs)
@@ -100,10 +104,12 @@ class Network:
         self.seed = _checks.integer("seed", seed, least=0)
         if self.seed >= 2**64:
             raise ValueError(f"seed must be below 2**64, not {seed}")
-        self.program = lower(self.layers, self.inputs, self.loss, self.dtype)
+        self.program = lower(self.layers, self.inputs, self.loss, self.dtype, precision)
         if not self.program.parameters:
             raise ValueError("layers must hold at least one layer with parameters, such as Dense")
         self.backend = engines.choose(backend)
+        engines.check_precision(precision, self.backend, self.dtype)
+        self._takes_gpu_arrays = self.backend == "cuda"
         self.epochs = 0
         self.metadata: dict[str, Any] = {}
         self._engine: Engine | None = None
@@ -128,6 +134,11 @@ class Network:
         return sum(array.size for array in self.program.parameters)
 
     @property
+    def precision(self) -> str:
+        """Of large matrix products on backend "cuda"."""
+        return self.program.precision
+
+    @property
     def outputs(self) -> int:
         """Width of the last layer."""
         return self.program.n_outputs
@@ -142,6 +153,8 @@ class Network:
     def __repr__(self) -> str:
         layers = "\n".join(f"    {layer!r}," for layer in self.layers)
         options = f"inputs={self.inputs}, loss={self.loss!r}, dtype={self.dtype.name!r}, backend={self.backend!r}, seed={self.seed}"
+        if self.precision != "float32":
+            options += f", precision={self.precision!r}"
         return f"Network([\n{layers}\n], {options})  # {self.n_parameters:,} parameters"
 
     # --- training -------------------------------------------------------------------------------------------------------------------
@@ -233,7 +246,9 @@ class Network:
 
     def _samples(self, X: Any, y: Any, sample_weight: Any = None, class_weight: Any = None) -> Samples:
         """Checked data as an engine takes it."""
-        X = inputs.as_features(X, self.dtype, self.inputs)
+        X = self._features(X)
+        if self._takes_gpu_arrays:
+            y, sample_weight = inputs.on_host(y, "y"), inputs.on_host(sample_weight, "sample_weight")
         targets = inputs.as_targets(y, len(X), self.outputs, self.loss.name, self.dtype)
         weights = None if sample_weight is None else inputs.as_sample_weight(sample_weight, len(X), self.dtype)
         labels = self._labels(y, targets)
@@ -245,6 +260,13 @@ class Network:
             if not weights.any():
                 raise ValueError("class_weight and sample_weight leave every sample the weight 0; at least one must count")
         return Samples(X, targets.labels, targets.values, weights, labels is not None or self.loss.spec.classifies)
+
+    def _features(self, X: Any) -> Any:
+        """X as an engine takes it, every number of it finite."""
+        X = inputs.as_features(X, self.dtype, self.inputs, gpu=self._takes_gpu_arrays)
+        if not isinstance(X, np.ndarray) and not self.engine.is_finite(X):
+            inputs.as_features(X.to_host(), self.dtype)  # names the place
+        return X
 
     def _labels(self, y: Any, targets: inputs.Targets) -> np.ndarray | None:
         """The integer class labels that y was given as, if it was."""
@@ -310,9 +332,10 @@ class Network:
 
     def _outputs(self, X: Any, linked: bool) -> np.ndarray:
         """X is not read twice: engines tell whether a sample was not finite, and only then it is looked for."""
-        outputs, finite = self.engine.forward(self.state, inputs.as_features(X, self.dtype, self.inputs, finite=False), linked)
+        features = inputs.as_features(X, self.dtype, self.inputs, "X", False, self._takes_gpu_arrays)
+        outputs, finite = self.engine.forward(self.state, features, linked)
         if not finite:
-            inputs.as_features(X, self.dtype)
+            inputs.as_features(inputs.on_host(X, "X"), self.dtype)
         return outputs
 
     def evaluate(self, X: Any, y: Any, sample_weight: Any = None, metrics: Sequence[str] = ("accuracy",)) -> dict[str, float]:
@@ -395,7 +418,7 @@ class Network:
             One for each of ``layers``, input side first. A Dense layer's is its activation; where the activation is a layer of its own, the
             Dense layer's is z.
         """
-        return layer_outputs(self, inputs.as_features(X, self.dtype, self.inputs))
+        return layer_outputs(self, self._features(X))
 
     def diagnose(
         self,
@@ -440,7 +463,7 @@ class Network:
         total = 0.0
         for op in self.program.ops:
             if op["l1"] > 0 or op["l2"] > 0:
-                w = self.state.theta[op["weight"] : op["weight"] + op["n_in"] * op["n_out"]].astype(np.float64)
+                w = self.state.peek("theta")[op["weight"] : op["weight"] + op["n_in"] * op["n_out"]].astype(np.float64)
                 # sums, not dot products: BLAS's threads would go on spinning while the next chunk wants the cores
                 total += 0.5 * op["l2"] * float(np.square(w).sum()) + op["l1"] * float(np.abs(w).sum())
         return float(total)
@@ -452,17 +475,22 @@ class Network:
             array.view(mask)[...] = array.kind == "weight"
         return mask
 
-    def copy(self, dtype: Any = None, backend: str | None = None) -> "Network":
+    def copy(self, dtype: Any = None, backend: str | None = None, precision: str | None = None) -> "Network":
         """A network of its own with the same description, parameters, running statistics and counters, but a fresh optimiser.
 
         Parameters
         ----------
         dtype, backend
             As in `Network`; ``None`` means the same.
+        precision : str, optional
+            As in `Network`; ``None`` means the same where the copy can have it, else "float32".
         """
         twin = Network.__new__(Network)
-        twin._describe(self.layers, self.inputs, self.loss, dtype or self.dtype, backend or self.backend, self.seed)
-        twin.state.theta[:], twin.state.buffers[:], twin.state.step = self.state.theta, self.state.buffers, self.state.step
+        dtype, backend = dtype or self.dtype, backend or self.backend
+        precision = precision or engines.precision_for(self.precision, engines.choose(backend), _dtype(dtype))
+        twin._describe(self.layers, self.inputs, self.loss, dtype, backend, self.seed, precision)
+        twin.state.theta[:], twin.state.buffers[:] = self.state.peek("theta"), self.state.peek("buffers")
+        twin.state.step = self.state.step
         twin.epochs, twin.metadata = self.epochs, copy.deepcopy(self.metadata)
         return twin
 
@@ -479,7 +507,7 @@ class Network:
         serialization.save(self, path)
 
 
-def load(path: str | os.PathLike, backend: str = "auto") -> Network:
+def load(path: str | os.PathLike, backend: str = "auto", precision: str | None = None) -> Network:
     """Read a network that `Network.save` wrote. Runs no code from the file.
 
     Parameters
@@ -487,6 +515,9 @@ def load(path: str | os.PathLike, backend: str = "auto") -> Network:
     path : str or path
     backend : str
         As in `Network`.
+    precision : str, optional
+        As in `Network`. ``None`` means the one it was saved with on backend "cuda", and "float32" on the others, which know no other:
+        parameters are float32 whatever it was.
 
     Raises
     ------
@@ -496,10 +527,14 @@ def load(path: str | os.PathLike, backend: str = "auto") -> Network:
         No such file.
     """
     description, tensors = serialization.read(path)
-    engines.check(backend)  # a mistake in the argument is not one in the file
+    backend = engines.choose(backend)  # a mistake in an argument is not one in the file
+    if precision is not None:
+        engines.check_precision(precision, backend, np.dtype(description["dtype"]))
     net = Network.__new__(Network)
     with serialization.naming(path):
-        net._describe(backend=backend, **serialization.arguments(description))
+        given = serialization.arguments(description)
+        saved = engines.precision_for(given.pop("precision"), backend, np.dtype(given["dtype"]))
+        net._describe(backend=backend, precision=precision or saved, **given)
         serialization.restore(net, description, tensors)
     return net
 
@@ -537,7 +572,7 @@ def mlp(
     l1, l2 : float
         Penalties on all weights.
     **network
-        ``dtype``, ``backend``, ``seed`` of `Network`.
+        ``dtype``, ``backend``, ``seed``, ``precision`` of `Network`.
     """
     if isinstance(sizes, str) or not isinstance(sizes, Sequence | np.ndarray) or len(sizes) < 2:
         raise ValueError(f"sizes must list at least the input's and the output's width, such as [784, 30, 10]; got {sizes!r}")

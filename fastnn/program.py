@@ -19,7 +19,7 @@ from fastnn.losses import Loss
 _ALIGNMENT = 16  # elements: a parameter array begins on a cache line of float32
 
 
-def lower(layers: Sequence[Layer], inputs: int, loss: Loss, dtype: Any) -> Program:
+def lower(layers: Sequence[Layer], inputs: int, loss: Loss, dtype: Any, precision: str = "float32") -> Program:
     """The program of a stack of layers.
 
     Parameters
@@ -29,6 +29,8 @@ def lower(layers: Sequence[Layer], inputs: int, loss: Loss, dtype: Any) -> Progr
         Features of a sample.
     loss : Loss
     dtype : float32 or float64
+    precision : str
+        One of `contract.PRECISIONS`.
 
     Raises
     ------
@@ -57,6 +59,7 @@ def lower(layers: Sequence[Layer], inputs: int, loss: Loss, dtype: Any) -> Progr
         n_scratch=lowering.n_scratch,
         loss=record,
         dtype=np.dtype(dtype),
+        precision=precision,
     )
 
 

@@ -58,6 +58,7 @@ def arguments(description: dict[str, Any]) -> dict[str, Any]:
         "loss": Loss(loss.pop("name"), **loss),
         "dtype": description["dtype"],
         "seed": description["seed"],
+        "precision": description.get("precision", "float32"),
     }
 
 
@@ -99,6 +100,7 @@ def _describe(net: Any) -> dict[str, Any]:
         "loss": net.loss.to_config(),
         "dtype": net.dtype.name,
         "seed": net.seed,
+        "precision": net.precision,
         "epochs": net.epochs,
         "step": net.state.step,
         "optimizer": net.optimizer_kind,

@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 from fastnn import _checks, flow, progress
 from fastnn._kernels import opcodes, philox
 from fastnn._kernels.contract import Chunk, Samples, StepLog
+from fastnn._kernels.state import Snapshot
 from fastnn.callbacks import check_callbacks
 from fastnn.errors import DivergenceError
 from fastnn.history import History
@@ -70,7 +72,7 @@ class Training:
             "seconds",
         )
         self._display = progress.display(show_progress, epochs, len(indices))
-        self._sound: tuple[np.ndarray, np.ndarray] | None = None  # parameters and running statistics whose loss was finite
+        self._sound: Snapshot | None = None  # of parameters and running statistics whose loss was finite
         self._steps_per_chunk = max(1, int(_FIRST_CHUNK_OPERATIONS / (6 * net.program.n_parameters * self.batch_size)))
 
     def stop(self, reason: str) -> None:
@@ -92,10 +94,15 @@ class Training:
                 if isinstance(self.optimizer, LBFGS):
                     _minimise(self)
                 else:
-                    self._descend()
+                    with self._resident(self.samples):
+                        self._descend()
             finally:
                 self._call("on_fit_end")
         return self.history
+
+    def _resident(self, samples: Samples) -> AbstractContextManager[None]:
+        """While inside, the engine may have the network's state and all data on a device."""
+        return self.net.engine.resident(self.net.state, samples, *(() if self.validation is None else (self.validation,)))
 
     def _descend(self) -> None:
         while self.epoch < self.epochs and self.history.stopped is None:
@@ -135,7 +142,7 @@ class Training:
     def _train(self, chunk: Chunk, steps_before: int) -> StepLog:
         """Run a chunk; where it diverges, go back to the last parameters known to have a finite loss and say so."""
         state = self.net.state
-        before, first = (state.theta.copy(), state.buffers.copy()), state.step
+        before, first = state.snapshot(), state.step
         log = self.net.engine.train_steps(state, self.samples, chunk)
         if self.history.first_loss is None:
             self.history.first_loss = float(log.losses[0]) + self.net.penalty()
@@ -144,9 +151,9 @@ class Training:
             self._recorder.add(first + recorded, log.statistics, np.diff(chunk.bounds)[recorded])
         if log.finite or len(log.losses) > 1 or self._sound is None:  # the chunk's first loss, that of ``before``, is finite
             self._sound = before
-        if log.finite and np.isfinite(state.theta).all():
+        if log.finite and state.is_finite():
             return log
-        state.theta[:], state.buffers[:] = self._sound
+        state.restore(self._sound)
         self.net.forget_optimizer()
         step = steps_before + len(log.losses)
         what = f"the loss became {log.losses[-1]}" if not log.finite else "a parameter became infinite or NaN"
@@ -263,10 +270,11 @@ def _minimise(training: Training) -> None:
 
     options = {"maxiter": epochs, "maxcor": optimizer.memory, "gtol": optimizer.tolerance, "ftol": 0.0}
     try:
-        result = minimize(cost, state.theta.astype(np.float64), jac=True, method="L-BFGS-B", callback=accept, options=options)
-        if training.epoch == 0:  # nothing to gain: the one epoch is the starting point's
-            with contextlib.suppress(StopIteration):
-                accept(result.x)
+        with training._resident(samples):
+            result = minimize(cost, state.theta.astype(np.float64), jac=True, method="L-BFGS-B", callback=accept, options=options)
+            if training.epoch == 0:  # nothing to gain: the one epoch is the starting point's
+                with contextlib.suppress(StopIteration):
+                    accept(result.x)
     finally:
         state.theta[:] = accepted  # not a trial point of the line search
     state.step += 1  # the next call of fit draws new masks

@@ -86,3 +86,62 @@ def test_files_are_forgotten_where_that_can_be(module, tmp_path):
         (tmp_path / "file").write_text("text")
         cold._forget_file(tmp_path / "file")
         assert (tmp_path / "file").read_text() == "text"
+
+
+# --- the GPU's ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_gpus_workloads_train_on_a_cpu(module, use_threads):
+    """But for the largest, which takes gigabytes."""
+    rivals, workloads = module("rivals"), module("workloads").GPU_WORKLOADS
+    assert {workload.steps % 10 for workload in workloads} == {0}  # PyTorch's graphs take ten steps each
+    for workload in workloads[:-1]:
+        short = dataclasses.replace(workload, steps=2)
+        assert np.isfinite(rivals.load("fastnn").Training(short, *short.data(), 1).epoch()), workload.name
+
+
+def test_the_gpus_floor_is_the_longer_of_two_times(module):
+    gpu, workload = module("gpu"), module("workloads").GPU_WORKLOADS[0]
+    operations, state, rows = module("machine").costs(workload)
+    slow_products = {"copies": [[2**30, 1e30]], "products": {"any": 1.0}}
+    assert gpu.floor(workload, slow_products) == pytest.approx(operations)
+    slow_memory = {"copies": [[2**20, 2.0], [2**30, 1.0]], "products": {"any": 1e30}}
+    assert gpu.floor(workload, slow_memory) == pytest.approx(2 * state / 2.0 + rows)
+    assert gpu.floor(workload, {"error": "no torch"}) is None
+
+
+def test_without_a_gpu_that_is_said(module, monkeypatch):
+    gpu = module("gpu")
+    monkeypatch.setattr(gpu.shutil, "which", lambda name: None)
+    monkeypatch.setattr("sys.argv", ["gpu.py", "--quick"])
+    with pytest.raises(SystemExit, match="no GPU here, so nothing was measured"):
+        gpu.main()
+
+
+def test_runs_on_the_gpu_go_on_where_they_stopped(module, monkeypatch, tmp_path, capsys):
+    """Each engine's figure is written as soon as its row is there; a second call measures what is missing and tells what failed."""
+    gpu, path = module("gpu"), tmp_path / "gpu.json"
+    monkeypatch.setattr(gpu, "describe", lambda: {"gpus": 1, "gpu": "none", "driver": "0", "versions": {}})
+    calls = []
+
+    def run(script, arguments, threads, seconds):
+        calls.append(arguments)
+        if arguments[0] == "--rates":
+            return {"source": "made up", "copies": [[2**30, 1e12]], "products": {"any": 1e13}}
+        if arguments[1] == "jax":
+            return {"error": "took longer than 1 s"}
+        return {"microseconds": 10.0 + (arguments[1] != "fastnn"), "first_epoch": 1.0, "loss": 1.0}
+
+    monkeypatch.setattr(gpu.processes, "run", run)
+    monkeypatch.setattr(gpu.rivals, "installed", lambda known: ["fastnn", "jax", "torch"])
+    monkeypatch.setattr("sys.argv", ["gpu.py", "--only", "16-16-2", "--rounds", "1", "--json", str(path)])
+    gpu.main()
+    said = capsys.readouterr().out
+    assert "jax on 16-16-2 ReLU, Adam, batch 32: took longer than 1 s" in said
+    assert "torch.graphs is left out: torch is not installed" in said
+    assert "1.10" in said  # of the fastest rival's time to ours
+    before = len(calls)
+    monkeypatch.setattr("sys.argv", ["gpu.py", "--only", "16-16-2", "--rounds", "2", "--resume", "--json", str(path)])
+    gpu.main()
+    measured = [call[1] for call in calls[before:] if call[0] == "--measure"]
+    assert measured == ["fastnn", "torch"]

@@ -1,9 +1,10 @@
 """The libraries that fastnn is measured beside, each written as somebody would who knows that library well.
 
-A module here has a class ``Training(workload, X, y, threads, seed)`` with ``epoch()``, which trains one epoch, waits till that is done and
-returns a training loss, and ``predict(X)``, which gives labels. Modules are imported only when asked for: most take long.
+A module here has a class ``Training(workload, X, y, threads, seed)``, those for the GPU with one argument more, ``device="cuda"``, and it
+has ``epoch()``, which trains one epoch, waits till that is done and returns a training loss, and ``predict(X)``, which gives labels.
+Modules are imported only when asked for: most take long.
 
-To add one: a module, and a line in ``RIVALS``.
+To add one: a module, and a line in ``RIVALS`` or ``GPU``.
 """
 
 import importlib
@@ -19,17 +20,24 @@ RIVALS = {
     "sklearn": ("sklearn_mlp", "sklearn"),
 }
 BACKENDS = {"cython": "fastnn_cython", "numba": "fastnn_numba"}  # engines of fastnn, beside each other: `engines`
+GPU = {
+    "fastnn": ("fastnn_cuda", "fastnn"),
+    "jax": ("jax_scan", "jax"),
+    "torch": ("torch_eager", "torch"),
+    "torch.graphs": ("torch_graphs", "torch"),
+    "torch.compile": ("torch_compiled", "torch"),
+}
 
 
 class Unsupported(Exception):
     """The library cannot train this network."""
 
 
-def installed() -> list[str]:
+def installed(rivals: dict[str, tuple[str, str]] = RIVALS) -> list[str]:
     """The names whose package is here."""
-    return [name for name, (_, package) in RIVALS.items() if importlib.util.find_spec(package)]
+    return [name for name, (_, package) in rivals.items() if importlib.util.find_spec(package)]
 
 
-def load(name: str) -> ModuleType:
+def load(name: str, rivals: dict[str, tuple[str, str]] = RIVALS) -> ModuleType:
     """The module of a name."""
-    return importlib.import_module(f"rivals.{BACKENDS[name] if name in BACKENDS else RIVALS[name][0]}")
+    return importlib.import_module(f"rivals.{BACKENDS[name] if name in BACKENDS else rivals[name][0]}")

@@ -79,10 +79,19 @@ def update(optimizer, values, slots, gradient, t):
     return tree_map(lambda w, m, v: w - rate * m / (jnp.sqrt(v * root) + 1e-8), values, first, second), (first, second)
 
 
+def configure_gpu() -> None:
+    """Products without TF32, and an error where arrays would lie in the host's memory."""
+    jax.config.update("jax_default_matmul_precision", "highest")
+    if jax.default_backend() != "gpu":
+        raise Unsupported("JAX sees no GPU, or its CUDA plugin is not installed")
+
+
 class Training:
     """See `rivals`."""
 
-    def __init__(self, workload: Workload, X: np.ndarray, y: np.ndarray, threads: int, seed: int = 0):
+    def __init__(self, workload: Workload, X: np.ndarray, y: np.ndarray, threads: int, seed: int = 0, device: str = "cpu"):
+        if device == "cuda":
+            configure_gpu()
         self.workload, self.rng = workload, np.random.default_rng(seed)
         self.X, self.y = jnp.asarray(X), jnp.asarray(y, jnp.int32)
         values, running = parameters.initial(workload, seed)

@@ -21,23 +21,24 @@ OPTIMIZERS = {
 class Training:
     """See `rivals`."""
 
-    def __init__(self, workload: Workload, X: np.ndarray, y: np.ndarray, threads: int, seed: int = 0):
-        configure(threads, seed)
-        self.workload, self.X, self.y = workload, torch.from_numpy(X), torch.from_numpy(y)
-        self.values, self.running = tensors(workload, seed)
+    def __init__(self, workload: Workload, X: np.ndarray, y: np.ndarray, threads: int, seed: int = 0, device: str = "cpu"):
+        configure(threads, seed, device)
+        self.workload, self.X, self.y = workload, torch.from_numpy(X).to(device), torch.from_numpy(y).to(device)
+        self.values, self.running = tensors(workload, seed, device)
         self.optimizer = OPTIMIZERS[workload.optimizer]([value.requires_grad_() for value in self.values.values()])
 
     def epoch(self) -> float:
         """Loss of the last mini-batch."""
         layers, values, running, optimizer, X, y = self.workload.layers, self.values, self.running, self.optimizer, self.X, self.y
-        for rows in torch.randperm(len(X)).split(self.workload.batch_size):
+        for rows in torch.randperm(len(X), device=X.device).split(self.workload.batch_size):
             loss = F.cross_entropy(forward(layers, values, running, X.index_select(0, rows)), y.index_select(0, rows))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-        return loss.item()
+        return loss.item()  # waits for the GPU
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Labels."""
         with torch.inference_mode():
-            return forward(self.workload.layers, self.values, self.running, torch.from_numpy(X), training=False).argmax(dim=1).numpy()
+            X = torch.from_numpy(X).to(self.X.device)
+            return forward(self.workload.layers, self.values, self.running, X, training=False).argmax(dim=1).cpu().numpy()

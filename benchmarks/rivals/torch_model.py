@@ -10,19 +10,23 @@ from rivals import Unsupported, parameters
 ACTIVATIONS = {"linear": lambda z: z, "sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu, "gelu": F.gelu}
 
 
-def configure(threads: int, seed: int) -> None:
+def configure(threads: int, seed: int, device: str = "cpu") -> None:
     """Settings of the process."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise Unsupported("PyTorch sees no GPU, or was built without CUDA")
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
+    torch.set_float32_matmul_precision("highest")  # no TF32 in products, which is the default too
+    torch.backends.cuda.matmul.allow_tf32 = False
     torch.set_flush_denormal(True)  # Adam's moments of dead units decay into denormal numbers, on which processors are slow
 
 
-def tensors(workload: Workload, seed: int) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+def tensors(workload: Workload, seed: int, device: str = "cpu") -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Parameters and running statistics by fastnn's names; weights are (n_out, n_in), as in `torch.nn.Linear`."""
     values, running = parameters.initial(workload, seed)
     return (
-        {name: torch.tensor(value.T.copy() if value.ndim == 2 else value) for name, value in values.items()},
-        {name: torch.tensor(value) for name, value in running.items()},
+        {name: torch.tensor(value.T.copy() if value.ndim == 2 else value, device=device) for name, value in values.items()},
+        {name: torch.tensor(value, device=device) for name, value in running.items()},
     )
 
 

@@ -1,18 +1,23 @@
 """What engines are given and what they give back: the whole contract between `Network` and an engine.
 
-An engine is made for one `Program` and has three methods. It keeps no state between calls but its workspace: everything that is learnt
-lives in the `State` that it is handed, so a network can be saved, or moved to another engine, between any two chunks.
+An engine is made for one `Program` and has four methods. It keeps no state between calls but its workspace: everything that is learnt
+lives in the `State` that it is handed, so a network can be saved, or moved to another engine, between any two chunks. Only inside of
+`Engine.resident` may the newest numbers be on a device, and a `State` that is read brings them back by itself.
 """
 
 import contextlib
 import math
 import mmap
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
+from fastnn._kernels.state import State
+
 DTYPES = ("float32", "float64")  # that engines compute in
+PRECISIONS = ("float32", "tf32", "bf16")  # that the CUDA engine multiplies float32 matrices in; float32 means as they are
 _HUGE = 1 << 21  # bytes of a huge page on x86-64, and on most of ARM
 
 
@@ -51,6 +56,7 @@ class Program:
     n_scratch: int  # batch-independent scratch, per thread
     loss: np.ndarray  # one opcodes.LOSS record
     dtype: np.dtype
+    precision: str = "float32"  # of the CUDA engine's products, one of PRECISIONS; parameters are of ``dtype`` whatever it says
 
     def new_vector(self) -> np.ndarray:
         """A zero vector of θ's length and dtype."""
@@ -82,24 +88,11 @@ def _huge_pages(size):
     return np.frombuffer(memory, np.uint8), _HUGE
 
 
-@dataclass
-class State:
-    """All that training changes."""
-
-    theta: np.ndarray  # (n_parameters,)
-    buffers: np.ndarray  # (n_buffers,): BatchNorm's running statistics
-    seed: int
-    slots: np.ndarray | None = None  # (slots of the optimiser, n_parameters)
-    products: np.ndarray | None = None  # (1,) float64: NAdam's running product of μ
-    step: int = 0  # mini-batches ever taken: the counter of dropout masks and noise
-    optimizer_step: int = 0  # mini-batches since the optimiser's state began
-
-
 @dataclass(frozen=True)
 class Samples:
     """Training data as engines take it: C-contiguous, finite, of the program's dtype. Exactly one of ``labels`` and ``values`` is given."""
 
-    X: np.ndarray  # (n, n_inputs)
+    X: Any  # ndarray (n, n_inputs); for the CUDA engine also an array that lies on the GPU
     labels: np.ndarray | None = None  # (n,) int64
     values: np.ndarray | None = None  # (n, n_outputs)
     weights: np.ndarray | None = None  # (n,)
@@ -160,4 +153,10 @@ class Engine(Protocol):
         """Outputs (n, n_outputs) in inference mode (running statistics, no dropout, no noise): raw, or ``linked`` by the loss's link.
 
         X need not be finite: a row with NaN or infinity gives a row of NaN. The second result is whether all rows were finite.
+        """
+
+    def resident(self, state: State, *samples: Samples) -> AbstractContextManager[None]:
+        """While inside, ``state`` may stay in memory of the engine's own from call to call, and so may ``samples``, which must not change.
+
+        On the way out, also by an exception, the arrays of ``state`` are up to date. Outside, each call reads the host's arrays anew.
         """

@@ -3,10 +3,12 @@
 An engine is this class with a kernel. All kernels take the same arguments, which `numba_cpu.steps.run` explains.
 """
 
+import contextlib
 import functools
 import math
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -107,6 +109,9 @@ class CpuEngine:
         _, arguments, run = self._predicting
         poisoned = self._side_by_side(threads, run, (*arguments, self._data(X), bool(linked), predictions))
         return predictions, not any(poisoned)
+
+    def resident(self, state: State, *samples: Samples) -> AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
     def _differentiate(self, state: State, samples: Samples, chunk: Chunk, training: bool, threads: int) -> tuple[StepLog, int]:
         """Run a chunk with its way back; returns its log and the number of updates made."""

@@ -5,7 +5,9 @@ speed and clarity pull apart it takes clarity: derivatives are written as functi
 arrays at a time. Notation: x input, z before and y after the activation, d_z = ∂C/∂z and so on, C the mean loss of the mini-batch.
 """
 
+import contextlib
 import math
+from contextlib import AbstractContextManager
 
 import numpy as np
 
@@ -261,6 +263,9 @@ class ReferenceEngine:
         finite = np.isfinite(X).all(axis=1, keepdims=True)
         z = np.where(finite, z, np.nan)
         return link(self.program.loss, z) if linked else z, bool(finite.all())
+
+    def resident(self, state: State, *samples: Samples) -> AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
     def _step(self, state, batch, training, learning, statistics):
         """Mean loss, Σw, weighted hits and the gradient vector of one mini-batch; fills ``statistics`` where it has a record."""

@@ -1,0 +1,33 @@
+"""Tests that need an NVIDIA GPU; where there is none, each is skipped with the reason.
+
+    python -m pytest -n 0 tests/gpu
+    FASTNN_TEST_GPU_SIMULATOR=1 NUMBA_ENABLE_CUDASIM=1 python -m pytest -n 0 tests/gpu      those marked `simulator`, on Numba's simulator
+    FASTNN_TEST_GPU_BACKEND=cython python -m pytest -n 0 tests/gpu                          to try the tests: on an engine without a GPU
+
+On a GPU the tests of all engines also run for "cuda": FASTNN_TEST_ENGINES=numpy,cuda python -m pytest -n 0 tests/test_contract.py …
+"""
+
+import os
+
+import pytest
+from gpu_cases import BACKEND, SIMULATED
+
+import fastnn as fnn
+
+if SIMULATED and os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":  # Numba reads it once, when it is loaded
+    pytest.exit("FASTNN_TEST_GPU_SIMULATOR=1 needs NUMBA_ENABLE_CUDASIM=1 from the start of the process", returncode=4)
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "simulator: small enough for Numba's CUDA simulator")
+    config.addinivalue_line("markers", "real: looks inside the CUDA engine, or at the GPU itself")
+
+
+def pytest_runtest_setup(item):
+    status = fnn.backends()[BACKEND]
+    if status != "available":
+        pytest.skip(f"backend {BACKEND!r}: {status}")
+    if SIMULATED and item.get_closest_marker("simulator") is None:
+        pytest.skip("too large for the simulator")
+    if item.get_closest_marker("real") is not None and (SIMULATED or BACKEND != "cuda"):
+        pytest.skip("needs a GPU")

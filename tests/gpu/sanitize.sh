@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Does a CUDA kernel touch memory that is not its own, or two threads the same at once? NVIDIA's compute-sanitizer over small trainings on
+# both paths. Needs a GPU and compute-sanitizer (of the CUDA toolkit, or of the package nvidia-cuda-sanitizer-api).
+#
+#   PYTHON=.venv/bin/python TOOLS="memcheck racecheck" tests/gpu/sanitize.sh
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+python=${PYTHON:-python}
+export PYTHONPATH="$PWD:$PWD/tests${PYTHONPATH:+:$PYTHONPATH}"
+if ! command -v compute-sanitizer >/dev/null; then
+    echo "tests/gpu/sanitize.sh: compute-sanitizer is not on the PATH: it comes with the CUDA toolkit" >&2
+    exit 2
+fi
+reason=$("$python" -c "import fastnn; print(fastnn.backends()['cuda'])") || exit 2
+if [ "$reason" != available ]; then
+    echo "tests/gpu/sanitize.sh: backend 'cuda' is $reason" >&2
+    exit 2
+fi
+status=0
+for path in persistent graph; do
+    "$python" tests/gpu/sanitize_run.py "$path" || exit 2 # compiles, so that the sanitizers need not look on
+    for tool in ${TOOLS:-memcheck racecheck}; do
+        echo "=== $tool, $path"
+        compute-sanitizer --tool "$tool" --error-exitcode 1 "$python" tests/gpu/sanitize_run.py "$path" || status=1
+    done
+done
+exit "$status"
