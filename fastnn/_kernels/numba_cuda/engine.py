@@ -159,7 +159,7 @@ class CudaEngine:
     def _make_plan(self) -> Plan:
         """Wide networks leave large products to cuBLASLt where that is installed."""
         device = self._device
-        limits = Limits(device.multiprocessors, device.shared_per_block, device.warp_block, can_meet=not device.simulated)
+        limits = Limits(device.multiprocessors, device.shared_per_block, device.warp_block, device.can_meet)
         plan = Plan(self.program, limits)
         return (
             Plan(self.program, limits, library=True) if plan.path == "graph" and not device.simulated and lt.available() is None else plan
