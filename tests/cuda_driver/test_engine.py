@@ -31,7 +31,7 @@ Y = (X[:, 0] > 0).astype(np.int64) + (X[:, 1] > 1)
 def both():
     device = CudaDevice()
     like = SimulatedDevice()
-    for name in ("simulated", "multiprocessors", "warp_block", "shared_per_block"):  # the engine makes the same plan for both
+    for name in ("simulated", "can_meet", "multiprocessors", "warp_block", "shared_per_block"):  # the engine makes the same plan for both
         setattr(device, name, getattr(like, name))
     return device, like
 
