@@ -235,7 +235,7 @@ int cuModuleLoadDataEx(function **m, const char *ptx, unsigned n, int *options, 
     function *f = calloc(1, sizeof *f);
     sscanf(entry, ".entry %4095[^( \n]", f->name);
     for (const char *p = strchr(entry, '('), *end = strchr(entry, ')'); (p = strstr(p, ".param")) && p < end; p++) f->n_words++;
-    f->shared = 48 << 10;
+    f->shared = 40 << 10;  /* 8 KB are its own */
     *m = f;
     return 0;
 }
@@ -245,7 +245,11 @@ int cuModuleGetFunction(function **f, function *m, const char *name) {
     *f = m;
     return 0;
 }
-int cuFuncGetAttribute(int *value, int attribute, function *f) { IN_CONTEXT; *value = 512; return attribute ? INVALID : 0; }
+int cuFuncGetAttribute(int *value, int attribute, function *f) {
+    IN_CONTEXT;
+    *value = attribute == 0 ? 512 : f->shared;  /* MAX_THREADS_PER_BLOCK, MAX_DYNAMIC_SHARED_SIZE_BYTES */
+    return attribute == 0 || attribute == 8 ? 0 : INVALID;
+}
 int cuFuncSetAttribute(function *f, int attribute, int value) {
     IN_CONTEXT;
     if (attribute != 8 || value > 227 << 10) return INVALID;

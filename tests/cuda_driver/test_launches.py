@@ -41,11 +41,11 @@ def test_together(device, fake, arguments):
 
 def test_more_shared_memory_than_is_free_is_asked_for(device, fake, arguments):
     before = fake.count("cuFuncSetAttribute")
-    for shared in (48 << 10, 100 << 10, 60 << 10, 227 << 10):
+    for shared in (40 << 10, 48 << 10, 100 << 10, 60 << 10, 227 << 10):
         device.launch(Launch("large", 1, 32, shared), list(arguments.values()))
     device.synchronize()
-    assert [seen.shared for seen in fake.launches] == [48 << 10, 100 << 10, 60 << 10, 227 << 10]
-    assert fake.count("cuFuncSetAttribute") == before + 2
+    assert [seen.shared for seen in fake.launches] == [40 << 10, 48 << 10, 100 << 10, 60 << 10, 227 << 10]
+    assert fake.count("cuFuncSetAttribute") == before + 3
     with pytest.raises(RuntimeError, match="cuFuncSetAttribute failed with CUDA_ERROR_INVALID_VALUE: invalid argument"):
         device.launch(Launch("large", 1, 32, 228 << 10), list(arguments.values()))
 

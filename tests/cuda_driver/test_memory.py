@@ -135,6 +135,7 @@ def test_work_waits_for_what_comes_aside(device):
 
 def test_copies_aside_wait_for_work(device):
     buffer, target, array = device.zeros(100, np.float32), device.empty(100, np.float32), pinned(device, 8)
+    device.synchronize()
     device.copy(target, buffer)
     device.aside_waits(device.mark())
     device.upload_aside(buffer, array).synchronize()  # this alone is waited for

@@ -68,10 +68,12 @@ def ptx(name: str, function: Callable, dtype: str, capability: tuple[int, int]) 
     bounds = getattr(function, "launch_bounds", None)
     with _compiling, _pretend(capability):
         try:
-            return cuda.compile_ptx(function, signature(dtype), cc=tuple(capability), launch_bounds=bounds)[0]
+            text, _ = cuda.compile_ptx(function, signature(dtype), cc=tuple(capability), launch_bounds=bounds)
         except Exception as error:
             error.add_note(f"while compiling the CUDA kernel {name!r} for {dtype}")
             raise
+    # Numba's name holds the types of all arguments, 1,300 letters, and each parameter's begins with it: most of the text.
+    return text.replace(parse(text).entry, f"fastnn_{name}_{dtype}")
 
 
 def signature(dtype: str) -> tuple:

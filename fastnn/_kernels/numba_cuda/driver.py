@@ -31,10 +31,11 @@ from fastnn._kernels.numba_cuda.launch import Launch
 _THETA = [name for name, _ in ARGUMENTS].index("theta")
 _STAGE = 4 << 20  # bytes of pinned memory that small uploads go through
 _BUNDLES = (64, 8, 1)  # how often a graph's work is done by one launch of it
-_PLAIN_SHARED = 48 << 10  # bytes of shared memory that a kernel may have without asking
 _NON_BLOCKING = int(driver.CUstream_flags.CU_STREAM_NON_BLOCKING)  # the legacy default stream of other libraries does not hold it up
 _NO_TIMING = int(driver.CUevent_flags.CU_EVENT_DISABLE_TIMING)
 _Attribute = driver.CUdevice_attribute
+_MOST_THREADS = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK
+_MOST_SHARED = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES  # of dynamic shared memory
 
 
 class Owned:
@@ -115,12 +116,12 @@ class Kernel:
     """A loaded kernel."""
 
     def __init__(self, name: str, code: compile.Code):
-        self.name, self._n_words, self._shared = name, code.words, 0
+        self.name, self._n_words = name, code.words
         self._module = _load(name, code)  # stays loaded as long as the process lives
         self.function = call(driver.cuModuleGetFunction, self._module, code.entry.encode())
         # Asking for anything loads it to the end, which must not happen while work is recorded.
-        limit = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK
-        self._most_threads = call(driver.cuFuncGetAttribute, limit, self.function)
+        self._most_threads = call(driver.cuFuncGetAttribute, _MOST_THREADS, self.function)
+        self._shared = call(driver.cuFuncGetAttribute, _MOST_SHARED, self.function)  # what 48 KB leave beside its own arrays
 
     def launch(self, launch: Launch, arguments: Sequence[Buffer], stream: driver.CUstream) -> None:
         words = np.array([*(word for buffer in arguments for word in buffer.words()), launch.index], np.int64)
@@ -135,9 +136,8 @@ class Kernel:
         call(driver.cuLaunchKernelEx, _configuration(launch, stream), self.function, places.ctypes.data, 0)
 
     def _permit(self, shared: int) -> None:
-        if shared > max(self._shared, _PLAIN_SHARED):
-            limit = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-            call(driver.cuFuncSetAttribute, self.function, limit, shared)
+        if shared > self._shared:
+            call(driver.cuFuncSetAttribute, self.function, _MOST_SHARED, shared)
             self._shared = shared
 
 

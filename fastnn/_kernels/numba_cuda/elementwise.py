@@ -91,13 +91,27 @@ def finish_backward(frame, op, first_row, n_rows):
 
 
 @device
-def store_input_gradient(frame, op, element, d):
+def _times_slope(frame, op, element, d):
     """∂C/∂x of an element of a dense operation's input, with the slope of the operation before where that has nothing else to wait for."""
-    place = op.x * frame.capacity + element
     if op.x_aux >= 0:
         d *= frame.work[op.x_aux * frame.capacity + element]
     elif op.x_activation >= 0:
-        d *= derivative(op.x_activation, frame.work[place], op.x_alpha)
+        d *= derivative(op.x_activation, frame.work[op.x * frame.capacity + element], op.x_alpha)
+    return d
+
+
+@device
+def finish_input(frame, op, first_row, n_rows):
+    """The same in place, where the product came from the library."""
+    for e in range(first_row * op.n_in + cuda.threadIdx.x, (first_row + n_rows) * op.n_in, cuda.blockDim.x):
+        place = op.x * frame.capacity + e
+        frame.d_work[place] = _times_slope(frame, op, e, frame.d_work[place])
+
+
+@device
+def store_input_gradient(frame, op, element, d):
+    """∂C/∂x of an element of a dense operation's input, written or added."""
+    d, place = _times_slope(frame, op, element, d), op.x * frame.capacity + element
     frame.d_work[place] = frame.d_work[place] + d if op.x_grad == oc.GRAD_ADD else d
 
 

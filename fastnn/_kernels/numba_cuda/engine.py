@@ -23,6 +23,7 @@ from fastnn._kernels.numba_cuda.launch import Launch, Product
 from fastnn._kernels.numba_cuda.plan import Limits, Plan
 from fastnn._kernels.numba_cuda.rates import chunk_rates
 from fastnn._kernels.numba_cuda.resident import Memory, Residence
+from fastnn._kernels.numba_cuda.table import operations
 
 _SECONDS = 1.0  # that a launch may last, about
 _FIRST_OPERATIONS = 4e9  # of a launch until the speed is known: well under a second on any GPU
@@ -181,7 +182,7 @@ class CudaEngine:
         """Buffers by name of all but a state's and samples'. They grow as they are needed, so that graphs can keep them."""
         program, device = self.program, self._device
         dtypes = {"int64": np.dtype(np.int64), "float64": np.dtype(np.float64), "real": program.dtype}
-        records = {"ops": program.ops, "loss": program.loss, "rule": _NO_RULE}
+        records = {"ops": operations(program.ops), "loss": program.loss, "rule": _NO_RULE}
         buffers = {}
         for name, kind in fr.ARGUMENTS:
             if name in records:
@@ -368,7 +369,8 @@ class CudaEngine:
         shape = product.rows, int(op["n_in"]), int(op["n_out"])
         stream = self._device.stream
         if product.kind == "forward":
-            self._products.forward(at("work", x), at("theta", weight), 0, at("work", y), *shape, False, stream)
+            bias = at("theta", op["bias"]) if product.adds_bias else 0
+            self._products.forward(at("work", x), at("theta", weight), bias, at("work", y), *shape, False, stream)
         elif product.kind == "input":
             adds = bool(op["x_grad"] == opcodes.GRAD_ADD)
             self._products.input_gradient(at("d_work", y), at("theta", weight), at("d_work", x), *shape, adds, stream)

@@ -4,9 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fastnn._kernels.numba_cuda import finite, persistent
+from fastnn._kernels.numba_cuda import finite, persistent, stages
 from fastnn._kernels.numba_cuda import frame as fr
-from fastnn._kernels.numba_cuda import persistent, stages
 from fastnn._kernels.numba_cuda.frame import MOST_THREADS, TILES, Frame
 from fastnn._kernels.numba_cuda.records import read_loss, read_rule
 from fastnn._kernels.numba_cuda.shim import SIMULATED, cuda
@@ -53,6 +52,7 @@ KERNELS: dict[str, Callable] = {
     "finish_backward": _entry(stages.finish_backward),
     "dense_input": _entry(stages.dense_input),
     "wide_input": _entry(stages.wide_input),
+    "finish_input": _entry(stages.finish_input),
     "sums": _entry(stages.sums),
     "other_backward": _entry(stages.other_backward),
     "measure": _entry(stages.measure_values),

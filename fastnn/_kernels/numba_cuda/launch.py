@@ -25,3 +25,4 @@ class Product:
     kind: str
     index: int
     rows: int
+    adds_bias: bool = False  # "forward": + b

@@ -20,6 +20,7 @@ ROWS_A_BLOCK = 16  # a tile's, of `products`
 ALONE = 2e6  # operations of a step that one multiprocessor does in less time than several need to meet
 ROWS_A_PASS = 4096  # predicted at a time on the graph path
 LIBRARY_PRODUCT = 1 << 27  # multiplications of a product from which the library is taken
+LIBRARY_PRODUCT_ROUNDED = 1 << 21  # where it may round: it has matrix units, which the kernels have not
 PARAMETERS_A_PART = 4096
 
 
@@ -47,6 +48,7 @@ class Plan:
     def __init__(self, program: Program, limits: Limits, library: bool = False):
         self._program, self._limits, self._library = program, limits, library
         self._ops = operations(program.ops)
+        self._library_from = LIBRARY_PRODUCT if program.precision == "float32" else LIBRARY_PRODUCT_ROUNDED
         narrow = int(self._ops["n_out"].max()) <= WIDEST and program.n_parameters <= LARGEST
         self.path = "persistent" if narrow and not library else "graph"
 
@@ -170,16 +172,26 @@ class Plan:
     def _product(self, kind, kernel, index, m, n, depth):
         """An m × n product of that depth: by the library, by large tiles where there is one for each multiprocessor, or by small ones."""
         multiprocessors = self._limits.multiprocessors
-        if self._library and int(m) * int(n) * int(depth) >= LIBRARY_PRODUCT:
-            after = {"forward": "finish", "weight": "finish_gradient"}.get(kind)
-            rows = int(depth) if kind == "weight" else int(m)
-            blocks = self._row_blocks(rows) if kind == "forward" else 8 * multiprocessors
-            return [Product(kind, index, rows), *([self._launch(after, blocks, index)] if after else [])]
+        if self._library and int(m) * int(n) * int(depth) >= self._library_from:
+            return self._library_product(kind, index, int(depth) if kind == "weight" else int(m))
         large = -(-int(m) // 64) * -(-int(n) // 64)
         if large >= multiprocessors:
             return [self._launch({"dense": "wide_dense", "dense_input": "wide_input", "gradient": "wide_gradient"}[kernel], large, index)]
         small = -(-int(m) // 16) * -(-int(n) // 32)
         return [self._launch(kernel, min(small, multiprocessors), index)]
+
+    def _library_product(self, kind, index, rows):
+        """A product by the library, and what it leaves to do."""
+        op, blocks = self._ops[index], self._row_blocks(rows)
+        if kind == "weight":
+            return [Product(kind, index, rows), self._launch("finish_gradient", 8 * self._limits.multiprocessors, index)]
+        if kind == "input":
+            slope = op["x_aux"] >= 0 or op["x_activation"] >= 0
+            return [Product(kind, index, rows), *([self._launch("finish_input", blocks, index)] if slope else [])]
+        # The library's ReLU may turn a NaN into 0, and a divergence would go unseen; so of its epilogues only the bias is used.
+        if op["activation"] == oc.LINEAR and op["aux"] < 0 and op["threshold"] == 0:
+            return [Product(kind, index, rows, adds_bias=bool(op["bias"] >= 0))]
+        return [Product(kind, index, rows), self._launch("finish", blocks, index)]
 
     def _launch(self, kernel, grid, index=0):
         return Launch(kernel, int(grid), self._limits.block, index=index)

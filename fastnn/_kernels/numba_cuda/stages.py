@@ -110,6 +110,7 @@ def conclude(frame, index):
     k = frame.control[fr.K]
     value, hits = loss.total_loss(frame, index)
     all_weights = loss.weight_sum(frame, frame.bounds[k], _batch(frame, k))
+    cuda.syncthreads()  # all threads have read which step it is
     if cuda.threadIdx.x == 0:
         write_log(frame, k, value, all_weights, hits)
         if is_finite(value) and learn.is_recorded(frame, k):
@@ -136,6 +137,13 @@ def dense_input(frame, index):
 def wide_input(frame, index):
     """∂C/∂x of a dense operation, by large tiles."""
     wide.input_gradient(frame, operation(frame, index), _n_rows(frame), cuda.blockIdx.x, cuda.gridDim.x)
+
+
+@device
+def finish_input(frame, index):
+    """The slope of the operation before, where ∂C/∂x came from the library."""
+    first, n = _own_rows(frame)
+    elementwise.finish_input(frame, operation(frame, index), first, n)
 
 
 @device

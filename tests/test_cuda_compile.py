@@ -1,0 +1,215 @@
+"""Kernels become PTX, and that is kept where it is found again, unless it was damaged or anything it depends on is another."""
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastnn
+from fastnn._kernels.numba_cuda import available, cache
+
+if importlib.util.find_spec("numba_cuda") is None:
+    pytest.skip('numba-cuda is not installed: "fastnn[cuda]"', allow_module_level=True)
+if available.simulated():
+    pytest.skip("the simulator compiles nothing", allow_module_level=True)
+
+from fastnn._kernels.numba_cuda import compile as compiling
+from fastnn._kernels.numba_cuda.frame import ARGUMENTS
+from fastnn._kernels.numba_cuda.shim import cuda, device
+
+KEY = ("scale", "float32", (9, 0))
+N_WORDS = 7 * (len(ARGUMENTS) - 1) + 1
+
+
+@device
+def doubled(x):
+    return x + x
+
+
+def kernel_over(n):
+    """A plain function of n arguments, the last a number, that doubles what the fourth, θ, holds."""
+    names = ", ".join(f"a{i}" for i in range(n - 1))
+    space = {"cuda": cuda, "doubled": doubled}
+    exec(f"def scale({names}, index):\n i = cuda.grid(1)\n if i < a3.shape[0]:\n  a3[i] = doubled(a3[i]) * a0[index].n_in", space)
+    return space["scale"]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
+    cache.environment.cache_clear()
+    yield tmp_path / "cache"
+    cache.environment.cache_clear()
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """A list of what is compiled, in place of a compiler."""
+    done = []
+
+    def ptx(name, function, dtype, capability):
+        done.append((name, dtype, capability))
+        return f".visible .entry {name}(\n.param .u64 a,\n.param .u64 b\n)\n{{}}\n"
+
+    monkeypatch.setattr(compiling, "ptx", ptx)
+    kernels = type(sys)("kernels")
+    kernels.KERNELS = {"scale": None, "other": None}
+    monkeypatch.setitem(sys.modules, "fastnn._kernels.numba_cuda.kernels", kernels)
+    monkeypatch.setattr("fastnn._kernels.numba_cuda.kernels", kernels, raising=False)
+    return done
+
+
+# --- PTX ------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("capability", [(7, 5), (8, 0), (9, 0)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_arguments_are_seven_words_an_array(dtype, capability):
+    text = compiling.ptx("scale", kernel_over(len(ARGUMENTS)), dtype, capability)
+    assert f".target sm_{capability[0]}{capability[1]}" in text
+    code = compiling.parse(text)
+    assert (code.entry, code.words) == (f"fastnn_scale_{dtype}", N_WORDS)
+    declared = text[text.index(code.entry + "(") : text.index("{", text.index(code.entry + "("))]
+    assert declared.count(".param .u64") == N_WORDS  # each of 8 bytes, the address and the length among them
+    used = [line for line in text.splitlines() if "ld.param" in line]
+    loads = {int(line.rpartition("_param_")[2].partition("]")[0]) for line in used}
+    assert loads == {4, 5, 7 * 3 + 4, 7 * 3 + 5, N_WORDS - 1}  # address and length of ops and θ, and the number
+    assert "call" not in text  # device functions are part of the kernel
+    if shutil.which("ptxas"):
+        subprocess.run(
+            ["ptxas", f"-arch=sm_{capability[0]}{capability[1]}", "-o", "/dev/null", "-"], input=text.encode(), check=True, timeout=60
+        )
+
+
+def test_two_arrays_alone():
+    types = compiling.signature("float32")
+    theta, index = types[3], types[-1]
+
+    def copy(a, b, i):
+        b[i] = a[i]
+
+    text, _ = cuda.compile_ptx(copy, (theta, theta, index), cc=(9, 0))
+    assert text.count(".param .u64") == compiling.parse(text).words == 15
+
+
+def test_launch_bounds_are_passed_on():
+    kernel = kernel_over(len(ARGUMENTS))
+    kernel.launch_bounds = 256
+    assert ".maxntid 256" in compiling.ptx("scale", kernel, "float32", (9, 0))
+
+
+def test_an_error_names_the_kernel():
+    def wrong(theta):
+        pass
+
+    with pytest.raises(Exception, match="takes 1 argument") as caught:
+        compiling.ptx("wrong", wrong, "float32", (9, 0))
+    assert "while compiling the CUDA kernel 'wrong' for float32" in caught.value.__notes__
+
+
+def test_more_than_a_kernel_is_refused():
+    with pytest.raises(ValueError, match="PTX of one kernel was expected, not of 0"):
+        compiling.parse(".func f() {}")
+
+
+# --- what is kept ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_it_is_compiled_once(compiled):
+    first = compiling.load(*KEY)
+    assert (first.entry, first.words) == ("scale", 2)
+    assert compiling.load(*KEY) == first
+    assert compiled == [KEY]
+    compiling.load("scale", "float64", (9, 0))
+    compiling.load("scale", "float32", (8, 0))
+    assert len(compiled) == 3
+
+
+def the_file(folder):
+    return next(folder.glob("cuda-*/scale-float32-sm_90.ptx"))
+
+
+DAMAGES = {
+    "cut short": lambda path: path.write_bytes(path.read_bytes()[:-5]),
+    "changed": lambda path: path.write_bytes(path.read_bytes().replace(b"u64 b", b"u32 b")),
+    "without its seal": lambda path: path.write_bytes(path.read_bytes().partition(b"\n")[2]),
+    "empty": lambda path: path.write_bytes(b""),
+    "not text": lambda path: path.write_bytes(b"\xff\xfe\x00"),
+    "gone": Path.unlink,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_is_damaged_is_compiled_anew(compiled, folder, damage):
+    good = compiling.load(*KEY)
+    DAMAGES[damage](the_file(folder))
+    assert cache.read(*KEY) is None
+    assert compiling.load(*KEY) == good
+    assert compiled == [KEY, KEY]
+    assert cache.read(*KEY) == good.ptx
+
+
+def test_ready_means_all_of_them(compiled, folder):
+    compiling.keep("float32", (9, 0), ["scale"])
+    assert not cache.ready("float32", (9, 0))
+    compiling.keep("float32", (9, 0))
+    assert cache.ready("float32", (9, 0))
+    assert not cache.ready("float64", (9, 0))
+    assert not cache.ready("float32", (8, 0))
+    assert compiled == [("scale", "float32", (9, 0)), ("other", "float32", (9, 0))]
+    the_file(folder).unlink()
+    assert not cache.ready("float32", (9, 0))
+
+
+def test_where_nothing_can_be_written(compiled, folder):
+    folder.write_text("a file")
+    assert cache.folder() is None
+    for _ in range(2):
+        assert compiling.load(*KEY).entry == "scale"
+    assert compiled == [KEY, KEY]
+
+
+CHANGES = {
+    "version of fastnn": lambda patch: patch.setattr(fastnn, "__version__", "0.1.1"),
+    "version of numba-cuda": lambda patch: patch.setattr(cache, "_version", lambda *package: "0.1"),
+    "sources": lambda patch: patch.setattr(cache, "_source_hash", lambda: "others"),
+    "setting": lambda patch: patch.setenv("NUMBA_OPT", "0"),
+    "target": lambda patch: patch.setattr(available, "target", lambda: "numba"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_another_environment_has_another_folder(compiled, change, monkeypatch):
+    compiling.load(*KEY)
+    before = cache.place()
+    assert not cache.outdated()
+    with monkeypatch.context() as patch:
+        CHANGES[change](patch)
+        cache.environment.cache_clear()
+        assert cache.place() != before
+        assert cache.read(*KEY) is None
+        assert cache.outdated() == [before]
+    cache.environment.cache_clear()
+    assert cache.read(*KEY) is not None
+
+
+def test_the_other_engines_folders_are_not_ours(compiled, folder):
+    from fastnn._kernels.numba_cpu import cache as cpu
+
+    compiling.load(*KEY)
+    (folder / "0.0.9-0123456789abcdef").mkdir()
+    (folder / "cuda-0.0.9-0123456789abcdef").mkdir()
+    assert [path.name for path in cache.outdated()] == ["cuda-0.0.9-0123456789abcdef"]
+    assert "cuda-0.0.9-0123456789abcdef" not in [path.name for path in cpu.outdated()]
+
+
+def test_without_the_packages_nothing_is_kept(monkeypatch):
+    monkeypatch.setattr(available, "target", lambda: None)
+    cache.environment.cache_clear()
+    assert cache.place() is None
+    assert cache.folder() is None
+    assert cache.outdated() == []
+    assert cache.read(*KEY) is None
