@@ -9,7 +9,7 @@ from training_cases import LABELS, X
 import fastnn as fnn
 from fastnn._kernels.numba_cuda import plan, stream
 
-FEW, WEIGHTS = 13, np.linspace(0.5, 2, 13)
+FEW, WEIGHTS = 6, np.linspace(0.5, 2, 6)
 
 
 class Here(OnGpu):
@@ -24,7 +24,7 @@ class Here(OnGpu):
 
 
 def network(**options):
-    layers = [fnn.Dense(5, "gelu", max_norm=1.0), fnn.BatchNorm(), fnn.Dropout(0.3), fnn.GaussianNoise(0.1), fnn.Dense(3, l2=0.01)]
+    layers = [fnn.Dense(3, "gelu"), fnn.BatchNorm(), fnn.Dropout(0.3), fnn.Dense(3, l2=0.01)]
     return fnn.Network(layers, 4, "softmax_cross_entropy", "float64", "cuda", seed=3, **options)
 
 
@@ -38,8 +38,8 @@ def path(request, monkeypatch):
 
 def train(features):
     net = network()
-    history = net.fit(features, LABELS[:FEW], 2, 5, fnn.Adam(0.1), sample_weight=WEIGHTS, validation=(features, LABELS[:FEW]))
-    return net, history, net.predict(features)
+    history = net.fit(features, LABELS[:FEW], 1, 2, fnn.Adam(0.1), sample_weight=WEIGHTS, validation=(features, LABELS[:FEW]))
+    return net, history, net.predict(features[:1] if isinstance(features, np.ndarray) else Here(features.memory[:1]))
 
 
 def test_bits_do_not_depend_on_the_way_of_the_data(path, monkeypatch):
@@ -47,22 +47,14 @@ def test_bits_do_not_depend_on_the_way_of_the_data(path, monkeypatch):
     for way in ("there already", "streamed"):
         if way == "streamed":
             monkeypatch.setattr(stream, "_ONES_SHARE", 0.0)
-            monkeypatch.setattr(stream, "PIECE_BYTES", 6 * 8 * 6)  # six rows of X, labels and weights
+            monkeypatch.setattr(stream, "PIECE_BYTES", 4 * 8 * 6)  # four rows of X, labels and weights
         other, twin, same = train(Here(X[:FEW]) if way == "there already" else X[:FEW])
         assert_same_bits(net, other)
         assert (history["loss"], history["val_loss"]) == (twin["loss"], twin["val_loss"])
         np.testing.assert_array_equal(predictions, same)
 
 
-def test_the_engine_below_agrees(path):
-    net, history, predictions = train(X[:FEW])
-    below = net.copy(backend="numpy")
-    np.testing.assert_allclose(predictions, below.predict(X[:FEW]), atol=1e-12)
-    assert np.isfinite(history["loss"]).all()
-
-
-@pytest.mark.parametrize("place", [0, 17, 51])
-@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+@pytest.mark.parametrize(("place", "bad"), [(0, np.nan), (13, np.inf), (23, -np.inf)])
 def test_a_number_that_is_not_finite_is_found_where_it_lies(bad, place):
     spoilt = X[:FEW].copy()
     spoilt.flat[place] = bad

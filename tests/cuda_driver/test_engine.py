@@ -12,8 +12,9 @@ from training_cases import LABELS, At, X, network, noisy
 import fastnn as fnn
 from fastnn._kernels import opcodes
 from fastnn._kernels.numba_cuda import frame, stream
+from fastnn._kernels.numba_cuda.table import OPERATION
 
-RECORDS = {"ops": opcodes.OP, "loss": opcodes.LOSS, "rule": opcodes.RULE}
+RECORDS = {"ops": OPERATION, "loss": opcodes.LOSS, "rule": opcodes.RULE}
 KINDS = {**RECORDS, "real": np.float64, "int64": np.int64, "float64": np.float64}
 FRAME = [(name, KINDS[kind]) for name, kind in frame.ARGUMENTS if kind != "scalar"]
 
@@ -52,7 +53,7 @@ def test_a_callback_that_writes(nets):
         training.net.state.theta[:] *= 0.5
 
     for net in nets:
-        net.fit(X, LABELS, 3, 4, callbacks=[At("on_chunk_end", halve), At("on_epoch_end", lambda t: t.net.evaluate(X, LABELS))])
+        net.fit(X, LABELS, 3, 4, callbacks=[At("on_epoch_end", halve), At("on_epoch_end", lambda t: t.net.evaluate(X, LABELS))])
     assert_same_bits(*nets)
 
 

@@ -157,13 +157,12 @@ class CudaEngine:
         return self._resident(state, samples)
 
     def _make_plan(self) -> Plan:
-        """Wide networks leave large products to cuBLASLt where that is installed."""
+        """Wide networks, and those that may round, leave large products to cuBLASLt where that is installed."""
         device = self._device
         limits = Limits(device.multiprocessors, device.shared_per_block, device.warp_block, can_meet=not device.simulated)
         plan = Plan(self.program, limits)
-        return (
-            Plan(self.program, limits, library=True) if plan.path == "graph" and not device.simulated and lt.available() is None else plan
-        )
+        wants = (plan.path == "graph" or self.program.precision != "float32") and not device.simulated
+        return Plan(self.program, limits, library=True) if wants and lt.available() is None else plan
 
     # --- a state, and room for it -----------------------------------------------------------------------------------------------------
 
