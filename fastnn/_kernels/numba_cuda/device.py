@@ -50,6 +50,7 @@ class Device(Protocol):
     shared_per_block: int  # bytes of shared memory that a block can have
     memory: int  # bytes in all
     warp_block: int  # threads a block of the persistent kernel has
+    can_meet: bool  # whether several blocks run at once
 
     def free_memory(self) -> int:
         """Bytes that nobody uses at the moment."""

@@ -184,6 +184,7 @@ class CudaDevice:
     """The first GPU that CUDA finds. ``stream`` is the address of the compute stream, for libraries that work on it."""
 
     simulated = False
+    can_meet = True
     warp_block = 256
 
     def __init__(self):

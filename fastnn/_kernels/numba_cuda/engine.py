@@ -159,7 +159,7 @@ class CudaEngine:
     def _make_plan(self) -> Plan:
         """Wide networks, and those that may round, leave large products to cuBLASLt where that is installed."""
         device = self._device
-        limits = Limits(device.multiprocessors, device.shared_per_block, device.warp_block, can_meet=not device.simulated)
+        limits = Limits(device.multiprocessors, device.shared_per_block, device.warp_block, device.can_meet)
         plan = Plan(self.program, limits)
         wants = (plan.path == "graph" or self.program.precision != "float32") and not device.simulated
         return Plan(self.program, limits, library=True) if wants and lt.available() is None else plan
