@@ -127,6 +127,7 @@ class Kernels:
 
 class Device(Kernels):
     name, simulated, compute_capability, multiprocessors, shared_per_block, warp_block = "fake", True, (9, 0), 4, 1 << 16, 32
+    can_meet = False
     memory = 1 << 30
 
     def __init__(self):

@@ -7,7 +7,7 @@ from builders import assert_same_bits
 from training_cases import LABELS, VALUES, X, network, noisy, raises
 
 import fastnn as fnn
-from fastnn import engines, inputs
+from fastnn import cli, engines, inputs
 from fastnn._kernels.numba_cuda import lt, stream
 from fastnn._kernels.numba_cuda.gpu_arrays import GpuArray
 
@@ -223,6 +223,13 @@ def test_precision_is_part_of_the_network(gpu, library, tmp_path):
     assert fnn.load(tmp_path / "m", "cuda", precision="bf16").precision == "bf16"
     assert net.copy(precision="float32").precision == "float32"
     np.testing.assert_array_equal(fnn.load(tmp_path / "m", "numpy").parameters["0.weight"], net.parameters["0.weight"])
+
+
+def test_info_tells_the_precision(gpu, library, tmp_path, capsys):
+    for precision in ("tf32", "float32"):
+        fnn.mlp([4, 3], backend="cuda", precision=precision).save(tmp_path / "m")
+        assert cli.main(["info", str(tmp_path / "m")]) == 0
+        assert ("precision     tf32 on backend cuda" in capsys.readouterr().out) == (precision == "tf32")
 
 
 def test_precision_that_cannot_be_had(gpu, library, tmp_path):

@@ -54,7 +54,7 @@ def test_training_gives_the_bits_of_the_engine_below(gpu, optimizer):
     histories = [net.fit(X, LABELS, 3, 7, optimizer, validation=(X, LABELS), sample_weight=weights) for net in nets]
     assert_same_bits(*nets)
     for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
-        assert histories[0][name] == histories[1][name]
+        np.testing.assert_allclose(histories[0][name], histories[1][name], rtol=1e-13)  # the clock cuts epochs into sums
 
 
 def test_two_fits_equal_one(gpu):
@@ -86,8 +86,8 @@ def test_gradients_and_predictions(gpu):
 
 def test_regression_with_values(gpu):
     nets = pair(network, layers=[fnn.Dense(2, l2=0.1, l1=0.01)], loss="mse")
-    losses = [net.fit(X, VALUES, 3, 7, "sgd")["loss"] for net in nets]
-    assert losses[0] == losses[1]
+    np.testing.assert_allclose(*(net.fit(X, VALUES, 3, 7, "sgd")["loss"] for net in nets), rtol=1e-13)
+    assert_same_bits(*nets)
 
 
 def test_rows_that_are_not_finite_are_named(gpu):
