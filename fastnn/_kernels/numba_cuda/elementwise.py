@@ -4,6 +4,7 @@ Threads of a block take neighbouring elements of its rows, so that they read and
 """
 
 from fastnn._kernels import opcodes as oc
+from fastnn._kernels.numba_cuda import frame as fr
 from fastnn._kernels.numba_cuda import philox
 from fastnn._kernels.numba_cuda.shim import cuda, device
 from fastnn._kernels.scalars import activate, derivative, derivative_from_z
@@ -35,14 +36,14 @@ def finish(frame, op, row, column, z, step):
     one = frame.work.dtype.type(1)
     element = row * op.n_out + column
     y, mask = activate(op.activation, z, op.alpha), one
-    if op.threshold > 0 and frame.training:
-        kept = philox.is_kept(op.threshold, row, column, op.n_out, frame.seed, oc.STREAM_MASK + op.stream, step)
+    if op.threshold > 0:
+        kept = philox.is_kept(op.threshold, row, column, op.n_out, frame.control[fr.SEED], oc.STREAM_MASK + op.stream, step)
         mask = op.kept if kept else one - one
-    if op.aux >= 0 and frame.backward:
+    if op.aux >= 0:
         needs_z = op.activation == oc.GELU or op.activation == oc.SILU or op.activation == oc.MISH
         slope = derivative_from_z(op.activation, z, op.alpha) if needs_z else derivative(op.activation, y, op.alpha)
-        frame.work[op.aux * frame.capacity + element] = slope * mask
-    frame.work[op.y * frame.capacity + element] = y * mask
+        frame.work[op.aux + element] = slope * mask
+    frame.work[op.y + element] = y * mask
 
 
 @device
@@ -52,11 +53,11 @@ def keep_shape(frame, op, first_row, n_rows, step):
     r, c = first_row + thread // n, thread % n
     down, across = threads // n, threads % n
     for e in range(first_row * n + thread, (first_row + n_rows) * n, threads):
-        z = frame.work[op.x * frame.capacity + e]
+        z = frame.work[op.x + e]
         if op.code == oc.ADD:
-            z += frame.work[op.skip * frame.capacity + e]
-        elif op.code == oc.NOISE and frame.training:
-            z += frame.work.dtype.type(op.std * philox.normal(r, c, n, frame.seed, oc.STREAM_NOISE + op.stream, step))
+            z += frame.work[op.skip + e]
+        elif op.code == oc.NOISE and frame.control[fr.TRAINING] != 0:
+            z += frame.work.dtype.type(op.std * philox.normal(r, c, n, frame.control[fr.SEED], oc.STREAM_NOISE + op.stream, step))
         finish(frame, op, r, c, z, step)
         r, c = r + down, c + across
         if c >= n:
@@ -70,7 +71,7 @@ def finish_product(frame, op, first_row, n_rows, step):
     r, c = first_row + thread // n, thread % n
     down, across = threads // n, threads % n
     for e in range(first_row * n + thread, (first_row + n_rows) * n, threads):
-        z = frame.work[op.y * frame.capacity + e]
+        z = frame.work[op.y + e]
         finish(frame, op, r, c, z + frame.theta[op.bias + c] if op.bias >= 0 else z, step)
         r, c = r + down, c + across
         if c >= n:
@@ -83,20 +84,17 @@ def finish_backward(frame, op, first_row, n_rows):
     if op.finished != 0 or (op.aux < 0 and op.activation == oc.LINEAR):
         return
     for e in range(first_row * op.n_out + cuda.threadIdx.x, (first_row + n_rows) * op.n_out, cuda.blockDim.x):
-        if op.aux >= 0:
-            slope = frame.work[op.aux * frame.capacity + e]
-        else:
-            slope = derivative(op.activation, frame.work[op.y * frame.capacity + e], op.alpha)
-        frame.d_work[op.y * frame.capacity + e] *= slope
+        slope = frame.work[op.aux + e] if op.aux >= 0 else derivative(op.activation, frame.work[op.y + e], op.alpha)
+        frame.d_work[op.y + e] *= slope
 
 
 @device
 def _times_slope(frame, op, element, d):
     """∂C/∂x of an element of a dense operation's input, with the slope of the operation before where that has nothing else to wait for."""
     if op.x_aux >= 0:
-        d *= frame.work[op.x_aux * frame.capacity + element]
+        d *= frame.work[op.x_aux + element]
     elif op.x_activation >= 0:
-        d *= derivative(op.x_activation, frame.work[op.x * frame.capacity + element], op.x_alpha)
+        d *= derivative(op.x_activation, frame.work[op.x + element], op.x_alpha)
     return d
 
 
@@ -104,14 +102,14 @@ def _times_slope(frame, op, element, d):
 def finish_input(frame, op, first_row, n_rows):
     """The same in place, where the product came from the library."""
     for e in range(first_row * op.n_in + cuda.threadIdx.x, (first_row + n_rows) * op.n_in, cuda.blockDim.x):
-        place = op.x * frame.capacity + e
+        place = op.x + e
         frame.d_work[place] = _times_slope(frame, op, e, frame.d_work[place])
 
 
 @device
 def store_input_gradient(frame, op, element, d):
     """∂C/∂x of an element of a dense operation's input, written or added."""
-    d, place = _times_slope(frame, op, element, d), op.x * frame.capacity + element
+    d, place = _times_slope(frame, op, element, d), op.x + element
     frame.d_work[place] = frame.d_work[place] + d if op.x_grad == oc.GRAD_ADD else d
 
 
@@ -119,12 +117,12 @@ def store_input_gradient(frame, op, element, d):
 def pass_gradient(frame, op, first_row, n_rows):
     """The way back of an operation that keeps the shape: its δ goes to its inputs."""
     for e in range(first_row * op.n_out + cuda.threadIdx.x, (first_row + n_rows) * op.n_out, cuda.blockDim.x):
-        d = frame.d_work[op.y * frame.capacity + e]
+        d = frame.d_work[op.y + e]
         if op.skip_grad == oc.GRAD_ADD:
-            frame.d_work[op.skip * frame.capacity + e] += d
+            frame.d_work[op.skip + e] += d
         elif op.skip_grad == oc.GRAD_WRITE:
-            frame.d_work[op.skip * frame.capacity + e] = d
+            frame.d_work[op.skip + e] = d
         if op.x_grad == oc.GRAD_ADD:
-            frame.d_work[op.x * frame.capacity + e] += d
+            frame.d_work[op.x + e] += d
         elif op.x_grad == oc.GRAD_WRITE:
-            frame.d_work[op.x * frame.capacity + e] = d
+            frame.d_work[op.x + e] = d

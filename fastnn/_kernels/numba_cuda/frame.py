@@ -65,8 +65,8 @@ class Frame(NamedTuple):
     """The arguments, on their way through device functions."""
 
     ops: Any
-    loss: Any  # a `records.Loss`
-    rule: Any  # a `records.Rule`
+    loss: Any
+    rule: Any
     theta: Any
     gradient: Any
     slots: Any
@@ -87,13 +87,6 @@ class Frame(NamedTuple):
     statistics: Any
     predictions: Any
     home: Any  # where updates of θ are written; ``theta`` may be a copy in shared memory
-    # Out of ``control``: numbers that would else be read again after every write to memory.
-    capacity: Any
-    output: Any
-    training: Any
-    backward: Any
-    learning: Any
-    seed: Any
     # Shared memory of the block. Kernels declare it: in a device function that two others call, numba-cuda would define it twice.
     tiles: Any  # real, for parts of products
     reals: Any  # of the network's dtype, one a thread

@@ -7,7 +7,6 @@ import numpy as np
 from fastnn._kernels.numba_cuda import finite, persistent, stages
 from fastnn._kernels.numba_cuda import frame as fr
 from fastnn._kernels.numba_cuda.frame import MOST_THREADS, TILES, Frame
-from fastnn._kernels.numba_cuda.records import read_loss, read_rule
 from fastnn._kernels.numba_cuda.shim import SIMULATED, cuda
 
 _ALIGNMENT = None if SIMULATED else 16  # bytes: four numbers are read at once; the simulator knows of none
@@ -26,10 +25,8 @@ def _entry(stage: Callable) -> Callable:
             doubles = cuda.shared.array(MOST_THREADS, np.float64)
             places = cuda.shared.array(MOST_THREADS, np.int64)
             frame = Frame(
-                ops, read_loss(loss, theta), read_rule(rule, theta), theta, gradient, slots, buffers, work, d_work, scratch, X, labels,
-                targets, weights, order, bounds, rates, control, sums, log, statistics, predictions, theta, control[fr.CAPACITY],
-                control[fr.OUTPUT], control[fr.TRAINING] != 0, control[fr.BACKWARD] != 0, control[fr.LEARNING] != 0,
-                np.uint64(control[fr.SEED]), tiles, reals, doubles, places,
+                ops, loss, rule, theta, gradient, slots, buffers, work, d_work, scratch, X, labels, targets, weights, order, bounds, rates,
+                control, sums, log, statistics, predictions, theta, tiles, reals, doubles, places,
             )  # fmt: skip
             stage(frame, index)
 

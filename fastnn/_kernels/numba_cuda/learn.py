@@ -13,7 +13,7 @@ from fastnn._kernels import opcodes as oc
 from fastnn._kernels.numba_cuda import frame as fr
 from fastnn._kernels.numba_cuda import norm, products, update
 from fastnn._kernels.numba_cuda.blocks import WARP, block_sum, share
-from fastnn._kernels.numba_cuda.records import operation
+from fastnn._kernels.numba_cuda.records import operation, rule_at
 from fastnn._kernels.numba_cuda.shim import cuda, device
 
 
@@ -27,7 +27,7 @@ def is_recorded(frame, k):
 @device
 def is_fused(frame, k):
     """Whether step k updates with a gradient as soon as it is known."""
-    rule = frame.rule
+    rule = frame.rule[0]
     return rule.code != oc.NO_UPDATE and rule.clip_norm == 0 and not is_recorded(frame, k)
 
 
@@ -35,9 +35,9 @@ def is_fused(frame, k):
 def gradients_of(frame, op, batch, k, fused, worker, workers):
     """The gradient of one operation's parameters, or at once their update."""
     if op.code == oc.DENSE:
-        products.weight_gradient(frame, op, batch, update.rates_of(frame, k), fused, worker, workers)
+        products.weight_gradient(frame, op, batch, rule_at(frame, k), fused, worker, workers)
     elif op.weight >= 0:
-        lane, warp, now = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP, update.rates_of(frame, k)
+        lane, warp, rule = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP, rule_at(frame, k)
         for first in range(worker * WARP, op.n_out, workers * WARP):
             c = min(first + lane, op.n_out - 1)
             if op.code == oc.LAYER_NORM:
@@ -46,8 +46,8 @@ def gradients_of(frame, op, batch, k, fused, worker, workers):
                 d_shift = frame.scratch[op.column_stats + norm.SUM * op.n_out + c]
                 d_scale = frame.scratch[op.column_stats + norm.PRODUCT * op.n_out + c]
             if warp == 0 and first + lane < op.n_out:
-                _take(frame, op.weight + c, d_scale, now, fused)
-                _take(frame, op.bias + c, d_shift, now, fused)
+                _take(frame, op.weight + c, d_scale, rule, fused)
+                _take(frame, op.bias + c, d_shift, rule, fused)
 
 
 @device
@@ -62,9 +62,9 @@ def all_gradients(frame, batch, k, fused, worker, workers):
 
 
 @device
-def _take(frame, p, g, now, fused):
+def _take(frame, p, g, rule, fused):
     if fused:
-        update.update(frame, now, p, update.clip(frame.rule, g), 0.0)
+        update.update(frame, rule, p, update.clip(rule, g), 0.0)
     else:
         frame.gradient[p] = g
 
@@ -73,9 +73,9 @@ def _take(frame, p, g, now, fused):
 def sum_of_squares(frame, worker, workers):
     """This worker's part of Σ g², clipped by value, goes to ``sums``; the padding of the gradient is 0."""
     first, last = share(len(frame.gradient), worker, workers)
-    total = 0.0
+    total, rule = 0.0, rule_at(frame, 0)
     for p in range(first + cuda.threadIdx.x, last, cuda.blockDim.x):
-        g = np.float64(update.clip(frame.rule, frame.gradient[p]))
+        g = np.float64(update.clip(rule, frame.gradient[p]))
         total += g * g
     total = block_sum(frame, total)
     if cuda.threadIdx.x == 0:
@@ -85,7 +85,7 @@ def sum_of_squares(frame, worker, workers):
 @device
 def clipping_factor(frame, workers):
     """What clipping by global norm multiplies the gradient by."""
-    limit, total = frame.rule.clip_norm, 0.0
+    limit, total = frame.rule[0].clip_norm, 0.0
     if limit == 0:
         return 1.0
     for i in range(cuda.threadIdx.x, workers, cuda.blockDim.x):
@@ -106,7 +106,7 @@ def apply(frame, op, own, recorded, k, factor, worker, workers):
         return
     is_dense = op.code == oc.DENSE
     n_weights = op.n_in * op.n_out if is_dense else op.n_out
-    decay = frame.rule.weight_decay if is_dense else 0.0
+    decay = frame.rule[0].weight_decay if is_dense else 0.0
     first, last = share(n_weights, worker, workers)
     gradients, weights, moved = _apply_range(frame, op.weight + first, op.weight + last, k, factor, decay)
     if op.bias >= 0:
@@ -122,12 +122,12 @@ def apply(frame, op, own, recorded, k, factor, worker, workers):
 @device
 def _apply_range(frame, first, last, k, factor, decay):
     """Σ g² before clipping, Σ w² before the update and Σ (Δw)² of this thread's parameters."""
-    rule, now, gradients, weights, moved = frame.rule, update.rates_of(frame, k), 0.0, 0.0, 0.0
+    rule, gradients, weights, moved = rule_at(frame, k), 0.0, 0.0, 0.0
     for p in range(first + cuda.threadIdx.x, last, cuda.blockDim.x):
         g = frame.gradient[p]
         old, new = frame.theta[p], frame.theta[p]
         if rule.code != oc.NO_UPDATE:
-            old, new = update.update(frame, now, p, update.clip(rule, g) * type(g)(factor), decay)
+            old, new = update.update(frame, rule, p, update.clip(rule, g) * type(g)(factor), decay)
         gradients += np.float64(g) * np.float64(g)
         weights += np.float64(old) * np.float64(old)
         moved += (np.float64(new) - np.float64(old)) * (np.float64(new) - np.float64(old))

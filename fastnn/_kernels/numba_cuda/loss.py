@@ -10,6 +10,7 @@ import numpy as np
 from fastnn._kernels import opcodes as oc
 from fastnn._kernels.numba_cuda import frame as fr
 from fastnn._kernels.numba_cuda.blocks import WARP, block_sum, leader_sum, row_largest, row_sum
+from fastnn._kernels.numba_cuda.records import loss_of
 from fastnn._kernels.numba_cuda.shim import cuda, device
 from fastnn._kernels.scalars import exp, log1p, sigmoid
 
@@ -31,12 +32,13 @@ def weight_sum(frame, start, batch):
 def loss_and_gradient(frame, start, first_row, n_rows, batch, all_weights, worker):
     """Write ∂C/∂z of rows of the mini-batch, and what they add to the loss and the weighted hits to ``sums``; rows beyond the end get 0."""
     lane, warp, warps = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP, cuda.blockDim.x // WARP
-    loss, capacity, k = frame.loss, frame.capacity, frame.ops[len(frame.ops) - 1].n_out
+    loss, k = loss_of(frame), frame.ops[len(frame.ops) - 1].n_out
+    output = frame.control[fr.OUTPUT] * frame.control[fr.CAPACITY]
     total, hits = 0.0, 0.0
     for first in range(first_row, first_row + n_rows, warps):
         r = first + warp
         inside = r < first_row + n_rows and r < batch
-        row = frame.output * capacity + (r if inside else first_row) * k
+        row = output + (r if inside else first_row) * k
         sample = frame.order[start + (r if inside else 0)]
         weight = np.float64(frame.weights[sample]) if len(frame.weights) > 0 else 1.0
         share = weight / all_weights if all_weights > 0 else 0.0
@@ -51,7 +53,7 @@ def loss_and_gradient(frame, start, first_row, n_rows, batch, all_weights, worke
             hits += weight if hit else 0.0
         if not inside and r < first_row + n_rows:
             for j in range(lane, k, WARP):
-                frame.d_work[frame.output * capacity + r * k + j] = frame.work.dtype.type(0)
+                frame.d_work[output + r * k + j] = frame.work.dtype.type(0)
     total = leader_sum(frame, total)
     hits = leader_sum(frame, hits)
     if cuda.threadIdx.x == 0:
@@ -170,11 +172,12 @@ def write_predictions(frame, x_row, first_row, n_rows):
     """Outputs of rows of the workspace, linked as ``control`` says, to ``predictions``; NaN where the row of X is not finite."""
     real, lane = frame.work.dtype.type, cuda.threadIdx.x % WARP
     warp, warps, link = cuda.threadIdx.x // WARP, cuda.blockDim.x // WARP, frame.control[fr.LINK]
-    n_in, k, capacity = frame.ops[0].n_in, frame.ops[len(frame.ops) - 1].n_out, frame.capacity
+    n_in, k = frame.ops[0].n_in, frame.ops[len(frame.ops) - 1].n_out
+    output = frame.control[fr.OUTPUT] * frame.control[fr.CAPACITY]
     for first in range(0, n_rows, warps):
         inside = first + warp < n_rows
         r = first + warp if inside else 0
-        row, highest, total, poison = frame.output * capacity + (first_row + r) * k, real(0), real(1), real(0)
+        row, highest, total, poison = output + (first_row + r) * k, real(0), real(1), real(0)
         for j in range(lane, n_in, WARP):
             poison += frame.X[(x_row + r) * n_in + j] * real(0)
         poison = row_sum(frame, poison)

@@ -7,6 +7,7 @@ otherwise.
 import numpy as np
 
 from fastnn._kernels import opcodes as oc
+from fastnn._kernels.numba_cuda import frame as fr
 from fastnn._kernels.numba_cuda import philox
 from fastnn._kernels.numba_cuda.blocks import WARP, block_sum, lane_sum, share
 from fastnn._kernels.numba_cuda.shim import cuda, device
@@ -35,8 +36,8 @@ def values(frame, op, own, batch, step, worker, workers):
 @device
 def _moments(frame, op, batch, step, worker, workers):
     """This thread's parts of Σ y, Σ y² and of the count of saturated values."""
-    n, y0, count = op.n_out, op.y * frame.capacity, 0.0
-    drops = op.threshold > 0 and frame.training
+    n, y0, count = op.n_out, op.y, 0.0
+    drops = op.threshold > 0
     from_0 = op.activation == oc.SIGMOID or op.activation == oc.HARD_SIGMOID
     from_minus_1 = op.activation == oc.TANH or op.activation == oc.HARD_TANH or op.activation == oc.SOFTSIGN
     low, high = _FROM_0 if from_0 else _FROM_MINUS_1
@@ -49,7 +50,7 @@ def _moments(frame, op, batch, step, worker, workers):
         if from_0 or from_minus_1:
             kept = True
             if drops:
-                kept = philox.is_kept(op.threshold, e // n, e % n, n, frame.seed, oc.STREAM_MASK + op.stream, step)
+                kept = philox.is_kept(op.threshold, e // n, e % n, n, frame.control[fr.SEED], oc.STREAM_MASK + op.stream, step)
                 y /= np.float64(op.kept)
             if kept and (y < low or y > high):
                 count += 1.0
@@ -60,7 +61,7 @@ def _moments(frame, op, batch, step, worker, workers):
 def _units(frame, op, batch, worker, workers):
     """Σ over units of (Σ δ)², where there is a weight, and the count of ReLU's dead units: parts of the threads of the first warp."""
     lane, warp, warps = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP, cuda.blockDim.x // WARP
-    n, start, delta, dead = op.n_out, op.y * frame.capacity, 0.0, 0.0
+    n, start, delta, dead = op.n_out, op.y, 0.0, 0.0
     for first in range(worker * WARP, n, workers * WARP):
         c, total, above = min(first + lane, n - 1), 0.0, 0.0
         for r in range(warp, batch, warps):

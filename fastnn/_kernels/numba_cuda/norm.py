@@ -9,6 +9,7 @@ that the numbers do not depend on how many there are. LayerNorm's sums run along
 import math
 
 from fastnn._kernels import opcodes as oc
+from fastnn._kernels.numba_cuda import frame as fr
 from fastnn._kernels.numba_cuda.blocks import WARP, lane_sum, row_sum
 from fastnn._kernels.numba_cuda.elementwise import finish
 from fastnn._kernels.numba_cuda.shim import cuda, device
@@ -19,12 +20,12 @@ MEAN, INVERSE_STD, SUM, PRODUCT = range(4)  # vectors of n_out in the scratch of
 @device
 def batch_statistics(frame, op, batch, worker, workers):
     """μ and 1/√(σ² + ε) of this worker's columns, over the mini-batch or, in inference, as they were learnt."""
-    real, n, capacity = frame.work.dtype.type, op.n_out, frame.capacity
+    real, n = frame.work.dtype.type, op.n_out
     lane, warp, warps = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP, cuda.blockDim.x // WARP
-    training, momentum = frame.training, op.momentum
+    training, momentum = frame.control[fr.TRAINING] != 0, op.momentum
     for first in range(worker * WARP, n, workers * WARP):
         c = first + lane
-        x, inside = op.x * capacity + min(c, n - 1), c < n
+        x, inside = op.x + min(c, n - 1), c < n
         mean, variance = real(0), real(0)
         if training:
             total, squares = real(0), real(0)
@@ -36,7 +37,7 @@ def batch_statistics(frame, op, batch, worker, workers):
                 squares += d * d
             squares = lane_sum(frame.reals, squares)
             variance = squares / real(batch)
-            if inside and warp == 0 and batch > 1 and frame.learning:
+            if inside and warp == 0 and batch > 1 and frame.control[fr.LEARNING] != 0:
                 old_mean, old_variance = frame.buffers[op.state + c], frame.buffers[op.state + n + c]
                 frame.buffers[op.state + c] = old_mean + momentum * (mean - old_mean)
                 frame.buffers[op.state + n + c] = old_variance + momentum * (squares / real(batch - 1) - old_variance)
@@ -50,11 +51,11 @@ def batch_statistics(frame, op, batch, worker, workers):
 @device
 def batch_norm(frame, op, first_row, n_rows, step):
     """z = scale · x̂ + shift and the epilogue, for rows of the mini-batch."""
-    n, capacity, thread, threads = op.n_out, frame.capacity, cuda.threadIdx.x, cuda.blockDim.x
+    n, thread, threads = op.n_out, cuda.threadIdx.x, cuda.blockDim.x
     r, c = first_row + thread // n, thread % n
     down, across = threads // n, threads % n
     for _ in range(thread, n_rows * n, threads):
-        normalised = _normalised(frame, op, frame.work[op.x * capacity + r * n + c], c)
+        normalised = _normalised(frame, op, frame.work[op.x + r * n + c], c)
         finish(frame, op, r, c, normalised * frame.theta[op.weight + c] + frame.theta[op.bias + c], step)
         r, c = r + down, c + across
         if c >= n:
@@ -70,15 +71,15 @@ def _normalised(frame, op, x, c):
 @device
 def batch_sums(frame, op, batch, worker, workers):
     """Σ δ and Σ δ x̂ of this worker's columns: the gradients of shift and scale."""
-    real, n, capacity = frame.work.dtype.type, op.n_out, frame.capacity
+    real, n = frame.work.dtype.type, op.n_out
     lane, warp, warps = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP, cuda.blockDim.x // WARP
     for first in range(worker * WARP, n, workers * WARP):
         c = min(first + lane, n - 1)
         total, product = real(0), real(0)
         for r in range(warp, batch, warps):
-            d = frame.d_work[op.y * capacity + r * n + c]
+            d = frame.d_work[op.y + r * n + c]
             total += d
-            product += d * _normalised(frame, op, frame.work[op.x * capacity + r * n + c], c)
+            product += d * _normalised(frame, op, frame.work[op.x + r * n + c], c)
         total, product = lane_sum(frame.reals, total), lane_sum(frame.reals, product)
         if warp == 0 and first + lane < n:
             frame.scratch[op.column_stats + SUM * n + c] = total
@@ -88,14 +89,14 @@ def batch_sums(frame, op, batch, worker, workers):
 @device
 def batch_norm_backward(frame, op, first_row, n_rows, batch):
     """∂C/∂x = scale/√(σ² + ε) · (δ − mean δ − x̂ · mean δ x̂); statistics that were learnt do not depend on x."""
-    real, n, capacity = frame.work.dtype.type, op.n_out, frame.capacity
-    part, thread, threads = real(1.0 / batch) if frame.training else real(0), cuda.threadIdx.x, cuda.blockDim.x
+    real, n = frame.work.dtype.type, op.n_out
+    part, thread, threads = real(1.0 / batch) if frame.control[fr.TRAINING] != 0 else real(0), cuda.threadIdx.x, cuda.blockDim.x
     r, c = first_row + thread // n, thread % n
     down, across = threads // n, threads % n
     for _ in range(thread, n_rows * n, threads):
-        x, column = op.x * capacity + r * n + c, op.column_stats + c
+        x, column = op.x + r * n + c, op.column_stats + c
         mean_d, mean_product = frame.scratch[column + SUM * n] * part, frame.scratch[column + PRODUCT * n] * part
-        d = frame.d_work[op.y * capacity + r * n + c] - mean_d - _normalised(frame, op, frame.work[x], c) * mean_product
+        d = frame.d_work[op.y + r * n + c] - mean_d - _normalised(frame, op, frame.work[x], c) * mean_product
         d *= frame.theta[op.weight + c] * frame.scratch[column + INVERSE_STD * n]
         frame.d_work[x] = frame.d_work[x] + d if op.x_grad == oc.GRAD_ADD else d
         r, c = r + down, c + across
@@ -106,12 +107,12 @@ def batch_norm_backward(frame, op, first_row, n_rows, batch):
 @device
 def layer_norm(frame, op, first_row, n_rows, step):
     """z = scale · x̂ + shift and the epilogue; each row's μ and 1/√(σ² + ε) are kept for the way back."""
-    real, n, capacity = frame.work.dtype.type, op.n_out, frame.capacity
+    real, n = frame.work.dtype.type, op.n_out
     lane, warp, warps = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP, cuda.blockDim.x // WARP
     for first in range(first_row, first_row + n_rows, warps):
         inside = first + warp < first_row + n_rows
         r = first + warp if inside else first_row
-        x, total, squares = op.x * capacity + r * n, real(0), real(0)
+        x, total, squares = op.x + r * n, real(0), real(0)
         for c in range(lane, n, WARP):
             total += frame.work[x + c]
         mean = row_sum(frame, total) / real(n)
@@ -124,20 +125,20 @@ def layer_norm(frame, op, first_row, n_rows, step):
                 normalised = (frame.work[x + c] - mean) * inverse_std
                 finish(frame, op, r, c, normalised * frame.theta[op.weight + c] + frame.theta[op.bias + c], step)
             if lane == 0:
-                frame.work[op.row_stats * capacity + 2 * r] = mean
-                frame.work[op.row_stats * capacity + 2 * r + 1] = inverse_std
+                frame.work[op.row_stats + 2 * r] = mean
+                frame.work[op.row_stats + 2 * r + 1] = inverse_std
 
 
 @device
 def layer_norm_backward(frame, op, first_row, n_rows):
     """∂C/∂x = 1/√(σ² + ε) · (d − mean d − x̂ · mean d x̂) with d = scale · δ, row by row."""
-    real, n, capacity = frame.work.dtype.type, op.n_out, frame.capacity
+    real, n = frame.work.dtype.type, op.n_out
     lane, warp, warps = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP, cuda.blockDim.x // WARP
     for first in range(first_row, first_row + n_rows, warps):
         inside = first + warp < first_row + n_rows
         r = first + warp if inside else first_row
-        x, d_z, total, product = op.x * capacity + r * n, op.y * capacity + r * n, real(0), real(0)
-        mean, inverse_std = frame.work[op.row_stats * capacity + 2 * r], frame.work[op.row_stats * capacity + 2 * r + 1]
+        x, d_z, total, product = op.x + r * n, op.y + r * n, real(0), real(0)
+        mean, inverse_std = frame.work[op.row_stats + 2 * r], frame.work[op.row_stats + 2 * r + 1]
         for c in range(lane, n, WARP):
             d = frame.d_work[d_z + c] * frame.theta[op.weight + c]
             total += d
@@ -153,11 +154,11 @@ def layer_norm_backward(frame, op, first_row, n_rows):
 @device
 def layer_sums(frame, op, batch, c):
     """Σ δ and Σ δ x̂ of column ``c``; every thread of the block must call this, those of a lane with the same column."""
-    real, n, capacity = frame.work.dtype.type, op.n_out, frame.capacity
+    real, n = frame.work.dtype.type, op.n_out
     warp, warps = cuda.threadIdx.x // WARP, cuda.blockDim.x // WARP
     total, product = real(0), real(0)
     for r in range(warp, batch, warps):
-        d, row = frame.d_work[op.y * capacity + r * n + c], op.row_stats * capacity + 2 * r
+        d, row = frame.d_work[op.y + r * n + c], op.row_stats + 2 * r
         total += d
-        product += d * (frame.work[op.x * capacity + r * n + c] - frame.work[row]) * frame.work[row + 1]
+        product += d * (frame.work[op.x + r * n + c] - frame.work[row]) * frame.work[row + 1]
     return lane_sum(frame.reals, total), lane_sum(frame.reals, product)

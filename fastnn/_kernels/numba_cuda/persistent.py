@@ -35,8 +35,7 @@ def train(frame, index):
     frame = Frame(
         frame.ops, frame.loss, frame.rule, theta, frame.gradient, frame.slots, frame.buffers, work, d_work, frame.scratch, frame.X,
         frame.labels, frame.targets, frame.weights, frame.order, frame.bounds, frame.rates, frame.control, frame.sums, frame.log,
-        frame.statistics, frame.predictions, home, frame.capacity, frame.output, frame.training, frame.backward, frame.learning,
-        frame.seed, frame.tiles, frame.reals, frame.doubles, frame.places,
+        frame.statistics, frame.predictions, home, frame.tiles, frame.reals, frame.doubles, frame.places,
     )  # fmt: skip
     for k in range(frame.control[fr.STEPS]):
         start, batch = frame.bounds[k], frame.bounds[k + 1] - frame.bounds[k]
@@ -115,7 +114,7 @@ def _back(frame, first_row, n_rows, batch, met):
 def _learn(frame, k, record, batch, met):
     """Gradient and update of this block's share of every parameter; returns how often blocks have met."""
     worker, workers = cuda.blockIdx.x, cuda.gridDim.x
-    recorded, fused, updates = learn.is_recorded(frame, k), learn.is_fused(frame, k), frame.rule.code != oc.NO_UPDATE
+    recorded, fused, updates = learn.is_recorded(frame, k), learn.is_fused(frame, k), frame.rule[0].code != oc.NO_UPDATE
     step, constrained = frame.control[fr.STEP] + k, False
     if recorded:
         for i in range(len(frame.ops)):
@@ -123,7 +122,7 @@ def _learn(frame, k, record, batch, met):
     learn.all_gradients(frame, batch, k, fused, worker, workers)
     if not fused and (updates or recorded):
         met = meet(frame.control, met)
-        if frame.rule.clip_norm > 0:
+        if frame.rule[0].clip_norm > 0:
             learn.sum_of_squares(frame, worker, workers)
             met = meet(frame.control, met)
         factor = learn.clipping_factor(frame, workers)
@@ -159,7 +158,7 @@ def write_log(frame, k, value, all_weights, hits):
 def predict(frame, index):
     """Outputs of rows FIRST to FIRST + ROWS of X, a block of rows at a time in each block's part of the workspace."""
     worker, workers = cuda.blockIdx.x, cuda.gridDim.x
-    at_once, rows = frame.capacity // workers, frame.control[fr.ROWS]
+    at_once, rows = frame.control[fr.CAPACITY] // workers, frame.control[fr.ROWS]
     own = worker * at_once
     for first in range(worker * at_once, rows, workers * at_once):
         n = min(at_once, rows - first)

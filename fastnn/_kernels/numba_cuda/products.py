@@ -12,6 +12,7 @@ from fastnn._kernels.numba_cuda import update
 from fastnn._kernels.numba_cuda.blocks import WARP, at
 from fastnn._kernels.numba_cuda.elementwise import finish, store_input_gradient
 from fastnn._kernels.numba_cuda.frame import CELLS
+from fastnn._kernels.numba_cuda.records import no_rule
 from fastnn._kernels.numba_cuda.shim import cuda, device
 
 ROWS, COLUMNS = 4, 4  # of a thread: CELLS results
@@ -26,33 +27,26 @@ FORWARD, INPUT, WEIGHT = range(3)
 @device
 def forward(frame, op, first_row, n_rows, step, worker, workers):
     """y = f(x W + b) · m for rows of the mini-batch; ``worker`` of ``workers`` blocks takes its share of the tiles."""
-    x, w, shape, now = op.x * frame.capacity + first_row * op.n_in, op.weight, (n_rows, op.n_out, op.n_in), no_rates(frame)
-    _multiply(FORWARD, frame, op, 0, frame.work, x, op.n_in, 1, frame.theta, w, op.n_out, 1, shape, first_row, step, now, worker, workers)
+    x, w, shape, rule = op.x + first_row * op.n_in, op.weight, (n_rows, op.n_out, op.n_in), no_rule(frame)
+    _multiply(FORWARD, frame, op, 0, frame.work, x, op.n_in, 1, frame.theta, w, op.n_out, 1, shape, first_row, step, rule, worker, workers)
 
 
 @device
 def input_gradient(frame, op, first_row, n_rows, worker, workers):
     """∂C/∂x = δ Wᵀ, written or added as ``op.x_grad`` says."""
-    d_z, w, shape, now = op.y * frame.capacity + first_row * op.n_out, op.weight, (n_rows, op.n_in, op.n_out), no_rates(frame)
-    _multiply(INPUT, frame, op, 0, frame.d_work, d_z, op.n_out, 1, frame.theta, w, 1, op.n_out, shape, first_row, 0, now, worker, workers)
+    d_z, w, shape, rule = op.y + first_row * op.n_out, op.weight, (n_rows, op.n_in, op.n_out), no_rule(frame)
+    _multiply(INPUT, frame, op, 0, frame.d_work, d_z, op.n_out, 1, frame.theta, w, 1, op.n_out, shape, first_row, 0, rule, worker, workers)
 
 
 @device
-def weight_gradient(frame, op, batch, now, fused, worker, workers):
+def weight_gradient(frame, op, batch, rule, fused, worker, workers):
     """xᵀ δ, and below it δ summed over the mini-batch, the bias's gradient, as if x had a column of ones.
 
     ``fused``: the parameters are updated at once; else the gradient, penalties included, is stored.
     """
-    x, d_z = op.x * frame.capacity, op.y * frame.capacity
+    x, d_z = op.x, op.y
     shape = op.n_in + (1 if op.bias >= 0 else 0), op.n_out, batch
-    _multiply(WEIGHT, frame, op, fused, frame.work, x, 1, op.n_in, frame.d_work, d_z, op.n_out, 1, shape, 0, 0, now, worker, workers)
-
-
-@device
-def no_rates(frame):
-    """In the place of rates, where nothing is updated."""
-    zero = frame.home.dtype.type(0)
-    return update.Rates(0.0, zero, zero, zero)
+    _multiply(WEIGHT, frame, op, fused, frame.work, x, 1, op.n_in, frame.d_work, d_z, op.n_out, 1, shape, 0, 0, rule, worker, workers)
 
 
 @device
@@ -63,7 +57,7 @@ def weight_tiles(op):
 
 
 @device
-def _multiply(kind, frame, op, fused, a, a0, a_m, a_k, b, b0, b_k, b_n, shape, first, step, now, worker, workers):
+def _multiply(kind, frame, op, fused, a, a0, a_m, a_k, b, b0, b_k, b_n, shape, first, step, rule, worker, workers):
     """Σₖ a[a0 + m a_m + k a_k] b[b0 + k b_k + n b_n] for this worker's tiles of an m × n result, each given to `store`."""
     parts = frame.tiles
     sums = cuda.local.array(CELLS, a.dtype)
@@ -93,7 +87,7 @@ def _multiply(kind, frame, op, fused, a, a0, a_m, a_k, b, b0, b_k, b_n, shape, f
                 for other in range(1, slices):
                     total += parts[((which * slices + other) * CELLS + cell) * WARP + lane]
                 if r < m and c < n:
-                    store(kind, frame, op, fused, now, first, r, c, total, step)
+                    store(kind, frame, op, fused, rule, first, r, c, total, step)
         if slices > 1:
             cuda.syncthreads()  # the parts have been read
 
@@ -134,18 +128,18 @@ def _read(kind, x, y, place, k, a, a0, a_m, a_k, b, b0, b_k, b_n, row, column, m
 
 
 @device
-def store(kind, frame, op, fused, now, first, r, c, total, step):
+def store(kind, frame, op, fused, rule, first, r, c, total, step):
     """What becomes of result (r, c); ``first`` is the first row of the mini-batch that the result has."""
     if kind == FORWARD:
         finish(frame, op, first + r, c, total + frame.theta[op.bias + c] if op.bias >= 0 else total, step)
     elif kind == INPUT:
         store_input_gradient(frame, op, (first + r) * op.n_in + c, total)
     else:
-        learn_weight(frame, op, fused, now, r, c, total)
+        learn_weight(frame, op, fused, rule, r, c, total)
 
 
 @device
-def learn_weight(frame, op, fused, now, r, c, g):
+def learn_weight(frame, op, fused, rule, r, c, g):
     """Penalties, then the update with the gradient g of element (r, c) of the weight, or its storing; row n_in is the bias."""
     is_bias = r == op.n_in
     p = op.bias + c if is_bias else op.weight + r * op.n_out + c
@@ -153,7 +147,6 @@ def learn_weight(frame, op, fused, now, r, c, g):
         w = frame.theta[p]
         g += op.l2 * w + (op.l1 if w > 0 else -op.l1 if w < 0 else w)
     if fused:
-        rule = frame.rule
-        update.update(frame, now, p, update.clip(rule, g), 0.0 if is_bias else rule.weight_decay)
+        update.update(frame, rule, p, update.clip(rule, g), 0.0 if is_bias else rule.weight_decay)
     else:
         frame.gradient[p] = g

@@ -4,11 +4,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastnn._kernels.numba_cuda import frame as fr
+from fastnn._kernels.numba_cuda.rates import N_RATES
 from fastnn._kernels.numba_cuda.shim import device
 
 
 class Operation(NamedTuple):
-    """A `table.OPERATION`; constants are of the network's dtype."""
+    """A `table.OPERATION`, its constants of the network's dtype."""
 
     code: Any
     activation: Any
@@ -50,7 +52,7 @@ class Loss(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """An `opcodes.RULE`; constants are of the network's dtype but for the decay and ``clip_norm``."""
+    """An `opcodes.RULE` with what it has for rates at one step, see `rates`; of the network's dtype but where said."""
 
     code: Any
     nesterov: Any
@@ -59,34 +61,51 @@ class Rule(NamedTuple):
     beta2: Any
     rest2: Any
     epsilon: Any
-    weight_decay: Any
     clip_value: Any
-    clip_norm: Any
+    weight_decay: Any  # float64
+    eta: Any  # float64
+    step: Any
+    step_gradient: Any
+    root: Any
 
 
 @device
 def operation(frame, index):
-    """The operation of that index."""
-    op, real = frame.ops[index], frame.home.dtype.type
+    """The operation of that index.
+
+    Offsets of columns become places in the workspaces. Outside of training nothing is dropped, and where no way back follows no slope kept.
+    """
+    op, real, capacity = frame.ops[index], frame.home.dtype.type, frame.control[fr.CAPACITY]
+    threshold = op.threshold if frame.control[fr.TRAINING] != 0 else 0
+    aux = op.aux * capacity if frame.control[fr.BACKWARD] != 0 else -1
     return Operation(
-        op.code, op.activation, op.n_in, op.n_out, op.x, op.y, op.skip, op.aux, op.row_stats, op.column_stats, op.weight, op.bias, op.state,
-        op.stream, op.x_grad, op.skip_grad, np.uint64(op.threshold), op.x_activation, op.x_aux, op.finished, real(op.alpha),
-        real(op.x_alpha), real(op.kept), real(op.epsilon), real(op.momentum), real(op.l1), real(op.l2), op.std, op.max_norm,
+        op.code, op.activation, op.n_in, op.n_out, op.x * capacity, op.y * capacity, op.skip * capacity, aux, op.row_stats * capacity,
+        op.column_stats, op.weight, op.bias, op.state, op.stream, op.x_grad, op.skip_grad, np.uint64(threshold), op.x_activation,
+        op.x_aux * capacity, op.finished, real(op.alpha), real(op.x_alpha), real(op.kept), real(op.epsilon), real(op.momentum),
+        real(op.l1), real(op.l2), op.std, op.max_norm,
     )  # fmt: skip
 
 
 @device
-def read_loss(losses, like):
-    """The loss, with constants of the dtype of the array ``like``."""
-    real = like.dtype.type
-    return Loss(losses[0].code, real(losses[0].delta), real(losses[0].label_smoothing))
+def loss_of(frame):
+    """The loss."""
+    loss, real = frame.loss[0], frame.home.dtype.type
+    return Loss(loss.code, real(loss.delta), real(loss.label_smoothing))
 
 
 @device
-def read_rule(rules, like):
-    """The optimiser's rule, with constants of the dtype of the array ``like``."""
-    rule, real = rules[0], like.dtype.type
+def rule_at(frame, k):
+    """The rule at the chunk's step k."""
+    rule, real, at = frame.rule[0], frame.home.dtype.type, k * N_RATES
     return Rule(
         rule.code, rule.nesterov, real(rule.beta1), real(1.0 - rule.beta1), real(rule.beta2), real(1.0 - rule.beta2), real(rule.epsilon),
-        rule.weight_decay, real(rule.clip_value), rule.clip_norm,
+        real(rule.clip_value), rule.weight_decay, frame.rates[at], real(frame.rates[at + 1]), real(frame.rates[at + 2]),
+        real(frame.rates[at + 3]),
     )  # fmt: skip
+
+
+@device
+def no_rule(frame):
+    """In the place of a rule, where nothing is updated."""
+    zero = frame.home.dtype.type(0)
+    return Rule(0, 0, zero, zero, zero, zero, zero, zero, 0.0, 0.0, zero, zero, zero)

@@ -5,18 +5,18 @@ it are those of step K − 1, and the next replay of the graph goes on from ther
 """
 
 from fastnn._kernels import opcodes as oc
-from fastnn._kernels.numba_cuda import elementwise, learn, loss, measure, norm, operations, products, update, wide
+from fastnn._kernels.numba_cuda import elementwise, learn, loss, measure, norm, operations, products, wide
 from fastnn._kernels.numba_cuda import frame as fr
 from fastnn._kernels.numba_cuda.blocks import WARP, lane_sum, share
 from fastnn._kernels.numba_cuda.persistent import is_finite, write_log
-from fastnn._kernels.numba_cuda.records import operation
+from fastnn._kernels.numba_cuda.records import operation, rule_at
 from fastnn._kernels.numba_cuda.shim import cuda, device
 
 
 @device
 def _n_rows(frame):
     """Rows of the workspace that are used: in training all, as those beyond the end of a short mini-batch are 0."""
-    return frame.capacity if frame.backward else frame.control[fr.ROWS]
+    return frame.control[fr.CAPACITY] if frame.control[fr.BACKWARD] != 0 else frame.control[fr.ROWS]
 
 
 @device
@@ -29,7 +29,7 @@ def _own_rows(frame):
 @device
 def _batch(frame, k):
     """Samples of step k, or rows to predict."""
-    if not frame.backward:
+    if frame.control[fr.BACKWARD] == 0:
         return frame.control[fr.ROWS]
     return frame.bounds[k + 1] - frame.bounds[k]
 
@@ -47,7 +47,7 @@ def _step(frame, k):
 def load(frame, index):
     """The mini-batch, or the rows of X to predict, into the workspace."""
     k, (first, n) = frame.control[fr.K], _own_rows(frame)
-    if frame.backward:
+    if frame.control[fr.BACKWARD] != 0:
         elementwise.gather(frame, frame.bounds[k], first, n, _batch(frame, k), frame.ops[0].n_in)
     else:
         elementwise.copy_rows(frame, frame.control[fr.FIRST] + first, first, n, frame.ops[0].n_in)
@@ -192,27 +192,27 @@ def wide_gradient(frame, index):
     """The same of one dense operation, by large tiles."""
     k = frame.control[fr.K] - 1
     fused = learn.is_fused(frame, k)
-    now = update.rates_of(frame, k)
-    wide.weight_gradient(frame, operation(frame, index), _batch(frame, k), now, fused, cuda.blockIdx.x, cuda.gridDim.x)
+    rule = rule_at(frame, k)
+    wide.weight_gradient(frame, operation(frame, index), _batch(frame, k), rule, fused, cuda.blockIdx.x, cuda.gridDim.x)
 
 
 @device
 def finish_gradient(frame, index):
     """The rest of a gradient whose product came from the library: penalties, the bias's part, and the update if it can be made at once."""
     op, k, worker, workers = operation(frame, index), frame.control[fr.K] - 1, cuda.blockIdx.x, cuda.gridDim.x
-    fused, now = learn.is_fused(frame, k), update.rates_of(frame, k)
+    fused, rule = learn.is_fused(frame, k), rule_at(frame, k)
     lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
     first, last = share(op.n_in * op.n_out, worker, workers)
     for e in range(first + cuda.threadIdx.x, last, cuda.blockDim.x):
-        products.learn_weight(frame, op, fused, now, e // op.n_out, e % op.n_out, frame.gradient[op.weight + e])
+        products.learn_weight(frame, op, fused, rule, e // op.n_out, e % op.n_out, frame.gradient[op.weight + e])
     if op.bias >= 0:
         for column in range(worker * WARP, op.n_out, workers * WARP):
             c, total = min(column + lane, op.n_out - 1), frame.work.dtype.type(0)
             for r in range(warp, _batch(frame, k), cuda.blockDim.x // WARP):
-                total += frame.d_work[op.y * frame.capacity + r * op.n_out + c]
+                total += frame.d_work[op.y + r * op.n_out + c]
             total = lane_sum(frame.reals, total)
             if warp == 0 and column + lane < op.n_out:
-                products.learn_weight(frame, op, fused, now, op.n_in, c, total)
+                products.learn_weight(frame, op, fused, rule, op.n_in, c, total)
 
 
 @device
@@ -226,7 +226,7 @@ def apply(frame, index):
     """Update with stored gradients, where they are."""
     k, worker, workers = frame.control[fr.K] - 1, cuda.blockIdx.x, cuda.gridDim.x
     recorded = learn.is_recorded(frame, k)
-    if not learn.is_fused(frame, k) and (recorded or frame.rule.code != oc.NO_UPDATE):
+    if not learn.is_fused(frame, k) and (recorded or frame.rule[0].code != oc.NO_UPDATE):
         factor = learn.clipping_factor(frame, workers)
         for i in range(len(frame.ops)):
             own = measure.own_row(frame, frame.control[fr.RECORD] - 1, i, worker, workers)

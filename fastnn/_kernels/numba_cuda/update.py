@@ -1,27 +1,8 @@
 """Optimisers, one parameter at a time: what becomes of it, and of its slots, once its gradient is known."""
 
-from typing import Any, NamedTuple
-
 from fastnn._kernels import opcodes as oc
 from fastnn._kernels import scalars
-from fastnn._kernels.numba_cuda.rates import N_RATES
 from fastnn._kernels.numba_cuda.shim import device
-
-
-class Rates(NamedTuple):
-    """What of a rule changes from step to step, in the network's dtype but for ``eta``; see `rates`."""
-
-    eta: Any
-    step: Any
-    step_gradient: Any
-    root: Any
-
-
-@device
-def rates_of(frame, k):
-    """The rates of the chunk's step k."""
-    real, at = frame.home.dtype.type, k * N_RATES
-    return Rates(frame.rates[at], real(frame.rates[at + 1]), real(frame.rates[at + 2]), real(frame.rates[at + 3]))
 
 
 @device
@@ -34,18 +15,18 @@ def clip(rule, g):
 
 
 @device
-def update(frame, now, p, g, decay):
+def update(frame, rule, p, g, decay):
     """Take one step on parameter p of θ with gradient g; returns its value before and after."""
-    rule, real, length = frame.rule, frame.home.dtype.type, len(frame.home)
-    old, eta = frame.theta[p], real(now.eta)
+    real, length = frame.home.dtype.type, len(frame.home)
+    old, eta = frame.theta[p], real(rule.eta)
     w, kept = old, old
     if rule.code == oc.ADAMW:
-        kept = real(1.0 - now.eta * decay) * old
+        kept = real(1.0 - rule.eta * decay) * old
     elif decay > 0:
         g += real(decay) * old
     if rule.code == oc.ADAM or rule.code == oc.ADAMW:
         m, v = frame.slots[p], frame.slots[length + p]
-        w, m, v = scalars.adam(kept, g, m, v, now.step, rule.beta1, rule.rest1, rule.beta2, rule.rest2, now.root, rule.epsilon)
+        w, m, v = scalars.adam(kept, g, m, v, rule.step, rule.beta1, rule.rest1, rule.beta2, rule.rest2, rule.root, rule.epsilon)
         frame.slots[p], frame.slots[length + p] = m, v
     elif rule.code == oc.SGD and rule.beta1 == 0:
         w = old - eta * g
@@ -63,9 +44,9 @@ def update(frame, now, p, g, decay):
         w, m = scalars.rmsprop(old, g, frame.slots[p], eta, rule.beta1, rule.rest1, rule.epsilon)
         frame.slots[p] = m
     elif rule.code == oc.NADAM:
-        m, v, step_gradient = frame.slots[p], frame.slots[length + p], now.step_gradient
+        m, v, step_gradient = frame.slots[p], frame.slots[length + p], rule.step_gradient
         w, m, v = scalars.nadam(
-            old, g, m, v, step_gradient, now.step, rule.beta1, rule.rest1, rule.beta2, rule.rest2, now.root, rule.epsilon
+            old, g, m, v, step_gradient, rule.step, rule.beta1, rule.rest1, rule.beta2, rule.rest2, rule.root, rule.epsilon
         )  # fmt: skip
         frame.slots[p], frame.slots[length + p] = m, v
     frame.home[p] = w

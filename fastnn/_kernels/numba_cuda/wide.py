@@ -6,7 +6,8 @@ The factors come through shared memory, a slice of the depth at a time, while th
 
 from fastnn._kernels.numba_cuda.blocks import THREADS, at
 from fastnn._kernels.numba_cuda.frame import CELLS
-from fastnn._kernels.numba_cuda.products import FORWARD, INPUT, WEIGHT, no_rates, store
+from fastnn._kernels.numba_cuda.products import FORWARD, INPUT, WEIGHT, store
+from fastnn._kernels.numba_cuda.records import no_rule
 from fastnn._kernels.numba_cuda.shim import cuda, device
 
 ACROSS = 16  # threads across a tile; 256 threads are 16 × 16
@@ -23,27 +24,27 @@ STAGED_A, STAGED_B = HEIGHT * DEPTH // THREADS, WIDTH * DEPTH // THREADS  # elem
 @device
 def forward(frame, op, n_rows, step, worker, workers):
     """y = f(x W + b) · m."""
-    x, w, shape = op.x * frame.capacity, op.weight, (n_rows, op.n_out, op.n_in)
-    _multiply(FORWARD, frame, op, 0, frame.work, x, op.n_in, 1, frame.theta, w, op.n_out, 1, shape, step, no_rates(frame), worker, workers)
+    x, w, shape = op.x, op.weight, (n_rows, op.n_out, op.n_in)
+    _multiply(FORWARD, frame, op, 0, frame.work, x, op.n_in, 1, frame.theta, w, op.n_out, 1, shape, step, no_rule(frame), worker, workers)
 
 
 @device
 def input_gradient(frame, op, n_rows, worker, workers):
     """∂C/∂x = δ Wᵀ, written or added as ``op.x_grad`` says."""
-    d_z, w, shape = op.y * frame.capacity, op.weight, (n_rows, op.n_in, op.n_out)
-    _multiply(INPUT, frame, op, 0, frame.d_work, d_z, op.n_out, 1, frame.theta, w, 1, op.n_out, shape, 0, no_rates(frame), worker, workers)
+    d_z, w, shape = op.y, op.weight, (n_rows, op.n_in, op.n_out)
+    _multiply(INPUT, frame, op, 0, frame.d_work, d_z, op.n_out, 1, frame.theta, w, 1, op.n_out, shape, 0, no_rule(frame), worker, workers)
 
 
 @device
-def weight_gradient(frame, op, batch, now, fused, worker, workers):
+def weight_gradient(frame, op, batch, rule, fused, worker, workers):
     """xᵀ δ and the bias's gradient below it; ``fused``: with the update."""
-    x, d_z = op.x * frame.capacity, op.y * frame.capacity
+    x, d_z = op.x, op.y
     shape = op.n_in + (1 if op.bias >= 0 else 0), op.n_out, batch
-    _multiply(WEIGHT, frame, op, fused, frame.work, x, 1, op.n_in, frame.d_work, d_z, op.n_out, 1, shape, 0, now, worker, workers)
+    _multiply(WEIGHT, frame, op, fused, frame.work, x, 1, op.n_in, frame.d_work, d_z, op.n_out, 1, shape, 0, rule, worker, workers)
 
 
 @device
-def _multiply(kind, frame, op, fused, a, a0, a_m, a_k, b, b0, b_k, b_n, shape, step, now, worker, workers):
+def _multiply(kind, frame, op, fused, a, a0, a_m, a_k, b, b0, b_k, b_n, shape, step, rule, worker, workers):
     """As `products._multiply`: this worker's tiles of an m × n result, each element given to `products.store`."""
     m, n, depth = shape
     sums, x, y = cuda.local.array(CELLS, a.dtype), cuda.local.array(SIDE, a.dtype), cuda.local.array(SIDE, a.dtype)
@@ -81,7 +82,7 @@ def _multiply(kind, frame, op, fused, a, a0, a_m, a_k, b, b0, b_k, b_n, shape, s
             r, c = e // WIDTH, e % WIDTH
             place = (r % SIDE * SIDE + c % SIDE) * THREADS + r // SIDE * ACROSS + c // SIDE
             if top + r < m and left + c < n:
-                store(kind, frame, op, fused, now, 0, top + r, left + c, frame.tiles[place], step)
+                store(kind, frame, op, fused, rule, 0, top + r, left + c, frame.tiles[place], step)
 
 
 @device
