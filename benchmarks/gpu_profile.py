@@ -92,7 +92,7 @@ def show(workload: Workload) -> None:
     ]
     print(
         report.table(
-            [workload.name, "operation", "blocks", "threads", "µs", "share"], [*cells, ["all", "", "", "", report.figure(1e6 * total), ""]]
+            [workload.name, "index", "blocks", "threads", "µs", "share"], [*cells, ["all", "", "", "", report.figure(1e6 * total), ""]]
         )
     )
     print()
