@@ -21,6 +21,7 @@ if not available.simulated():
     pytest.skip("kernels need the simulator", allow_module_level=True)
 
 from fastnn._kernels.numba_cuda import engine, gpu_arrays
+from fastnn._kernels.numba_cuda.simulated_blocks import blocks
 from fastnn._kernels.numba_cuda.simulator import SimulatedDevice
 
 X = np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
@@ -49,7 +50,8 @@ def driver(fake, both, monkeypatch):
         try:
             name, _, dtype = launch.name.rpartition("__")
             arrays = arrays_of(launch, dtype)
-            like._entry(name)[launch.grid, launch.block, 0, launch.shared](arrays)
+            with blocks(at_once=False):
+                like._entry(name)[launch.grid, launch.block, 0, launch.shared](arrays)
         except BaseException:  # ctypes would print and forget it
             errors.append(traceback.format_exc())
 

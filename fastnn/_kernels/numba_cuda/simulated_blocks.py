@@ -11,7 +11,9 @@ import threading
 from collections.abc import Iterator
 
 import numpy as np
+from numba import types
 from numba.cuda.simulator import kernel, kernelapi
+from numba.np.numpy_support import as_dtype
 
 _SECONDS = 300  # after which a thread that waits for others is taken to wait for ever
 
@@ -67,6 +69,8 @@ class _Shared:
         self._size, self._arrays, self._lock = size, {}, threading.Lock()
 
     def array(self, shape, dtype, alignment=None):
+        if isinstance(dtype, types.Type):
+            dtype = as_dtype(dtype)
         block, caller = tuple(threading.current_thread().blockIdx), sys._getframe(1)
         dynamic = np.ndim(shape) == 0 and shape == 0
         place = block if dynamic else (block, caller.f_code.co_filename, caller.f_lineno)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from numba.cuda.simulator.kernelapi import FakeCUDAShared
 
 from fastnn._kernels.numba_cuda.contents import as_contents, as_target
 from fastnn._kernels.numba_cuda.launch import Launch
@@ -150,27 +149,6 @@ class SimulatedDevice:
     def _not_recorded(self, what: str) -> None:
         if self._recording:
             raise RuntimeError(f"{what} cannot be recorded")
-
-
-def _shared_array(self: FakeCUDAShared, shape: int, dtype: Any, alignment: int | None = None) -> np.ndarray:
-    """A shared array, known by the line that asks for it, as the simulator's own method makes it.
-
-    That one looks for the array and then makes it: two threads that come at once get one each, and each waits for what the other has
-    written into its own. It also reads the source for a stack trace that nobody sees.
-    """
-    if shape == 0:  # dynamic shared memory
-        dtype = np.dtype(dtype)
-        return np.frombuffer(self._dynshared.data, dtype, self._dynshared_size // dtype.itemsize)
-    caller = sys._getframe(1)
-    place = caller.f_code.co_filename, caller.f_lineno
-    with _shared:
-        if place not in self._allocations:
-            self._allocations[place] = np.empty(shape, dtype)
-        return self._allocations[place]
-
-
-_shared = threading.Lock()
-FakeCUDAShared.array = _shared_array
 
 
 def _entry(function: Callable) -> Callable:
