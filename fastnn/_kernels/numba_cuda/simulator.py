@@ -4,7 +4,6 @@ Arrays reach the kernels as they are. The simulator would copy them there and ba
 of Python; arguments inside a tuple it leaves alone.
 """
 
-import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
