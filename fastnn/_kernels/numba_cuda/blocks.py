@@ -7,9 +7,11 @@ floating-point numbers.
 import numpy as np
 
 from fastnn._kernels.numba_cuda import frame as fr
-from fastnn._kernels.numba_cuda.shim import cuda, device
+from fastnn._kernels.numba_cuda.frame import MOST_THREADS
+from fastnn._kernels.numba_cuda.shim import SIMULATED, cuda, device
 
 WARP = 32
+THREADS = WARP if SIMULATED else MOST_THREADS  # of every block; the simulator takes a thread of the processor for each
 
 # An index that is known not to be negative. Numba lets signed ones count from the end, which takes four instructions: in the inner loops of
 # products, half of all.

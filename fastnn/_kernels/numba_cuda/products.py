@@ -15,6 +15,7 @@ from fastnn._kernels.numba_cuda.frame import CELLS
 from fastnn._kernels.numba_cuda.shim import cuda, device
 
 ROWS, COLUMNS = 4, 4  # of a thread: CELLS results
+AHEAD, ROWS_AHEAD, COLUMNS_AHEAD = 2, 8, 8  # steps of the depth that are read at once, and what they take
 LANES_DOWN, LANES_ACROSS = 4, 8  # threads of a warp
 TILE_ROWS, TILE_COLUMNS = ROWS * LANES_DOWN, COLUMNS * LANES_ACROSS
 LEAST_DEPTH = 8  # of a slice: below it the sum of the slices costs more than it saves
@@ -99,21 +100,37 @@ def _multiply(kind, frame, op, fused, a, a0, a_m, a_k, b, b0, b_k, b_n, shape, f
 
 @device
 def _accumulate(kind, sums, a, a0, a_m, a_k, b, b0, b_k, b_n, row, column, m, n, first, last):
-    """The sums of one thread over a stretch of the depth. Beyond the edges it reads the last row or column, for sums that nobody stores."""
-    x, y = cuda.local.array(ROWS, a.dtype), cuda.local.array(COLUMNS, a.dtype)
-    one = a.dtype.type(1)
+    """The sums of one thread over a stretch of the depth. Beyond the edges it reads the last row or column, for sums that nobody stores.
+
+    It asks for several steps of the depth at a time, as an answer from the second-level cache takes as long as a hundred multiplications.
+    """
+    x, y = cuda.local.array(ROWS_AHEAD, a.dtype), cuda.local.array(COLUMNS_AHEAD, a.dtype)
     for cell in range(CELLS):
         sums[cell] = a.dtype.type(0)
-    for k in range(first, last):
-        for i in range(ROWS):
-            x[i] = a[at(a0 + min(row + i, m - 1) * a_m + k * a_k)]
-            if kind == WEIGHT and row + i == m:
-                x[i] = one  # the bias is a weight of 1
-        for j in range(COLUMNS):
-            y[j] = b[at(b0 + k * b_k + min(column + j * LANES_ACROSS, n - 1) * b_n)]
+    whole = first + (last - first) // AHEAD * AHEAD
+    for few in range(first, whole, AHEAD):
+        for k in range(AHEAD):
+            _read(kind, x, y, k, few + k, a, a0, a_m, a_k, b, b0, b_k, b_n, row, column, m, n)
+        for k in range(AHEAD):
+            for i in range(ROWS):
+                for j in range(COLUMNS):
+                    sums[i * COLUMNS + j] += x[k * ROWS + i] * y[k * COLUMNS + j]
+    for k in range(whole, last):
+        _read(kind, x, y, 0, k, a, a0, a_m, a_k, b, b0, b_k, b_n, row, column, m, n)
         for i in range(ROWS):
             for j in range(COLUMNS):
                 sums[i * COLUMNS + j] += x[i] * y[j]
+
+
+@device
+def _read(kind, x, y, place, k, a, a0, a_m, a_k, b, b0, b_k, b_n, row, column, m, n):
+    """What step k of the depth multiplies; the bias is the weight of a feature that is 1."""
+    for i in range(ROWS):
+        x[place * ROWS + i] = a[at(a0 + min(row + i, m - 1) * a_m + k * a_k)]
+        if kind == WEIGHT and row + i == m:
+            x[place * ROWS + i] = a.dtype.type(1)
+    for j in range(COLUMNS):
+        y[place * COLUMNS + j] = b[at(b0 + k * b_k + min(column + j * LANES_ACROSS, n - 1) * b_n)]
 
 
 @device

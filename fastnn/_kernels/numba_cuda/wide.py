@@ -4,7 +4,7 @@ The factors come through shared memory, a slice of the depth at a time, while th
 16 multiplications for two reads of four neighbours. The three products and what becomes of their results are those of `products`.
 """
 
-from fastnn._kernels.numba_cuda.blocks import at
+from fastnn._kernels.numba_cuda.blocks import THREADS, at
 from fastnn._kernels.numba_cuda.frame import CELLS
 from fastnn._kernels.numba_cuda.products import FORWARD, INPUT, WEIGHT, no_rates, store
 from fastnn._kernels.numba_cuda.shim import cuda, device
@@ -16,6 +16,8 @@ DEPTH = 16
 UNROLLED = 4
 PITCH = WIDTH + 4  # of a row in shared memory: neighbours in depth fall on different banks
 HALF = DEPTH * PITCH
+HEIGHT = THREADS // ACROSS * SIDE
+STAGED_A, STAGED_B = HEIGHT * DEPTH // THREADS, WIDTH * DEPTH // THREADS  # elements of a slice that a thread brings
 
 
 @device
@@ -45,19 +47,24 @@ def _multiply(kind, frame, op, fused, a, a0, a_m, a_k, b, b0, b_k, b_n, shape, s
     """As `products._multiply`: this worker's tiles of an m × n result, each element given to `products.store`."""
     m, n, depth = shape
     sums, x, y = cuda.local.array(CELLS, a.dtype), cuda.local.array(SIDE, a.dtype), cuda.local.array(SIDE, a.dtype)
+    next_a, next_b = cuda.local.array(STAGED_A, a.dtype), cuda.local.array(STAGED_B, a.dtype)
     down, across = cuda.threadIdx.x // ACROSS, cuda.threadIdx.x % ACROSS
-    height = cuda.blockDim.x // ACROSS * SIDE
     tiles_across = (n + WIDTH - 1) // WIDTH
     limit = op.n_in if kind == WEIGHT else m
-    for tile in range(worker, (m + height - 1) // height * tiles_across, workers):
-        top, left = tile // tiles_across * height, tile % tiles_across * WIDTH
+    for tile in range(worker, (m + HEIGHT - 1) // HEIGHT * tiles_across, workers):
+        top, left = tile // tiles_across * HEIGHT, tile % tiles_across * WIDTH
         for cell in range(CELLS):
             sums[cell] = a.dtype.type(0)
+        _fetch(kind, next_a, STAGED_A, a, a0, a_m, a_k, top, limit, 0, depth, HEIGHT)
+        _fetch(FORWARD, next_b, STAGED_B, b, b0, b_n, b_k, left, n, 0, depth, WIDTH)
         for first in range(0, depth, DEPTH):
             cuda.syncthreads()  # the slice before has been read
-            _stage(kind, frame.tiles, 0, a, a0, a_m, a_k, top, limit, first, depth, height)
-            _stage(FORWARD, frame.tiles, HALF, b, b0, b_n, b_k, left, n, first, depth, WIDTH)
+            _stage(frame.tiles, 0, next_a, STAGED_A, a_k, HEIGHT)
+            _stage(frame.tiles, HALF, next_b, STAGED_B, b_k, WIDTH)
             cuda.syncthreads()
+            if first + DEPTH < depth:
+                _fetch(kind, next_a, STAGED_A, a, a0, a_m, a_k, top, limit, first + DEPTH, depth, HEIGHT)
+                _fetch(FORWARD, next_b, STAGED_B, b, b0, b_n, b_k, left, n, first + DEPTH, depth, WIDTH)
             for few in range(0, DEPTH, UNROLLED):
                 for k in range(UNROLLED):
                     for i in range(SIDE):
@@ -68,28 +75,36 @@ def _multiply(kind, frame, op, fused, a, a0, a_m, a_k, b, b0, b_k, b_n, shape, s
                             sums[i * SIDE + j] += x[i] * y[j]
         cuda.syncthreads()
         for cell in range(CELLS):
-            frame.tiles[cell * cuda.blockDim.x + cuda.threadIdx.x] = sums[cell]
+            frame.tiles[cell * THREADS + cuda.threadIdx.x] = sums[cell]
         cuda.syncthreads()
-        for e in range(cuda.threadIdx.x, height * WIDTH, cuda.blockDim.x):  # row by row, as memory likes it, not each thread its own square
+        for e in range(cuda.threadIdx.x, HEIGHT * WIDTH, THREADS):  # row by row, as memory likes it, not each thread its own square
             r, c = e // WIDTH, e % WIDTH
-            place = (r % SIDE * SIDE + c % SIDE) * cuda.blockDim.x + r // SIDE * ACROSS + c // SIDE
+            place = (r % SIDE * SIDE + c % SIDE) * THREADS + r // SIDE * ACROSS + c // SIDE
             if top + r < m and left + c < n:
                 store(kind, frame, op, fused, now, 0, top + r, left + c, frame.tiles[place], step)
 
 
 @device
-def _stage(kind, tiles, start, source, first, side_stride, depth_stride, side, side_limit, depth, depth_limit, breadth):
-    """A slice of one factor to shared memory, turned so that what a thread needs at once lies side by side; 0 beyond the edges.
+def _fetch(kind, values, n_values, source, first, side_stride, depth_stride, side, side_limit, depth, depth_limit, breadth):
+    """This thread's part of a slice of one factor, into registers; 0 beyond the edges.
 
     Threads read along whichever direction is contiguous. In the gradient of a weight the row below the last is of ones, for the bias.
     """
-    zero, one = source.dtype.type(0), source.dtype.type(1)
-    for e in range(cuda.threadIdx.x, breadth * DEPTH, cuda.blockDim.x):
+    for i in range(n_values):
+        e = i * THREADS + cuda.threadIdx.x
         s, d = (e // DEPTH, e % DEPTH) if depth_stride == 1 else (e % breadth, e // breadth)
-        value = zero
+        values[i] = source.dtype.type(0)
         if depth + d < depth_limit:
             if side + s < side_limit:
-                value = source[at(first + (side + s) * side_stride + (depth + d) * depth_stride)]
+                values[i] = source[at(first + (side + s) * side_stride + (depth + d) * depth_stride)]
             elif kind == WEIGHT and side + s == side_limit:
-                value = one
-        tiles[at(start + d * PITCH + s)] = value
+                values[i] = source.dtype.type(1)
+
+
+@device
+def _stage(tiles, start, values, n_values, depth_stride, breadth):
+    """What was fetched, to shared memory, turned so that what a thread needs at once lies side by side."""
+    for i in range(n_values):
+        e = i * THREADS + cuda.threadIdx.x
+        s, d = (e // DEPTH, e % DEPTH) if depth_stride == 1 else (e % breadth, e // breadth)
+        tiles[at(start + d * PITCH + s)] = values[i]
