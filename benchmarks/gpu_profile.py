@@ -48,7 +48,7 @@ class _Watch:
 
 def _seconds(engine, launch, arguments, steps):
     """Of one launch; the numbers that it leaves behind mean nothing."""
-    device, control = engine._device, engine._buffers["control"]
+    device, control = engine._device, engine._workspace["control"]
     kept = device.download(control)
     graph = device.record(lambda: engine._launch([launch], arguments))
     times = []
@@ -92,7 +92,7 @@ def show(workload: Workload) -> None:
     ]
     print(
         report.table(
-            [workload.name, "operation", "blocks", "threads", "µs", "share"], [*cells, ["all", "", "", "", report.figure(1e6 * total), ""]]
+            [workload.name, "index", "blocks", "threads", "µs", "share"], [*cells, ["all", "", "", "", report.figure(1e6 * total), ""]]
         )
     )
     print()

@@ -1,5 +1,8 @@
 """Samples on their way to the device: what does not fit travels piece by piece, what is there already stays where it is."""
 
+import ctypes
+from types import SimpleNamespace
+
 import fake_gpu
 import numpy as np
 import pytest
@@ -8,8 +11,12 @@ from training_cases import LABELS, VALUES, X, network, noisy, raises
 
 import fastnn as fnn
 from fastnn import cli, engines, inputs
+from fastnn._kernels import opcodes
 from fastnn._kernels.numba_cuda import lt, stream
 from fastnn._kernels.numba_cuda.gpu_arrays import GpuArray
+from fastnn._kernels.numba_cuda.launch import Product
+from fastnn._kernels.numba_cuda.library import Library
+from fastnn._kernels.numba_cuda.workspace import NAMES
 
 WEIGHTS = np.linspace(0.5, 2, len(X))
 
@@ -45,7 +52,7 @@ def assert_close(found, expected):
         np.testing.assert_allclose(found, expected, rtol=1e-11)
 
 
-# --- what does not fit --------------------------------------------------------------------------------------------------------------------
+# --- what does not fit -------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
@@ -118,7 +125,7 @@ def test_the_limit_can_be_set(gpu, monkeypatch):
             net.fit(big, y)
 
 
-# --- what is there already ----------------------------------------------------------------------------------------------------------------
+# --- what is there already ---------------------------------------------------------------------------------------------------------------
 
 
 def test_features_on_the_gpu_are_not_copied(gpu):
@@ -213,7 +220,7 @@ def test_tensors_of_the_cpu_are_not_on_a_gpu():
         assert not inputs.is_on_gpu(tensor)
 
 
-# --- precision ----------------------------------------------------------------------------------------------------------------------------
+# --- precision ---------------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -266,3 +273,65 @@ def test_auto_never_takes_the_gpu(gpu):
     assert engines.choose("auto") != "cuda"
     assert engines.explain().endswith("; cuda runs here where it is named")
     assert fnn.backends()["cuda"] == "available"
+
+
+# --- products by the library -------------------------------------------------------------------------------------------------------------
+
+
+class Multiplying:
+    """The library's calls, on addresses of NumPy's memory."""
+
+    def __init__(self, dtype):
+        self._dtype = np.dtype(dtype)
+
+    def _at(self, pointer, *shape):
+        nbytes = int(np.prod(shape)) * self._dtype.itemsize
+        return np.frombuffer((ctypes.c_char * nbytes).from_address(pointer), self._dtype).reshape(shape)
+
+    def forward(self, x, w, bias, z, rows, n_in, n_out, relu, stream):
+        assert not relu
+        self._at(z, rows, n_out)[:] = self._at(x, rows, n_in) @ self._at(w, n_in, n_out) + (self._at(bias, n_out) if bias else 0)
+
+    def input_gradient(self, d_z, w, d_x, rows, n_in, n_out, add, stream):
+        product = self._at(d_z, rows, n_out) @ self._at(w, n_in, n_out).T
+        self._at(d_x, rows, n_in)[:] = product + (self._at(d_x, rows, n_in) if add else 0)
+
+    def weight_gradient(self, x, d_z, d_w, rows, n_in, n_out, d_bias, stream):
+        assert not d_bias
+        self._at(d_w, n_in, n_out)[:] = self._at(x, rows, n_in).T @ self._at(d_z, rows, n_out)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_products_of_the_library_lie_where_the_table_says(dtype, monkeypatch):
+    layers = [fnn.Dense(6, bias=False), fnn.Residual([fnn.Dense(6), fnn.Dense(6)]), fnn.Dense(2)]
+    program = fnn.Network(layers, 4, "mse", dtype, "numpy").program
+    made = []
+    monkeypatch.setattr(lt, "Products", lambda device, precision: made.append(precision) or Multiplying(dtype))
+    rng, capacity, rows = np.random.default_rng(0), 8, 5
+    sizes = dict.fromkeys(("theta", "gradient"), program.n_parameters) | dict.fromkeys(("work", "d_work"), capacity * program.n_columns)
+    memory = {name: rng.normal(size=size).astype(dtype) for name, size in sizes.items()}
+    arguments = [SimpleNamespace(pointer=memory[name].ctypes.data if name in memory else 0) for name in NAMES]
+    library = Library(SimpleNamespace(stream=0), program)
+
+    def value(name, offset, width):
+        return memory[name][offset * capacity : offset * capacity + rows * width].reshape(rows, width)
+
+    for index, op in enumerate(program.ops):
+        if op["code"] != opcodes.DENSE:
+            continue
+        weight = memory["theta"][op["weight"] :][: op["n_in"] * op["n_out"]].reshape(op["n_in"], op["n_out"])
+        bias = memory["theta"][op["bias"] :][: op["n_out"]] if op["bias"] >= 0 else 0
+        for adds in (False, True)[: 1 + (op["bias"] >= 0)]:
+            library.multiply(Product("forward", index, rows, adds), arguments, capacity)
+            expected = value("work", op["x"], op["n_in"]) @ weight + (bias if adds else 0)
+            np.testing.assert_allclose(value("work", op["y"], op["n_out"]), expected, rtol=1e-5)
+        d_z, before = value("d_work", op["y"], op["n_out"]), value("d_work", op["x"], op["n_in"]).copy()
+        library.multiply(Product("weight", index, rows), arguments, capacity)
+        d_weight = memory["gradient"][op["weight"] :][: weight.size].reshape(weight.shape)
+        np.testing.assert_allclose(d_weight, value("work", op["x"], op["n_in"]).T @ d_z, rtol=1e-4, atol=1e-5)
+        if op["x_grad"] != opcodes.GRAD_NONE:
+            library.multiply(Product("input", index, rows), arguments, capacity)
+            expected = d_z @ weight.T + (before if op["x_grad"] == opcodes.GRAD_ADD else 0)
+            np.testing.assert_allclose(value("d_work", op["x"], op["n_in"]), expected, rtol=1e-4, atol=1e-5)
+    assert opcodes.GRAD_ADD in program.ops["x_grad"]
+    assert made == [dtype]

@@ -128,6 +128,14 @@ def test_a_step_is_recorded_once(gpu, many_chunks):
     assert gpu.recordings == (0 if cuda_engine.Plan.path == "persistent" else 2)
 
 
+def test_snapshots_use_the_same_memory_again(gpu, many_chunks):
+    made, empty = [], gpu.empty
+    gpu.empty = lambda n, dtype: made.append(n) or empty(n, dtype)
+    net = fnn.mlp([4, 300, 3], backend="cuda", dtype="float64")
+    net.fit(X, LABELS, 3, 4)
+    assert made.count(net.program.n_parameters) == 1 + 2  # θ; what was sound, and what may become so
+
+
 def test_an_epoch_reads_penalties_where_they_are(gpu, many_chunks):
     net = network([fnn.Dense(50, l2=0.1), fnn.Dense(3)], backend="cuda")
     net.fit(X, LABELS, 3, 4)

@@ -7,7 +7,8 @@ from gpu_cases import BACKEND, MLP, PATHS, make
 
 import fastnn as fnn
 
-pytestmark = pytest.mark.real
+# What other libraries warn of when they are loaded is not ours.
+pytestmark = [pytest.mark.real, pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")]
 each_path = pytest.mark.parametrize("path", PATHS)
 
 

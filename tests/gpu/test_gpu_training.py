@@ -117,24 +117,22 @@ def test_batches_change_size_from_call_to_call():
 def test_data_larger_than_the_device_gives_the_same_bits(weighted, dtype, path, monkeypatch):
     from fastnn._kernels.numba_cuda import stream
 
-    rng, streams = np.random.default_rng(0), []
-    X, y = rng.normal(size=(20_000, 60)).astype(dtype), rng.normal(size=(20_000, OUTPUTS))
+    n, rng, streams = 300_000, np.random.default_rng(0), []
+    X, y = rng.normal(size=(n, 60)).astype(dtype), rng.normal(size=(n, OUTPUTS))
+    weights = rng.integers(0, 3, n) if weighted else None
     make_stream = stream.Stream
     monkeypatch.setattr(stream, "Stream", lambda *arguments: streams.append(1) or make_stream(*arguments))
     nets, predictions = [], []
-    for limit in (None, X.nbytes):
+    for limit in (None, int(0.9 * X.nbytes)):
         if limit:
             monkeypatch.setenv("FASTNN_CUDA_MEMORY", str(limit))
         net = make(BOTH[path], dtype=dtype, inputs=60)
-        weights = rng.integers(0, 3, len(X)) if weighted and not nets else None
-        if weighted and not nets:
-            kept = weights
-        net.fit(X, y, epochs=2, batch_size=100, sample_weight=kept if weighted else None, progress=False)
+        net.fit(X, y, epochs=2, batch_size=100, sample_weight=weights, progress=False)
         nets.append(net)
         predictions.append(net.predict(X))
     assert streams, "all data stayed on the GPU"
     assert_same_bits(*nets)
-    np.testing.assert_array_equal(*predictions)
+    assert relative_error(*({"z": found} for found in predictions)) <= (1e-6 if dtype == "float32" else 1e-13)
 
 
 @each_path

@@ -8,6 +8,8 @@ import numpy as np
 from fastnn._kernels.contract import Program
 from fastnn._kernels.state import MOVING, State
 
+_KEPT = ("theta", "buffers")  # by snapshots
+
 
 class Memory:
     """Device memory for a state's arrays."""
@@ -45,6 +47,7 @@ class Residence:
         self._host: dict[str, np.ndarray] = {}
         self._newer, self._finite = False, None  # whether the device's copy was changed; whether its θ is finite, where that is known
         self._peeked: dict[str, np.ndarray] = {}
+        self._old: list[dict[str, Any]] = []  # memory of snapshots that nobody has any more
 
     def take(self) -> Memory:
         """The state's memory on the device, with the newest numbers in it."""
@@ -92,6 +95,7 @@ class Residence:
             self.bring_back()
         finally:
             self._leave_memory()
+            self._old.clear()
 
     def peek(self, name: str) -> np.ndarray:
         with self._lock:
@@ -111,12 +115,12 @@ class Residence:
 
     def snapshot(self) -> "DeviceSnapshot":
         with self._lock:
-            memory, copies = self.take(), {}
-            for name in ("theta", "buffers"):
-                copies[name] = self._device.empty(memory[name].n, self._program.dtype)
-                if memory[name].n:
-                    self._device.copy(copies[name], memory[name])
-            return DeviceSnapshot(self._device, copies)
+            memory = self.take()
+            copies = self._old.pop() if self._old else {name: self._device.empty(memory[name].n, self._program.dtype) for name in _KEPT}
+            for name, copy in copies.items():
+                if copy.n:
+                    self._device.copy(copy, memory[name])
+            return DeviceSnapshot(self._device, copies, self._old)
 
     def overwrite(self, copies: dict[str, Any]) -> None:
         """Put a snapshot's numbers into the place of the newest."""
@@ -135,10 +139,14 @@ class Residence:
 
 @dataclass(frozen=True)
 class DeviceSnapshot:
-    """A `fastnn._kernels.state.Snapshot` in device memory."""
+    """A `fastnn._kernels.state.Snapshot` in device memory, which goes to ``spare`` in the end: one is made every chunk."""
 
     device: Any
     copies: dict[str, Any] = field(repr=False)
+    spare: list[dict[str, Any]] = field(repr=False)
+
+    def __del__(self):
+        self.spare.append(self.copies)
 
     def put_back(self, state: State) -> None:
         if isinstance(state.residence, Residence):
