@@ -13,7 +13,7 @@ from typing import Any
 import click
 import numpy as np
 
-from fastnn import __version__, _checks, datasets, engines
+from fastnn import __version__, _checks, datasets, engines, serialization
 from fastnn._kernels.contract import DTYPES
 from fastnn._kernels.cython_cpu import levels
 from fastnn._kernels.numba_cpu import cache
@@ -269,7 +269,7 @@ def predict(model: Path, data: str, out: Path | None, backend: str) -> None:
 @click.argument("model", type=_file, required=False)
 def info(model: Path | None) -> None:
     """Show versions and engines, or what is in MODEL."""
-    for name, value in (_installation() if model is None else _description(load(model, "numpy"))).items():
+    for name, value in (_installation() if model is None else _description(load(model, "numpy"), _saved_precision(model))).items():
         click.echo(f"{name:<14}{value}".rstrip())
 
 
@@ -506,13 +506,20 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _description(net: Network) -> dict[str, object]:
+def _saved_precision(model: Path) -> str:
+    """What the network of a file was trained with: loaded on the CPU it has no choice."""
+    description, _ = serialization.read(model)
+    return description.get("precision", "float32")
+
+
+def _description(net: Network, precision: str) -> dict[str, object]:
     lines = {
         "inputs": net.inputs,
         **{f"layer {i}": repr(layer) for i, layer in enumerate(net.layers)},
         "loss": repr(net.loss),
         "parameters": f"{net.n_parameters:,}",
         "dtype": net.dtype.name,
+        **({} if precision == "float32" else {"precision": f"{precision} on backend cuda"}),
         "epochs": net.epochs,
         "optimizer": net.optimizer_kind or "none",
     }

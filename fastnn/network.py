@@ -41,8 +41,8 @@ class Network:
     dtype : {"float32", "float64"}
         Of parameters and arithmetic.
     backend : {"auto", "numpy", "numba", "cython", "cuda"}
-        The engine. A named engine that cannot run here is an error; only "auto" chooses, the fastest that runs here. ``net.backend`` says
-        which; the network keeps it.
+        The engine. A named engine that cannot run here is an error; only "auto" chooses, the fastest on the CPU that runs here.
+        ``net.backend`` says which; the network keeps it. "cuda" is an NVIDIA GPU.
     seed : int
         From 0 to 2⁶⁴ − 1. Decides initial weights, shuffles, dropout masks and noise: the same numbers on every engine.
     precision : {"float32", "tf32", "bf16"}
@@ -55,7 +55,8 @@ class Network:
         The engine in use.
     parameters, buffers : Arrays
         Name → view: ``"0.weight"`` (n_in, n_out), ``"0.bias"`` (n_out,), BatchNorm's and LayerNorm's ``"1.scale"`` and ``"1.shift"``; in a
-        residual block ``"3.0.weight"`` and ``"3.projection.weight"``; buffers ``"1.running_mean"``, ``"1.running_var"``.
+        residual block ``"3.0.weight"`` and ``"3.projection.weight"``; buffers ``"1.running_mean"``, ``"1.running_var"``. While `fit` runs
+        on backend "cuda" ask for them anew each time: a view from before is out of date until `fit` returns.
     n_parameters : int
         How many numbers there are to learn.
     epochs : int
@@ -183,7 +184,8 @@ class Network:
         Parameters
         ----------
         X : array-like (n, inputs)
-            Any real dtype and memory order; not copied where it is C-contiguous and of the network's dtype.
+            Any real dtype and memory order; not copied where it is C-contiguous and of the network's dtype. Backend "cuda" also takes
+            arrays that are on the GPU (CuPy, PyTorch, Numba), and these must be so.
         y : array-like
             (n,) integer labels, (n, outputs) one-hot rows or probabilities, or values; what is accepted depends on the loss.
         epochs : int

@@ -14,6 +14,7 @@ from fastnn._kernels.contract import Chunk, Samples, State
 from fastnn._kernels.numba_cuda import engine, gpu_arrays
 from fastnn._kernels.numba_cuda import frame as fr
 from fastnn._kernels.numba_cuda.launch import Launch
+from fastnn._kernels.numba_cuda.table import operations
 from fastnn._kernels.reference import ReferenceEngine, link
 
 NAMES = [name for name, kind in fr.ARGUMENTS if kind != "scalar"]
@@ -52,15 +53,88 @@ class Graph:
             self._work()
 
 
-class Device:
+class Kernels:
+    """What kernels do, on NumPy arrays by the names of the frame."""
+
+    def __init__(self):
+        self.engines = {}  # a program's address: it, and the reference engine for it
+
+    def run(self, name, a):
+        if a.control[fr.STOPPED] == 0:
+            getattr(self, f"_{name}")(a)
+
+    def _reference(self, a):
+        for program, reference in self.engines.values():
+            if operations(program.ops).tobytes() == a.ops.tobytes() and program.dtype == a.theta.dtype:
+                assert len(a.work) == a.control[fr.CAPACITY] * program.n_columns
+                return reference
+        raise AssertionError("a program that nobody planned")
+
+    def _state(self, a, k=0):
+        slots = a.slots.reshape(-1, len(a.theta))
+        first, updates = int(a.control[fr.STEP]) + k, int(a.control[fr.OPTIMIZER_STEP]) + k
+        return State(a.theta, a.buffers, int(a.control[[fr.SEED]].view(np.uint64)[0]), slots, np.ones(1), first, updates)
+
+    def _samples(self, a, program, rows):
+        X = a.X[: len(a.X) // program.n_inputs * program.n_inputs].reshape(-1, program.n_inputs)
+        targets = a.targets[: len(a.targets) // program.n_outputs * program.n_outputs].reshape(-1, program.n_outputs)
+        labels, values = (a.labels, None) if len(a.labels) else (None, targets)
+        return Samples(X, labels, values, a.weights if len(a.weights) else None).take(rows)
+
+    def _step(self, a):
+        reference, k = self._reference(a), int(a.control[fr.K])
+        rows = a.order[a.bounds[k] : a.bounds[k + 1]]
+        batch = self._samples(a, reference.program, rows)
+        rates = a.rates[: 4 * int(a.control[fr.STEPS])].reshape(-1, 4)
+        every = int(a.control[fr.EVERY])
+        chunk = Chunk(np.arange(len(rows)), np.array([0, len(rows)]), rates[k : k + 1, 0], a.rule, len(rows), every)
+        log = reference.train_steps(self._state(a, k), batch, chunk)
+        self._write(a, k, log, every)
+
+    def _train(self, a):
+        for _ in range(int(a.control[fr.STEPS])):
+            if a.control[fr.STOPPED] == 0:
+                self._step(a)
+
+    def _gradient(self, a):
+        reference = self._reference(a)
+        batch, every = self._samples(a, reference.program, a.order[: a.bounds[1]]), int(a.control[fr.EVERY])
+        log, gradient = reference.gradients(self._state(a), batch, bool(a.control[fr.TRAINING]), every > 0)
+        a.gradient[:] = gradient
+        self._write(a, 0, log, every)
+
+    def _write(self, a, k, log, every):
+        steps = int(a.control[fr.STEPS])
+        a.log[[k, steps + k, 2 * steps + k]] = log.losses[0], log.weights[0], log.hits[0]
+        if len(log.statistics):
+            size = log.statistics.size
+            place = int(a.control[fr.RECORD]) * PARTS * size
+            a.statistics[place : place + size] = log.statistics.reshape(-1)
+            a.control[fr.RECORD] += 1
+        a.control[fr.K], a.control[fr.STOPPED] = k + 1, not log.finite
+
+    def _predict(self, a):
+        reference, (first, rows) = self._reference(a), a.control[[fr.FIRST, fr.ROWS]]
+        X = self._samples(types.SimpleNamespace(X=a.X, targets=a.targets, labels=a.labels, weights=[]), reference.program, slice(None)).X
+        z, finite = reference.forward(self._state(a), X[first : first + rows])
+        linked = z if a.control[fr.LINK] == opcodes.IDENTITY else link(reference.program.loss, z)
+        a.predictions[: linked.size] = linked.reshape(-1)
+        a.control[fr.POISONED] |= not finite
+
+    def _finite(self, a):
+        a.control[fr.POISONED] |= not np.isfinite(a.theta).all()
+
+
+class Device(Kernels):
     name, simulated, compute_capability, multiprocessors, shared_per_block, warp_block = "fake", True, (9, 0), 4, 1 << 16, 32
+    can_meet = False
     memory = 1 << 30
 
     def __init__(self):
+        super().__init__()
         self.uploads, self.downloads, self.recordings, self.launches = [], [], 0, 0
         self.fail = None  # what the next launch raises
         self.aside = []  # copies that are not done yet
-        self.engines = {}
 
     def free_memory(self):
         return self.memory
@@ -129,80 +203,16 @@ class Device:
             raise error
         assert len(arguments) == len(NAMES)
         a = types.SimpleNamespace(**{name: buffer.array for name, buffer in zip(NAMES, arguments, strict=True)})
-        if a.control[fr.STOPPED] == 0:
-            getattr(self, f"_{launch.kernel}")(a)
-
-    # --- kernels --------------------------------------------------------------------------------------------------------------------------
-
-    def _reference(self, a):
-        for program, reference in self.engines.values():
-            if len(program.ops) == len(a.ops) and program.ops.tobytes() == a.ops.tobytes() and program.dtype == a.theta.dtype:
-                assert len(a.work) == a.control[fr.CAPACITY] * program.n_columns
-                return reference
-        raise AssertionError("a program that nobody planned")
-
-    def _state(self, a, k=0):
-        slots = a.slots.reshape(-1, len(a.theta))
-        first, updates = int(a.control[fr.STEP]) + k, int(a.control[fr.OPTIMIZER_STEP]) + k
-        return State(a.theta, a.buffers, int(a.control[[fr.SEED]].view(np.uint64)[0]), slots, np.ones(1), first, updates)
-
-    def _samples(self, a, program, rows):
-        X = a.X[: len(a.X) // program.n_inputs * program.n_inputs].reshape(-1, program.n_inputs)
-        targets = a.targets[: len(a.targets) // program.n_outputs * program.n_outputs].reshape(-1, program.n_outputs)
-        labels, values = (a.labels, None) if len(a.labels) else (None, targets)
-        return Samples(X, labels, values, a.weights if len(a.weights) else None).take(rows)
-
-    def _step(self, a):
-        reference, k = self._reference(a), int(a.control[fr.K])
-        rows = a.order[a.bounds[k] : a.bounds[k + 1]]
-        batch = self._samples(a, reference.program, rows)
-        rates = a.rates[: 4 * int(a.control[fr.STEPS])].reshape(-1, 4)
-        every = int(a.control[fr.EVERY])
-        chunk = Chunk(np.arange(len(rows)), np.array([0, len(rows)]), rates[k : k + 1, 0], a.rule, len(rows), every)
-        log = reference.train_steps(self._state(a, k), batch, chunk)
-        self._write(a, k, log, every)
-
-    def _train(self, a):
-        for _ in range(int(a.control[fr.STEPS])):
-            if a.control[fr.STOPPED] == 0:
-                self._step(a)
-
-    def _gradient(self, a):
-        reference = self._reference(a)
-        batch, every = self._samples(a, reference.program, a.order[: a.bounds[1]]), int(a.control[fr.EVERY])
-        log, gradient = reference.gradients(self._state(a), batch, bool(a.control[fr.TRAINING]), every > 0)
-        a.gradient[:] = gradient
-        self._write(a, 0, log, every)
-
-    def _write(self, a, k, log, every):
-        steps = int(a.control[fr.STEPS])
-        a.log[[k, steps + k, 2 * steps + k]] = log.losses[0], log.weights[0], log.hits[0]
-        if len(log.statistics):
-            size = log.statistics.size
-            place = int(a.control[fr.RECORD]) * PARTS * size
-            a.statistics[place : place + size] = log.statistics.reshape(-1)
-            a.control[fr.RECORD] += 1
-        a.control[fr.K], a.control[fr.STOPPED] = k + 1, not log.finite
-
-    def _predict(self, a):
-        reference, (first, rows) = self._reference(a), a.control[[fr.FIRST, fr.ROWS]]
-        X = self._samples(types.SimpleNamespace(X=a.X, targets=a.targets, labels=a.labels, weights=[]), reference.program, slice(None)).X
-        z, finite = reference.forward(self._state(a), X[first : first + rows])
-        linked = z if a.control[fr.LINK] == opcodes.IDENTITY else link(reference.program.loss, z)
-        a.predictions[: linked.size] = linked.reshape(-1)
-        a.control[fr.POISONED] |= not finite
-
-    def _finite(self, a):
-        a.control[fr.POISONED] |= not np.isfinite(a.theta).all()
+        self.run(launch.kernel, a)
 
 
 class Plan:
     """One launch a chunk, or one a step."""
 
-    path, device = "persistent", None
+    path, kernels = "persistent", None
 
     def __init__(self, program, limits, library=False):
-        self.device.engines[id(program)] = program, ReferenceEngine(program)
+        self.kernels.engines[id(program)] = program, ReferenceEngine(program)
 
     def parts(self, rows):
         return PARTS
@@ -244,11 +254,11 @@ class OnGpu:
         raise TypeError("implicit conversion to a NumPy array is not allowed")
 
 
-def install(monkeypatch, path="persistent"):
-    """Make backend "cuda" run on a new fake device, which is returned."""
-    device = Device()
+def install(monkeypatch, path="persistent", device=None, kernels=None):
+    """Make backend "cuda" run on a new fake device, or on a device that somebody else runs these kernels for. The device is returned."""
+    device = Device() if device is None else device
     monkeypatch.setattr(engine, "open_device", lambda: device)
     monkeypatch.setattr(gpu_arrays, "open_device", lambda: device)
-    monkeypatch.setattr(engine, "Plan", type("Plan", (Plan,), {"path": path, "device": device}))
+    monkeypatch.setattr(engine, "Plan", type("Plan", (Plan,), {"path": path, "kernels": kernels or device}))
     monkeypatch.setitem(engines.ENGINES, "cuda", dataclasses.replace(engines.ENGINES["cuda"], why_not=lambda: None))
     return device

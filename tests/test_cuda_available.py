@@ -35,7 +35,11 @@ def installed(monkeypatch):
 
 CASES = {
     "all": (["numba", "numba_cuda", "cuda", "cuda.bindings"], None),
-    "its successor": (["numba", "numba_cuda_mlir", "cuda", "cuda.bindings"], None),
+    "its successor beside it": (["numba", "numba_cuda", "numba_cuda_mlir", "cuda", "cuda.bindings"], None),
+    "its successor alone": (
+        ["numba", "numba_cuda_mlir", "cuda", "cuda.bindings"],
+        f"numba-cuda is not installed: {INSTALL} (numba-cuda-mlir cannot compile these kernels yet)",
+    ),
     "no numba": (["numba_cuda", "cuda", "cuda.bindings"], f"numba is not installed: {INSTALL}"),
     "numba alone, which has an old CUDA target": (["numba"], f"numba-cuda is not installed: {INSTALL}"),
     "no bindings": (["numba", "numba_cuda", "cuda"], f"cuda-bindings is not installed: {INSTALL}"),
@@ -69,17 +73,6 @@ def test_the_simulator_needs_no_driver(installed, monkeypatch, value, simulated)
     monkeypatch.setenv("NUMBA_ENABLE_CUDASIM", value)
     assert available.why_not() == (None if simulated else "no driver")
     assert available.capability() is None
-
-
-def test_only_numba_cuda_has_the_simulator(installed, monkeypatch):
-    installed("numba", "numba_cuda_mlir", "cuda", "cuda.bindings")
-    monkeypatch.setenv("NUMBA_ENABLE_CUDASIM", "1")
-    assert available.why_not() == f"NUMBA_ENABLE_CUDASIM is set, and only numba-cuda has the simulator: {INSTALL}"
-
-
-def test_numba_cuda_is_taken_where_both_are_there(installed):
-    installed("numba", "numba_cuda", "numba_cuda_mlir")
-    assert available.target() == "numba_cuda"
 
 
 def test_a_network_is_told_and_so_is_who_asks(installed):

@@ -177,7 +177,6 @@ CHANGES = {
     "version of numba-cuda": lambda patch: patch.setattr(cache, "_version", lambda *package: "0.1"),
     "sources": lambda patch: patch.setattr(cache, "_source_hash", lambda: "others"),
     "setting": lambda patch: patch.setenv("NUMBA_OPT", "0"),
-    "target": lambda patch: patch.setattr(available, "target", lambda: "numba"),
 }
 
 
@@ -207,7 +206,7 @@ def test_the_other_engines_folders_are_not_ours(compiled, folder):
 
 
 def test_without_the_packages_nothing_is_kept(monkeypatch):
-    monkeypatch.setattr(available, "target", lambda: None)
+    monkeypatch.setattr(available, "packages_missing", lambda: "numba-cuda is not installed")
     cache.environment.cache_clear()
     assert cache.place() is None
     assert cache.folder() is None

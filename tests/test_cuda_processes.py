@@ -32,3 +32,4 @@ def test_on_a_fake_driver(tmp_path):
     paths = os.environ.get("LD_LIBRARY_PATH")
     variables = {"LD_LIBRARY_PATH": f"{tmp_path}:{paths}" if paths else str(tmp_path), "FASTNN_FAKE_CUDA": str(library)}
     run_tests("cuda_driver", NUMBA_ENABLE_CUDASIM="0", **variables)
+    run_tests("cuda_driver/test_engine.py", NUMBA_ENABLE_CUDASIM="1", **variables)

@@ -179,9 +179,8 @@ def main():
     if find_ptxas() is None:
         sys.exit(f"tools/cuda_registers.py: ptxas is not installed: {INSTALL}")
     try:
-        from fastnn._kernels.numba_cuda.kernels import KERNELS
-
         from fastnn._kernels.numba_cuda import compile, shim  # noqa: F401
+        from fastnn._kernels.numba_cuda.kernels import KERNELS
     except ImportError as error:
         sys.exit(f"tools/cuda_registers.py: the kernels do not load ({error}): {INSTALL}")
     names = options.kernels.split(",") if options.kernels else list(KERNELS)

@@ -76,19 +76,22 @@ class State:
         if residence is None or name not in MOVING:
             raise AttributeError(f"a State has no {name!r}")
         residence.bring_back()
-        return vars(self)[name]
+        return getattr(self, name)  # asked again, as another thread may have taken it away once more
 
     def peek(self, name: str) -> np.ndarray:
         """θ, ``buffers`` or ``slots``, to read and not to keep."""
-        return getattr(self, name) if self.residence is None else self.residence.peek(name)
+        residence = self.residence
+        return getattr(self, name) if residence is None else residence.peek(name)
 
     def is_finite(self) -> bool:
         """Whether every parameter is finite."""
-        return bool(np.isfinite(self.theta).all()) if self.residence is None else self.residence.is_finite()
+        residence = self.residence
+        return bool(np.isfinite(self.theta).all()) if residence is None else residence.is_finite()
 
     def snapshot(self) -> Snapshot:
         """Parameters and running statistics as they are now."""
-        return HostSnapshot(self.theta.copy(), self.buffers.copy()) if self.residence is None else self.residence.snapshot()
+        residence = self.residence
+        return HostSnapshot(self.theta.copy(), self.buffers.copy()) if residence is None else residence.snapshot()
 
     def restore(self, snapshot: Snapshot) -> None:
         """Parameters and running statistics as they were."""
@@ -96,9 +99,8 @@ class State:
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy, pickled or not, has its arrays."""
-        if self.residence is not None:
-            self.residence.bring_back()
-        return vars(self)
+        arrays = {name: getattr(self, name) for name in MOVING}
+        return {**vars(self), **arrays, "residence": None}
 
 
 @dataclass(frozen=True)

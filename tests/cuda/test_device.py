@@ -101,8 +101,6 @@ def test_numbers_overflow_in_silence(simulated, arguments):
 def test_mistakes_are_seen(simulated, arguments):
     with pytest.raises(IndexError):
         simulated.launch(Launch("beyond", 1, 1), list(arguments.values()))
-    with pytest.raises(ValueError, match="one block at a time"):
-        simulated.launch(Launch("turn", 2, 4, together=True), list(arguments.values()))
     with pytest.raises(KeyError):
         simulated.launch(Launch("nothing", 1, 1), list(arguments.values()))
     with pytest.raises(ValueError, match="9 elements of float32 for a buffer of 8 of float32"):

@@ -247,8 +247,8 @@ int cuModuleGetFunction(function **f, function *m, const char *name) {
 }
 int cuFuncGetAttribute(int *value, int attribute, function *f) {
     IN_CONTEXT;
-    *value = attribute == 0 ? 512 : f->shared;  /* MAX_THREADS_PER_BLOCK, MAX_DYNAMIC_SHARED_SIZE_BYTES */
-    return attribute == 0 || attribute == 8 ? 0 : INVALID;
+    *value = attribute == 0 ? 512 : 8 << 10;  /* MAX_THREADS_PER_BLOCK, SHARED_SIZE_BYTES */
+    return attribute == 0 || attribute == 1 ? 0 : INVALID;
 }
 int cuFuncSetAttribute(function *f, int attribute, int value) {
     IN_CONTEXT;

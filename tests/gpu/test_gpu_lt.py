@@ -10,9 +10,8 @@ LIMITS = {"float32": 2e-6, "tf32": 2e-3, "bf16": 1e-2, "float64": 1e-14}
 
 @pytest.fixture(params=LIMITS)
 def products(request):
-    from fastnn._kernels.numba_cuda.device import open_device
-
     from fastnn._kernels.numba_cuda import lt
+    from fastnn._kernels.numba_cuda.device import open_device
 
     if lt.available() is not None:
         pytest.skip(lt.available())

@@ -32,9 +32,8 @@ def test_gradients_are_as_precise_as_asked(precision):
 
 def test_a_lower_precision_is_not_the_same():
     """Else it would not be used: it needs cuBLASLt, and tensor cores that know it, which Turing's do not."""
-    from fastnn._kernels.numba_cuda.device import open_device
-
     from fastnn._kernels.numba_cuda import lt
+    from fastnn._kernels.numba_cuda.device import open_device
 
     if lt.available() is not None or open_device().compute_capability < (8, 0):
         pytest.skip("needs cuBLASLt and an Ampere GPU or newer")

@@ -8,7 +8,6 @@ import importlib.util
 import os
 import sys
 
-NUMBA_CUDA, MLIR = "numba_cuda", "numba_cuda_mlir"  # the packages that bring the CUDA target, by the names of their modules
 OLDEST = (7, 5)  # compute capability
 
 _INSTALL = 'pip install "fastnn[cuda]"'
@@ -20,17 +19,12 @@ _MAJOR, _MINOR = 75, 76
 
 def why_not() -> str | None:
     """Why the CUDA engine cannot run here, and what to do about it; ``None`` if it can."""
-    return _packages_missing() or (None if simulated() else _driver_missing())
+    return packages_missing() or (None if simulated() else _driver_missing())
 
 
 def simulated() -> bool:
     """Whether kernels run in Numba's simulator, in Python on the CPU: slow, for tests."""
     return os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
-
-
-def target() -> str | None:
-    """Which package brings the CUDA target; numba-cuda where both are installed, as it has the simulator too."""
-    return next((package for package in (NUMBA_CUDA, MLIR) if _is_installed(package)), None)
 
 
 def _is_installed(module: str) -> bool:
@@ -40,17 +34,20 @@ def _is_installed(module: str) -> bool:
         return False
 
 
-def _packages_missing() -> str | None:
+def packages_missing() -> str | None:
+    """Which package is missing."""
     if not _is_installed("numba"):
         return f"numba is not installed: {_INSTALL}"
-    found = target()
-    if found is None:  # Numba's own old CUDA target, deprecated and without these toolkits, does not count
-        return f"numba-cuda is not installed: {_INSTALL}"
-    if simulated() and found != NUMBA_CUDA:
-        return f"NUMBA_ENABLE_CUDASIM is set, and only numba-cuda has the simulator: {_INSTALL}"
+    if not _is_installed("numba_cuda"):  # Numba's own old CUDA target, deprecated and without today's toolkits, does not count
+        return f"numba-cuda is not installed: {_INSTALL}{_successor()}"
     if not _is_installed("cuda.bindings"):
         return f"cuda-bindings is not installed: {_INSTALL}"
     return None
+
+
+def _successor() -> str:
+    """numba-cuda-mlir 0.6 compiles neither named tuples nor functions that Numba registers (scalars.py), and has no simulator."""
+    return " (numba-cuda-mlir cannot compile these kernels yet)" if _is_installed("numba_cuda_mlir") else ""
 
 
 def capability() -> tuple[int, int] | None:

@@ -8,7 +8,6 @@ damaged is compiled anew.
 import contextlib
 import functools
 import hashlib
-import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -72,15 +71,14 @@ def place() -> Path | None:
 @functools.cache
 def environment() -> dict[str, object] | None:
     """All that PTX depends on but for number type and GPU; ``None`` without the packages."""
-    target = available.target()
-    if target is None or importlib.util.find_spec("numba") is None:
+    if available.packages_missing():
         return None
     return {
         "fastnn": fastnn.__version__,
         "sources": _source_hash(),
         "python": f"{sys.implementation.cache_tag}{getattr(sys, 'abiflags', '')}",
-        **{package: _version(package) for package in ("numba", "llvmlite", target)},
-        "nvvm": _version(target, "nvidia_nvvm"),
+        **{package: _version(package) for package in ("numba", "llvmlite", "numba_cuda")},
+        "nvvm": _version("numba_cuda", "nvidia_nvvm"),
         "settings": {name: os.environ[f"NUMBA_{name}"] for name in _SETTINGS if f"NUMBA_{name}" in os.environ},
     }
 

@@ -1,10 +1,8 @@
 """From a kernel's Python function to PTX, the assembly that NVIDIA's driver takes. No GPU is needed for it."""
 
-import contextlib
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from types import SimpleNamespace
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -63,10 +61,10 @@ def ptx(name: str, function: Callable, dtype: str, capability: tuple[int, int]) 
 
     A function may say how many threads its blocks have at most: an attribute ``launch_bounds``, as Numba takes it.
     """
-    from fastnn._kernels.numba_cuda.shim import cuda
+    from fastnn._kernels.numba_cuda.shim import cuda, pretend
 
     bounds = getattr(function, "launch_bounds", None)
-    with _compiling, _pretend(capability):
+    with _compiling, pretend(tuple(capability)):
         try:
             text, _ = cuda.compile_ptx(function, signature(dtype), cc=tuple(capability), launch_bounds=bounds)
         except Exception as error:
@@ -82,16 +80,3 @@ def signature(dtype: str) -> tuple:
 
     kinds = {"real": np.dtype(dtype), "int64": np.dtype(np.int64), "float64": np.dtype(np.float64), **_RECORDS}
     return tuple(int64 if kind == "scalar" else from_dtype(kinds[kind])[::1] for _, kind in ARGUMENTS)
-
-
-@contextlib.contextmanager
-def _pretend(capability: tuple[int, int]) -> Iterator[None]:
-    """Device functions are compiled for the GPU that Numba finds; here it finds this one, be there any or not."""
-    from fastnn._kernels.numba_cuda.shim import dispatcher
-
-    before = dispatcher.get_current_device
-    dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=tuple(capability))
-    try:
-        yield
-    finally:
-        dispatcher.get_current_device = before

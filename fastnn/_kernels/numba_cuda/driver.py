@@ -31,10 +31,12 @@ from fastnn._kernels.numba_cuda.launch import Launch
 _THETA = [name for name, _ in ARGUMENTS].index("theta")
 _STAGE = 4 << 20  # bytes of pinned memory that small uploads go through
 _BUNDLES = (64, 8, 1)  # how often a graph's work is done by one launch of it
+_PLAIN_SHARED = 48 << 10  # bytes of shared memory, a kernel's own arrays among them, for which it needs no permission
 _NON_BLOCKING = int(driver.CUstream_flags.CU_STREAM_NON_BLOCKING)  # the legacy default stream of other libraries does not hold it up
 _NO_TIMING = int(driver.CUevent_flags.CU_EVENT_DISABLE_TIMING)
 _Attribute = driver.CUdevice_attribute
 _MOST_THREADS = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK
+_OWN_SHARED = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES
 _MOST_SHARED = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES  # of dynamic shared memory
 
 
@@ -121,7 +123,7 @@ class Kernel:
         self.function = call(driver.cuModuleGetFunction, self._module, code.entry.encode())
         # Asking for anything loads it to the end, which must not happen while work is recorded.
         self._most_threads = call(driver.cuFuncGetAttribute, _MOST_THREADS, self.function)
-        self._shared = call(driver.cuFuncGetAttribute, _MOST_SHARED, self.function)  # what 48 KB leave beside its own arrays
+        self._shared = _PLAIN_SHARED - call(driver.cuFuncGetAttribute, _OWN_SHARED, self.function)  # dynamic, that needs no permission
 
     def launch(self, launch: Launch, arguments: Sequence[Buffer], stream: driver.CUstream) -> None:
         words = np.array([*(word for buffer in arguments for word in buffer.words()), launch.index], np.int64)

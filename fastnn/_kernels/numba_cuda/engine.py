@@ -1,4 +1,4 @@
-"""The CUDA engine: the host's side of it. What launches a step takes `plan` says; here their buffers are made, filled and read."""
+"""The CUDA engine: the host's side of it. What launches a step takes `plan` says; here their buffers are filled and read."""
 
 import contextlib
 import functools
@@ -20,20 +20,16 @@ from fastnn._kernels.numba_cuda import lt, stream
 from fastnn._kernels.numba_cuda.device import open_device
 from fastnn._kernels.numba_cuda.gpu_arrays import GpuArray
 from fastnn._kernels.numba_cuda.launch import Launch, Product
+from fastnn._kernels.numba_cuda.library import Library
 from fastnn._kernels.numba_cuda.plan import Limits, Plan
 from fastnn._kernels.numba_cuda.rates import chunk_rates
 from fastnn._kernels.numba_cuda.resident import Memory, Residence
-from fastnn._kernels.numba_cuda.table import operations
+from fastnn._kernels.numba_cuda.workspace import NAMES, NO_RULE, Workspace
 
 _SECONDS = 1.0  # that a launch may last, about
 _FIRST_OPERATIONS = 4e9  # of a launch until the speed is known: well under a second on any GPU
 _GRAPHS = 8  # that are kept
-_SPARE = 1 << 18  # elements more than are needed that a buffer gets when it grows
 _PREDICTION_BYTES, _LEAST_ROWS = 64 << 20, 4096  # that predictions of a pass take, but for so many rows
-_NAMES = tuple(name for name, kind in fr.ARGUMENTS if kind != "scalar")
-
-_NO_RULE = np.zeros(1, opcodes.RULE)
-_NO_RULE["code"] = opcodes.NO_UPDATE
 
 
 def _one_at_a_time(method: Callable) -> Callable:
@@ -59,12 +55,9 @@ class CudaEngine:
         self._residences: list[Residence] = []
         self._spare: list[Memory] = []
         self._graphs: OrderedDict[tuple, tuple] = OrderedDict()  # what was recorded: the graph, and its buffers
-        self._products: Any = None  # cuBLASLt's, once the plan wants one
-        self._capacity = 0  # rows that the workspace is laid out for
-        self._laid_out: dict[tuple[str, int], Any] = {}  # views of just so many elements
         self._rows_at_once = max(1, int(_FIRST_OPERATIONS / (6 * program.n_parameters)))  # of samples to train on
-        self._no_parts = stream.empty_parts(self._device, program)
-        self._buffers = self._new_buffers()
+        self._workspace = Workspace(self._device, program, self._plan, forget=self._graphs.clear)
+        self._library = Library(self._device, program)
 
     def __reduce__(self) -> tuple:
         """Copied and pickled as what it is made for: it keeps nothing but workspace."""
@@ -72,7 +65,7 @@ class CudaEngine:
 
     @_one_at_a_time
     def train_steps(self, state: State, samples: Samples, chunk: Chunk) -> StepLog:
-        self._make_room(chunk.batch_size, backward=True)
+        self._workspace.lay_out(chunk.batch_size, backward=True)
         with self._at_hand(state) as residence:
             feed = self._feed(stream.parts_of(samples), chunk.batch_size)
             logs, pieces = [], self._pieces(chunk, feed)
@@ -96,15 +89,15 @@ class CudaEngine:
     @_one_at_a_time
     def gradients(self, state: State, samples: Samples, training: bool, measure: bool = False) -> tuple[StepLog, np.ndarray]:
         n = len(samples)
-        whole = Chunk(np.arange(n), np.array([0, n]), np.zeros(1), _NO_RULE, n, every=1 if measure else 0)
-        self._make_room(n, backward=True)
+        whole = Chunk(np.arange(n), np.array([0, n]), np.zeros(1), NO_RULE, n, every=1 if measure else 0)
+        self._workspace.lay_out(n, backward=True)
         with self._at_hand(state) as residence:
             feed = self._feed(stream.parts_of(samples), n)
             parts, places = feed.use(feed.bring(whole.order))
             self._upload_chunk(replace(whole, order=places), state, training, learning=False)
-            self._launch(self._plan.train(_NO_RULE, n, whole.every), self._arguments(residence, parts))
+            self._launch(self._plan.train(NO_RULE, n, whole.every), self._workspace.arguments({**parts, **residence.memory.buffers}))
             log, _, _ = self._read_log(whole, state)
-            return log, self._device.download(self._buffers["gradient"])
+            return log, self._device.download(self._workspace["gradient"])
 
     @_one_at_a_time
     def forward(self, state: State, X: np.ndarray, linked: bool = False) -> tuple[np.ndarray, bool]:
@@ -113,25 +106,25 @@ class CudaEngine:
         if n == 0:
             return predictions, True
         at_once = min(self._plan.rows_a_pass(n), max(_LEAST_ROWS, _PREDICTION_BYTES // (program.n_outputs * program.dtype.itemsize)))
-        self._make_room(self._plan.rows_at_once(at_once), backward=False)
+        self._workspace.lay_out(self._plan.rows_at_once(at_once), backward=False)
         with self._at_hand(state) as residence:
-            self._make("predictions", at_once * program.n_outputs)
+            self._workspace.make("predictions", at_once * program.n_outputs)
             feed = self._feed({"X": X}, 1)
             rows = feed.most_rows or n
-            self._upload_control({fr.LINK: int(program.loss["link"][0]) if linked else opcodes.IDENTITY}, state)
+            self._workspace.set_control({fr.LINK: int(program.loss["link"][0]) if linked else opcodes.IDENTITY}, state)
             cuts = [slice(first, min(first + rows, n)) for first in range(0, n, rows)]
             ahead = feed.bring(cuts[0])
             for cut, following in zip(cuts, [*cuts[1:], None], strict=True):
                 parts, _ = feed.use(ahead)
-                arguments = self._arguments(residence, parts)
+                arguments = self._workspace.arguments({**parts, **residence.memory.buffers})
                 for first in range(cut.start, cut.stop, at_once):
                     last = min(first + at_once, cut.stop)
                     place = np.array([first - cut.start, last - first])
-                    self._device.upload(self._buffers["control"].view(fr.FIRST, 2), place)
+                    self._device.upload(self._workspace["control"].view(fr.FIRST, 2), place)
                     self._launch(self._plan.forward(last - first), arguments)
                     if first == cut.start and following is not None:
                         ahead = feed.bring(following)  # while the device is at work
-                    found = self._buffers["predictions"].view(0, (last - first) * program.n_outputs)
+                    found = self._workspace["predictions"].view(0, (last - first) * program.n_outputs)
                     self._device.download(found, predictions[first:last].reshape(-1))
             return predictions, not self._poisoned()
 
@@ -157,13 +150,12 @@ class CudaEngine:
         return self._resident(state, samples)
 
     def _make_plan(self) -> Plan:
-        """Wide networks leave large products to cuBLASLt where that is installed."""
+        """Wide networks, and those that may round, leave large products to cuBLASLt where that is installed."""
         device = self._device
         limits = Limits(device.multiprocessors, device.shared_per_block, device.warp_block, device.can_meet)
         plan = Plan(self.program, limits)
-        return (
-            Plan(self.program, limits, library=True) if plan.path == "graph" and not device.simulated and lt.available() is None else plan
-        )
+        wants = (plan.path == "graph" or self.program.precision != "float32") and not device.simulated
+        return Plan(self.program, limits, library=True) if wants and lt.available() is None else plan
 
     # --- a state, and room for it -----------------------------------------------------------------------------------------------------
 
@@ -178,41 +170,6 @@ class CudaEngine:
     def _residence_of(self, state: State) -> Residence | None:
         return next((residence for residence in self._residences if residence.state is state), None)
 
-    def _new_buffers(self) -> dict[str, Any]:
-        """Buffers by name of all but a state's and samples'. They grow as they are needed, so that graphs can keep them."""
-        program, device = self.program, self._device
-        dtypes = {"int64": np.dtype(np.int64), "float64": np.dtype(np.float64), "real": program.dtype}
-        records = {"ops": operations(program.ops), "loss": program.loss, "rule": _NO_RULE}
-        buffers = {}
-        for name, kind in fr.ARGUMENTS:
-            if name in records:
-                buffers[name] = device.empty(len(records[name]), records[name].dtype)
-                device.upload(buffers[name], records[name])
-            elif name not in ("index", "theta", "buffers", "slots", *stream.PARTS):
-                buffers[name] = device.empty(0, dtypes[kind])
-        buffers["gradient"] = device.zeros(program.n_parameters, program.dtype)  # its padding stays 0
-        buffers["control"] = device.zeros(fr.N_CONTROL, np.dtype(np.int64))
-        return buffers
-
-    def _make(self, name: str, n: int) -> Any:
-        """A buffer of n elements or more."""
-        buffer = self._buffers[name]
-        if buffer.n < n:
-            self._buffers[name] = None  # free it first
-            self._graphs.clear()
-            self._laid_out.clear()
-            self._buffers[name] = buffer = self._device.zeros(max(n, min(2 * buffer.n, buffer.n + _SPARE)), buffer.dtype)
-        return buffer
-
-    def _make_room(self, rows: int, backward: bool) -> None:
-        """Lay out the workspace for mini-batches of ``rows``."""
-        self._capacity = rows
-        self._make("work", rows * self.program.n_columns)
-        self._make("scratch", self.program.n_scratch)
-        if backward:
-            self._make("d_work", rows * self.program.n_columns)
-            self._make("sums", self._plan.sums(rows))
-
     def _feed(self, parts: dict[str, Any], least_rows: int) -> stream.Stay | stream.Stream:
         """Samples on the device: there, or as they come."""
         return self._store.feed(parts, self._memory_left, least_rows)
@@ -220,20 +177,8 @@ class CudaEngine:
     def _memory_left(self) -> int:
         """Bytes of device memory that samples may take."""
         memories = [residence.memory for residence in self._residences] + self._spare
-        taken = sum(thing.nbytes for thing in (*self._buffers.values(), *memories) if thing is not None)
-        return stream.memory_left(self._device, taken + self._store.nbytes)
-
-    def _arguments(self, residence: Residence, parts: dict[str, Any]) -> list[Any]:
-        spaces = {name: self._space(name) for name in ("work", "d_work")}
-        named = {**self._buffers, **self._no_parts, **spaces, **parts, **residence.memory.buffers}
-        return [named[name] for name in _NAMES]
-
-    def _space(self, name: str) -> Any:
-        """A workspace of just the length that its layout has: kernels that have it on chip go by that."""
-        key = name, min(self._capacity * self.program.n_columns, self._buffers[name].n)  # there is no way back in predictions
-        if key not in self._laid_out:
-            self._laid_out[key] = self._buffers[name].view(0, key[1])
-        return self._laid_out[key]
+        taken = sum(memory.nbytes for memory in memories if memory is not None) + self._workspace.nbytes + self._store.nbytes
+        return stream.memory_left(self._device, taken)
 
     # --- a chunk -----------------------------------------------------------------------------------------------------------------------
 
@@ -258,7 +203,10 @@ class CudaEngine:
     def _prepare(self, residence: Residence, parts: dict[str, Any], piece: Chunk) -> Callable[[], None]:
         """Fill all buffers for a piece of a chunk; returns what sets the device to work on it."""
         self._upload_chunk(piece, residence.state, training=True, learning=True)
-        arguments, launches = self._arguments(residence, parts), self._plan.train(piece.rule, piece.batch_size, piece.every)
+        arguments, launches = (
+            self._workspace.arguments({**parts, **residence.memory.buffers}),
+            self._plan.train(piece.rule, piece.batch_size, piece.every),
+        )
         graph = None if self._plan.path == "persistent" else self._graph(launches, arguments, piece)
 
         def start():
@@ -285,14 +233,14 @@ class CudaEngine:
     def _upload_chunk(self, chunk: Chunk, state: State, training: bool, learning: bool) -> None:
         steps, records = len(chunk.rates), len(chunk.recorded(state.step))
         rates, _ = chunk_rates(chunk.rule, chunk.rates, state.optimizer_step, float(state.products[0]))
-        self._fill("order", chunk.order.astype(np.int64, copy=False))
-        self._fill("bounds", chunk.bounds.astype(np.int64, copy=False))
-        self._fill("rates", rates.reshape(-1))
-        self._device.upload(self._buffers["rule"], chunk.rule)
-        self._make("log", 3 * steps)
-        self._make("statistics", records * self._record_size(chunk.batch_size))
+        self._workspace.fill("order", chunk.order.astype(np.int64, copy=False))
+        self._workspace.fill("bounds", chunk.bounds.astype(np.int64, copy=False))
+        self._workspace.fill("rates", rates.reshape(-1))
+        self._device.upload(self._workspace["rule"], chunk.rule)
+        self._workspace.make("log", 3 * steps)
+        self._workspace.make("statistics", records * self._record_size(chunk.batch_size))
         if records:
-            self._device.fill_zero(self._buffers["statistics"])
+            self._device.fill_zero(self._workspace["statistics"])
         figures = {
             fr.TRAINING: training,
             fr.BACKWARD: True,
@@ -302,18 +250,7 @@ class CudaEngine:
             fr.STEPS: steps,
             **self._plan.control(chunk.batch_size),
         }
-        self._upload_control(figures, state)
-
-    def _upload_control(self, figures: dict[int, int], state: State) -> None:
-        control = np.zeros(fr.N_CONTROL, np.int64)
-        control[fr.CAPACITY], control[fr.OUTPUT], control[fr.STEP] = self._capacity, self.program.output, state.step
-        control[fr.SEED : fr.SEED + 1] = np.array([state.seed], np.uint64).view(np.int64)
-        for slot, value in figures.items():
-            control[slot] = value
-        self._device.upload(self._buffers["control"], control)
-
-    def _fill(self, name: str, array: np.ndarray) -> None:
-        self._device.upload(self._make(name, len(array)).view(0, len(array)), array)
+        self._workspace.set_control(figures, state)
 
     def _record_size(self, rows: int) -> int:
         """Sums that a recorded step of so many rows has."""
@@ -322,12 +259,12 @@ class CudaEngine:
     def _read_log(self, chunk: Chunk, state: State) -> tuple[StepLog, np.ndarray, bool]:
         """What a chunk has written, NAdam's product before each of its steps and after the last, and whether `_look` found all finite."""
         steps, recorded, device = len(chunk.rates), chunk.recorded(state.step), self._device
-        control = device.download(self._buffers["control"])
+        control = device.download(self._workspace["control"])
         written, stopped = int(control[fr.K]), bool(control[fr.STOPPED])
-        losses, weights, hits = device.download(self._buffers["log"].view(0, 3 * steps)).reshape(3, steps)[:, :written]
+        losses, weights, hits = device.download(self._workspace["log"].view(0, 3 * steps)).reshape(3, steps)[:, :written]
         kept = int(np.count_nonzero(recorded < written - stopped))
         shape = kept, self._plan.parts(chunk.batch_size), len(self.program.ops), opcodes.N_STATISTICS
-        sums = device.download(self._buffers["statistics"].view(0, math.prod(shape))) if kept else np.zeros(0)
+        sums = device.download(self._workspace["statistics"].view(0, math.prod(shape))) if kept else np.zeros(0)
         _, products = chunk_rates(chunk.rule, chunk.rates, state.optimizer_step, float(state.products[0]))
         log = StepLog(losses, weights, hits, sums.reshape(shape).sum(axis=1), not stopped)
         return log, products, not stopped and not control[fr.POISONED]
@@ -337,7 +274,7 @@ class CudaEngine:
     def _launch(self, launches: Sequence[Launch | Product], arguments: list[Any]) -> None:
         for launch in launches:
             if isinstance(launch, Product):
-                self._multiply(launch, arguments)
+                self._library.multiply(launch, arguments, self._workspace.capacity)
             else:
                 self._device.launch(launch, arguments)
 
@@ -348,51 +285,30 @@ class CudaEngine:
             self._device.prepare([launch.kernel for launch in launches if isinstance(launch, Launch)], self.program.dtype)
             for launch in launches:
                 if isinstance(launch, Product):
-                    self._multiply(launch, arguments)  # loads the library's code; what it writes a step writes again before reading it
+                    self._library.multiply(
+                        launch, arguments, self._workspace.capacity
+                    )  # loads the library's code; what it writes a step writes again before reading it
             self._graphs[key] = self._device.record(lambda: self._launch(launches, arguments)), arguments
             if len(self._graphs) > _GRAPHS:
                 self._graphs.popitem(last=False)
         self._graphs.move_to_end(key)
         return self._graphs[key][0]
 
-    def _multiply(self, product: Product, arguments: list[Any]) -> None:
-        """A matrix product by cuBLASLt."""
-        if self._products is None:
-            is_double = self.program.dtype == np.float64
-            self._products = lt.Products(self._device, "float64" if is_double else self.program.precision)
-        buffers, op, size = dict(zip(_NAMES, arguments, strict=True)), self.program.ops[product.index], self.program.dtype.itemsize
-
-        def at(name, offset):
-            return buffers[name].pointer + int(offset) * size
-
-        x, y, weight = op["x"] * self._capacity, op["y"] * self._capacity, op["weight"]
-        shape = product.rows, int(op["n_in"]), int(op["n_out"])
-        stream = self._device.stream
-        if product.kind == "forward":
-            bias = at("theta", op["bias"]) if product.adds_bias else 0
-            self._products.forward(at("work", x), at("theta", weight), bias, at("work", y), *shape, False, stream)
-        elif product.kind == "input":
-            adds = bool(op["x_grad"] == opcodes.GRAD_ADD)
-            self._products.input_gradient(at("d_work", y), at("theta", weight), at("d_work", x), *shape, adds, stream)
-        else:
-            self._products.weight_gradient(at("work", x), at("d_work", y), at("gradient", weight), *shape, 0, stream)
-
     def _look(self, vector: Any, arguments: list[Any]) -> None:
         """Have the device note in its control whether a vector has numbers that are not finite."""
         block = self._device.warp_block
         grid = max(1, min(-(-vector.n // (4 * block)), 4 * self._device.multiprocessors))
-        named = dict(zip(_NAMES, arguments, strict=True)) | {"theta": vector}
-        self._device.launch(Launch("finite", grid, block), [named[name] for name in _NAMES])
+        named = dict(zip(NAMES, arguments, strict=True)) | {"theta": vector}
+        self._device.launch(Launch("finite", grid, block), [named[name] for name in NAMES])
 
     def _poisoned(self) -> bool:
         """Whether the device has noted a number that is not finite."""
-        return bool(self._device.download(self._buffers["control"].view(fr.POISONED, 1))[0])
+        return bool(self._device.download(self._workspace["control"].view(fr.POISONED, 1))[0])
 
     @_one_at_a_time
     def is_finite(self, X: GpuArray) -> bool:
         """Whether all numbers of an array on the GPU, of the network's dtype, are finite."""
         nothing = {name: self._device.empty(0, self.program.dtype) for name in ("theta", "buffers", "slots")}
-        named = {**self._buffers, **self._no_parts, **nothing}
-        self._device.fill_zero(self._buffers["control"])
-        self._look(X.buffer, [named[name] for name in _NAMES])
+        self._device.fill_zero(self._workspace["control"])
+        self._look(X.buffer, self._workspace.arguments(nothing))
         return not self._poisoned()

@@ -1,28 +1,22 @@
-"""The only place that imports the CUDA target: numba-cuda, or its successor numba-cuda-mlir."""
+"""The only place that imports the CUDA target, which numba-cuda brings."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 from fastnn._kernels.numba_cuda import available
 from fastnn._kernels.numba_cuda.available import why_not
 
-__all__ = ["SIMULATED", "cuda", "device", "dispatcher", "from_dtype", "int64", "why_not"]
+if available.packages_missing():
+    raise ImportError(available.packages_missing())
 
-_target = available.target()
-if _target == available.NUMBA_CUDA:
-    from numba import cuda
+from numba import cuda, int64
+from numba.np.numpy_support import from_dtype
 
-    if getattr(cuda, "implementation", None) != "NVIDIA":  # a file of numba-cuda that Python reads when it starts has not done its work
-        raise ImportError("numba.cuda is Numba's own old CUDA target, though numba-cuda is installed: was Python started with -S?")
-    from numba import int64
-    from numba.cuda import dispatcher
-    from numba.np.numpy_support import from_dtype
-elif _target == available.MLIR:
-    from numba_cuda_mlir import cuda
-    from numba_cuda_mlir.numba_cuda import dispatcher
-    from numba_cuda_mlir.numba_cuda.np.numpy_support import from_dtype
-    from numba_cuda_mlir.types import int64
-else:
-    raise ImportError(available.why_not())
+if getattr(cuda, "implementation", None) != "NVIDIA":  # a file of numba-cuda that Python reads when it starts has not done its work
+    raise ImportError("numba.cuda is Numba's own old CUDA target, though numba-cuda is installed: was Python started with -S?")
+
+__all__ = ["SIMULATED", "cuda", "device", "from_dtype", "int64", "pretend", "why_not"]
 
 SIMULATED = available.simulated()
 
@@ -32,3 +26,16 @@ def device(function: Callable) -> Callable:
     if SIMULATED:
         return cuda.jit(device=True)(function)
     return cuda.jit(device=True, forceinline=True)(function)
+
+
+@contextlib.contextmanager
+def pretend(capability: tuple[int, int]) -> Iterator[None]:
+    """While inside, the GPU for which the target compiles device functions is one of this compute capability, be there any or not."""
+    from numba.cuda import dispatcher
+
+    before = dispatcher.get_current_device
+    dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=capability)
+    try:
+        yield
+    finally:
+        dispatcher.get_current_device = before

@@ -4,18 +4,16 @@ Arrays reach the kernels as they are. The simulator would copy them there and ba
 of Python; arguments inside a tuple it leaves alone.
 """
 
-import contextlib
-import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from numba.cuda.simulator.kernelapi import FakeCUDAShared
 
 from fastnn._kernels.numba_cuda.contents import as_contents, as_target
 from fastnn._kernels.numba_cuda.launch import Launch
 from fastnn._kernels.numba_cuda.shim import cuda
+from fastnn._kernels.numba_cuda.simulated_blocks import blocks
 
 
 class Buffer:
@@ -48,7 +46,7 @@ class Graph:
 
 
 class SimulatedDevice:
-    """See `device.Device`. Sizes are those of a GPU; one block at a time runs, so there is one multiprocessor."""
+    """See `device.Device`. Sizes are those of a GPU with one multiprocessor."""
 
     name = "Numba's CUDA simulator"
     simulated = True
@@ -57,7 +55,7 @@ class SimulatedDevice:
     shared_per_block = 227 << 10
     memory = 1 << 30
     warp_block = 32
-    can_meet = False  # one block runs after the other
+    can_meet = True
 
     def __init__(self):
         self._running = threading.RLock()  # the simulator runs one kernel at a time
@@ -98,13 +96,11 @@ class SimulatedDevice:
             self._entry(name)
 
     def launch(self, launch: Launch, arguments: Sequence[Buffer]) -> None:
-        if launch.together and launch.grid > 1 and not self.can_meet:
-            raise ValueError(f"{launch.kernel}: the simulator runs one block at a time, so blocks cannot meet")
         entry = self._entry(launch.kernel)
         if self._recording:
             return
         arrays = tuple(_as_kernels_see(buffer.array) for buffer in arguments)
-        with self._running, _quick_switches():
+        with self._running, blocks(at_once=launch.together):
             entry[launch.grid, launch.block, 0, launch.shared]((*arrays, launch.index))
 
     def record(self, work: Callable[[], None]) -> Graph:
@@ -154,27 +150,6 @@ class SimulatedDevice:
             raise RuntimeError(f"{what} cannot be recorded")
 
 
-def _shared_array(self: FakeCUDAShared, shape: int, dtype: Any, alignment: int | None = None) -> np.ndarray:
-    """A shared array, known by the line that asks for it, as the simulator's own method makes it.
-
-    That one looks for the array and then makes it: two threads that come at once get one each, and each waits for what the other has
-    written into its own. It also reads the source for a stack trace that nobody sees.
-    """
-    if shape == 0:  # dynamic shared memory
-        dtype = np.dtype(dtype)
-        return np.frombuffer(self._dynshared.data, dtype, self._dynshared_size // dtype.itemsize)
-    caller = sys._getframe(1)
-    place = caller.f_code.co_filename, caller.f_lineno
-    with _shared:
-        if place not in self._allocations:
-            self._allocations[place] = np.empty(shape, dtype)
-        return self._allocations[place]
-
-
-_shared = threading.Lock()
-FakeCUDAShared.array = _shared_array
-
-
 def _entry(function: Callable) -> Callable:
     """The simulator's kernel around a plain function."""
     body = cuda.jit(device=True)(function)
@@ -222,14 +197,3 @@ class _Record:
 
     def __getitem__(self, field: str) -> Any:
         return self._record[field]
-
-
-@contextlib.contextmanager
-def _quick_switches() -> Iterator[None]:
-    """The simulator's main thread looks in a loop whether the others have met, and would hold each of them up for 5 ms."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-4)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-TOOL = Path(__file__).parents[2] / "tools" / "cuda_registers.py"
+TOOL = Path(__file__).parents[1] / "tools" / "cuda_registers.py"
 if not TOOL.exists():
     pytest.skip("tools/ is not part of an installed package", allow_module_level=True)
 _spec = importlib.util.spec_from_file_location("cuda_registers", TOOL)
@@ -93,7 +93,7 @@ def compiler_missing():
 
     if available.simulated():
         return "the simulator compiles nothing"
-    return None if available.target() else "numba-cuda is not installed"
+    return available.packages_missing()
 
 
 @pytest.fixture

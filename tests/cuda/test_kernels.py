@@ -1,0 +1,222 @@
+"""The kernels of the CUDA engine in the simulator, against the reference: every operation, activation, loss and optimiser, on each path.
+
+*persistent* is one block that takes all steps, *meeting* three that meet, *graph* a step as a row of launches on small tiles, several
+blocks each, *wide* the same on large tiles.
+"""
+
+import numpy as np
+import pytest
+
+import fastnn as fnn
+from fastnn._kernels import opcodes
+from fastnn._kernels.contract import Chunk, Samples, State
+from fastnn._kernels.numba_cuda import plan
+from fastnn._kernels.numba_cuda.device import open_device
+from fastnn._kernels.numba_cuda.engine import CudaEngine
+from fastnn._kernels.reference import ReferenceEngine
+from fastnn.activations import ACTIVATIONS
+from fastnn.losses import LOSSES
+from fastnn.optimizers import OPTIMIZERS
+
+PATHS = ("persistent", "meeting", "graph", "wide")
+DESCENDING = [name for name in OPTIMIZERS if name != "lbfgs"]
+TOLERANCE = {"float64": 1e-12, "float32": 2e-5}  # of rounding, over a few steps
+
+BLOCK = [
+    fnn.Dense(6, "relu", l1=0.01, l2=0.02),
+    fnn.BatchNorm(),
+    fnn.Dropout(0.3),
+    fnn.Residual([fnn.Dense(6, "gelu"), fnn.LayerNorm()]),
+    fnn.GaussianNoise(0.1),
+    fnn.Dense(3),
+]
+
+
+@pytest.fixture(params=PATHS)
+def path(request, monkeypatch):
+    on_path(request.param, monkeypatch)
+    return request.param
+
+
+def on_path(path, monkeypatch):
+    """Make every program run on a path, however small it is."""
+    device = type(open_device())
+    if path in ("graph", "wide"):
+        monkeypatch.setattr(plan, "WIDEST", 0)
+        monkeypatch.setattr(device, "multiprocessors", 3 if path == "graph" else 1)
+    if path == "meeting":
+        monkeypatch.setattr(device, "multiprocessors", 3)
+        monkeypatch.setattr(plan, "ALONE", 0)
+        monkeypatch.setattr(plan, "ROWS_A_BLOCK", 2)
+
+
+def network(layers, loss="softmax_cross_entropy", dtype="float64", inputs=4):
+    return fnn.Network(layers, inputs=inputs, loss=loss, dtype=dtype, backend="numpy", seed=5)
+
+
+def samples_for(net, n, labels=False, weights=False):
+    rng, dtype = np.random.default_rng(1), net.program.dtype
+    X, k = rng.normal(size=(n, net.inputs)).astype(dtype), net.outputs
+    w = (rng.random(n) + 0.1).astype(dtype) if weights else None
+    if labels:
+        return Samples(X, labels=rng.integers(0, k, n), weights=w)
+    return Samples(X, values=rng.random((n, k)).astype(dtype), weights=w)
+
+
+def state_of(net, optimizer):
+    slots = net.program.new_vectors(optimizer.n_slots)
+    return State(net.state.theta.copy(), net.state.buffers.copy(), net.seed, slots, np.ones(1))
+
+
+def assert_steps_agree(net, samples, optimizer, batch_size, every=0, epochs=1):
+    """A few mini-batches, the last one short, on both engines from the same state: all that they change and report."""
+    n, program = len(samples), net.program
+    order = np.concatenate([np.random.default_rng(k).permutation(n) for k in range(epochs)])
+    bounds = np.concatenate([np.arange(k * n, (k + 1) * n, batch_size) for k in range(epochs)] + [[epochs * n]])
+    chunk = Chunk(order, bounds, np.linspace(0.05, 0.02, len(bounds) - 1), optimizer.rule(), batch_size, every)
+    states = [state_of(net, optimizer) for _ in range(2)]
+    logs = [make(program).train_steps(state, samples, chunk) for make, state in zip((ReferenceEngine, CudaEngine), states, strict=True)]
+    tolerance = TOLERANCE[program.dtype.name]
+    for name in ("theta", "buffers", "slots", "products"):
+        assert_close(*(getattr(state, name) for state in states), tolerance, name)
+    for name in ("losses", "weights", "hits", "statistics"):
+        assert_close(*(getattr(log, name) for log in logs), tolerance, name)
+    assert [(state.step, state.optimizer_step) for state in states] == [(len(bounds) - 1,) * 2] * 2
+
+
+def assert_close(expected, found, tolerance, what):
+    assert expected.shape == found.shape, what
+    if expected.size:
+        np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance * max(1e-30, np.abs(expected).max()), err_msg=what)
+
+
+def test_every_operation(path):
+    net = network(BLOCK)
+    assert {int(code) for code in net.program.ops["code"]} == set(opcodes.OPERATIONS.values()) - {opcodes.ELEMENTWISE}
+    assert_steps_agree(net, samples_for(net, 7), fnn.Adam(), 3, every=1)
+
+
+def test_an_elementwise_operation_and_constraints(path):
+    net = network(
+        [fnn.Dropout(0.5), fnn.Dense(5, "tanh", max_norm=0.4), fnn.Residual([fnn.Dense(5)]), fnn.Activation("selu"), fnn.Dense(3)]
+    )
+    assert opcodes.ELEMENTWISE in net.program.ops["code"]
+    assert_steps_agree(net, samples_for(net, 7, weights=True), fnn.SGD(0.1, momentum=0.9), 3, every=2)
+
+
+@pytest.mark.parametrize("drops", [False, True], ids=["plain", "under dropout"])
+@pytest.mark.parametrize("path", ["persistent", "wide"], indirect=True)
+def test_every_activation(path, drops):
+    hidden = [layer for name in ACTIVATIONS for layer in (fnn.Dense(3, name), *([fnn.Dropout(0.1)] if drops else []))]
+    net = network([*hidden, fnn.Dense(2)])
+    assert_steps_agree(net, samples_for(net, 5), fnn.SGD(0.1), 3, every=2)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("path", ["persistent", "graph"], indirect=True)
+def test_every_loss(path, loss):
+    net = network([fnn.Dense(4, "sigmoid"), fnn.Dense(3)], loss)
+    assert_steps_agree(net, samples_for(net, 7, weights=True), fnn.SGD(0.1), 3)
+
+
+@pytest.mark.parametrize("outputs", [1, 3, 40])
+def test_labels_of_few_and_many_classes(path, outputs):
+    net = network([fnn.Dense(4, "relu"), fnn.Dense(outputs)], fnn.Loss("softmax_cross_entropy", label_smoothing=0.1))
+    assert_steps_agree(net, samples_for(net, 5, labels=True), fnn.SGD(0.1), 3)
+
+
+@pytest.mark.parametrize("optimizer", DESCENDING)
+@pytest.mark.parametrize("path", ["persistent", "graph"], indirect=True)
+def test_every_optimizer(path, optimizer):
+    net = network([fnn.Dense(4, "silu"), fnn.Dense(3)])
+    assert_steps_agree(net, samples_for(net, 7), OPTIMIZERS[optimizer](weight_decay=0.01), 3)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [fnn.Adam(clip_norm=0.1), fnn.SGD(0.1, nesterov=True, momentum=0.9, clip_value=0.01), fnn.RMSProp(clip_norm=0.2, clip_value=0.02)],
+    ids=["norm", "value", "both"],
+)
+def test_clipping(path, optimizer):
+    net = network([fnn.Dense(5, "elu"), fnn.BatchNorm(), fnn.Dense(3)])
+    assert_steps_agree(net, samples_for(net, 7), optimizer, 3, every=2)
+
+
+@pytest.mark.parametrize("path", ["persistent", "meeting", "graph"], indirect=True)
+def test_more_than_a_tile(path):
+    net = network([fnn.Dense(37, "relu"), fnn.Dense(33, "tanh"), fnn.Dense(3)], inputs=70)
+    assert_steps_agree(net, samples_for(net, 20, labels=True), fnn.Adam(), 19)
+
+
+@pytest.mark.parametrize("path", ["wide"], indirect=True)
+def test_more_than_a_large_tile(path):
+    net = network([fnn.Dense(70, "relu"), fnn.Dense(66, "tanh"), fnn.Dense(3)], inputs=18)
+    assert_steps_agree(net, samples_for(net, 20, labels=True), fnn.Adam(), 19)
+
+
+@pytest.mark.parametrize("path", ["persistent", "graph"], indirect=True)
+def test_a_training_in_float32_ends_where_the_reference_does(path):
+    """Normalisation, dropout, a residual block, clipping and Adam: within 1e-4 after eight steps."""
+    layers = [fnn.Dense(6, "relu", bias=False), *BLOCK[1:4], fnn.Dense(3)]
+    net = network(layers, dtype="float32")
+    samples, optimizer = samples_for(net, 16, labels=True), fnn.Adam(clip_norm=1.0)
+    states = [state_of(net, optimizer) for _ in range(2)]
+    bounds = np.arange(0, 65, 8)
+    order = np.concatenate([np.random.default_rng(k).permutation(16) for k in range(4)])
+    chunk = Chunk(order, bounds, np.full(8, 0.01), optimizer.rule(), 8)
+    for make, state in zip((ReferenceEngine, CudaEngine), states, strict=True):
+        make(net.program).train_steps(state, samples, chunk)
+    np.testing.assert_allclose(states[1].theta, states[0].theta, rtol=0, atol=1e-4)
+    assert np.abs(states[0].theta - net.state.theta).max() > 0.05
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_gradients(path, training):
+    net = network(BLOCK)
+    samples, state = samples_for(net, 6, weights=True), net.state
+    (expected_log, expected), (log, found) = (
+        make(net.program).gradients(state, samples, training, True) for make in (ReferenceEngine, CudaEngine)
+    )
+    assert_close(expected, found, 1e-12, "gradient")
+    assert_close(expected_log.statistics, log.statistics, 1e-12, "statistics")
+    assert_close(expected_log.losses, log.losses, 1e-12, "loss")
+
+
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "binary_cross_entropy", "poisson", "mse"])
+@pytest.mark.parametrize("path", ["persistent", "graph"], indirect=True)
+def test_predictions(path, loss):
+    net = network(BLOCK, loss)
+    X = np.random.default_rng(2).normal(size=(37, 4))
+    X[5, 2], X[36, 0] = np.inf, np.nan
+    for linked in (False, True):
+        (expected, finite), (found, found_finite) = (
+            make(net.program).forward(net.state, X, linked) for make in (ReferenceEngine, CudaEngine)
+        )
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+        assert not finite
+        assert not found_finite
+
+
+def test_a_divergence_stops_before_its_update(path):
+    net = network([fnn.Dense(4, "relu"), fnn.Dense(3)], "mse")
+    samples, optimizer = samples_for(net, 9), fnn.SGD(1.0)
+    samples.values[4] = np.inf
+    chunk = Chunk(np.arange(9), np.arange(0, 10, 3), np.full(3, 0.01), optimizer.rule(), 3)
+    states = [state_of(net, optimizer) for _ in range(2)]
+    logs = [make(net.program).train_steps(state, samples, chunk) for make, state in zip((ReferenceEngine, CudaEngine), states, strict=True)]
+    assert not logs[0].finite
+    assert not logs[1].finite
+    assert len(logs[1].losses) == 2
+    assert states[1].step == 1
+    assert_close(states[0].theta, states[1].theta, 1e-12, "theta")
+
+
+@pytest.mark.parametrize("path", ["meeting", "graph"], indirect=True)
+def test_two_runs_agree_bit_for_bit(path):
+    net = network(BLOCK, dtype="float32")
+    samples, optimizer = samples_for(net, 7), fnn.Adam(clip_norm=0.1)
+    chunk = Chunk(np.arange(7), np.array([0, 3, 6, 7]), np.full(3, 0.05), optimizer.rule(), 3)
+    states = [state_of(net, optimizer) for _ in range(2)]
+    for state in states:
+        CudaEngine(net.program).train_steps(state, samples, chunk)
+    np.testing.assert_array_equal(states[0].theta, states[1].theta)

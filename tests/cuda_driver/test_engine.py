@@ -1,0 +1,131 @@
+"""The whole engine over the real driver.py: the fake driver keeps the memory and the order of work, Numba's simulator runs the kernels.
+
+What an engine would do wrong with streams, graphs or memory, and the simulated device forgives, is seen here.
+"""
+
+import ctypes
+import traceback
+
+import numpy as np
+import pytest
+from conftest import ptx_of
+
+import fastnn as fnn
+from fastnn._kernels import opcodes
+from fastnn._kernels.numba_cuda import available, compile, plan
+from fastnn._kernels.numba_cuda.driver import CudaDevice
+from fastnn._kernels.numba_cuda.frame import ARGUMENTS
+from fastnn._kernels.numba_cuda.table import OPERATION
+
+if not available.simulated():
+    pytest.skip("kernels need the simulator", allow_module_level=True)
+
+from fastnn._kernels.numba_cuda import engine, gpu_arrays
+from fastnn._kernels.numba_cuda.simulated_blocks import blocks
+from fastnn._kernels.numba_cuda.simulator import SimulatedDevice
+
+X = np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
+Y = (X[:, 0] > 0).astype(np.int64) + (X[:, 1] > 1)
+
+
+@pytest.fixture(scope="module")
+def both():
+    device = CudaDevice()
+    like = SimulatedDevice()
+    for name in ("simulated", "can_meet", "multiprocessors", "warp_block", "shared_per_block"):  # the engine makes the same plan for both
+        setattr(device, name, getattr(like, name))
+    return device, like
+
+
+@pytest.fixture
+def driver(fake, both, monkeypatch):
+    """The device, over which networks on "cuda" run; whatever goes wrong in a kernel fails the test."""
+    device, like = both
+    monkeypatch.setattr(compile, "load", lambda name, dtype, capability: compile.parse(ptx_of(f"{name}__{dtype}")))
+    monkeypatch.setattr(engine, "open_device", lambda: device)
+    monkeypatch.setattr(gpu_arrays, "open_device", lambda: device)
+    errors = []
+
+    def run(launch):
+        try:
+            name, _, dtype = launch.name.rpartition("__")
+            arrays = arrays_of(launch, dtype)
+            with blocks(at_once=False):
+                like._entry(name)[launch.grid, launch.block, 0, launch.shared](arrays)
+        except BaseException:  # ctypes would print and forget it
+            errors.append(traceback.format_exc())
+
+    fake.run = run
+    yield device
+    device.synchronize()
+    assert not errors, errors[0]
+
+
+def arrays_of(launch, dtype):
+    """A kernel's arguments as the simulator takes them, over the fake device's memory."""
+    from fastnn._kernels.numba_cuda.simulator import _as_kernels_see
+
+    kinds = {"real": dtype, "int64": "int64", "float64": "float64", "ops": OPERATION, "loss": opcodes.LOSS, "rule": opcodes.RULE}
+    arrays = []
+    for place, (_, kind) in enumerate(ARGUMENTS[:-1]):
+        n, itemsize, pointer = launch.words[7 * place + 2 : 7 * place + 5]
+        memory = (ctypes.c_char * (n * itemsize)).from_address(pointer) if n else b""
+        arrays.append(_as_kernels_see(np.frombuffer(memory, kinds[kind])))
+    return (*arrays, launch.words[-1])
+
+
+def network(backend):
+    layers = [fnn.Dense(6, "gelu"), fnn.BatchNorm(), fnn.Dropout(0.2), fnn.Dense(3)]
+    return fnn.Network(layers, inputs=4, loss="softmax_cross_entropy", backend=backend, seed=3)
+
+
+def trained(backend, **fitting):
+    net = network(backend)
+    rule = fnn.Adam(0.01, clip_norm=1.0)
+    history = net.fit(X, Y, epochs=2, batch_size=8, optimizer=rule, progress=False, **fitting)
+    return net, history
+
+
+def check(net, history):
+    twin, expected = trained("numpy")
+    np.testing.assert_allclose(history["loss"], expected["loss"], rtol=1e-4)
+    for name, array in twin.parameters.items():
+        np.testing.assert_allclose(net.parameters[name], array, atol=1e-4)
+    np.testing.assert_allclose(net.predict(X), twin.predict(X), atol=1e-4)
+
+
+def test_the_persistent_path(driver, fake):
+    before = fake.count("cuGraphLaunch")
+    check(*trained("cuda"))
+    assert fake.count("cuGraphLaunch") == before
+
+
+def test_the_graph_path(driver, fake, monkeypatch):
+    monkeypatch.setattr(plan, "WIDEST", 2)
+    before = fake.count("cuGraphLaunch")
+    check(*trained("cuda"))
+    assert fake.count("cuGraphLaunch") > before
+
+
+def test_samples_that_travel(driver, fake, monkeypatch):
+    monkeypatch.setattr(engine.stream, "_ONES_SHARE", 0.0)
+    monkeypatch.setattr(engine.stream, "PIECE_BYTES", 8 * 24)  # a mini-batch
+    before = fake.count("cuStreamWaitEvent")
+    check(*trained("cuda"))
+    assert fake.count("cuStreamWaitEvent") > before
+
+
+def test_gradients(driver):
+    net, twin = network("cuda"), network("numpy")
+    _, gradients = net.gradients(X, Y)
+    for name, array in twin.gradients(X, Y)[1].items():
+        np.testing.assert_allclose(gradients[name], array, atol=1e-5)
+
+
+def test_memory_is_given_back(driver, fake):
+    net = network("cuda")
+    net.predict(X)
+    used = fake.used
+    del net
+    driver.synchronize()
+    assert fake.used < used

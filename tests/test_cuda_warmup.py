@@ -1,0 +1,89 @@
+"""``fastnn warmup`` and ``fastnn info`` where there is a GPU: a pretended one, and a stand-in for the compiler."""
+
+import importlib.util
+import re
+
+import pytest
+
+from fastnn import cli, warmup
+from fastnn._kernels.numba_cpu import cache as cpu_cache
+from fastnn._kernels.numba_cuda import available, cache
+
+numba = pytest.importorskip("numba")
+if importlib.util.find_spec("numba_cuda") is None:
+    pytest.skip('numba-cuda is not installed: "fastnn[cuda]"', allow_module_level=True)
+if numba.config.DISABLE_JIT:
+    pytest.skip("nothing is compiled", allow_module_level=True)
+
+CAPABILITY = (9, 0)
+COMPILES = """
+from fastnn._kernels.numba_cuda import cache
+cache.write("kernel", sys.argv[1], {capability}, "text")
+cache.write_ready(sys.argv[1], {capability}, ["kernel"])
+"""
+
+
+@pytest.fixture(autouse=True)
+def gpu(tmp_path, monkeypatch):
+    """A GPU, kernels of the Numba engine that are compiled, and an empty cache for the others."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
+    cache.environment.cache_clear()
+    monkeypatch.setattr(available, "capability", lambda: CAPABILITY)
+    monkeypatch.setattr(cpu_cache, "ready", lambda dtype: True)
+    monkeypatch.setattr(warmup, "_COMPILE_CUDA", COMPILES)
+    yield tmp_path / "cache"
+    cache.environment.cache_clear()
+
+
+@pytest.fixture
+def run(capsys):
+    def call(*arguments, status=0):
+        assert cli.main(list(arguments)) == status
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return out if status == 0 else err
+
+    return call
+
+
+def test_the_kernels_of_the_gpu_are_compiled_too(run):
+    lines = run("warmup").splitlines()
+    assert lines[:2] == ["float32: already compiled", "float64: already compiled"]
+    assert re.fullmatch(r"float32 on the GPU and float64 on the GPU: compiled in \d+ s", lines[2])
+    assert cache.ready("float32", CAPABILITY)
+    assert cache.ready("float64", CAPABILITY)
+    assert run("warmup", "--dtype", "float32") == "float32: already compiled\nfloat32 on the GPU: already compiled\n"
+
+
+def test_a_failure_is_told(run, monkeypatch):
+    monkeypatch.setattr(warmup, "_COMPILE_CUDA", "sys.exit('no compiler {capability}')")
+    assert re.fullmatch(
+        r"fastnn: the kernel for float32 on the GPU could not be compiled and kept in \S+/cuda-\S+: no compiler \(9, 0\)\n",
+        run("warmup", "--dtype", "float32", status=2),
+    )
+
+
+def test_where_nothing_can_be_written(run, gpu):
+    gpu.write_text("a file")
+    assert re.fullmatch(r"fastnn: \S+/cuda-\S+ cannot be written; .*NUMBA_CACHE_DIR.*\n", run("warmup", status=2))
+
+
+def test_old_kernels_are_told_of_and_removed_when_asked(run, gpu):
+    old = gpu / "cuda-0.0.9-0123456789abcdef"
+    old.mkdir(parents=True)
+    assert "also holds 1 folder of kernels compiled for other versions" in run("warmup")
+    assert "removed 1 folder of kernels" in run("warmup", "--clean")
+    assert not old.exists()
+    assert cache.ready("float32", CAPABILITY)
+
+
+def test_info(run):
+    assert "cuda kernels  float32 not compiled, float64 not compiled\n" in run("info")
+    run("warmup", "--dtype", "float64")
+    assert "cuda kernels  float32 not compiled, float64 compiled\n" in run("info")
+    assert re.search(r"^numba-cuda +\d", run("info"), re.MULTILINE)
+
+
+def test_info_without_a_gpu(run, monkeypatch):
+    monkeypatch.setattr(available, "capability", lambda: None)
+    assert "cuda kernels" not in run("info")
