@@ -95,7 +95,7 @@ def test_constraints_have_launches_of_their_own():
 
 
 def test_large_products_go_to_the_library():
-    launches = plan([784, 2048, 2048, 10], library=True).train(fnn.Adam().rule(), 4096, 0)
+    launches = plan([784, 2048, 2048, 100], library=True).train(fnn.Adam().rule(), 4096, 0)
     products = [launch for launch in launches if isinstance(launch, Product)]
     assert [(product.kind, product.index) for product in products] == [
         ("forward", 0), ("forward", 1), ("forward", 2), ("input", 2), ("input", 1), ("weight", 0), ("weight", 1), ("weight", 2),
