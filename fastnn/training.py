@@ -207,22 +207,27 @@ class _Totals:
     """
 
     def __init__(self, penalty: float):
-        self.steps, self._penalty, self._loss, self._hits, self._weight = 0, penalty, 0.0, 0.0, 0.0
+        self.steps, self._penalty = 0, penalty
+        self._figures: list[np.ndarray] = []  # of the chunks: a sum of sums would round as the chunks were cut
 
     def add(self, log: StepLog) -> None:
         """Add a chunk."""
         self.steps += len(log.losses)
-        self._loss += float((log.losses * log.weights).sum())
-        self._hits += float(log.hits.sum())
-        self._weight += float(log.weights.sum())
+        self._figures.append(np.stack([log.losses * log.weights, log.hits, log.weights]))
+
+    def _sums(self) -> np.ndarray:
+        """Σ over mini-batches of loss · weight, hits and weights."""
+        return np.concatenate(self._figures, axis=1).sum(axis=1)
 
     @property
     def loss(self) -> float:
-        return self._loss / self._weight + self._penalty
+        loss, _, weight = self._sums()
+        return float(loss / weight) + self._penalty
 
     @property
     def accuracy(self) -> float:
-        return self._hits / self._weight
+        _, hits, weight = self._sums()
+        return float(hits / weight)
 
 
 def _minimise(training: Training) -> None:
