@@ -29,7 +29,7 @@ from fastnn._kernels.numba_cuda.workspace import NAMES, NO_RULE, Workspace
 _SECONDS = 1.0  # that a launch may last, about
 _FIRST_OPERATIONS = 4e9  # of a launch until the speed is known: well under a second on any GPU
 _GRAPHS = 8  # that are kept
-_PREDICTION_BYTES, _LEAST_ROWS = 64 << 20, 4096  # that predictions of a pass take, but for so many rows
+_PREDICTION_BYTES, _LEAST_ROWS = 64 << 20, 256  # that predictions of a pass take, but for so many rows
 
 
 def _one_at_a_time(method: Callable) -> Callable:
