@@ -55,7 +55,7 @@ class CudaEngine:
         self._residences: list[Residence] = []
         self._spare: list[Memory] = []
         self._graphs: OrderedDict[tuple, tuple] = OrderedDict()  # what was recorded: the graph, and its buffers
-        self._rows_at_once = max(1, int(_FIRST_OPERATIONS / (6 * program.n_parameters)))  # of samples to train on
+        self._rows_at_once = max(1, int(_FIRST_OPERATIONS / (6 * max(program.n_parameters, 1))))  # of samples to train on
         self._workspace = Workspace(self._device, program, self._plan, forget=self._graphs.clear)
         self._library = Library(self._device, program)
 
