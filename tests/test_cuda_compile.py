@@ -224,7 +224,7 @@ def test_those_of_another_gpu_or_number_type_do_not_do(compiled, brought, monkey
     monkeypatch.setattr(available, "_is_installed", lambda module: module == "cuda.bindings")
     monkeypatch.setattr(available, "_ask_driver", lambda: (None, (8, 0)))
     reason = available.why_not()
-    assert reason.startswith(f"{cache.place()} has no kernels for this GPU (numba is not installed: pip install ")
+    assert reason.startswith(f"{cache.place()} has no kernels for this GPU, and none can be compiled (numba is not installed: pip")
     assert reason.endswith("`fastnn warmup --cuda-arch 8.0` with FASTNN_CUDA_CACHE set, on a machine with numba-cuda, makes them")
     with pytest.raises(RuntimeError, match=r"kernel 'scale' for float64 and compute capability 9.0 is not in \S+, and cannot be compiled"):
         compiling.load("scale", "float64", (9, 0))

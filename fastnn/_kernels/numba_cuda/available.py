@@ -69,14 +69,16 @@ def _driver_missing() -> str | None:
 
 def _kernels_missing() -> str | None:
     """Why there are no kernels, where they cannot be compiled: those brought along are of another version, or for another GPU."""
-    if compiler_missing() is None:
+    reason = compiler_missing() if carried.folder() else None
+    if reason is None:
         return None
     from fastnn._kernels.numba_cuda import cache
 
     capability = _ask_driver()[1]
     if cache.listed("float32", capability) or cache.listed("float64", capability):
         return None
-    return f"{cache.place()} has no kernels for this GPU ({compiler_missing()}); {carried.how(capability)}, makes them"
+    how = f"`fastnn warmup --cuda-arch {dotted(capability)}` with {carried.VARIABLE} set, on a machine with numba-cuda, makes them"
+    return f"{cache.place()} has no kernels for this GPU, and none can be compiled ({reason}); {how}"
 
 
 @functools.cache
