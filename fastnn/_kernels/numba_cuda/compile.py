@@ -77,17 +77,16 @@ def ptx(name: str, function: Callable, dtype: str, capability: tuple[int, int]) 
         try:
             text, _ = cuda.compile_ptx(function, signature(dtype), cc=tuple(capability), launch_bounds=bounds)
         except Exception as error:
-            error.add_note(f"while compiling the CUDA kernel {name!r} for {dtype} with {_versions()}")
-            raise
+            raise RuntimeError(f"the CUDA kernel {name!r} for {dtype} does not compile with {_versions()}: {error}") from error
     # Numba's name holds the types of all arguments, 1,300 letters, and each parameter's begins with it: most of the text.
     return text.replace(parse(text).entry, f"fastnn_{name}_{dtype}")
 
 
 def _versions() -> str:
-    """Of what compiles: too new a NumPy, above all, is told of by an error that names none of them."""
+    """Of what compiles: an error that comes of too new a NumPy, for one, names none of them."""
     packages = (("numba-cuda", "numba_cuda"), ("Numba", "numba"), ("NumPy", "numpy"))
     named = ", ".join(f"{name} {version(module)}" for name, module in packages)
-    return f'{named}; pip install "fastnn[cuda]" brings versions that go together'
+    return f'{named} (pip install "fastnn[cuda]" brings versions that go together)'
 
 
 def signature(dtype: str) -> tuple:
