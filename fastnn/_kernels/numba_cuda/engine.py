@@ -221,9 +221,16 @@ class CudaEngine:
 
     def _finish(self, residence: Residence, piece: Chunk) -> StepLog:
         """Wait for the piece, and count what was done of it."""
-        state = residence.state
-        log, products, finite = self._read_log(piece, state)
-        taken = len(log.losses) - (not log.finite)
+        try:
+            found = self._read_log(piece, residence.state)
+        except KeyboardInterrupt:  # while it waited, as it does most of the time: the device has done the piece all the same
+            self._count(residence, *self._read_log(piece, residence.state))
+            raise
+        return self._count(residence, *found)
+
+    @staticmethod
+    def _count(residence: Residence, log: StepLog, products: np.ndarray, finite: bool) -> StepLog:
+        state, taken = residence.state, len(log.losses) - (not log.finite)
         residence.changes(finite)
         state.step += taken
         state.optimizer_step += taken
