@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import _checks, progress, variants
+from fastnn import _checks, inputs, progress, variants
 from fastnn._kernels import opcodes, philox
 from fastnn.data import train_test_split
 from fastnn.errors import DivergenceError
@@ -240,6 +240,8 @@ class _Search:
     """Data, the clock, and what was found so far."""
 
     def __init__(self, net: Network, X: Any, y: Any, validation: Any, optimizer: Optimizer, batch_size: int):
+        if net.backend == "cuda":  # rows are picked here, a few for each training
+            X, y = inputs.on_host(X, "X"), inputs.on_host(y, "y")
         if isinstance(validation, tuple | list):
             X, y = np.asarray(X), np.asarray(y)
             order = philox.permutation(net.seed, opcodes.STREAM_SPLIT, _SPLIT, len(X))  # short trainings take the first rows

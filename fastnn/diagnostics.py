@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import _checks
+from fastnn import _checks, inputs
 from fastnn._kernels import philox
 from fastnn.network import Network
 
@@ -39,6 +39,8 @@ def check_gradients(net: Network, X: Any, y: Any, training: bool = False, step: 
     """
     samples = _checks.integer("samples", samples)
     step = _checks.number("step", step, low_open=True)
+    if net.backend == "cuda":  # an array on the GPU is read where it lies, and not in double precision
+        X, y = inputs.on_host(X, "X"), inputs.on_host(y, "y")
     double = net.copy(dtype="float64")
     for number, (name, values) in enumerate(net.parameters.items()):
         nudge = _NUDGE * philox.normal(net.seed, number, 0, values.size).reshape(values.shape)

@@ -13,7 +13,7 @@ import click
 from fastnn import _checks, engines
 from fastnn._kernels.contract import DTYPES
 from fastnn._kernels.numba_cpu import cache
-from fastnn._kernels.numba_cuda import available
+from fastnn._kernels.numba_cuda import available, carried
 from fastnn._kernels.numba_cuda import cache as cuda_cache
 from fastnn.progress import counter
 
@@ -21,9 +21,12 @@ _BOTH = "both"
 _SAME_MODULES = "import sys; sys.path[:] = sys.argv[2:]\n"
 # One prediction: the kernel is the same for training.
 _COMPILE = "import fastnn; fastnn.mlp([1, 1], dtype=sys.argv[1], backend='numba').predict([[0.0]])"
-
-
-_COMPILE_CUDA = "from fastnn._kernels.numba_cuda import compile; compile.keep(sys.argv[1], {capability})"
+_COMPILE_CUDA = "from fastnn._kernels.numba_cuda import compile; compile.keep(sys.argv[1], {capability})\n"
+# The driver makes machine code of what was compiled, which takes it long as well, and keeps that.
+_LOAD_CUDA = """
+from fastnn._kernels.numba_cuda import cache, device
+device.open_device().prepare(cache.listed(sys.argv[1], {capability}), sys.argv[1])
+"""
 
 
 @dataclass(frozen=True)
@@ -34,20 +37,24 @@ class _Kernels:
     capability: tuple[int, int] | None = None
 
     def __str__(self) -> str:
-        return self.dtype if self.capability is None else f"{self.dtype} on the GPU"
+        return self.dtype if self.capability is None else f"{self.dtype} (GPU {available.dotted(self.capability)})"
 
     def ready(self) -> bool:
         return cache.ready(self.dtype) if self.capability is None else cuda_cache.ready(self.dtype, self.capability)
 
     def check_folder(self) -> None:
         if (cache.folder(self.dtype) if self.capability is None else cuda_cache.folder()) is None:
-            raise RuntimeError(f"{self.place()} cannot be written; the variable NUMBA_CACHE_DIR may name another folder")
+            variable = "NUMBA_CACHE_DIR" if self.capability is None or not carried.folder() else carried.VARIABLE
+            raise RuntimeError(f"{self.place()} cannot be written; the variable {variable} may name another folder")
 
     def place(self) -> Path | str:
         return (cache.place(self.dtype) if self.capability is None else cuda_cache.place()) or "the cache folder"
 
     def script(self) -> str:
-        return _COMPILE if self.capability is None else _COMPILE_CUDA.format(capability=self.capability)
+        if self.capability is None:
+            return _COMPILE
+        is_here = self.capability == available.capability()
+        return (_COMPILE_CUDA + (_LOAD_CUDA if is_here else "")).format(capability=self.capability)
 
     def tidy(self) -> None:
         """Remove what is not whole; of CUDA's each file is whole or does not count."""
@@ -59,20 +66,33 @@ def _dtypes(context: click.Context, option: click.Option, name: str) -> tuple[st
     return DTYPES if _checks.one_of("dtype", name, [*DTYPES, _BOTH]) == _BOTH else (name,)
 
 
+def _capability(context: click.Context, option: click.Option, text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    major, _, minor = text.partition(".")
+    if not (major.isdecimal() and minor.isdecimal()) or (int(major), int(minor)) < available.OLDEST:
+        oldest = available.dotted(available.OLDEST)
+        raise ValueError(f"--cuda-arch must be a compute capability of {oldest} or higher, such as 9.0, not {text!r}")
+    return int(major), int(minor)
+
+
 @click.command()
 @click.option("--dtype", "dtypes", metavar="NAME", default=_BOTH, callback=_dtypes, help=f"{', '.join(DTYPES)} or {_BOTH}.")
+@click.option("--cuda-arch", metavar="N.N", callback=_capability, help="Compile for GPUs of this compute capability alone; none is needed.")
 @click.option("--clean", is_flag=True, help="Remove what other versions of fastnn, Python or Numba have compiled.")
-def warmup(dtypes: tuple[str, ...], clean: bool) -> None:
+def warmup(dtypes: tuple[str, ...], cuda_arch: tuple[int, int] | None, clean: bool) -> None:
     """Compile the Numba engine for this machine, once, and the CUDA engine where there is a GPU for it.
 
     It takes a minute or two, which the first training on backend "numba" or "cuda" would take otherwise; backend "auto" needs it only
     where the Cython engine does not run. What is compiled is kept in the user's cache folder, or in NUMBA_CACHE_DIR. An upgrade of fastnn,
     Python or Numba, or another processor, needs it again.
+
+    With --cuda-arch, what is compiled can be brought along to a machine with such a GPU: the variable FASTNN_CUDA_CACHE names a folder for
+    it, here and there. fastnn needs neither Numba nor a compiler there, only cuda-bindings.
     """
     engines.check("numba")
     _check_compiling()
-    capability = available.capability()
-    kernels = [_Kernels(dtype) for dtype in dtypes] + [_Kernels(dtype, capability) for dtype in dtypes if capability is not None]
+    kernels = _wanted(dtypes, cuda_arch)
     missing = [each for each in kernels if not each.ready()]
     for each in kernels:
         if each not in missing:
@@ -82,6 +102,16 @@ def warmup(dtypes: tuple[str, ...], clean: bool) -> None:
         _compile(missing)
         click.echo(f"{_listed(missing)}: compiled in {time.perf_counter() - started:.0f} s")
     _tidy(clean)
+
+
+def _wanted(dtypes: tuple[str, ...], cuda_arch: tuple[int, int] | None) -> list[_Kernels]:
+    if cuda_arch is not None:
+        reason = available.compiler_missing()
+        if reason is not None:
+            raise RuntimeError(f"--cuda-arch: {reason}")
+        return [_Kernels(dtype, cuda_arch) for dtype in dtypes]
+    capability = None if available.compiler_missing() else available.capability()
+    return [_Kernels(dtype) for dtype in dtypes] + [_Kernels(dtype, capability) for dtype in dtypes if capability is not None]
 
 
 def _listed(kernels: Sequence[_Kernels]) -> str:

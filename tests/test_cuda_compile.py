@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import fastnn
@@ -105,9 +106,26 @@ def test_an_error_names_the_kernel():
     def wrong(theta):
         pass
 
-    with pytest.raises(Exception, match="takes 1 argument") as caught:
+    with pytest.raises(RuntimeError, match=r"the CUDA kernel 'wrong' for float32 does not compile with numba-cuda 0\.") as caught:
         compiling.ptx("wrong", wrong, "float32", (9, 0))
-    assert "while compiling the CUDA kernel 'wrong' for float32" in caught.value.__notes__
+    assert "takes 1 argument" in str(caught.value)
+    assert f"NumPy {np.__version__} (pip install" in str(caught.value)
+
+
+def test_too_new_a_numpy_is_told_of(tmp_path):
+    code = """
+import numpy
+del numpy.row_stack  # as NumPy 2.5 does, which numba-cuda 0.30 asks for
+from fastnn._kernels.numba_cuda import compile
+compile.load("finite", "float32", (9, 0))
+"""
+    if not hasattr(np, "row_stack"):
+        pytest.skip("this NumPy has none, and what compiles here does without")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    if done.returncode == 0:
+        pytest.skip("this numba-cuda does without")
+    assert "RuntimeError: the CUDA kernel 'finite' for float32 does not compile with numba-cuda" in done.stderr
+    assert "module 'numpy' has no attribute 'row_stack'" in done.stderr.splitlines()[-1]
 
 
 def test_more_than_a_kernel_is_refused():
@@ -195,6 +213,52 @@ def test_another_environment_has_another_folder(compiled, change, monkeypatch):
     assert cache.read(*KEY) is not None
 
 
+# --- kernels that are brought along ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def brought(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTNN_CUDA_CACHE", str(tmp_path / "brought"))
+    return tmp_path / "brought"
+
+
+def test_they_are_found_whatever_python_and_compiler_there_are(compiled, brought, folder, monkeypatch):
+    compiling.keep("float32", (9, 0))
+    assert next(brought.glob("cuda-*")) == cache.place()
+    assert not folder.exists()
+    monkeypatch.setattr(cache, "_version", lambda *package: None)
+    monkeypatch.setattr(available, "_is_installed", lambda module: module == "cuda.bindings")
+    monkeypatch.setattr(available, "_ask_driver", lambda: (None, (9, 0)))
+    assert available.why_not() is None
+    assert compiling.load(*KEY).entry == "scale"
+    assert len(compiled) == 2
+
+
+def test_those_of_another_gpu_or_number_type_do_not_do(compiled, brought, monkeypatch):
+    compiling.keep("float32", (9, 0))
+    monkeypatch.setattr(available, "_is_installed", lambda module: module == "cuda.bindings")
+    monkeypatch.setattr(available, "_ask_driver", lambda: (None, (8, 0)))
+    reason = available.why_not()
+    assert reason.startswith(f"{cache.place()} has no kernels for this GPU, and none can be compiled (numba is not installed: pip")
+    assert reason.endswith("`fastnn warmup --cuda-arch 8.0` with FASTNN_CUDA_CACHE set, on a machine with numba-cuda, makes them")
+    with pytest.raises(RuntimeError, match=r"kernel 'scale' for float64 and compute capability 9.0 is not in \S+, and cannot be compiled"):
+        compiling.load("scale", "float64", (9, 0))
+
+
+def test_the_hosts_side_is_no_part_of_the_kernels():
+    from test_import import imports
+
+    found, wanted = set(), ["fastnn._kernels.numba_cuda.kernels", "fastnn._kernels.numba_cuda.compile"]
+    while wanted:
+        name = wanted.pop()
+        if name not in found and name.startswith("fastnn._kernels.numba_cuda."):
+            found.add(name)
+            wanted += imports(name)
+    found = {name.rpartition(".")[2] for name in found}
+    assert found & cache._HOST == {"available", "cache", "carried"}  # which `compile` and `shim` look at
+    assert {path.stem for path in Path(cache.__file__).parent.glob("*.py")} - {"__init__"} == found | cache._HOST
+
+
 def test_the_other_engines_folders_are_not_ours(compiled, folder):
     from fastnn._kernels.numba_cpu import cache as cpu
 
@@ -206,7 +270,7 @@ def test_the_other_engines_folders_are_not_ours(compiled, folder):
 
 
 def test_without_the_packages_nothing_is_kept(monkeypatch):
-    monkeypatch.setattr(available, "packages_missing", lambda: "numba-cuda is not installed")
+    monkeypatch.setattr(cache, "_version", lambda *package: None)
     cache.environment.cache_clear()
     assert cache.place() is None
     assert cache.folder() is None

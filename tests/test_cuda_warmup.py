@@ -31,6 +31,7 @@ def gpu(tmp_path, monkeypatch):
     monkeypatch.setattr(available, "capability", lambda: CAPABILITY)
     monkeypatch.setattr(cpu_cache, "ready", lambda dtype: True)
     monkeypatch.setattr(warmup, "_COMPILE_CUDA", COMPILES)
+    monkeypatch.setattr(warmup, "_LOAD_CUDA", "")
     yield tmp_path / "cache"
     cache.environment.cache_clear()
 
@@ -49,16 +50,23 @@ def run(capsys):
 def test_the_kernels_of_the_gpu_are_compiled_too(run):
     lines = run("warmup").splitlines()
     assert lines[:2] == ["float32: already compiled", "float64: already compiled"]
-    assert re.fullmatch(r"float32 on the GPU and float64 on the GPU: compiled in \d+ s", lines[2])
+    assert re.fullmatch(r"float32 \(GPU 9\.0\) and float64 \(GPU 9\.0\): compiled in \d+ s", lines[2])
     assert cache.ready("float32", CAPABILITY)
     assert cache.ready("float64", CAPABILITY)
-    assert run("warmup", "--dtype", "float32") == "float32: already compiled\nfloat32 on the GPU: already compiled\n"
+    assert run("warmup", "--dtype", "float32") == "float32: already compiled\nfloat32 (GPU 9.0): already compiled\n"
+
+
+@pytest.mark.parametrize("arch", ["9.0", "8.0"])
+def test_the_driver_makes_machine_code_of_them_where_it_can(run, tmp_path, monkeypatch, arch):
+    monkeypatch.setattr(warmup, "_LOAD_CUDA", f"open({str(tmp_path / 'loaded')!r}, 'w').write('{{capability}}')")
+    run("warmup", "--dtype", "float32", "--cuda-arch", arch)
+    assert (tmp_path / "loaded").exists() == (arch == "9.0")
 
 
 def test_a_failure_is_told(run, monkeypatch):
     monkeypatch.setattr(warmup, "_COMPILE_CUDA", "sys.exit('no compiler {capability}')")
     assert re.fullmatch(
-        r"fastnn: the kernel for float32 on the GPU could not be compiled and kept in \S+/cuda-\S+: no compiler \(9, 0\)\n",
+        r"fastnn: the kernel for float32 \(GPU 9\.0\) could not be compiled and kept in \S+/cuda-\S+: no compiler \(9, 0\)\n",
         run("warmup", "--dtype", "float32", status=2),
     )
 
@@ -75,6 +83,20 @@ def test_old_kernels_are_told_of_and_removed_when_asked(run, gpu):
     assert "removed 1 folder of kernels" in run("warmup", "--clean")
     assert not old.exists()
     assert cache.ready("float32", CAPABILITY)
+
+
+def test_for_a_gpu_that_is_elsewhere(run, gpu, tmp_path, monkeypatch):
+    monkeypatch.setattr(available, "capability", lambda: None)
+    monkeypatch.setenv("FASTNN_CUDA_CACHE", str(tmp_path / "brought"))
+    assert re.fullmatch(r"float32 \(GPU 8\.6\): compiled in \d+ s\n", run("warmup", "--cuda-arch", "8.6", "--dtype", "float32"))
+    assert cache.ready("float32", (8, 6))
+    assert [path.name[:7] for path in (tmp_path / "brought").iterdir()] == ["cuda-0."]
+    assert not gpu.exists()
+
+
+@pytest.mark.parametrize("arch", ["9", "sm_90", "6.1"])
+def test_no_such_gpu(run, arch):
+    assert "--cuda-arch must be a compute capability of 7.5 or higher, such as 9.0" in run("warmup", "--cuda-arch", arch, status=2)
 
 
 def test_info(run):

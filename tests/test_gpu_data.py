@@ -164,6 +164,13 @@ def test_a_diagnosis_of_features_on_the_gpu(gpu):
     assert str(found) == str(expected)
 
 
+def test_what_works_on_rows_takes_them_from_the_gpu(gpu):
+    features, labels = fake_gpu.OnGpu(X.astype(np.float32)), fake_gpu.OnGpu(LABELS)
+    net = network([fnn.Dense(3, "relu"), fnn.Dense(3)], backend="cuda", dtype="float32")
+    assert max(fnn.check_gradients(net, features, labels).values()) < 1e-6
+    assert len(fnn.cures(net, features, labels, seconds=0.05, progress=False)) > 0
+
+
 def test_rows_of_an_array_on_the_gpu(gpu, monkeypatch):
     monkeypatch.setattr("fastnn._kernels.numba_cuda.gpu_arrays._BLOCK_BYTES", 100)
     array = GpuArray(fake_gpu.OnGpu(X), "X")

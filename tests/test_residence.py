@@ -303,6 +303,28 @@ def test_ctrl_c_while_the_device_works(monkeypatch):
     assert_same_bits(net, other)
 
 
+def test_ctrl_c_while_the_host_waits(gpu, monkeypatch):
+    """The device does the whole piece, so all of it counts."""
+    net, other = pair()
+    download, waited = gpu.download, []
+
+    def interrupted(*args):
+        waited.append(1)
+        if len(waited) == 1:
+            raise KeyboardInterrupt
+        return download(*args)
+
+    net.use_optimizer("Adam"), other.use_optimizer("Adam")
+    chunk = Chunk(np.arange(40), np.arange(0, 41, 5), np.full(8, 0.1), fnn.Adam(0.1).rule(), 5)
+    samples = net._samples(X, LABELS)
+    monkeypatch.setattr(gpu, "download", interrupted)
+    with pytest.raises(KeyboardInterrupt), net.engine.resident(net.state, samples):
+        net.engine.train_steps(net.state, samples, chunk)
+    other.engine.train_steps(other.state, samples, chunk)
+    assert net.state.step == 8
+    assert_same_bits(net, other)
+
+
 def test_a_device_that_fails(gpu, many_chunks):
     """The network has what the host last had, and can be used."""
     net = noisy(backend="cuda")

@@ -18,9 +18,9 @@ from fastnn._paths import cache_directory
 _FOLDER_NAME = re.compile(r"\d+\.\d+[\w.+]*-[0-9a-f]{16}")  # of an environment, by this version and all before
 
 
-def folder(environment: dict[str, object], prefix: str = "") -> Path | None:
-    """The folder of an environment, be it there or not; ``None`` without a home directory."""
-    chosen = os.environ.get("NUMBA_CACHE_DIR")
+def folder(environment: dict[str, object], prefix: str = "", chosen: str | None = None) -> Path | None:
+    """The folder of an environment, be it there or not, within the ``chosen`` one or the user's; ``None`` without a home directory."""
+    chosen = chosen or os.environ.get("NUMBA_CACHE_DIR")
     try:
         base = Path(chosen) if chosen else cache_directory() / "kernels"
     except RuntimeError:  # no home directory

@@ -70,3 +70,12 @@ def test_parameters_that_become_infinite_are_noticed():
     with pytest.raises(fnn.DivergenceError, match="a parameter became infinite or NaN"):
         net.fit(X[:5], X[:5, :2], 1, 5, fnn.SGD(1e30))
     np.testing.assert_array_equal(net.state.theta, before)
+
+
+@pytest.mark.parametrize("widest", [1, 128])
+def test_what_layers_put_out_before_any_has_parameters(monkeypatch, widest):
+    monkeypatch.setattr(plan, "WIDEST", widest)
+    layers = [fnn.Dropout(0.3), fnn.Activation("tanh"), fnn.Dense(3, "relu"), fnn.Dense(2)]
+    found, expected = (fnn.Network(layers, 4, "mse", "float32", backend).activations(X[:3]) for backend in ("cuda", "numpy"))
+    for here, there in zip(found, expected, strict=True):
+        np.testing.assert_allclose(here, there, atol=1e-6)

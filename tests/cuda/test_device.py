@@ -125,7 +125,6 @@ def test_views_and_arrays_of_any_shape(simulated, arguments):
 def test_streams_and_pinned_memory(simulated):
     array, buffer = simulated.pinned(4, np.float32), simulated.zeros(4, np.float32)
     array[:] = 5
-    simulated.aside_waits(simulated.mark())
     event = simulated.upload_aside(buffer, array)
     simulated.wait(event)
     event.synchronize()

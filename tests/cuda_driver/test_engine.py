@@ -129,3 +129,38 @@ def test_memory_is_given_back(driver, fake):
     del net
     driver.synchronize()
     assert fake.used < used
+
+
+def test_the_gpu_runs_out_of_memory_anywhere(driver, fake, monkeypatch):
+    """However far it came, the network is whole: as after the last chunk that there was room for."""
+    monkeypatch.setattr(engine.stream, "memory_left", lambda device, taken: 1 << 20)  # nothing travels: it just fails
+    said, history = [], None
+    for room in range(1000, 200_000, 900):
+        driver.synchronize()
+        fake.memory(fake.used + room)
+        net, twin = network("cuda"), network("numpy")
+        try:
+            history = net.fit(X, Y, epochs=2, batch_size=8, optimizer=fnn.Adam(0.01, clip_norm=1.0), progress=False)
+        except MemoryError as error:
+            said.append(str(error))
+        fake.memory(64 << 20)
+        if history is not None:
+            break
+        assert net.state.residence is None
+        if net.state.step == 0:
+            np.testing.assert_array_equal(net.state.theta, twin.state.theta)
+        np.testing.assert_allclose(net.predict(X), net.copy(backend="numpy").predict(X), atol=1e-5)
+        net = None
+    assert len(said) > 3
+    assert all("were asked of the GPU, where" in words for words in said)
+    check(net, history)
+
+
+def test_the_rows_of_many_outputs_are_predicted_few_at_a_time(driver, monkeypatch):
+    monkeypatch.setattr(plan, "WIDEST", 2)
+    monkeypatch.setattr(engine, "_PREDICTION_BYTES", 7 * 3 * 4)
+    monkeypatch.setattr(engine, "_LEAST_ROWS", 1)
+    net, twin = network("cuda"), network("numpy")
+    np.testing.assert_allclose(net.predict(X), twin.predict(X), atol=1e-6)
+    assert net.engine._workspace["predictions"].n < 20 * 3 + (1 << 18)
+    assert net.engine._workspace.capacity == 7

@@ -152,10 +152,12 @@ def test_garbage_of_a_recording_is_left_until_it_ends(device, fake, arguments):
 
 
 @pytest.mark.parametrize(
-    "what", ["upload", "download", "synchronize", "memory", "the first use of kernel 'unheard'", "a recording", "a graph", "mark", "wait"]
+    "what",
+    ["upload", "download", "synchronize", "memory", "the first use of kernel 'unheard'", "a recording", "a graph", "upload_aside", "wait"],
 )
 def test_what_cannot_be_recorded(device, arguments, what):
-    event, theta = device.mark(), arguments["theta"]
+    theta, array = arguments["theta"], device.pinned(arguments["theta"].n, np.float32)
+    event = device.upload_aside(device.empty(theta.n, np.float32), array)
     graph = device.record(lambda: None)
     work = {
         "upload": lambda: device.upload(theta, np.zeros(3, np.float32)),
@@ -165,7 +167,7 @@ def test_what_cannot_be_recorded(device, arguments, what):
         "the first use of kernel 'unheard'": lambda: device.launch(Launch("unheard", 1, 32), list(arguments.values())),
         "a recording": lambda: device.record(lambda: None),
         "a graph": graph.launch,
-        "mark": device.mark,
+        "upload_aside": lambda: device.upload_aside(theta, array),
         "wait": lambda: device.wait(event),
     }[what]
     with pytest.raises(RuntimeError, match=f"^{what} cannot be recorded"):

@@ -8,6 +8,8 @@ import importlib.util
 import os
 import sys
 
+from fastnn._kernels.numba_cuda import carried
+
 OLDEST = (7, 5)  # compute capability
 
 _INSTALL = 'pip install "fastnn[cuda]"'
@@ -19,7 +21,7 @@ _MAJOR, _MINOR = 75, 76
 
 def why_not() -> str | None:
     """Why the CUDA engine cannot run here, and what to do about it; ``None`` if it can."""
-    return packages_missing() or (None if simulated() else _driver_missing())
+    return packages_missing() or (None if simulated() else _driver_missing() or _kernels_missing())
 
 
 def simulated() -> bool:
@@ -35,13 +37,19 @@ def _is_installed(module: str) -> bool:
 
 
 def packages_missing() -> str | None:
-    """Which package is missing."""
+    """Which package is missing. Those that compile are not needed where kernels are brought along."""
+    reason = None if carried.folder() and not simulated() else compiler_missing()
+    if reason is None and not _is_installed("cuda.bindings"):
+        return f"cuda-bindings is not installed: {_INSTALL}"
+    return reason
+
+
+def compiler_missing() -> str | None:
+    """Which package is missing of those that compile kernels."""
     if not _is_installed("numba"):
         return f"numba is not installed: {_INSTALL}"
     if not _is_installed("numba_cuda"):  # Numba's own old CUDA target, deprecated and without today's toolkits, does not count
         return f"numba-cuda is not installed: {_INSTALL}{_successor()}"
-    if not _is_installed("cuda.bindings"):
-        return f"cuda-bindings is not installed: {_INSTALL}"
     return None
 
 
@@ -57,6 +65,20 @@ def capability() -> tuple[int, int] | None:
 
 def _driver_missing() -> str | None:
     return _ask_driver()[0]
+
+
+def _kernels_missing() -> str | None:
+    """Why there are no kernels, where they cannot be compiled: those brought along are of another version, or for another GPU."""
+    reason = compiler_missing() if carried.folder() else None
+    if reason is None:
+        return None
+    from fastnn._kernels.numba_cuda import cache
+
+    capability = _ask_driver()[1]
+    if cache.listed("float32", capability) or cache.listed("float64", capability):
+        return None
+    how = f"`fastnn warmup --cuda-arch {dotted(capability)}` with {carried.VARIABLE} set, on a machine with numba-cuda, makes them"
+    return f"{cache.place()} has no kernels for this GPU, and none can be compiled ({reason}); {how}"
 
 
 @functools.cache
@@ -81,7 +103,7 @@ def _ask_driver() -> tuple[str | None, tuple[int, int] | None]:
         return _no_gpu(), None
     found = _attribute(library, _MAJOR), _attribute(library, _MINOR)
     if found < OLDEST:
-        return f"the GPU has compute capability {_dotted(found)}; {_dotted(OLDEST)} or higher is needed (Turing, of 2018, or newer)", None
+        return f"the GPU has compute capability {dotted(found)}; {dotted(OLDEST)} or higher is needed (Turing, of 2018, or newer)", None
     return None, found
 
 
@@ -116,12 +138,12 @@ def _attribute(library, which: int) -> int:
 def _driver_too_old(driver: tuple[int, int]) -> str | None:
     """A driver reads the assembly (PTX) of its own version of CUDA and of all before."""
     package, compiler = _compiler()
-    if driver >= compiler:
+    if driver >= compiler or carried.folder():  # what was brought along came from another compiler
         return None
     update = "update the driver" + (" to 580 or newer" if compiler <= (13, 0) else "")
     return (
-        f"the NVIDIA driver is of CUDA {_dotted(driver)} and cannot read what the compiler of CUDA {_dotted(compiler)} writes: "
-        f'{update}, or pip install "{package}=={_dotted(driver)}.*"'
+        f"the NVIDIA driver is of CUDA {dotted(driver)} and cannot read what the compiler of CUDA {dotted(compiler)} writes: "
+        f'{update}, or pip install "{package}=={dotted(driver)}.*"'
     )
 
 
@@ -138,7 +160,8 @@ def _compiler() -> tuple[str, tuple[int, int]]:
     return "", (0, 0)
 
 
-def _dotted(version: tuple[int, ...]) -> str:
+def dotted(version: tuple[int, ...]) -> str:
+    """A version in words."""
     return ".".join(map(str, version))
 
 

@@ -3,6 +3,8 @@
 PTX is the assembly that NVIDIA's driver turns into machine code, which it keeps itself. One file for a kernel, number type and compute
 capability lies in the folder of its environment (`cache_folders`). Its first line is the digest of the rest: a file that was cut short or
 damaged is compiled anew.
+
+Kernels that are brought along (`carried`) go by their sources alone: PTX runs by itself, whatever Python and Numba there are.
 """
 
 import contextlib
@@ -15,12 +17,17 @@ from pathlib import Path
 import fastnn
 from fastnn._kernels import cache_folders
 from fastnn._kernels.cache_folders import version as _version
-from fastnn._kernels.numba_cuda import available
+from fastnn._kernels.numba_cuda import carried
 from fastnn._paths import write_atomically
 
 _PREFIX = "cuda-"
 _SEAL = "// sha256 "  # a comment in PTX
 _WHOLE = "all-"  # the file that names all kernels of a number type, once they are kept
+# Sources of the host's side, which no kernel is made of: changing these compiles nothing anew.
+_HOST = {
+    "available", "borrow", "cache", "calls", "carried", "contents", "device", "driver", "engine", "gpu_arrays", "launch", "library", "lt",
+    "plan", "resident", "simulated_blocks", "simulator", "stream", "workspace",
+}  # fmt: skip
 _SETTINGS = ("DEBUGINFO", "CUDA_DEBUGINFO", "CUDA_FASTMATH", "OPT")  # of Numba, that change what it compiles
 
 
@@ -37,8 +44,13 @@ def write(name: str, dtype: str, capability: tuple[int, int], text: str) -> None
 
 def ready(dtype: str, capability: tuple[int, int]) -> bool:
     """Whether all kernels for a number type are kept, so that there is nothing to wait for."""
-    names = _read(_WHOLE + _kind(dtype, capability)).split()
+    names = listed(dtype, capability)
     return bool(names) and all(read(name, dtype, capability) is not None for name in names)
+
+
+def listed(dtype: str, capability: tuple[int, int]) -> list[str]:
+    """The kernels that there are for a number type, once all were kept; not whether they still are whole."""
+    return _read(_WHOLE + _kind(dtype, capability)).split()
 
 
 def write_ready(dtype: str, capability: tuple[int, int], names: list[str]) -> None:
@@ -63,7 +75,9 @@ def folder() -> Path | None:
 
 
 def place() -> Path | None:
-    """The folder of this environment, be it there or not; ``None`` without the packages or a home directory."""
+    """The folder of this environment, or of these sources in one that is brought along, be it there or not; ``None`` without packages."""
+    if carried.folder():
+        return cache_folders.folder(_sources(), _PREFIX, carried.folder())
     known = environment()
     return known and cache_folders.folder(known, _PREFIX)
 
@@ -71,11 +85,10 @@ def place() -> Path | None:
 @functools.cache
 def environment() -> dict[str, object] | None:
     """All that PTX depends on but for number type and GPU; ``None`` without the packages."""
-    if available.packages_missing():
+    if _version("numba_cuda") is None:
         return None
     return {
-        "fastnn": fastnn.__version__,
-        "sources": _source_hash(),
+        **_sources(),
         "python": f"{sys.implementation.cache_tag}{getattr(sys, 'abiflags', '')}",
         **{package: _version(package) for package in ("numba", "llvmlite", "numba_cuda")},
         "nvvm": _version("numba_cuda", "nvidia_nvvm"),
@@ -83,10 +96,16 @@ def environment() -> dict[str, object] | None:
     }
 
 
+def _sources() -> dict[str, object]:
+    return {"fastnn": fastnn.__version__, "sources": _source_hash()}
+
+
+@functools.cache
 def _source_hash() -> str:
-    """Of all that is compiled here: this folder, and what it takes from the one above."""
+    """Of all that is compiled here: the device's side of this folder, and what it takes from the one above."""
     here = Path(__file__).parent
-    return cache_folders.source_hash([*sorted(here.glob("*.py")), here.parent / "opcodes.py", here.parent / "scalars.py"])
+    own = [path for path in sorted(here.glob("*.py")) if path.stem not in _HOST]
+    return cache_folders.source_hash([*own, here.parent / "opcodes.py", here.parent / "scalars.py"])
 
 
 def _kind(dtype: str, capability: tuple[int, int]) -> str:

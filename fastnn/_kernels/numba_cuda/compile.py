@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fastnn._kernels import opcodes
-from fastnn._kernels.numba_cuda import cache
+from fastnn._kernels.cache_folders import version
+from fastnn._kernels.numba_cuda import available, cache
 from fastnn._kernels.numba_cuda.frame import ARGUMENTS
 from fastnn._kernels.numba_cuda.table import OPERATION
 
@@ -30,11 +31,19 @@ def load(name: str, dtype: str, capability: tuple[int, int]) -> Code:
     with _compiling:
         text = cache.read(name, dtype, capability)
         if text is None:
+            _check_compiler(name, dtype, capability)
             from fastnn._kernels.numba_cuda.kernels import KERNELS  # loads Numba
 
             text = ptx(name, KERNELS[name], dtype, capability)
             cache.write(name, dtype, capability, text)
     return parse(text)
+
+
+def _check_compiler(name: str, dtype: str, capability: tuple[int, int]) -> None:
+    reason = available.compiler_missing()
+    if reason is not None:
+        wanted = f"the CUDA kernel {name!r} for {dtype} and compute capability {available.dotted(capability)}"
+        raise RuntimeError(f"{wanted} is not in {cache.place()}, and cannot be compiled: {reason}")
 
 
 def keep(dtype: str, capability: tuple[int, int], names: Iterable[str] = ()) -> None:
@@ -68,10 +77,16 @@ def ptx(name: str, function: Callable, dtype: str, capability: tuple[int, int]) 
         try:
             text, _ = cuda.compile_ptx(function, signature(dtype), cc=tuple(capability), launch_bounds=bounds)
         except Exception as error:
-            error.add_note(f"while compiling the CUDA kernel {name!r} for {dtype}")
-            raise
+            raise RuntimeError(f"the CUDA kernel {name!r} for {dtype} does not compile with {_versions()}: {error}") from error
     # Numba's name holds the types of all arguments, 1,300 letters, and each parameter's begins with it: most of the text.
     return text.replace(parse(text).entry, f"fastnn_{name}_{dtype}")
+
+
+def _versions() -> str:
+    """Of what compiles: an error that comes of too new a NumPy, for one, names none of them."""
+    packages = (("numba-cuda", "numba_cuda"), ("Numba", "numba"), ("NumPy", "numpy"))
+    named = ", ".join(f"{name} {version(module)}" for name, module in packages)
+    return f'{named} (pip install "fastnn[cuda]" brings versions that go together)'
 
 
 def signature(dtype: str) -> tuple:

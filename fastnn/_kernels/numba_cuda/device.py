@@ -91,14 +91,8 @@ class Device(Protocol):
     def upload_aside(self, buffer: Buffer, array: np.ndarray) -> Event:
         """Copy a pinned array to a buffer on the second stream. Until the event the array must not be changed."""
 
-    def aside_waits(self, event: Event) -> None:
-        """Nothing more is done aside until the event."""
-
     def wait(self, event: Event) -> None:
         """No more work is done until the event."""
-
-    def mark(self) -> Event:
-        """The moment when all work so far is done."""
 
     def borrow(self, array: Any) -> Buffer:
         """An array that is on this GPU already, flattened, without a copy; it is kept alive.

@@ -72,7 +72,7 @@ class Buffer:
 
 
 class Event:
-    def __init__(self, device: "CudaDevice", stream: driver.CUstream, keep: tuple = ()):
+    def __init__(self, device: "CudaDevice", stream: driver.CUstream, keep: tuple):
         self._device, self._keep = device, keep
         self.owned = Owned(call(driver.cuEventCreate, _NO_TIMING), driver.cuEventDestroy, device.heap)
         call(driver.cuEventRecord, self.owned.handle, stream)
@@ -417,15 +417,6 @@ class CudaDevice:
         return Event(self, self._aside, (buffer, array))
 
     @_working
-    def aside_waits(self, event: Event) -> None:
-        call(driver.cuStreamWaitEvent, self._aside, event.owned.handle, 0)
-
-    @_working
     def wait(self, event: Event) -> None:
         self.not_recorded("wait")
         call(driver.cuStreamWaitEvent, self.compute, event.owned.handle, 0)
-
-    @_working
-    def mark(self) -> Event:
-        self.not_recorded("mark")
-        return Event(self, self.compute)

@@ -29,7 +29,7 @@ from fastnn._kernels.numba_cuda.workspace import NAMES, NO_RULE, Workspace
 _SECONDS = 1.0  # that a launch may last, about
 _FIRST_OPERATIONS = 4e9  # of a launch until the speed is known: well under a second on any GPU
 _GRAPHS = 8  # that are kept
-_PREDICTION_BYTES, _LEAST_ROWS = 64 << 20, 4096  # that predictions of a pass take, but for so many rows
+_PREDICTION_BYTES, _LEAST_ROWS = 64 << 20, 256  # that predictions of a pass take, but for so many rows
 
 
 def _one_at_a_time(method: Callable) -> Callable:
@@ -55,7 +55,7 @@ class CudaEngine:
         self._residences: list[Residence] = []
         self._spare: list[Memory] = []
         self._graphs: OrderedDict[tuple, tuple] = OrderedDict()  # what was recorded: the graph, and its buffers
-        self._rows_at_once = max(1, int(_FIRST_OPERATIONS / (6 * program.n_parameters)))  # of samples to train on
+        self._rows_at_once = max(1, int(_FIRST_OPERATIONS / (6 * max(program.n_parameters, 1))))  # of samples to train on
         self._workspace = Workspace(self._device, program, self._plan, forget=self._graphs.clear)
         self._library = Library(self._device, program)
 
@@ -221,9 +221,16 @@ class CudaEngine:
 
     def _finish(self, residence: Residence, piece: Chunk) -> StepLog:
         """Wait for the piece, and count what was done of it."""
-        state = residence.state
-        log, products, finite = self._read_log(piece, state)
-        taken = len(log.losses) - (not log.finite)
+        try:
+            found = self._read_log(piece, residence.state)
+        except KeyboardInterrupt:  # while it waited, as it does most of the time: the device has done the piece all the same
+            self._count(residence, *self._read_log(piece, residence.state))
+            raise
+        return self._count(residence, *found)
+
+    @staticmethod
+    def _count(residence: Residence, log: StepLog, products: np.ndarray, finite: bool) -> StepLog:
+        state, taken = residence.state, len(log.losses) - (not log.finite)
         residence.changes(finite)
         state.step += taken
         state.optimizer_step += taken

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 from fastnn._kernels.numba_cuda import available
 from fastnn._kernels.numba_cuda.available import why_not
 
-if available.packages_missing():
-    raise ImportError(available.packages_missing())
+if available.compiler_missing():
+    raise ImportError(available.compiler_missing())
 
 from numba import cuda, int64
 from numba.np.numpy_support import from_dtype

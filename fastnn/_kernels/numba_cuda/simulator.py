@@ -122,14 +122,8 @@ class SimulatedDevice:
         self.upload(buffer, array)
         return Event()
 
-    def aside_waits(self, event: Event) -> None:
-        pass
-
     def wait(self, event: Event) -> None:
         pass
-
-    def mark(self) -> Event:
-        return Event()
 
     def borrow(self, array: Any) -> Buffer:
         """An array of NumPy's stands for one on the GPU."""
