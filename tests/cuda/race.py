@@ -1,7 +1,7 @@
 """Looks for races in the simulator: two threads at the same element of memory, one of them writing, and nothing that says who comes first.
 
-What orders two threads of a block is a barrier; two blocks of a grid, a meeting (`blocks.meet`) or the end of the launch. That depends on the
-program alone, not on how fast threads happen to run, so a race is found although the simulator never shows its effect. Every access is
+What orders two threads of a block is a barrier; two blocks of a grid, a meeting (`blocks.meet`) or the end of the launch. That depends on
+the program alone, not on how fast threads happen to run, so a race is found although the simulator never shows its effect. Every access is
 compared with those before it to the same address. Found besides: threads of a block that wait for each other at different barriers, and
 indices that are negative or too large, which a GPU does not notice.
 """

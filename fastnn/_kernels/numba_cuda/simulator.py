@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from fastnn._kernels.numba_cuda import simulated_blocks
 from fastnn._kernels.numba_cuda.contents import as_contents, as_target
 from fastnn._kernels.numba_cuda.launch import Launch
 from fastnn._kernels.numba_cuda.shim import cuda
-from fastnn._kernels.numba_cuda import simulated_blocks
 from fastnn._kernels.numba_cuda.simulated_blocks import blocks
 
 
