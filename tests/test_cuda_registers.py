@@ -82,8 +82,9 @@ def test_a_toy_is_assembled():
 # --- the kernels -----------------------------------------------------------------------------------------------------------------------
 
 TABLE, MADE_WITH = registers.from_text(registers.TABLE.read_text()) if registers.TABLE.exists() else ({}, {})
-# The cosine of Gaussian noise brings along a reduction of large angles with a small array of its own, though no angle here is large.
-WITH_NOISE = {"train": 40, "predict": 40, "other": 40}
+# Kernel and number type → bytes of stack, and of loads and stores of spills, that are put up with. A step of the persistent path is one
+# kernel with everything in it, and a float64 takes two registers: it is at the limit of 255.
+SPILLS = {("train", "float64"): (256, 1024)}
 SLACK = 24  # registers that another version of the compilers may take more
 
 
@@ -112,11 +113,17 @@ def test_the_table_has_every_kernel(compiler):
     )
 
 
+def check_hot(key, usage):
+    """A kernel does not go through memory, and 256 threads find the registers that they need."""
+    stack, spills = SPILLS.get(key[:2], (0, 0))
+    assert usage.stores + usage.loads <= spills, (key, usage)
+    assert usage.stack <= stack, (key, usage)
+    assert usage.registers * 256 <= 65536, (key, usage)
+
+
 def test_nothing_in_the_table_spills():
-    for (name, dtype, target), usage in TABLE.items():
-        assert usage.stores == usage.loads == 0, (name, dtype, target)
-        assert usage.stack <= WITH_NOISE.get(name, 0), (name, dtype, target)
-        assert usage.registers * 256 <= 65536, f"{name} {dtype} {target}: no block of 256 threads finds that many registers"
+    for key, usage in TABLE.items():
+        check_hot(key, usage)
 
 
 @needs_ptxas
@@ -128,7 +135,5 @@ def test_kernels_take_what_the_table_says(name, compiler):
         expected = TABLE[key]
         if here == MADE_WITH:
             assert usage == expected, f"{key}: python tools/cuda_registers.py --write"
-        assert usage.stores == usage.loads == 0, key
-        assert usage.stack <= WITH_NOISE.get(name, 0), key
+        check_hot(key, usage)
         assert usage.registers <= expected.registers + SLACK, f"{key}: {here} beside {MADE_WITH}"
-        assert usage.registers * 256 <= 65536, key

@@ -19,6 +19,13 @@ at = np.uint64
 
 
 @device
+def divide(a, b):
+    """Quotient and remainder of numbers from 0 to 2³² − 1. GPUs divide by hand, and numbers of 64 bits take several times as long."""
+    quotient = np.int64(np.uint32(a) // np.uint32(b))
+    return quotient, a - quotient * b
+
+
+@device
 def share(n, worker, workers):
     """First and last + 1 of the things that ``worker`` of ``workers`` takes of n."""
     return n * worker // workers, n * (worker + 1) // workers

@@ -6,6 +6,7 @@ Threads of a block take neighbouring elements of its rows, so that they read and
 from fastnn._kernels import opcodes as oc
 from fastnn._kernels.numba_cuda import frame as fr
 from fastnn._kernels.numba_cuda import philox
+from fastnn._kernels.numba_cuda.blocks import divide
 from fastnn._kernels.numba_cuda.shim import cuda, device
 from fastnn._kernels.scalars import activate, derivative, derivative_from_z
 
@@ -14,8 +15,8 @@ from fastnn._kernels.scalars import activate, derivative, derivative_from_z
 def gather(frame, start, first_row, n_rows, batch, n_in):
     """Rows of the mini-batch whose samples begin at ``order[start]``. Rows beyond its end are 0, and so is what comes of them."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    r, c = first_row + thread // n_in, thread % n_in
-    down, across = threads // n_in, threads % n_in
+    (r, c), (down, across) = divide(thread, n_in), divide(threads, n_in)
+    r += first_row
     for e in range(first_row * n_in + thread, (first_row + n_rows) * n_in, threads):
         frame.work[e] = frame.X[frame.order[start + r] * n_in + c] if r < batch else frame.work.dtype.type(0)
         r, c = r + down, c + across  # a division for each element would take longer than all the rest
@@ -50,8 +51,8 @@ def finish(frame, op, row, column, z, step):
 def keep_shape(frame, op, first_row, n_rows, step):
     """ADD, NOISE and ELEMENTWISE, epilogue included."""
     n, thread, threads = op.n_out, cuda.threadIdx.x, cuda.blockDim.x
-    r, c = first_row + thread // n, thread % n
-    down, across = threads // n, threads % n
+    (r, c), (down, across) = divide(thread, n), divide(threads, n)
+    r += first_row
     for e in range(first_row * n + thread, (first_row + n_rows) * n, threads):
         z = frame.work[op.x + e]
         if op.code == oc.ADD:
@@ -68,8 +69,8 @@ def keep_shape(frame, op, first_row, n_rows, step):
 def finish_product(frame, op, first_row, n_rows, step):
     """Bias and epilogue of a dense operation whose product came from the library."""
     n, thread, threads = op.n_out, cuda.threadIdx.x, cuda.blockDim.x
-    r, c = first_row + thread // n, thread % n
-    down, across = threads // n, threads % n
+    (r, c), (down, across) = divide(thread, n), divide(threads, n)
+    r += first_row
     for e in range(first_row * n + thread, (first_row + n_rows) * n, threads):
         z = frame.work[op.y + e]
         finish(frame, op, r, c, z + frame.theta[op.bias + c] if op.bias >= 0 else z, step)

@@ -12,7 +12,7 @@ import numpy as np
 from fastnn._kernels import opcodes as oc
 from fastnn._kernels.numba_cuda import frame as fr
 from fastnn._kernels.numba_cuda import norm, products, update
-from fastnn._kernels.numba_cuda.blocks import WARP, block_sum, share
+from fastnn._kernels.numba_cuda.blocks import WARP, block_sum, divide, share
 from fastnn._kernels.numba_cuda.records import operation, rule_at
 from fastnn._kernels.numba_cuda.shim import cuda, device
 
@@ -57,7 +57,8 @@ def all_gradients(frame, batch, k, fused, worker, workers):
     for i in range(len(frame.ops)):
         op = operation(frame, i)
         if op.weight >= 0:
-            gradients_of(frame, op, batch, k, fused, (worker + workers - used % workers) % workers, workers)
+            _, turn = divide(worker + workers - divide(used, workers)[1], workers)
+            gradients_of(frame, op, batch, k, fused, turn, workers)
             used += products.weight_tiles(op) if op.code == oc.DENSE else (op.n_out + WARP - 1) // WARP
 
 

@@ -10,7 +10,7 @@ import math
 
 from fastnn._kernels import opcodes as oc
 from fastnn._kernels.numba_cuda import frame as fr
-from fastnn._kernels.numba_cuda.blocks import WARP, lane_sum, row_sum
+from fastnn._kernels.numba_cuda.blocks import WARP, divide, lane_sum, row_sum
 from fastnn._kernels.numba_cuda.elementwise import finish
 from fastnn._kernels.numba_cuda.shim import cuda, device
 
@@ -52,8 +52,8 @@ def batch_statistics(frame, op, batch, worker, workers):
 def batch_norm(frame, op, first_row, n_rows, step):
     """z = scale · x̂ + shift and the epilogue, for rows of the mini-batch."""
     n, thread, threads = op.n_out, cuda.threadIdx.x, cuda.blockDim.x
-    r, c = first_row + thread // n, thread % n
-    down, across = threads // n, threads % n
+    (r, c), (down, across) = divide(thread, n), divide(threads, n)
+    r += first_row
     for _ in range(thread, n_rows * n, threads):
         normalised = _normalised(frame, op, frame.work[op.x + r * n + c], c)
         finish(frame, op, r, c, normalised * frame.theta[op.weight + c] + frame.theta[op.bias + c], step)
@@ -94,8 +94,8 @@ def batch_norm_backward(frame, op, first_row, n_rows, batch):
     """
     real, n = frame.work.dtype.type, op.n_out
     part, thread, threads = real(1.0 / batch) if frame.control[fr.TRAINING] != 0 else real(0), cuda.threadIdx.x, cuda.blockDim.x
-    r, c = first_row + thread // n, thread % n
-    down, across = threads // n, threads % n
+    (r, c), (down, across) = divide(thread, n), divide(threads, n)
+    r += first_row
     for _ in range(thread, n_rows * n, threads):
         x, column = op.x + r * n + c, op.column_stats + c
         mean_d, mean_product = frame.scratch[column + SUM * n] * part, frame.scratch[column + PRODUCT * n] * part

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from fastnn._kernels.numba_cuda.blocks import divide
 from fastnn._kernels.numba_cuda.shim import device
 
 _MULTIPLIER_0, _MULTIPLIER_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
@@ -20,7 +21,8 @@ _TERMS = 9  # after which π/4 raised to the next power is below 1e-17 of its fa
 def random_word(row, element, words_a_row, seed, stream, step):
     """Word ``element`` of the ``words_a_row`` random words of a row, below 2³² as a uint64."""
     blocks = (words_a_row + 3) // 4
-    c0, c1 = np.uint64(row * blocks + element % blocks) & _LOW, np.uint64(step) & _LOW
+    word, block = divide(element, blocks)
+    c0, c1 = np.uint64(row * blocks + block) & _LOW, np.uint64(step) & _LOW
     c2, c3 = np.uint64(step) >> _HIGH_SHIFT, np.uint64(stream)
     k0, k1 = np.uint64(seed) & _LOW, np.uint64(seed) >> _HIGH_SHIFT
     for _ in range(_ROUNDS):
@@ -32,7 +34,6 @@ def random_word(row, element, words_a_row, seed, stream, step):
             product_0 & _LOW,
         )
         k0, k1 = (k0 + _WEYL_0) & _LOW, (k1 + _WEYL_1) & _LOW
-    word = element // blocks
     return c0 if word == 0 else c1 if word == 1 else c2 if word == 2 else c3
 
 

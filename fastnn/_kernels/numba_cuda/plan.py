@@ -16,7 +16,8 @@ from fastnn._kernels.numba_cuda.table import operations
 
 WIDEST = 128  # outputs of an operation, up to which a block carries its rows through alone
 LARGEST = 1 << 19  # parameters of a network that every block reads in every step
-ROWS_A_BLOCK = 16  # a tile's, of `products`
+ROWS_A_BLOCK, FEWEST_ROWS = 16, 4  # rows of a block: a tile's, of `products`; fewer where there is much to learn
+LEARNT_A_BLOCK = 2e5  # multiplications for the gradient that a block of the persistent path should not have more of
 ALONE = 2e6  # operations of a step that one multiprocessor does in less time than several need to meet
 ROWS_A_PASS = 4096  # predicted at a time on the graph path
 LIBRARY_PRODUCT = 1 << 27  # multiplications of a product from which the library is taken
@@ -58,7 +59,8 @@ class Plan:
         """Blocks that share a mini-batch on the persistent path."""
         if not self._limits.can_meet or 6 * rows * self._program.n_parameters < ALONE:
             return 1
-        return min(self._limits.multiprocessors, -(-rows // ROWS_A_BLOCK))
+        wanted = int(rows * self._program.n_parameters / LEARNT_A_BLOCK)
+        return min(self._limits.multiprocessors, max(-(-rows // ROWS_A_BLOCK), min(-(-rows // FEWEST_ROWS), wanted)))
 
     def parts(self, rows: int) -> int:
         """Parts in which statistics come."""
@@ -105,20 +107,21 @@ class Plan:
 
     def forward(self, rows: int) -> list[Launch | Product]:
         """Predict up to `rows_a_pass` rows from control[FIRST] on."""
-        statistics = [self._launch("statistics", self._columns(op), i) for i, op in enumerate(self._ops) if op["code"] == oc.BATCH_NORM]
         if self.path == "persistent":
+            statistics = [self._launch("statistics", self._columns(op), i) for i, op in enumerate(self._ops) if op["code"] == oc.BATCH_NORM]
             return [*statistics, Launch("predict", self.rows_at_once(rows) // ROWS_A_BLOCK, self._limits.block)]
         return [*self._there(rows), self._launch("predictions", self._row_blocks(rows))]
 
     def _there(self, rows):
-        launches = [self._launch("load", self._row_blocks(rows))]
+        launches = [self._launch("load", self._element_blocks(rows, self._program.n_inputs))]
         for i, op in enumerate(self._ops):
             if op["code"] == oc.DENSE:
                 launches += self._product("forward", "dense", i, rows, op["n_out"], op["n_in"])
                 continue
             if op["code"] == oc.BATCH_NORM:
                 launches.append(self._launch("statistics", self._columns(op), i))
-            launches.append(self._launch("other", self._row_blocks(rows), i))
+            blocks = self._row_blocks(rows) if op["code"] == oc.LAYER_NORM else self._element_blocks(rows, op["n_out"])
+            launches.append(self._launch("other", blocks, i))
         return launches
 
     def _loss(self, rows):
@@ -131,7 +134,7 @@ class Plan:
             if op["weight"] < 0 and op["x_grad"] == oc.GRAD_NONE and op["skip_grad"] == oc.GRAD_NONE:
                 continue
             if not op["finished"] and (op["aux"] >= 0 or op["activation"] != oc.LINEAR):
-                launches.append(self._launch("finish_backward", self._row_blocks(rows), i))
+                launches.append(self._launch("finish_backward", self._element_blocks(rows, op["n_out"]), i))
             if op["code"] == oc.BATCH_NORM:
                 launches.append(self._launch("sums", self._columns(op), i))
             if op["x_grad"] == oc.GRAD_NONE and op["skip_grad"] == oc.GRAD_NONE:
@@ -139,7 +142,8 @@ class Plan:
             if op["code"] == oc.DENSE:
                 launches += self._product("input", "dense_input", i, rows, op["n_in"], op["n_out"])
             else:
-                launches.append(self._launch("other_backward", self._row_blocks(rows), i))
+                blocks = self._row_blocks(rows) if op["code"] == oc.LAYER_NORM else self._element_blocks(rows, op["n_out"])
+                launches.append(self._launch("other_backward", blocks, i))
         return launches
 
     def _learn(self, rule, rows, every):
@@ -182,23 +186,28 @@ class Plan:
 
     def _library_product(self, kind, index, rows):
         """A product by the library, and what it leaves to do."""
-        op, blocks = self._ops[index], self._row_blocks(rows)
+        op = self._ops[index]
         if kind == "weight":
             return [Product(kind, index, rows), self._launch("finish_gradient", 8 * self._limits.multiprocessors, index)]
         if kind == "input":
-            slope = op["x_aux"] >= 0 or op["x_activation"] >= 0
-            return [Product(kind, index, rows), *([self._launch("finish_input", blocks, index)] if slope else [])]
+            after = [self._launch("finish_input", self._element_blocks(rows, op["n_in"]), index)]
+            return [Product(kind, index, rows), *(after if op["x_aux"] >= 0 or op["x_activation"] >= 0 else [])]
         # The library's ReLU may turn a NaN into 0, and a divergence would go unseen; so of its epilogues only the bias is used.
         if op["activation"] == oc.LINEAR and op["aux"] < 0 and op["threshold"] == 0:
             return [Product(kind, index, rows, adds_bias=bool(op["bias"] >= 0))]
-        return [Product(kind, index, rows), self._launch("finish", blocks, index)]
+        return [Product(kind, index, rows), self._launch("finish", self._element_blocks(rows, op["n_out"]), index)]
 
     def _launch(self, kernel, grid, index=0):
         return Launch(kernel, int(grid), self._limits.block, index=index)
 
     def _row_blocks(self, rows):
-        """Blocks that share rows, as many as have a warp for each or what the device holds at once."""
+        """Blocks that share rows, with a warp for each: at most as many as the device holds at once."""
         return min(-(-rows // max(self._limits.block // 32, 1)), 4 * self._limits.multiprocessors)
+
+    def _element_blocks(self, rows, width):
+        """Blocks that share rows whose elements are worked on one by one, a few for each thread."""
+        wanted = -(-int(rows) * int(width) // (4 * self._limits.block))
+        return max(1, min(rows, wanted, 4 * self._limits.multiprocessors))
 
     def _columns(self, op):
         """Blocks of 32 columns."""

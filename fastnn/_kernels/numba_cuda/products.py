@@ -9,7 +9,7 @@ the optimiser. A gradient that nothing else needs is never stored.
 """
 
 from fastnn._kernels.numba_cuda import update
-from fastnn._kernels.numba_cuda.blocks import WARP, at
+from fastnn._kernels.numba_cuda.blocks import WARP, at, divide
 from fastnn._kernels.numba_cuda.elementwise import finish, store_input_gradient
 from fastnn._kernels.numba_cuda.frame import CELLS
 from fastnn._kernels.numba_cuda.records import no_rule
@@ -68,14 +68,15 @@ def _multiply(kind, frame, op, fused, a, a0, a_m, a_k, b, b0, b_k, b_n, shape, f
     slices = 1
     while slices * 2 <= warps and tiles * slices * 2 <= warps * workers and slices * 2 * LEAST_DEPTH <= depth:
         slices *= 2
-    at_once, which, slice_ = warps // slices, warp // slices, warp % slices
+    at_once, (which, slice_) = divide(warps, slices)[0], divide(warp, slices)
+    first_k, last_k = divide(depth * slice_, slices)[0], divide(depth * (slice_ + 1), slices)[0]
     for first_tile in range(worker * at_once, tiles, workers * at_once):
         tile = first_tile + which
-        row, column = tile // across * TILE_ROWS + lane // LANES_ACROSS * ROWS, tile % across * TILE_COLUMNS + lane % LANES_ACROSS
+        down, right = divide(tile, across)
+        row, column = down * TILE_ROWS + lane // LANES_ACROSS * ROWS, right * TILE_COLUMNS + lane % LANES_ACROSS
         if tile < tiles:
-            k_first, k_last = depth * slice_ // slices, depth * (slice_ + 1) // slices
             limit = op.n_in if kind == WEIGHT else m
-            _accumulate(kind, sums, a, a0, a_m, a_k, b, b0, b_k, b_n, row, column, limit, n, k_first, k_last)
+            _accumulate(kind, sums, a, a0, a_m, a_k, b, b0, b_k, b_n, row, column, limit, n, first_k, last_k)
             for cell in range(CELLS):
                 parts[at((warp * CELLS + cell) * WARP + lane)] = sums[cell]
         if slices > 1:

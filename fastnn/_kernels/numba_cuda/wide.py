@@ -4,7 +4,7 @@ The factors come through shared memory, a slice of the depth at a time, while th
 16 multiplications for two reads of four neighbours. The three products and what becomes of their results are those of `products`.
 """
 
-from fastnn._kernels.numba_cuda.blocks import THREADS, at
+from fastnn._kernels.numba_cuda.blocks import THREADS, at, divide
 from fastnn._kernels.numba_cuda.frame import CELLS
 from fastnn._kernels.numba_cuda.products import FORWARD, INPUT, WEIGHT, store
 from fastnn._kernels.numba_cuda.records import no_rule
@@ -53,7 +53,8 @@ def _multiply(kind, frame, op, fused, a, a0, a_m, a_k, b, b0, b_k, b_n, shape, s
     tiles_across = (n + WIDTH - 1) // WIDTH
     limit = op.n_in if kind == WEIGHT else m
     for tile in range(worker, (m + HEIGHT - 1) // HEIGHT * tiles_across, workers):
-        top, left = tile // tiles_across * HEIGHT, tile % tiles_across * WIDTH
+        down_tiles, across_tiles = divide(tile, tiles_across)
+        top, left = down_tiles * HEIGHT, across_tiles * WIDTH
         for cell in range(CELLS):
             sums[cell] = a.dtype.type(0)
         _fetch(kind, next_a, STAGED_A, a, a0, a_m, a_k, top, limit, 0, depth, HEIGHT)
