@@ -6,6 +6,7 @@ compared with those before it to the same address. Found besides: threads of a b
 indices that are negative or too large, which a GPU does not notice.
 """
 
+import bisect
 import contextlib
 import sys
 import threading
@@ -21,11 +22,16 @@ from fastnn._kernels.numba_cuda.simulator import SimulatedDevice
 from fastnn._kernels.numba_cuda.workspace import NAMES
 
 
+def _arrivals(block: Any) -> list[int]:
+    """How many barriers a block's threads had passed when it arrived at each meeting."""
+    return block.__dict__.setdefault("arrivals", [])
+
+
 class _Access(NamedTuple):
     block: Any
     thread: int
     barriers: int  # that the thread has passed
-    meetings: int
+    meetings: int  # as well
     code: Any
     line: int
 
@@ -35,7 +41,7 @@ class _Access(NamedTuple):
     def is_before(self, other: "_Access") -> bool:
         if self.block is other.block:
             return self.barriers < other.barriers or self.thread == other.thread
-        return self.meetings < other.meetings
+        return bisect.bisect_right(_arrivals(self.block), self.barriers) < other.meetings  # the first that this thread's barriers lead to
 
 
 class _Thread(simulated_blocks._Thread):
@@ -54,7 +60,7 @@ class _Thread(simulated_blocks._Thread):
             raise AssertionError(f"a barrier for some threads of a block at {place}, for others at {stack}")
         super().syncthreads()
         self.barriers += 1
-        self.meetings = self._manager.__dict__.get("meetings", 0)
+        self.meetings = len(_arrivals(self._manager))
 
 
 class Watch:
@@ -86,8 +92,8 @@ class Watch:
     def meets(self, address: int, increase: int) -> None:
         """Count a meeting of the calling thread's block, if that is what the change of an element means."""
         if address == self._barrier and increase > 0:
-            manager = threading.current_thread()._manager
-            manager.meetings = manager.__dict__.get("meetings", 0) + 1
+            thread = threading.current_thread()
+            _arrivals(thread._manager).append(thread.barriers)
 
 
 class _Watched:

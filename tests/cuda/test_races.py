@@ -54,6 +54,16 @@ def blocks_that_meet(frame, index):
         frame.sums[1 + cuda.blockIdx.x] = frame.sums[0]
 
 
+def a_block_that_arrives_early(frame, index):
+    if cuda.threadIdx.x == 1 and cuda.blockIdx.x == 0:
+        frame.sums[0] = 1.0
+    if cuda.threadIdx.x == 0:
+        cuda.atomic.add(frame.control, fr.BARRIER, 1)
+    cuda.syncthreads()
+    if cuda.threadIdx.x == 1:
+        frame.sums[1 + cuda.blockIdx.x] = frame.sums[0]
+
+
 def read_and_then_written(frame, index):
     if cuda.threadIdx.x == 1:
         frame.sums[1] = frame.sums[0]
@@ -82,6 +92,7 @@ def test_what_is_ordered_passes(monkeypatch, stage):
     [
         (neighbours_without_a_barrier, 1, "neighbours_without_a_barrier and"),
         (one_element_of_two_blocks, 2, "one_element_of_two_blocks and"),
+        (a_block_that_arrives_early, 2, "a_block_that_arrives_early and"),
         (read_and_then_written, 1, "read_and_then_written and"),
         (two_barriers, 1, "a barrier for some threads"),
         (a_negative_index, 1, "element -1 of 8"),
