@@ -13,7 +13,8 @@ c) **NaN comes out wherever it goes in**, so divergence stays visible; infinitie
    order of the branches below: ``0 if z < 0 else z`` keeps a NaN, ``z if z > 0 else 0`` would hide it, and so does ``max`` on CUDA.
 d) **Own fastmath flags.** LLVM's flags belong to each instruction and survive inlining. ``reassoc`` would undo the rounding and the
    two-part ln 2 of `_exp_parts` and the correction in `sigmoid`, so these functions do without, whatever their caller uses; ``nnan`` and
-   ``ninf`` would break (c).
+   ``ninf`` would break (c). Numba's CUDA target takes any flag at all as leave to divide float32 by ``fast_fdividef``: it errs by up to 2
+   units in the last place, and gives 0 for divisors above 2¹²⁶, so none here may be that large and matter.
 e) **Common subset.** NumPy's ufuncs do not compile for scalars on CUDA; roots are ``math.sqrt``, which plain Python needs cast back to the
    type of x (compiled, the cast is nothing).
 f) **A constant code folds.** `activate`, `derivative` and `derivative_from_z` are chains of ifs. Called with a literal code, or from a

@@ -1,11 +1,12 @@
 """The kernels of the CUDA engine in the simulator, against the reference: every operation, activation, loss and optimiser, on each path.
 
 *persistent* is one block that takes all steps, *meeting* three that meet, *graph* a step as a row of launches on small tiles, several
-blocks each, *wide* the same on large tiles.
+blocks each, *wide* the same on large tiles. Where several blocks work, each has two warps. All the while `race` looks for races.
 """
 
 import numpy as np
 import pytest
+from race import watched
 
 import fastnn as fnn
 from fastnn._kernels import opcodes
@@ -32,6 +33,12 @@ BLOCK = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def _no_races():
+    with watched():
+        yield
+
+
 @pytest.fixture(params=PATHS)
 def path(request, monkeypatch):
     on_path(request.param, monkeypatch)
@@ -44,6 +51,8 @@ def on_path(path, monkeypatch):
     if path in ("graph", "wide"):
         monkeypatch.setattr(plan, "WIDEST", 0)
         monkeypatch.setattr(device, "multiprocessors", 3 if path == "graph" else 1)
+    if path in ("meeting", "graph"):
+        monkeypatch.setattr(device, "warp_block", 64)
     if path == "meeting":
         monkeypatch.setattr(device, "multiprocessors", 3)
         monkeypatch.setattr(plan, "ALONE", 0)
@@ -146,6 +155,14 @@ def test_clipping(path, optimizer):
 def test_more_than_a_tile(path):
     net = network([fnn.Dense(37, "relu"), fnn.Dense(33, "tanh"), fnn.Dense(3)], inputs=70)
     assert_steps_agree(net, samples_for(net, 20, labels=True), fnn.Adam(), 19)
+
+
+@pytest.mark.parametrize("loss", ["binary_cross_entropy", "mse"])
+@pytest.mark.parametrize("path", ["meeting", "graph", "wide"], indirect=True)
+def test_one_output_and_one_sample(path, loss):
+    net = network([fnn.Dense(33, "relu"), fnn.LayerNorm(), fnn.Dense(1)], loss, inputs=1)
+    assert_steps_agree(net, samples_for(net, 5), fnn.SGD(0.1), 4)
+    assert_steps_agree(net, samples_for(net, 2), fnn.AdamW(), 1, every=2)
 
 
 @pytest.mark.parametrize("path", ["wide"], indirect=True)

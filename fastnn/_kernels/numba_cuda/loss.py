@@ -34,14 +34,14 @@ def loss_and_gradient(frame, start, first_row, n_rows, batch, all_weights, worke
     lane, warp, warps = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP, cuda.blockDim.x // WARP
     loss, k = loss_of(frame), frame.ops[len(frame.ops) - 1].n_out
     output = frame.control[fr.OUTPUT] * frame.control[fr.CAPACITY]
-    total, hits = 0.0, 0.0
+    total, hits, whole = 0.0, 0.0, 1.0 / all_weights if all_weights > 0 else 0.0  # a division of float64 for each row would take long
     for first in range(first_row, first_row + n_rows, warps):
         r = first + warp
         inside = r < first_row + n_rows and r < batch
         row = output + (r if inside else first_row) * k
         sample = frame.order[start + (r if inside else 0)]
         weight = np.float64(frame.weights[sample]) if len(frame.weights) > 0 else 1.0
-        share = weight / all_weights if all_weights > 0 else 0.0
+        share = weight * whole
         if loss.code == oc.SOFTMAX_CROSS_ENTROPY:
             value, hit = _softmax(frame, loss, row, sample, k, share, inside)
         elif loss.code == oc.BINARY_CROSS_ENTROPY:

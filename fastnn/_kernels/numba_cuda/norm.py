@@ -88,7 +88,10 @@ def batch_sums(frame, op, batch, worker, workers):
 
 @device
 def batch_norm_backward(frame, op, first_row, n_rows, batch):
-    """∂C/∂x = scale/√(σ² + ε) · (δ − mean δ − x̂ · mean δ x̂); statistics that were learnt do not depend on x."""
+    """∂C/∂x = scale/√(σ² + ε) · (δ − mean δ − x̂ · mean δ x̂); statistics that were learnt do not depend on x.
+
+    Rows beyond the end of a short mini-batch get 0: the library's product for the gradient of a weight goes over them too.
+    """
     real, n = frame.work.dtype.type, op.n_out
     part, thread, threads = real(1.0 / batch) if frame.control[fr.TRAINING] != 0 else real(0), cuda.threadIdx.x, cuda.blockDim.x
     (r, c), (down, across) = divide(thread, n), divide(threads, n)
@@ -98,6 +101,7 @@ def batch_norm_backward(frame, op, first_row, n_rows, batch):
         mean_d, mean_product = frame.scratch[column + SUM * n] * part, frame.scratch[column + PRODUCT * n] * part
         d = frame.d_work[op.y + r * n + c] - mean_d - _normalised(frame, op, frame.work[x], c) * mean_product
         d *= frame.theta[op.weight + c] * frame.scratch[column + INVERSE_STD * n]
+        d = d if r < batch else real(0)
         frame.d_work[x] = frame.d_work[x] + d if op.x_grad == oc.GRAD_ADD else d
         r, c = r + down, c + across
         if c >= n:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn._kernels.numba_cuda import simulated_blocks
 from fastnn._kernels.numba_cuda.contents import as_contents, as_target
 from fastnn._kernels.numba_cuda.launch import Launch
 from fastnn._kernels.numba_cuda.shim import cuda
@@ -156,7 +157,7 @@ def _entry(function: Callable) -> Callable:
 
 
 def _as_kernels_see(array: np.ndarray) -> Any:
-    return array if array.dtype.names is None else _Records(array)
+    return simulated_blocks.as_seen(array) if array.dtype.names is None else _Records(array)
 
 
 class _Records:
