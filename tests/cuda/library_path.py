@@ -15,8 +15,8 @@ from fastnn._kernels.numba_cuda import engine, lt, plan, simulator
 LAYERS = {
     "relu": [fnn.Dense(130, "relu"), fnn.Dense(9, "gelu"), fnn.Dense(OUTPUTS)],
     "no bias": [fnn.Dense(130, "tanh", bias=False, l2=0.01), fnn.BatchNorm(), fnn.Dropout(0.3), fnn.Dense(OUTPUTS, bias=False)],
-    # What a BatchNorm hands back does not vanish in rows beyond the end of a short mini-batch by itself. The gradient of a bias before it is
-    # nothing but rounding, which Adam would follow.
+    # What a BatchNorm hands back does not vanish in rows beyond the end of a short mini-batch by itself. The gradient of a bias before it
+    # is nothing but rounding, which Adam would follow.
     "norm after a product": [fnn.Dense(9, "sigmoid"), fnn.Dense(7, bias=False), fnn.BatchNorm(), fnn.Dense(OUTPUTS)],
     "residual": [
         fnn.Dense(6),
