@@ -13,14 +13,14 @@ HERE = Path(__file__).parent
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("numba_cuda") is None, reason='numba-cuda is not installed: "fastnn[cuda]"')
 
 
-def run_tests(folder, **variables):
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", str(HERE / folder)]
+def run_tests(folder, processes, **variables):
+    command = [sys.executable, "-m", "pytest", "-q", "-n", str(processes), "-p", "no:cacheprovider", str(HERE / folder)]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | variables, cwd=HERE.parent)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
 
 
 def test_in_the_simulator():
-    run_tests("cuda", NUMBA_ENABLE_CUDASIM="1")
+    run_tests("cuda", 2, NUMBA_ENABLE_CUDASIM="1")
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the fake driver is made for Linux")
@@ -31,5 +31,5 @@ def test_on_a_fake_driver(tmp_path):
     subprocess.run(["cc", "-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o", library, source, "-lpthread"], check=True)
     paths = os.environ.get("LD_LIBRARY_PATH")
     variables = {"LD_LIBRARY_PATH": f"{tmp_path}:{paths}" if paths else str(tmp_path), "FASTNN_FAKE_CUDA": str(library)}
-    run_tests("cuda_driver", NUMBA_ENABLE_CUDASIM="0", **variables)
-    run_tests("cuda_driver/test_engine.py", NUMBA_ENABLE_CUDASIM="1", **variables)
+    run_tests("cuda_driver", 0, NUMBA_ENABLE_CUDASIM="0", **variables)
+    run_tests("cuda_driver/test_engine.py", 0, NUMBA_ENABLE_CUDASIM="1", **variables)
