@@ -33,8 +33,9 @@ BLOCK = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _no_races():
+@pytest.fixture
+def no_races():
+    """Where threads could meet otherwise than elsewhere; formulas of an element need no watch, which takes several times as long."""
     with watched():
         yield
 
@@ -99,12 +100,14 @@ def assert_close(expected, found, tolerance, what):
         np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance * max(1e-30, np.abs(expected).max()), err_msg=what)
 
 
+@pytest.mark.usefixtures("no_races")
 def test_every_operation(path):
     net = network(BLOCK)
     assert {int(code) for code in net.program.ops["code"]} == set(opcodes.OPERATIONS.values()) - {opcodes.ELEMENTWISE}
     assert_steps_agree(net, samples_for(net, 7), fnn.Adam(), 3, every=1)
 
 
+@pytest.mark.usefixtures("no_races")
 def test_an_elementwise_operation_and_constraints(path):
     net = network(
         [fnn.Dropout(0.5), fnn.Dense(5, "tanh", max_norm=0.4), fnn.Residual([fnn.Dense(5)]), fnn.Activation("selu"), fnn.Dense(3)]
@@ -121,6 +124,7 @@ def test_every_activation(path, drops):
     assert_steps_agree(net, samples_for(net, 5), fnn.SGD(0.1), 3, every=2)
 
 
+@pytest.mark.usefixtures("no_races")
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("path", ["persistent", "graph"], indirect=True)
 def test_every_loss(path, loss):
@@ -128,6 +132,7 @@ def test_every_loss(path, loss):
     assert_steps_agree(net, samples_for(net, 7, weights=True), fnn.SGD(0.1), 3)
 
 
+@pytest.mark.usefixtures("no_races")
 @pytest.mark.parametrize("outputs", [1, 3, 40])
 def test_labels_of_few_and_many_classes(path, outputs):
     net = network([fnn.Dense(4, "relu"), fnn.Dense(outputs)], fnn.Loss("softmax_cross_entropy", label_smoothing=0.1))
@@ -141,6 +146,7 @@ def test_every_optimizer(path, optimizer):
     assert_steps_agree(net, samples_for(net, 7), OPTIMIZERS[optimizer](weight_decay=0.01), 3)
 
 
+@pytest.mark.usefixtures("no_races")
 @pytest.mark.parametrize(
     "optimizer",
     [fnn.Adam(clip_norm=0.1), fnn.SGD(0.1, nesterov=True, momentum=0.9, clip_value=0.01), fnn.RMSProp(clip_norm=0.2, clip_value=0.02)],
@@ -151,12 +157,14 @@ def test_clipping(path, optimizer):
     assert_steps_agree(net, samples_for(net, 7), optimizer, 3, every=2)
 
 
+@pytest.mark.usefixtures("no_races")
 @pytest.mark.parametrize("path", ["persistent", "meeting", "graph"], indirect=True)
 def test_more_than_a_tile(path):
     net = network([fnn.Dense(37, "relu"), fnn.Dense(33, "tanh"), fnn.Dense(3)], inputs=70)
     assert_steps_agree(net, samples_for(net, 20, labels=True), fnn.Adam(), 19)
 
 
+@pytest.mark.usefixtures("no_races")
 @pytest.mark.parametrize("loss", ["binary_cross_entropy", "mse"])
 @pytest.mark.parametrize("path", ["meeting", "graph", "wide"], indirect=True)
 def test_one_output_and_one_sample(path, loss):
@@ -165,6 +173,7 @@ def test_one_output_and_one_sample(path, loss):
     assert_steps_agree(net, samples_for(net, 2), fnn.AdamW(), 1, every=2)
 
 
+@pytest.mark.usefixtures("no_races")
 @pytest.mark.parametrize("path", ["wide"], indirect=True)
 def test_more_than_a_large_tile(path):
     net = network([fnn.Dense(70, "relu"), fnn.Dense(66, "tanh"), fnn.Dense(3)], inputs=18)
@@ -187,6 +196,7 @@ def test_a_training_in_float32_ends_where_the_reference_does(path):
     assert np.abs(states[0].theta - net.state.theta).max() > 0.05
 
 
+@pytest.mark.usefixtures("no_races")
 @pytest.mark.parametrize("training", [False, True])
 def test_gradients(path, training):
     net = network(BLOCK)
@@ -199,6 +209,7 @@ def test_gradients(path, training):
     assert_close(expected_log.losses, log.losses, 1e-12, "loss")
 
 
+@pytest.mark.usefixtures("no_races")
 @pytest.mark.parametrize("loss", ["softmax_cross_entropy", "binary_cross_entropy", "poisson", "mse"])
 @pytest.mark.parametrize("path", ["persistent", "graph"], indirect=True)
 def test_predictions(path, loss):
