@@ -22,7 +22,7 @@ from fastnn._kernels.numba_cuda.gpu_arrays import GpuArray
 from fastnn._kernels.numba_cuda.launch import Launch, Product
 from fastnn._kernels.numba_cuda.library import Library
 from fastnn._kernels.numba_cuda.plan import Limits, Plan
-from fastnn._kernels.numba_cuda.rates import chunk_rates
+from fastnn._kernels.numba_cuda.rates import chunk_rates, running_products
 from fastnn._kernels.numba_cuda.resident import Memory, Residence
 from fastnn._kernels.numba_cuda.workspace import NAMES, NO_RULE, Workspace
 
@@ -203,10 +203,8 @@ class CudaEngine:
     def _prepare(self, residence: Residence, parts: dict[str, Any], piece: Chunk) -> Callable[[], None]:
         """Fill all buffers for a piece of a chunk; returns what sets the device to work on it."""
         self._upload_chunk(piece, residence.state, training=True, learning=True)
-        arguments, launches = (
-            self._workspace.arguments({**parts, **residence.memory.buffers}),
-            self._plan.train(piece.rule, piece.batch_size, piece.every),
-        )
+        arguments = self._workspace.arguments({**parts, **residence.memory.buffers})
+        launches = self._plan.train(piece.rule, piece.batch_size, piece.every)
         graph = None if self._plan.path == "persistent" else self._graph(launches, arguments, piece)
 
         def start():
@@ -239,7 +237,7 @@ class CudaEngine:
 
     def _upload_chunk(self, chunk: Chunk, state: State, training: bool, learning: bool) -> None:
         steps, records = len(chunk.rates), len(chunk.recorded(state.step))
-        rates, _ = chunk_rates(chunk.rule, chunk.rates, state.optimizer_step, float(state.products[0]))
+        rates = chunk_rates(chunk.rule, chunk.rates, state.optimizer_step, float(state.products[0]))
         self._workspace.fill("order", chunk.order.astype(np.int64, copy=False))
         self._workspace.fill("bounds", chunk.bounds.astype(np.int64, copy=False))
         self._workspace.fill("rates", rates.reshape(-1))
@@ -272,7 +270,7 @@ class CudaEngine:
         kept = int(np.count_nonzero(recorded < written - stopped))
         shape = kept, self._plan.parts(chunk.batch_size), len(self.program.ops), opcodes.N_STATISTICS
         sums = device.download(self._workspace["statistics"].view(0, math.prod(shape))) if kept else np.zeros(0)
-        _, products = chunk_rates(chunk.rule, chunk.rates, state.optimizer_step, float(state.products[0]))
+        products = running_products(chunk.rule, steps, state.optimizer_step, float(state.products[0]))
         log = StepLog(losses, weights, hits, sums.reshape(shape).sum(axis=1), not stopped)
         return log, products, not stopped and not control[fr.POISONED]
 
@@ -290,11 +288,8 @@ class CudaEngine:
         key = (chunk.rule.tobytes(), chunk.batch_size, chunk.every, *map(id, arguments))
         if key not in self._graphs:
             self._device.prepare([launch.kernel for launch in launches if isinstance(launch, Launch)], self.program.dtype)
-            for launch in launches:
-                if isinstance(launch, Product):
-                    self._library.multiply(
-                        launch, arguments, self._workspace.capacity
-                    )  # loads the library's code; what it writes a step writes again before reading it
+            # Once before, which loads the library's code; what these products write a step writes again before it reads it.
+            self._launch([launch for launch in launches if isinstance(launch, Product)], arguments)
             self._graphs[key] = self._device.record(lambda: self._launch(launches, arguments)), arguments
             if len(self._graphs) > _GRAPHS:
                 self._graphs.popitem(last=False)

@@ -10,36 +10,50 @@ from fastnn._kernels import opcodes as oc
 N_RATES = 4  # of a step: η, the factor of m, the factor of g (NAdam), 1/√(1 − β₂ᵗ)
 
 
-def chunk_rates(rule: np.ndarray, rates: np.ndarray, optimizer_step: int, product: float) -> tuple[np.ndarray, np.ndarray]:
-    """Rates of a chunk's steps, and NAdam's running product of μ before each and after the last.
+def running_products(rule: np.ndarray, steps: int, optimizer_step: int, product: float) -> np.ndarray:
+    """NAdam's Π μ before each of a chunk's steps and after the last, (steps + 1,) float64; other rules leave it as it was.
 
     Parameters
     ----------
     rule : (1,) opcodes.RULE
-    rates : (steps,)
-        Learning rates η.
+    steps : int
     optimizer_step : int
         Updates made before the chunk.
     product : float
         Π μ up to there.
-
-    Returns
-    -------
-    (steps, N_RATES) float64, (steps + 1,) float64
     """
-    rule = rule[0]
+    if rule[0]["code"] != oc.NADAM:
+        return np.full(steps + 1, product)
+    t = optimizer_step + 1.0 + np.arange(steps)
+    return np.multiply.accumulate([product, *_momentum_factor(rule[0], t)])  # one by one, so it does not matter where a chunk is cut
+
+
+def chunk_rates(rule: np.ndarray, rates: np.ndarray, optimizer_step: int, product: float) -> np.ndarray:
+    """Rates of a chunk's steps, (steps, N_RATES) float64.
+
+    Parameters
+    ----------
+    rule, optimizer_step, product
+        As `running_products` takes them.
+    rates : (steps,)
+        Learning rates η.
+    """
+    products, rule = running_products(rule, len(rates), optimizer_step, product)[1:], rule[0]
     t = optimizer_step + 1.0 + np.arange(len(rates))
     table = np.zeros((len(rates), N_RATES))
     table[:, 0] = table[:, 1] = rates
     table[:, 3] = 1.0
-    products = np.full(len(rates) + 1, product)
     if rule["code"] in (oc.ADAM, oc.ADAMW):
         table[:, 1] = rates / (1.0 - rule["beta1"] ** t)
     if rule["code"] == oc.NADAM:
-        mu, mu_next = (rule["beta1"] * (1.0 - 0.5 * 0.96 ** (u * rule["momentum_decay"])) for u in (t, t + 1.0))
-        products[1:] = product * np.cumprod(mu)
-        table[:, 1] = rates * mu_next / (1.0 - products[1:] * mu_next)
-        table[:, 2] = rates * (1.0 - mu) / (1.0 - products[1:])
+        mu, mu_next = _momentum_factor(rule, t), _momentum_factor(rule, t + 1.0)
+        table[:, 1] = rates * mu_next / (1.0 - products * mu_next)
+        table[:, 2] = rates * (1.0 - mu) / (1.0 - products)
     if rule["code"] in (oc.ADAM, oc.ADAMW, oc.NADAM):
         table[:, 3] = 1.0 / np.sqrt(1.0 - rule["beta2"] ** t)
-    return table, products
+    return table
+
+
+def _momentum_factor(rule: np.void, t: np.ndarray) -> np.ndarray:
+    """μₜ = β₁ (1 − ½ · 0.96^(tψ)) of NAdam."""
+    return rule["beta1"] * (1.0 - 0.5 * 0.96 ** (t * rule["momentum_decay"]))
