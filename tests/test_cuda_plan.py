@@ -101,7 +101,7 @@ def test_large_products_go_to_the_library():
         ("forward", 0), ("forward", 1), ("forward", 2), ("input", 2), ("input", 1), ("weight", 0), ("weight", 1), ("weight", 2),
     ]  # fmt: skip
     assert [product.adds_bias for product in products[:3]] == [False, False, True]  # what comes after an activation adds it
-    after = {"forward": "finish", "input": "finish_input", "weight": "finish_gradient"}
+    after = {"forward": "other", "input": "finish_input", "weight": "finish_gradient"}
     for product, following in itertools.pairwise(launches):
         if isinstance(product, Product) and not product.adds_bias:
             assert (following.kernel, following.index) == (after[product.kind], product.index)

@@ -1,11 +1,11 @@
 """The simulated device: what holds for it and what it takes for a mistake. Its real twin's tests are in tests/cuda_driver."""
 
 import sys
-import threading
 from types import ModuleType
 
 import numpy as np
 import pytest
+from builders import in_threads
 from numba import float32
 
 from fastnn._kernels import opcodes
@@ -145,9 +145,5 @@ def test_threads_take_turns(simulated, arguments):
         for _ in range(5):
             simulated.launch(Launch("turn", 1, 8, shared=32), list(arguments.values()))
 
-    threads = [threading.Thread(target=work) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    in_threads(work, work)
     np.testing.assert_array_equal(simulated.download(arguments["theta"]), np.arange(8))

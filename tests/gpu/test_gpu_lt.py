@@ -1,5 +1,7 @@
 """cuBLASLt's products on the GPU, by themselves: both ways to transpose, epilogues, sums added up, in a graph."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -30,6 +32,18 @@ def close(products, buffer, expected, terms):
     assert np.linalg.norm(found - expected) <= LIMITS[products.precision] * max(np.linalg.norm(expected), 1e-30) * max(1, terms**0.25)
 
 
+@contextlib.contextmanager
+def lacking(products, has_epilogue):
+    """Double precision may lack epilogues, which the engine does not ask it for; without one there must be an algorithm."""
+    from fastnn._kernels.numba_cuda.lt import NoAlgorithm
+
+    try:
+        yield
+    except NoAlgorithm:
+        if products.precision != "float64" or not has_epilogue:
+            raise
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("flag", [False, True])
 def test_products(products, shape, flag):
@@ -43,18 +57,15 @@ def test_products(products, shape, flag):
     x, w, d_z, bias, d_x = (array.astype(np.float64) for array in (x, w, d_z, bias, d_x))
     for pointer, added in ((0, 0), (B.pointer, bias)):
         arguments = X.pointer, W.pointer, pointer, Z.pointer, *size, flag
-        if products.supports("forward", *arguments):
+        with lacking(products, bool(pointer or flag)):
             products.forward(*arguments, stream)
             close(products, Z, np.maximum(x @ w + added, 0) if flag else x @ w + added, n_in)
-        else:  # double precision may lack epilogues; without one there must be an algorithm
-            assert products.precision == "float64"
-            assert pointer or flag
     products.input_gradient(DZ.pointer, W.pointer, DX.pointer, *size, flag, stream)
     close(products, DX, d_z @ w.T + (d_x if flag else 0), n_out)
     products.weight_gradient(X.pointer, DZ.pointer, DW.pointer, *size, 0, stream)
     close(products, DW, x.T @ d_z, rows)
     arguments = X.pointer, DZ.pointer, DW.pointer, *size, DB.pointer
-    if flag and products.supports("weight_gradient", *arguments):
+    with lacking(products, True):
         products.weight_gradient(*arguments, stream)
         close(products, DW, x.T @ d_z, rows)
         close(products, DB, d_z.sum(axis=0), rows)

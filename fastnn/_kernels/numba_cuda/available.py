@@ -13,6 +13,7 @@ from fastnn._kernels.numba_cuda import carried
 OLDEST = (7, 5)  # compute capability
 
 _INSTALL = 'pip install "fastnn[cuda]"'
+_INSTALL_DRIVER = "install NVIDIA's, 580 or newer"  # of CUDA 13.0, as the toolkit of the extra
 _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 # Codes of CUresult and CUdevice_attribute: the package that has their names may be what is missing.
 _NOT_INITIALIZED, _STUB, _NO_DEVICE = 3, 34, 100
@@ -89,7 +90,7 @@ def _ask_driver() -> tuple[str | None, tuple[int, int] | None]:
     try:
         library = ctypes.CDLL(_LIBRARY)
     except OSError:
-        return f"no NVIDIA driver is installed ({_LIBRARY} is not there)", None
+        return f"no NVIDIA driver is installed ({_LIBRARY} is not there): {_INSTALL_DRIVER}", None
     status = library.cuInit(0)
     if status:
         return _failed_start(library, status), None
@@ -115,7 +116,7 @@ def _failed_start(library, status: int) -> str:
     if status == _NOT_INITIALIZED:
         return "the NVIDIA driver does not start here: this process was forked from one that used it; start processes by 'spawn'"
     if status == _STUB:
-        return f"no NVIDIA driver is installed: {_LIBRARY} is the toolkit's stand-in for it"
+        return f"no NVIDIA driver is installed ({_LIBRARY} is the toolkit's stand-in for it): {_INSTALL_DRIVER}"
     words = ctypes.c_char_p()
     library.cuGetErrorString(status, ctypes.byref(words))
     return f"the NVIDIA driver does not start: {(words.value or b'no message').decode()} (error {status})"

@@ -26,6 +26,15 @@ def divide(a, b):
 
 
 @device
+def advance(r, c, stride, n):
+    """Row and column of the element that a thread takes next, ``stride`` rows and columns on in rows of n. A division would take longer."""
+    r, c = r + stride[0], c + stride[1]
+    if c >= n:
+        r, c = r + 1, c - n
+    return r, c
+
+
+@device
 def share(n, worker, workers):
     """First and last + 1 of the things that ``worker`` of ``workers`` takes of n."""
     return n * worker // workers, n * (worker + 1) // workers

@@ -6,7 +6,7 @@ Threads of a block take neighbouring elements of its rows, so that they read and
 from fastnn._kernels import opcodes as oc
 from fastnn._kernels.numba_cuda import frame as fr
 from fastnn._kernels.numba_cuda import philox
-from fastnn._kernels.numba_cuda.blocks import divide
+from fastnn._kernels.numba_cuda.blocks import advance, divide
 from fastnn._kernels.numba_cuda.shim import cuda, device
 from fastnn._kernels.scalars import activate, derivative, derivative_from_z
 
@@ -15,13 +15,11 @@ from fastnn._kernels.scalars import activate, derivative, derivative_from_z
 def gather(frame, start, first_row, n_rows, batch, n_in):
     """Rows of the mini-batch whose samples begin at ``order[start]``. Rows beyond its end are 0, and so is what comes of them."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    (r, c), (down, across) = divide(thread, n_in), divide(threads, n_in)
+    (r, c), stride = divide(thread, n_in), divide(threads, n_in)
     r += first_row
     for e in range(first_row * n_in + thread, (first_row + n_rows) * n_in, threads):
         frame.work[e] = frame.X[frame.order[start + r] * n_in + c] if r < batch else frame.work.dtype.type(0)
-        r, c = r + down, c + across  # a division for each element would take longer than all the rest
-        if c >= n_in:
-            r, c = r + 1, c - n_in
+        r, c = advance(r, c, stride, n_in)
 
 
 @device
@@ -48,35 +46,23 @@ def finish(frame, op, row, column, z, step):
 
 
 @device
-def keep_shape(frame, op, first_row, n_rows, step):
-    """ADD, NOISE and ELEMENTWISE, epilogue included."""
+def finish_rows(frame, op, first_row, n_rows, step):
+    """z and the epilogue element by element: ADD, NOISE, ELEMENTWISE, and a DENSE whose product came from the library without its bias."""
     n, thread, threads = op.n_out, cuda.threadIdx.x, cuda.blockDim.x
-    (r, c), (down, across) = divide(thread, n), divide(threads, n)
+    source = op.y if op.code == oc.DENSE else op.x
+    (r, c), stride = divide(thread, n), divide(threads, n)
     r += first_row
     for e in range(first_row * n + thread, (first_row + n_rows) * n, threads):
-        z = frame.work[op.x + e]
-        if op.code == oc.ADD:
+        z = frame.work[source + e]
+        if op.code == oc.DENSE and op.bias >= 0:
+            z += frame.theta[op.bias + c]
+        elif op.code == oc.ADD:
             z += frame.work[op.skip + e]
         elif op.code == oc.NOISE and frame.control[fr.TRAINING] != 0:
-            z += frame.work.dtype.type(op.std * philox.normal(r, c, n, frame.control[fr.SEED], oc.STREAM_NOISE + op.stream, step))
+            noise = philox.normal(r, c, n, frame.control[fr.SEED], oc.STREAM_NOISE + op.stream, step)
+            z += frame.work.dtype.type(op.std * noise)
         finish(frame, op, r, c, z, step)
-        r, c = r + down, c + across
-        if c >= n:
-            r, c = r + 1, c - n
-
-
-@device
-def finish_product(frame, op, first_row, n_rows, step):
-    """Bias and epilogue of a dense operation whose product came from the library."""
-    n, thread, threads = op.n_out, cuda.threadIdx.x, cuda.blockDim.x
-    (r, c), (down, across) = divide(thread, n), divide(threads, n)
-    r += first_row
-    for e in range(first_row * n + thread, (first_row + n_rows) * n, threads):
-        z = frame.work[op.y + e]
-        finish(frame, op, r, c, z + frame.theta[op.bias + c] if op.bias >= 0 else z, step)
-        r, c = r + down, c + across
-        if c >= n:
-            r, c = r + 1, c - n
+        r, c = advance(r, c, stride, n)
 
 
 @device

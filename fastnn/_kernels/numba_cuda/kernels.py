@@ -40,7 +40,6 @@ KERNELS: dict[str, Callable] = {
     "load": _entry(stages.load),
     "dense": _entry(stages.dense),
     "wide_dense": _entry(stages.wide_dense),
-    "finish": _entry(stages.finish),
     "statistics": _entry(stages.statistics),
     "other": _entry(stages.other),
     "predictions": _entry(stages.predictions),

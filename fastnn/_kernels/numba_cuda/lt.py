@@ -58,7 +58,7 @@ class Products:
     """The products of one network, or of several that share a stream.
 
     The first call of a shape makes a plan: descriptors and the algorithm. Later ones neither allocate nor wait, so they can be captured in
-    a graph. As the library loads an algorithm's code when it first runs, run each product once before a capture: `prepare` only plans.
+    a graph. As the library loads an algorithm's code when it first runs, run each product once before a capture.
 
     Parameters
     ----------
@@ -99,24 +99,7 @@ class Products:
         """d_w = xᵀ d_z and, unless its pointer is 0, d_bias = Σ over rows of d_z."""
         self._run(self._weight_gradient(x, d_z, d_w, rows, n_in, n_out, d_bias), stream)
 
-    def prepare(self, name: str, *arguments: int) -> None:
-        """Plan a later call of the method ``name`` with these arguments, all but the stream."""
-        with self.device.working():
-            self._plan(self._call(name, arguments))
-
-    def supports(self, name: str, *arguments: int) -> bool:
-        """Whether the library has an algorithm for such a call."""
-        try:
-            self.prepare(name, *arguments)
-        except NoAlgorithm:
-            return False
-        return True
-
     # --- calls in the library's terms -----------------------------------------------------------------------------------------------
-
-    def _call(self, name, arguments):
-        calls = {"forward": self._forward, "input_gradient": self._input_gradient, "weight_gradient": self._weight_gradient}
-        return calls[name](*arguments)
 
     def _forward(self, x, w, bias, z, rows, n_in, n_out, relu):
         kinds = self._lt.Epilogue

@@ -10,7 +10,7 @@ import math
 
 from fastnn._kernels import opcodes as oc
 from fastnn._kernels.numba_cuda import frame as fr
-from fastnn._kernels.numba_cuda.blocks import WARP, divide, lane_sum, row_sum
+from fastnn._kernels.numba_cuda.blocks import WARP, advance, divide, lane_sum, row_sum
 from fastnn._kernels.numba_cuda.elementwise import finish
 from fastnn._kernels.numba_cuda.shim import cuda, device
 
@@ -52,14 +52,12 @@ def batch_statistics(frame, op, batch, worker, workers):
 def batch_norm(frame, op, first_row, n_rows, step):
     """z = scale · x̂ + shift and the epilogue, for rows of the mini-batch."""
     n, thread, threads = op.n_out, cuda.threadIdx.x, cuda.blockDim.x
-    (r, c), (down, across) = divide(thread, n), divide(threads, n)
+    (r, c), stride = divide(thread, n), divide(threads, n)
     r += first_row
     for _ in range(thread, n_rows * n, threads):
         normalised = _normalised(frame, op, frame.work[op.x + r * n + c], c)
         finish(frame, op, r, c, normalised * frame.theta[op.weight + c] + frame.theta[op.bias + c], step)
-        r, c = r + down, c + across
-        if c >= n:
-            r, c = r + 1, c - n
+        r, c = advance(r, c, stride, n)
 
 
 @device
@@ -94,7 +92,7 @@ def batch_norm_backward(frame, op, first_row, n_rows, batch):
     """
     real, n = frame.work.dtype.type, op.n_out
     part, thread, threads = real(1.0 / batch) if frame.control[fr.TRAINING] != 0 else real(0), cuda.threadIdx.x, cuda.blockDim.x
-    (r, c), (down, across) = divide(thread, n), divide(threads, n)
+    (r, c), stride = divide(thread, n), divide(threads, n)
     r += first_row
     for _ in range(thread, n_rows * n, threads):
         x, column = op.x + r * n + c, op.column_stats + c
@@ -103,9 +101,7 @@ def batch_norm_backward(frame, op, first_row, n_rows, batch):
         d *= frame.theta[op.weight + c] * frame.scratch[column + INVERSE_STD * n]
         d = d if r < batch else real(0)
         frame.d_work[x] = frame.d_work[x] + d if op.x_grad == oc.GRAD_ADD else d
-        r, c = r + down, c + across
-        if c >= n:
-            r, c = r + 1, c - n
+        r, c = advance(r, c, stride, n)
 
 
 @device

@@ -11,13 +11,13 @@ from fastnn._kernels.numba_cuda.shim import device
 
 @device
 def forward(frame, op, first_row, n_rows, step):
-    """Operations that are not products: z and its epilogue."""
+    """z and its epilogue of operations that are not products, and of those whose product is there already."""
     if op.code == oc.BATCH_NORM:
         norm.batch_norm(frame, op, first_row, n_rows, step)
     elif op.code == oc.LAYER_NORM:
         norm.layer_norm(frame, op, first_row, n_rows, step)
-    elif op.code != oc.DENSE:
-        elementwise.keep_shape(frame, op, first_row, n_rows, step)
+    else:
+        elementwise.finish_rows(frame, op, first_row, n_rows, step)
 
 
 @device

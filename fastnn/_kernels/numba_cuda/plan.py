@@ -192,10 +192,12 @@ class Plan:
         if kind == "input":
             after = [self._launch("finish_input", self._element_blocks(rows, op["n_in"]), index)]
             return [Product(kind, index, rows), *(after if op["x_aux"] >= 0 or op["x_activation"] >= 0 else [])]
-        # The library's ReLU may turn a NaN into 0, and a divergence would go unseen; so of its epilogues only the bias is used.
-        if op["activation"] == oc.LINEAR and op["aux"] < 0 and op["threshold"] == 0:
+        # The library's ReLU may turn a NaN into 0, and a divergence would go unseen; so of its epilogues only the bias is used, and only in
+        # float32: whether float64 has it is not known.
+        is_plain = op["activation"] == oc.LINEAR and op["aux"] < 0 and op["threshold"] == 0
+        if is_plain and self._program.dtype == np.float32:
             return [Product(kind, index, rows, adds_bias=bool(op["bias"] >= 0))]
-        return [Product(kind, index, rows), self._launch("finish", self._element_blocks(rows, op["n_out"]), index)]
+        return [Product(kind, index, rows), self._launch("other", self._element_blocks(rows, op["n_out"]), index)]
 
     def _launch(self, kernel, grid, index=0):
         return Launch(kernel, int(grid), self._limits.block, index=index)

@@ -67,13 +67,6 @@ def wide_dense(frame, index):
 
 
 @device
-def finish(frame, index):
-    """Bias, activation and mask of a dense operation whose product came from the library."""
-    first, n = _own_rows(frame)
-    elementwise.finish_product(frame, operation(frame, index), first, n, _step(frame, frame.control[fr.K]))
-
-
-@device
 def statistics(frame, index):
     """BatchNorm's statistics."""
     norm.batch_statistics(frame, operation(frame, index), _batch(frame, frame.control[fr.K]), cuda.blockIdx.x, cuda.gridDim.x)
@@ -81,7 +74,7 @@ def statistics(frame, index):
 
 @device
 def other(frame, index):
-    """An operation that is not a product."""
+    """An operation that is not a product, or what a product of the library leaves to do."""
     first, n = _own_rows(frame)
     operations.forward(frame, operation(frame, index), first, n, _step(frame, frame.control[fr.K]))
 
