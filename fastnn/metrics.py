@@ -5,10 +5,11 @@ Averages are sums, not dot products: BLAS's threads would go on spinning while t
 To add one: a function here and a line in ``METRICS``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from fastnn import _checks
 from fastnn._kernels.reference import classified_rightly
 
 
@@ -38,3 +39,11 @@ def rmse(loss_code: int, z: np.ndarray, prediction: np.ndarray, t: np.ndarray, w
 METRICS: dict[str, Callable] = {"accuracy": accuracy, "r2": r2, "mae": mae, "rmse": rmse}
 
 HIGHER_IS_BETTER = ("accuracy", "r2")
+
+
+def metric_names(metrics: Sequence[str], classify: bool) -> tuple[str, ...]:
+    """The names asked for, checked, each once; where targets do not stand for classes accuracy means r2."""
+    if isinstance(metrics, str) or not isinstance(metrics, Sequence):
+        raise TypeError(f"metrics must be a sequence of names, such as ('accuracy',), not {metrics!r}")
+    names = [_checks.one_of("metric", name, METRICS) for name in metrics]
+    return tuple(dict.fromkeys("r2" if name == "accuracy" and not classify else name for name in names))

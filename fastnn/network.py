@@ -2,7 +2,6 @@
 
 import copy
 import itertools
-import numbers
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from fastnn import _checks, engines, inputs, serialization
-from fastnn._kernels import opcodes, philox
 from fastnn._kernels.contract import DTYPES, Engine, Samples, State
 from fastnn._kernels.reference import link, per_sample_loss, target_values
 from fastnn.arrays import Arrays
@@ -21,9 +19,10 @@ from fastnn.initializers import Draw, as_initializer
 from fastnn.layer_outputs import layer_outputs
 from fastnn.layers import BatchNorm, Dense, Dropout, Layer, Residual, as_activation, check_layers
 from fastnn.losses import Loss, as_loss
-from fastnn.metrics import METRICS
+from fastnn.metrics import METRICS, metric_names
 from fastnn.optimizers import LBFGS, OPTIMIZERS, Optimizer, as_optimizer
 from fastnn.program import lower
+from fastnn.samples import checked_features, checked_samples, split_off
 from fastnn.training import Training
 
 
@@ -110,7 +109,7 @@ class Network:
             raise ValueError("layers must hold at least one layer with parameters, such as Dense")
         self.backend = engines.choose(backend)
         engines.check_precision(precision, self.backend, self.dtype)
-        self._takes_gpu_arrays = self.backend == "cuda"
+        self.takes_gpu_arrays = self.backend == "cuda"
         self.epochs = 0
         self.metadata: dict[str, Any] = {}
         self._engine: Engine | None = None
@@ -226,9 +225,9 @@ class Network:
         optimizer = as_optimizer(optimizer)
         if isinstance(optimizer, LBFGS) and self.program.ops["max_norm"].any():
             raise ValueError("LBFGS cannot keep max_norm; use another optimizer, or l2")
-        samples = self._samples(X, y, sample_weight, class_weight)
-        indices, validation = self._validation(samples, validation)
-        names = self._metric_names(metrics, samples)
+        samples = checked_samples(self, X, y, sample_weight, class_weight)
+        indices, validation = split_off(self, samples, validation)
+        names = metric_names(metrics, samples.classify)
         training = Training(self, samples, indices, epochs, batch_size, optimizer, validation, shuffle, callbacks, names, progress)
         return training.run()
 
@@ -245,68 +244,6 @@ class Network:
         self.state.slots = self.program.new_vectors(0)
         self.state.products = np.ones(1)
         self.state.optimizer_step = 0
-
-    def _samples(self, X: Any, y: Any, sample_weight: Any = None, class_weight: Any = None) -> Samples:
-        """Checked data as an engine takes it."""
-        X = self._features(X)
-        if self._takes_gpu_arrays:
-            y, sample_weight = inputs.on_host(y, "y"), inputs.on_host(sample_weight, "sample_weight")
-        targets = inputs.as_targets(y, len(X), self.outputs, self.loss.name, self.dtype)
-        weights = None if sample_weight is None else inputs.as_sample_weight(sample_weight, len(X), self.dtype)
-        labels = self._labels(y, targets)
-        if class_weight is not None:
-            if labels is None:
-                raise ValueError("class_weight needs integer class labels as y")
-            by_class = inputs.class_weights(class_weight, labels, max(self.outputs, 2)).astype(self.dtype)
-            weights = by_class if weights is None else weights * by_class
-            if not weights.any():
-                raise ValueError("class_weight and sample_weight leave every sample the weight 0; at least one must count")
-        return Samples(X, targets.labels, targets.values, weights, labels is not None or self.loss.spec.classifies)
-
-    def _features(self, X: Any) -> Any:
-        """X as an engine takes it, every number of it finite."""
-        X = inputs.as_features(X, self.dtype, self.inputs, gpu=self._takes_gpu_arrays)
-        if not isinstance(X, np.ndarray) and not self.engine.is_finite(X):
-            inputs.as_features(X.to_host(), self.dtype)  # names the place
-        return X
-
-    def _labels(self, y: Any, targets: inputs.Targets) -> np.ndarray | None:
-        """The integer class labels that y was given as, if it was."""
-        if targets.is_labels:
-            return targets.labels
-        if self.outputs > 1:
-            return targets.values.argmax(axis=1) if inputs.as_array(y, "y").size == len(targets) else None
-        zero_one = self.loss.spec.classifies and np.isin(targets.values, (0, 1)).all()
-        return targets.values[:, 0].astype(np.int64) if zero_one else None
-
-    def _validation(self, samples: Samples, validation: Any) -> tuple[np.ndarray, Samples | None]:
-        """Indices of the samples to train on, and the validation samples."""
-        n = len(samples)
-        if validation is None:
-            return np.arange(n), None
-        if isinstance(validation, numbers.Real) and not isinstance(validation, bool):
-            share = _checks.number("validation", validation, 0.0, 1.0, low_open=True, high_open=True)
-            count = round(share * n)
-            if not 0 < count < n:
-                raise ValueError(f"validation={validation} of {n} samples leaves {n - count} to train on and {count} to validate with")
-            order = philox.permutation(self.seed, opcodes.STREAM_SPLIT, 0, n)
-            kept, held_out = np.sort(order[count:]), samples.take(np.sort(order[:count]))
-            if samples.weights is not None and not (samples.weights[kept].any() and held_out.weights.any()):
-                raise ValueError(f"validation={validation} leaves one part with no sample whose sample_weight and class_weight are above 0")
-            return kept, held_out
-        if not isinstance(validation, tuple | list) or len(validation) != 2:
-            raise TypeError(f"validation must be None, a fraction, or a pair (X, y); got {type(validation).__name__}")
-        try:
-            return np.arange(n), self._samples(*validation)
-        except (ValueError, TypeError) as error:
-            raise type(error)(f"validation: {error}") from error
-
-    @staticmethod
-    def _metric_names(metrics: Sequence[str], samples: Samples) -> tuple[str, ...]:
-        if isinstance(metrics, str) or not isinstance(metrics, Sequence):
-            raise TypeError(f"metrics must be a sequence of names, such as ('accuracy',), not {metrics!r}")
-        names = [_checks.one_of("metric", name, METRICS) for name in metrics]
-        return tuple(dict.fromkeys("r2" if name == "accuracy" and not samples.classify else name for name in names))
 
     # --- using it -------------------------------------------------------------------------------------------------------------------
 
@@ -334,7 +271,7 @@ class Network:
 
     def _outputs(self, X: Any, linked: bool) -> np.ndarray:
         """X is not read twice: engines tell whether a sample was not finite, and only then it is looked for."""
-        features = inputs.as_features(X, self.dtype, self.inputs, "X", False, self._takes_gpu_arrays)
+        features = inputs.as_features(X, self.dtype, self.inputs, "X", False, self.takes_gpu_arrays)
         outputs, finite = self.engine.forward(self.state, features, linked)
         if not finite:
             inputs.as_features(inputs.on_host(X, "X"), self.dtype)
@@ -355,8 +292,8 @@ class Network:
         dict
             ``{"loss": …, "accuracy": …}`` or ``{"loss": …, "r2": …}``.
         """
-        samples = self._samples(X, y, sample_weight)
-        return self.score(samples, self._metric_names(metrics, samples))
+        samples = checked_samples(self, X, y, sample_weight)
+        return self.score(samples, metric_names(metrics, samples.classify))
 
     def score(self, samples: Samples, metrics: Sequence[str]) -> dict[str, float]:
         """`evaluate` for data that was checked before."""
@@ -383,7 +320,7 @@ class Network:
         float, dict
             Loss, and ∂C/∂parameter by the names of ``parameters``.
         """
-        log, gradient = self.engine.gradients(self.state, self._samples(X, y, sample_weight), bool(training))
+        log, gradient = self.engine.gradients(self.state, checked_samples(self, X, y, sample_weight), bool(training))
         return float(log.losses[0]) + self.penalty(), {array.name: array.view(gradient) for array in self.program.parameters}
 
     def learning_speed(self, X: Any, y: Any) -> np.ndarray:
@@ -420,7 +357,7 @@ class Network:
             One for each of ``layers``, input side first. A Dense layer's is its activation; where the activation is a layer of its own, the
             Dense layer's is z.
         """
-        return layer_outputs(self, self._features(X))
+        return layer_outputs(self, checked_features(self, X))
 
     def diagnose(
         self,
@@ -458,7 +395,7 @@ class Network:
         'vanishing gradient'
         """
         optimizer = None if optimizer is None else as_optimizer(optimizer)
-        return examine(self, self._samples(X, y), optimizer, _checks.integer("batch_size", batch_size))
+        return examine(self, checked_samples(self, X, y), optimizer, _checks.integer("batch_size", batch_size))
 
     def penalty(self) -> float:
         """½λ₂Σw² + λ₁Σ|w| over all Dense layers."""

@@ -7,6 +7,7 @@ from builders import COMPILED
 import fastnn as fnn
 from fastnn._kernels import opcodes
 from fastnn.activations import ACTIVATIONS
+from fastnn.samples import checked_samples
 
 UNITS = 1024  # a power of two, by which a mean over outputs divides exactly
 ULPS = 4
@@ -99,6 +100,6 @@ def test_nan_is_seen_in_outputs_and_loss(engine, name, dtype, drops):
             net = fnn.Network(layers, 1, "mse", dtype, engine)
             net.state.theta[net.program.parameters[1].offset + spoilt] = np.nan
             assert np.isnan(net.engine.forward(net.state, np.ones((3, 1), dtype))[0]).all()
-            log, _ = net.engine.gradients(net.state, net._samples(np.ones((9, 1)), np.ones((9, 2))), training=True)
+            log, _ = net.engine.gradients(net.state, checked_samples(net, np.ones((9, 1)), np.ones((9, 2))), training=True)
             assert not log.finite
             assert np.isnan(log.losses).all()

@@ -34,6 +34,7 @@ from fastnn.engines import ENGINES as TABLE
 from fastnn.layers import LAYERS
 from fastnn.losses import LOSSES
 from fastnn.optimizers import OPTIMIZERS
+from fastnn.samples import checked_samples
 
 ROWS, BATCH = 23, 6
 STATISTICS = ("DELTA", "GRADIENT", "WEIGHT", "UPDATE", "VALUES", "SQUARES", "DEAD", "SATURATED")
@@ -133,7 +134,7 @@ def test_no_engine_forgets_a_statistic(engine):
         net = network(layers, backend=name)
         net.parameters["0.bias"] -= 2
         net.use_optimizer("SGD")
-        return {"sums": net.engine.train_steps(net.state, net._samples(X, y), chunk).statistics[0, :, getattr(opcodes, statistic)]}
+        return {"sums": net.engine.train_steps(net.state, checked_samples(net, X, y), chunk).statistics[0, :, getattr(opcodes, statistic)]}
 
     assert len(STATISTICS) == opcodes.N_STATISTICS
     check(engine, "statistics", STATISTICS, compute)
@@ -145,7 +146,7 @@ def test_no_engine_forgets_an_activation_that_saturates(engine):
 
     def compute(name, activation):
         net = network([fnn.Dense(70, activation), fnn.Dense(OUTPUTS)], backend=name)
-        log, _ = net.engine.gradients(net.state, net._samples(9 * features(ROWS), targets("values", ROWS)), True, measure=True)
+        log, _ = net.engine.gradients(net.state, checked_samples(net, 9 * features(ROWS), targets("values", ROWS)), True, measure=True)
         return {"saturated": log.statistics[0, :1, opcodes.SATURATED]}
 
     check(engine, "activations that saturate", names, compute)

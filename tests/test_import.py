@@ -22,7 +22,7 @@ FLOORS = [
     {"_checks", "_paths", "errors"},
     {"_kernels"},
     {"activations", "losses", "schedules", "metrics", "inputs", "progress", "datasets", "_figures"},
-    {"arrays", "callbacks", "data", "engines", "initializers", "optimizers"},
+    {"arrays", "callbacks", "data", "engines", "initializers", "optimizers", "samples"},
     {"layers", "flow", "tables"},
     {"program", "serialization", "variants", "findings", "evidence"},
     {"remedies"},

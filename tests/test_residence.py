@@ -17,6 +17,7 @@ import fastnn as fnn
 from fastnn import training as loop
 from fastnn._kernels.contract import Chunk, Engine, State
 from fastnn._kernels.numba_cuda import engine as cuda_engine
+from fastnn.samples import checked_samples
 
 OPTIMIZERS = ["sgd", "adam", "rmsprop", "adadelta", "adamw", "lbfgs"]
 
@@ -296,7 +297,7 @@ def test_ctrl_c_while_the_device_works(monkeypatch):
     gpu._step = interrupted
     net.use_optimizer("Adam"), other.use_optimizer("Adam")
     chunk = Chunk(np.arange(40), np.arange(0, 41, 5), np.full(8, 0.1), fnn.Adam(0.1).rule(), 5)
-    samples = net._samples(X, LABELS)
+    samples = checked_samples(net, X, LABELS)
     with pytest.raises(KeyboardInterrupt), net.engine.resident(net.state, samples):
         net.engine.train_steps(net.state, samples, chunk)
     other.engine.train_steps(other.state, samples, Chunk(chunk.order[:20], chunk.bounds[:5], chunk.rates[:4], chunk.rule, 5))
@@ -316,7 +317,7 @@ def test_ctrl_c_while_the_host_waits(gpu, monkeypatch):
 
     net.use_optimizer("Adam"), other.use_optimizer("Adam")
     chunk = Chunk(np.arange(40), np.arange(0, 41, 5), np.full(8, 0.1), fnn.Adam(0.1).rule(), 5)
-    samples = net._samples(X, LABELS)
+    samples = checked_samples(net, X, LABELS)
     monkeypatch.setattr(gpu, "download", interrupted)
     with pytest.raises(KeyboardInterrupt), net.engine.resident(net.state, samples):
         net.engine.train_steps(net.state, samples, chunk)
@@ -367,7 +368,7 @@ def test_a_device_that_is_lost(gpu, many_chunks):
 def test_outside_nothing_stays_on_the_device(gpu):
     net = noisy(backend="cuda")
     net.use_optimizer("Adam")
-    samples = net._samples(X, LABELS)
+    samples = checked_samples(net, X, LABELS)
     chunk = Chunk(np.arange(40), np.array([0, 40]), np.array([0.1]), fnn.Adam().rule(), 40)
     for _ in range(2):
         theta = net.state.theta.copy()
@@ -380,7 +381,7 @@ def test_outside_nothing_stays_on_the_device(gpu):
 def test_two_states_on_one_engine(gpu):
     net, other = noisy(backend="cuda", seed=1), noisy(backend="cuda", seed=2)
     expected = other.predict(X)
-    samples = net._samples(X, LABELS)
+    samples = checked_samples(net, X, LABELS)
     with net.engine.resident(net.state, samples), net.engine.resident(other.state):
         np.testing.assert_array_equal(net.engine.forward(other.state, X, True)[0], expected)
         assert net.state.residence is None
@@ -393,7 +394,7 @@ def test_two_states_on_one_engine(gpu):
 def test_one_state_on_two_engines(gpu):
     net, twin = noisy(backend="cuda"), noisy(backend="cuda")
     net.use_optimizer("SGD")
-    samples = net._samples(X, LABELS)
+    samples = checked_samples(net, X, LABELS)
     chunk = Chunk(np.arange(40), np.array([0, 40]), np.array([0.1]), fnn.SGD().rule(), 40)
     with net.engine.resident(net.state, samples):
         net.engine.train_steps(net.state, samples, chunk)
@@ -404,7 +405,7 @@ def test_one_state_on_two_engines(gpu):
 
 def test_slots_of_another_optimizer_within_a_residence(gpu):
     nets = pair()
-    samples = nets[0]._samples(X, LABELS)
+    samples = checked_samples(nets[0], X, LABELS)
     for net in nets:
         with net.engine.resident(net.state, samples):
             for optimizer in (fnn.SGD(0.1), fnn.Adam(0.1), fnn.SGD(0.1, momentum=0.9), fnn.AdaDelta()):

@@ -8,6 +8,7 @@ import fastnn as fnn
 from fastnn._kernels import opcodes as oc
 from fastnn._kernels import philox
 from fastnn._kernels.contract import Chunk
+from fastnn.samples import checked_samples
 
 ROWS = 23
 BOUNDS = np.array([0, 6, 12, 18, 23])
@@ -27,7 +28,7 @@ RULES = {
 def steps(net, rule, every=1):
     """The log of four steps."""
     net.use_optimizer(type(rule).__name__)
-    samples = net._samples(features(ROWS), targets("values", ROWS))
+    samples = checked_samples(net, features(ROWS), targets("values", ROWS))
     return net.engine.train_steps(net.state, samples, Chunk(np.arange(ROWS), BOUNDS, np.full(4, 0.05), rule.rule(), 6, every))
 
 
@@ -54,7 +55,7 @@ def test_what_the_reference_measures():
     net.parameters["1.bias"] = [9, -9, 0, 0, 0]  # two saturated ones
     before = {name: values.copy() for name, values in net.parameters.items()}
     _, gradients = net.gradients(X, y)
-    samples = net._samples(X, y)
+    samples = checked_samples(net, X, y)
     net.use_optimizer("SGD")
     whole = Chunk(np.arange(ROWS), np.array([0, ROWS]), np.array([0.1]), fnn.SGD(0.1).rule(), ROWS, every=1)
     (statistics,) = net.engine.train_steps(net.state, samples, whole).statistics
@@ -78,7 +79,7 @@ def test_a_saturated_zero_is_told_from_a_dropped_one(engine, activation):
     """σ(−1000) and hard_sigmoid(−3) are exactly 0, as is what dropout puts out."""
     net = network([fnn.Dense(WIDTH, activation), fnn.Dropout(0.4), fnn.Dense(OUTPUTS)], backend=engine)
     net.parameters["0.weight"], net.parameters["0.bias"] = np.zeros((4, WIDTH)), np.full(WIDTH, -1000.0)
-    log, _ = net.engine.gradients(net.state, net._samples(features(ROWS), targets("values", ROWS)), True, measure=True)
+    log, _ = net.engine.gradients(net.state, checked_samples(net, features(ROWS), targets("values", ROWS)), True, measure=True)
     kept = philox.random_bits(net.seed, oc.STREAM_MASK, 0, WIDTH, rows=ROWS) >= philox.dropout_threshold(0.4)
     assert log.statistics[0, 0, oc.SATURATED] == kept.sum() < kept.size
 
@@ -97,7 +98,7 @@ def test_measuring_changes_nothing(engine, rule):
 def test_every_counts_steps_across_chunks(engine):
     net = network(EVERYTHING, backend=engine)
     net.use_optimizer("Adam")
-    samples, taken = net._samples(features(ROWS), targets("values", ROWS)), []
+    samples, taken = checked_samples(net, features(ROWS), targets("values", ROWS)), []
     for first, last in ((0, 1), (1, 4), (4, 6), (6, 7)):
         bounds = np.arange(first, last + 1) * 3 - first * 3
         chunk = Chunk(np.arange(3 * (last - first)), bounds, np.full(last - first, 0.01), fnn.Adam().rule(), 3, every=3)
@@ -107,7 +108,7 @@ def test_every_counts_steps_across_chunks(engine):
 
 def test_a_gradient_is_measured_without_an_update(engine):
     net = network(STACKS["nested residuals"], backend=engine)
-    log, _ = net.engine.gradients(net.state, net._samples(features(ROWS), targets("values", ROWS)), True, measure=True)
+    log, _ = net.engine.gradients(net.state, checked_samples(net, features(ROWS), targets("values", ROWS)), True, measure=True)
     (statistics,) = log.statistics
     _, gradients = net.gradients(features(ROWS), targets("values", ROWS), training=True)
     expected = [np.square(gradients[a.name]).sum() for a in net.program.parameters if a.kind in ("weight", "scale")]
@@ -128,7 +129,7 @@ def test_tiny_and_huge_gradients_are_measured_in_single_precision(compiled):
     for scale in (1e-25, 1e22):
         net = network([fnn.Dense(OUTPUTS)], "mae", compiled, dtype="float32")
         X, y = np.full((ROWS, 4), scale), targets("values", ROWS)
-        log, gradient = net.engine.gradients(net.state, net._samples(X, y), True, measure=True)
+        log, gradient = net.engine.gradients(net.state, checked_samples(net, X, y), True, measure=True)
         expected = np.square(gradient[: 4 * OUTPUTS].astype(np.float64)).sum()
         np.testing.assert_allclose(log.statistics[0, 0, oc.GRADIENT], expected, rtol=1e-5)
         assert expected > 0
@@ -139,6 +140,6 @@ def test_a_small_variance_beside_a_large_mean_is_not_lost(compiled):
     net = network([fnn.Dense(400), fnn.Dense(OUTPUTS)], backend=compiled, dtype="float32")
     net.parameters["0.weight"], net.parameters["0.bias"] = np.zeros((4, 400)), 1 + 1e-5 * rng.normal(size=400)
     y = np.repeat(net.parameters["0.bias"][None].astype(np.float64), ROWS, axis=0)
-    log, _ = net.engine.gradients(net.state, net._samples(features(ROWS), targets("values", ROWS)), True, measure=True)
+    log, _ = net.engine.gradients(net.state, checked_samples(net, features(ROWS), targets("values", ROWS)), True, measure=True)
     total, squares = log.statistics[0, 0, [oc.VALUES, oc.SQUARES]] / y.size
     assert squares - total**2 == pytest.approx(y.var(), rel=1e-3)

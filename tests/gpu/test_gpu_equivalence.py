@@ -41,6 +41,7 @@ from fastnn._kernels import opcodes, philox
 from fastnn._kernels.contract import Chunk
 from fastnn.activations import ACTIVATIONS
 from fastnn.layers import LAYERS
+from fastnn.samples import checked_samples
 
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)
 each_path = pytest.mark.parametrize("path", PATHS)
@@ -267,7 +268,7 @@ def test_statistics(rule, dtype, path):
     reference = reference_of(net)
     X, y = data(dtype=dtype)
     chunk = Chunk(np.arange(ROWS), np.array([0, 6, 12, 18, 23]), np.full(4, 0.01), optimizer(rule).rule(), 6, every=2)
-    found, expected = (one.engine.train_steps(one.state, one._samples(X, y), chunk) for one in (net, reference))
+    found, expected = (one.engine.train_steps(one.state, checked_samples(one, X, y), chunk) for one in (net, reference))
     assert found.statistics.shape == expected.statistics.shape
     largest = np.maximum(np.abs(expected.statistics).max(axis=(0, 1)), 1e-30)
     tolerance = 1e-4 if dtype == "float32" else 1e-9
