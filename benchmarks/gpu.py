@@ -18,7 +18,6 @@ Figures are written after every row. ``--quick`` trains five steps of everything
 
 import argparse
 import dataclasses
-import importlib.metadata
 import importlib.util
 import json
 import os
@@ -56,7 +55,7 @@ def describe() -> dict:
         **dict(zip(("gpu", "driver", "memory", "clock"), parts, strict=False)),
         "gpus": len(rows),
         "system": f"{platform.system()} {platform.release()}",
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "versions": {"python": platform.python_version(), **{name: report.version(name) for name in PACKAGES}},
         "torch_mode": os.environ.get("FASTNN_TORCH_MODE", "reduce-overhead"),
     }
 
@@ -222,13 +221,6 @@ def _last(runs, workload, engine):
 
 def _microseconds(seconds):
     return None if seconds is None else seconds * 1e6
-
-
-def _version(package):
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def main():

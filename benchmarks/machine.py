@@ -8,7 +8,6 @@ floor of each workload.
 
 import argparse
 import functools
-import importlib.metadata
 import importlib.util
 import itertools
 import json
@@ -69,7 +68,7 @@ def describe(threads: int) -> dict:
         "cores": fnn.num_threads(),
         "threads": threads,
         "system": platform.system(),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "versions": {"python": platform.python_version(), **{name: report.version(name) for name in PACKAGES}},
         "peaks": gemm_peaks(threads),
         "bandwidths": [[size, bandwidth(size, threads)] for size in SIZES],
     }
@@ -192,13 +191,6 @@ def _cpu():
         if names:
             return names[0]
     return platform.processor() or platform.machine()
-
-
-def _version(package):
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def main():

@@ -1,5 +1,6 @@
 """Figures of a run: written whole after every round, so that an interrupted run keeps its rounds."""
 
+import importlib.metadata
 import json
 import statistics
 
@@ -25,6 +26,14 @@ def table(header: list[str], rows: list[list[str]]) -> str:
         cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def version(package: str) -> str | None:
+    """Of an installed package."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def figure(value: float | None, digits: int = 3) -> str:
