@@ -1,7 +1,9 @@
 """Small data, and networks made from the library's own tables: a new entry of a table turns up here, and so in the tests, by itself."""
 
+import contextlib
 import inspect
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -167,3 +169,21 @@ def assert_same_bits(a, b):
     assert (a.state.step, a.state.optimizer_step, a.epochs) == (b.state.step, b.state.optimizer_step, b.epochs)
     for (name, left), right in zip(learnt(a).items(), learnt(b).values(), strict=True):
         np.testing.assert_array_equal(left, right, err_msg=name)
+
+
+# --- surroundings ----------------------------------------------------------------------------------------------------------------------
+
+
+def in_threads(*calls):
+    """What these calls return, each in a thread of its own, all at once."""
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return [future.result(120) for future in [pool.submit(call) for call in calls]]
+
+
+@contextlib.contextmanager
+def empty_cache(cache, tmp_path, monkeypatch):
+    """An empty folder for compiled kernels, and an environment that a cache module looks at anew before and after."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
+    cache.environment.cache_clear()
+    yield tmp_path / "cache"
+    cache.environment.cache_clear()

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from builders import empty_cache
 
 import fastnn
 from fastnn._kernels import cache_folders
@@ -25,11 +26,8 @@ KERNEL = "float32"
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """An empty cache folder, and an environment that is looked at anew before and after a test."""
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
-    cache.environment.cache_clear()
-    yield tmp_path / "cache"
-    cache.environment.cache_clear()
+    with empty_cache(cache, tmp_path, monkeypatch) as place:
+        yield place
 
 
 @pytest.fixture

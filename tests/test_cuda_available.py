@@ -61,7 +61,8 @@ def test_no_driver(installed, monkeypatch):
     monkeypatch.setattr(available, "_LIBRARY", "libno_such_driver.so.1")
     ask.cache_clear()
     try:
-        assert available.why_not() == "no NVIDIA driver is installed (libno_such_driver.so.1 is not there)"
+        missing = "no NVIDIA driver is installed (libno_such_driver.so.1 is not there): install NVIDIA's, 580 or newer"
+        assert available.why_not() == missing
     finally:
         ask.cache_clear()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders import empty_cache
 
 import fastnn
 from fastnn._kernels.numba_cuda import available, cache
@@ -40,10 +41,8 @@ def kernel_over(n):
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
-    cache.environment.cache_clear()
-    yield tmp_path / "cache"
-    cache.environment.cache_clear()
+    with empty_cache(cache, tmp_path, monkeypatch) as place:
+        yield place
 
 
 @pytest.fixture
@@ -120,10 +119,10 @@ from fastnn._kernels.numba_cuda import compile
 compile.load("finite", "float32", (9, 0))
 """
     if not hasattr(np, "row_stack"):
-        pytest.skip("this NumPy has none, and what compiles here does without")
+        pytest.skip("NumPy has no row_stack to take away, and the installed numba-cuda compiles without it")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60)
     if done.returncode == 0:
-        pytest.skip("this numba-cuda does without")
+        pytest.skip("the installed numba-cuda does not ask for row_stack, so there is nothing to tell of")
     assert "RuntimeError: the CUDA kernel 'finite' for float32 does not compile with numba-cuda" in done.stderr
     assert "module 'numpy' has no attribute 'row_stack'" in done.stderr.splitlines()[-1]
 

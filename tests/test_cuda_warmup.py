@@ -4,6 +4,7 @@ import importlib.util
 import re
 
 import pytest
+from builders import empty_cache
 
 from fastnn import cli, warmup
 from fastnn._kernels.numba_cpu import cache as cpu_cache
@@ -26,14 +27,12 @@ cache.write_ready(sys.argv[1], {capability}, ["kernel"])
 @pytest.fixture(autouse=True)
 def gpu(tmp_path, monkeypatch):
     """A GPU, kernels of the Numba engine that are compiled, and an empty cache for the others."""
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
-    cache.environment.cache_clear()
     monkeypatch.setattr(available, "capability", lambda: CAPABILITY)
     monkeypatch.setattr(cpu_cache, "ready", lambda dtype: True)
     monkeypatch.setattr(warmup, "_COMPILE_CUDA", COMPILES)
     monkeypatch.setattr(warmup, "_LOAD_CUDA", "")
-    yield tmp_path / "cache"
-    cache.environment.cache_clear()
+    with empty_cache(cache, tmp_path, monkeypatch) as place:
+        yield place
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """What every engine owes beside the contract: the reference's numbers, for any number of threads, and the same bits each time."""
 
+import functools
 import subprocess
 import sys
-import threading
 import tracemalloc
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from builders import (
     WIDTH,
     assert_same_bits,
     features,
+    in_threads,
     learnt,
     network,
     optimizer,
@@ -333,11 +334,7 @@ def test_two_networks_at_once_are_two_one_after_the_other(engine):
 
     alone = [train(make(seed), "adam", epochs=20, rows=200) for seed in (1, 2)]
     together = [make(seed) for seed in (1, 2)]
-    threads = [threading.Thread(target=train, args=(net, "adam", 20, 200)) for net in together]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(*(functools.partial(train, net, "adam", 20, 200) for net in together))
     for one, other in zip(together, alone, strict=True):
         assert_same_bits(one, other)
 
@@ -350,11 +347,7 @@ def test_one_network_predicts_in_several_threads(engine):
     def predict(X, expected):
         wrong.extend(i for i in range(50) if not np.allclose(net.forward(X), expected, rtol=0, atol=1e-9))
 
-    threads = [threading.Thread(target=predict, args=pair) for pair in zip(blocks, alone, strict=True)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(*(functools.partial(predict, *pair) for pair in zip(blocks, alone, strict=True)))
     assert not wrong
 
 

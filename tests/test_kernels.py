@@ -1,12 +1,11 @@
 """The Numba kernels one by one against slow NumPy twins; these tests also run as plain Python, with NUMBA_DISABLE_JIT=1."""
 
 import functools
-import threading
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from builders import EVERYTHING, OUTPUTS, STEPPING, features, learnt, network, optimizer, relative_error, targets
+from builders import EVERYTHING, OUTPUTS, STEPPING, features, in_threads, learnt, network, optimizer, relative_error, targets
 
 from fastnn._kernels import philox as generator
 from fastnn._kernels import reference
@@ -315,11 +314,7 @@ def test_threads_meet(n_threads):
     def run(rank):
         results[rank] = meet(counter, seen, rank, n_threads, 300)
 
-    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(n_threads)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(*(functools.partial(run, rank) for rank in range(n_threads)))
     assert results == [(0, 601)] * n_threads
     assert counter[0] == (600 * n_threads if n_threads > 1 else 0)
 

@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from builders import empty_cache
 
 from fastnn import cli, engines, warmup
 from fastnn._kernels.numba_cpu import cache
@@ -31,10 +32,9 @@ ENDLESS = CUT_SHORT.replace("print('trace')", "import time; time.sleep(600)")
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
-    cache.environment.cache_clear()
     monkeypatch.setattr(warmup, "_COMPILE", COMPILES)
-    return tmp_path / "cache"
+    with empty_cache(cache, tmp_path, monkeypatch) as place:
+        yield place
 
 
 @pytest.fixture

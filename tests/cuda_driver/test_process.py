@@ -7,6 +7,7 @@ import threading
 
 import numpy as np
 import pytest
+from builders import in_threads
 from cuda.bindings import driver
 
 from fastnn._kernels.numba_cuda import available
@@ -27,28 +28,12 @@ def test_it_is_opened_once(device):
     assert available.capability() == (9, 0)
 
 
-def in_a_thread(work):
-    """What ``work`` returns in a new thread, or its exception."""
-    results = []
-
-    def run():
-        try:
-            results.append(work())
-        except Exception as error:
-            results.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join(60)
-    return results[0]
-
-
 def test_a_thread_has_its_own_context_back(device):
     def work():
         found = device.download(device.zeros(3, np.float32))
         return found, int(driver.cuCtxGetCurrent()[1])
 
-    found, context = in_a_thread(work)
+    found, context = in_threads(work)[0]
     assert not found.any()
     assert context == 0
 
@@ -61,18 +46,12 @@ def test_threads_share_the_device(device):
             assert (device.download(buffer) == value).all()
         return "done"
 
-    results = []
-    threads = [threading.Thread(target=lambda: results.append(in_a_thread(work))) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert results == ["done"] * 4
+    assert in_threads(*[work] * 4) == ["done"] * 4
 
 
 def test_nothing_of_another_threads_is_recorded(device):
     results, buffer = [], device.zeros(3, np.int64)
-    other = threading.Thread(target=lambda: results.append(in_a_thread(lambda: device.download(device.zeros(2, np.int64)).sum())))
+    other = threading.Thread(target=lambda: results.append(device.download(device.zeros(2, np.int64)).sum()))
 
     def step():
         other.start()
@@ -119,7 +98,10 @@ WHY_NOT = {
     "no GPU after all": ({"FAKE_CUDA_DEVICES": "0"}, "the NVIDIA driver finds no GPU"),
     "hidden": ({"FAKE_CUDA_INIT": "100", "CUDA_VISIBLE_DEVICES": ""}, "the NVIDIA driver finds no GPU (CUDA_VISIBLE_DEVICES is '')"),
     "forked": ({"FAKE_CUDA_INIT": "3"}, "the NVIDIA driver does not start here: this process was forked from one that used it; start pro"),
-    "stand-in": ({"FAKE_CUDA_INIT": "34"}, "no NVIDIA driver is installed: libcuda.so.1 is the toolkit's stand-in for it"),
+    "stand-in": (
+        {"FAKE_CUDA_INIT": "34"},
+        "no NVIDIA driver is installed (libcuda.so.1 is the toolkit's stand-in for it): install NVIDIA's, 580 or newer",
+    ),
     "other": ({"FAKE_CUDA_INIT": "700"}, "the NVIDIA driver does not start: an illegal memory access was encountered (error 700)"),
     "unknown": ({"FAKE_CUDA_INIT": "4321"}, "the NVIDIA driver does not start: no message (error 4321)"),
     "old GPU": ({"FAKE_CUDA_CAPABILITY": "70"}, "the GPU has compute capability 7.0; 7.5 or higher is needed (Turing, of 2018, or newer)"),
@@ -144,7 +126,7 @@ def test_why_not(variables, reason):
 def test_an_old_driver():
     compiler = available._compiler()
     if compiler[1] == (0, 0):
-        pytest.skip("the compiler did not come as a package")
+        pytest.skip("which CUDA the compiler is of is known only where it came as a package")
     answer = said("from fastnn._kernels.numba_cuda import available; print(available.why_not())", FAKE_CUDA_VERSION="12040")
     assert answer.startswith(
         f"the NVIDIA driver is of CUDA 12.4 and cannot read what the compiler of CUDA {compiler[1][0]}.{compiler[1][1]}"

@@ -30,4 +30,4 @@ def pytest_runtest_setup(item):
     if SIMULATED and item.get_closest_marker("simulator") is None:
         pytest.skip("too large for the simulator")
     if item.get_closest_marker("real") is not None and (SIMULATED or BACKEND != "cuda"):
-        pytest.skip("needs a GPU")
+        pytest.skip("looks at a real GPU, not at the simulator or a stand-in")

@@ -15,7 +15,7 @@ each_path = pytest.mark.parametrize("path", PATHS)
 def _torch(array):
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
-        pytest.skip("PyTorch was built without CUDA")
+        pytest.skip("PyTorch sees no GPU: built without CUDA, or for another driver")
     return torch.from_numpy(array.copy()).cuda()
 
 
@@ -26,7 +26,7 @@ def _cupy(array):
 def _jax(array):
     jax = pytest.importorskip("jax")
     if jax.default_backend() != "gpu":
-        pytest.skip("JAX has no GPU here")
+        pytest.skip("JAX sees no GPU: its CUDA plugin is not installed")
     return jax.numpy.asarray(array)
 
 
@@ -90,7 +90,7 @@ def test_no_copy_is_made():
     """Data that fills most of a buffer of PyTorch's is trained on without as much memory again."""
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
-        pytest.skip("PyTorch was built without CUDA")
+        pytest.skip("PyTorch sees no GPU: built without CUDA, or for another driver")
     X = torch.rand((1_000_000, 256), device="cuda")  # one gigabyte
     y = np.zeros(len(X), np.int64)
     net = fnn.Network([fnn.Dense(16, "relu"), fnn.Dense(2)], 256, "softmax_cross_entropy", backend=BACKEND)

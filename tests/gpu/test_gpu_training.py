@@ -1,8 +1,10 @@
 """What training on a GPU owes beside the reference's numbers: the same bits, state that is where it is asked for, clean ends."""
 
+import functools
+
 import numpy as np
 import pytest
-from builders import OUTPUTS, STEPPING, assert_same_bits, features, learnt, optimizer, relative_error, sample_weights, targets
+from builders import OUTPUTS, STEPPING, assert_same_bits, features, in_threads, learnt, optimizer, relative_error, sample_weights, targets
 from gpu_cases import BACKEND, BOTH, DTYPES, MLP, PATHS, WIDE, data, make, reference_of
 
 import fastnn as fnn
@@ -285,15 +287,9 @@ def test_several_networks_take_turns():
 
 
 def test_networks_in_threads():
-    import threading
-
     alone = [train(make(BOTH[path], seed=seed), epochs=10) for path in PATHS for seed in (1, 2)]
     together = [make(BOTH[path], seed=seed) for path in PATHS for seed in (1, 2)]
-    threads = [threading.Thread(target=train, args=(net, "adam", 10)) for net in together]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(*(functools.partial(train, net, "adam", 10) for net in together))
     for one, other in zip(together, alone, strict=True):
         assert_same_bits(one, other)
 
