@@ -124,9 +124,9 @@ def test_lbfgs_follows_the_reference(compiled):
 
 
 def test_max_norm_holds_after_each_step(engine):
-    net = train(network(STACKS["max norm"], backend=engine), fnn.SGD(0.5))
+    net = train(network(STACKS["max norm"], backend=engine), fnn.SGD(2.0))  # far enough for every column to meet its limit
     for name, limit in (("0.weight", 0.7), ("1.weight", 0.2)):
-        assert np.linalg.norm(net.parameters[name], axis=0).max() == pytest.approx(limit, rel=1e-12)
+        assert np.linalg.norm(net.parameters[name], axis=0) == pytest.approx(limit, rel=1e-12)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
