@@ -8,7 +8,7 @@ arithmetic is its own. Each compiled copy is for one number type, ``real``, and 
 from cpython.pycapsule cimport PyCapsule_GetName, PyCapsule_GetPointer
 from libc.math cimport NAN, cos, floor, isfinite, log, sqrt
 from libc.stdint cimport int64_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 cimport numpy as cnp
 
@@ -25,8 +25,10 @@ cdef extern from "machine.h":
     real multiply_add(real a, real b, real c) noexcept nogil
     real nearest(real x) noexcept nogil
     real power_of_two(real k) noexcept nogil
+    real exponent_of(real x) noexcept nogil
     real times_power_of_two(real x, real k) noexcept nogil
-    void prefetch(const void* address) noexcept nogil
+    uint64_t neglect_tiny() noexcept nogil
+    void put_back(uint64_t setting) noexcept nogil
     void arrive(int64_t* counter) noexcept nogil
     int64_t arrived(int64_t* counter) noexcept nogil
     void relax() noexcept nogil
@@ -69,13 +71,14 @@ def run(
     was not finite, else 0. With the rule NO_UPDATE the gradient, penalties included, is left in ``gradient``, and θ and running statistics
     stay as they are. Every ``every``-th step, if that is not 0, this thread's statistics go to ``statistics[record, rank]``.
     """
+    cdef Upcoming upcoming
     cdef const Rule* the_rule = <const Rule*>rule.data
     cdef const Loss* the_loss = <const Loss*>loss.data
     cdef Frame frame = Frame(
         rank, n_threads, <int64_t*>counter.data, <const Op*>ops.data, len_of(ops), <real*>theta.data, len_of(theta), <real*>gradient.data,
         <real*>slots.data, len_of(slots) // max(len_of(theta), 1), <real*>buffers.data, <real*>work.data, <real*>d_work.data,
         <real*>scratch.data, len_of(scratch) // n_threads, <real*>data_or_null(parts), <real*>notes.data,
-        len_of(notes) // n_threads, capacity, training, the_rule.code != NO_UPDATE, backward, seed,
+        len_of(notes) // n_threads, capacity, training, the_rule.code != NO_UPDATE, backward, seed, NULL,
     )
     cdef Inputs inputs = Inputs(<const real*>X.data, X.shape[1], <const int64_t*>order.data, Targets(
         <const int64_t*>data_or_null(labels), <const real*>data_or_null(targets),
@@ -90,7 +93,8 @@ def run(
     cdef real* outputs = <real*>predictions.data
     with nogil:
         if backward:
-            result = run_chunk(&frame, &inputs, &chunk)
+            frame.upcoming = &upcoming
+            result = train(&frame, &inputs, &chunk) if frame.learning else run_chunk(&frame, &inputs, &chunk)
         else:
             result = predict(&frame, &inputs, output, link, n, outputs)
     return result

@@ -1,5 +1,16 @@
 """What one thread sees of a run, and the arrays in its flat vectors."""
 
+cdef extern from "upcoming.h":
+    ctypedef struct Upcoming:
+        const char* features
+        const char* targets
+        int64_t feature_bytes, target_bytes, lines
+    enum:
+        CACHE_LINE
+    void look_ahead(Upcoming* upcoming, const int64_t* samples, int64_t n_samples, double multiplications) noexcept nogil
+    void ask_for(Upcoming* upcoming, int64_t multiplications) noexcept nogil
+
+
 cdef struct Frame:
     # The buffers and constants of a run, the same in every thread but for `rank`: see numba_cpu/frame.py for what each holds.
     int64_t rank, n_threads
@@ -24,6 +35,7 @@ cdef struct Frame:
     bint learning
     bint backward
     uint64_t seed
+    Upcoming* upcoming  # NULL in a prediction
 
 
 cdef inline int64_t blocks_of(int64_t n, int64_t size) noexcept nogil:

@@ -104,7 +104,7 @@ cdef void descend(const Frame* frame, const Op* op, int64_t batch, double alpha,
     cdef Part part = own_part(frame, op)
     cdef Matrix x = own_inputs(frame, op)
     cdef real* w = frame.theta + part.offset
-    product(True, False, part.rows, part.width, batch, <real>alpha, x.data, x.stride, output_gradient_of(frame, op, 0), part.width,
+    product(frame, True, False, part.rows, part.width, batch, <real>alpha, x.data, x.stride, output_gradient_of(frame, op, 0), part.width,
             matrix(<real>beta, w, part.width), w, part.width)
 
 
@@ -124,7 +124,7 @@ cdef void learn_by_blocks(const Frame* frame, const Lesson* lesson, const Op* op
         for k in range(blocks_of(part.rows, height)):
             row = k * height
             rows = min(height, part.rows - row)
-            product(True, False, rows, columns, batch, 1, x.data + row, x.stride, d_z + column, n_out, nothing(), g, columns)
+            product(frame, True, False, rows, columns, batch, 1, x.data + row, x.stride, d_z + column, n_out, nothing(), g, columns)
             stretches = 1 if columns == n_out else rows  # of weights that lie next to each other in memory
             length = rows * columns // stretches
             start = part.offset + row * n_out + column
@@ -150,7 +150,7 @@ cdef double weight_gradient(const Frame* frame, const Lesson* lesson, const Op* 
     cdef real* g = frame.gradient + part.offset
     if op.code == DENSE:
         x = own_inputs(frame, op)
-        product(True, False, part.rows, part.width, lesson.batch, 1, x.data, x.stride, output_gradient_of(frame, op, 0), part.width,
+        product(frame, True, False, part.rows, part.width, lesson.batch, 1, x.data, x.stride, output_gradient_of(frame, op, 0), part.width,
                 nothing(), g, part.width)
         if op.l1 > 0 or op.l2 > 0:
             add_penalties(frame.theta + part.offset, g, n, <real>op.l1, <real>op.l2)

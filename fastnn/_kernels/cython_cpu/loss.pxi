@@ -20,6 +20,11 @@ cdef enum:
     NARROW = 32  # classes up to which a softmax takes a vector of samples at a time: rows of ten are too short for whole vectors
 
 
+cdef struct Columns:
+    # As many samples as a vector has lanes, none of them weighing anything beyond the last.
+    real[WIDTH] label, weight, total, loss, hits
+
+
 cdef inline double weight_of(Targets targets, int64_t sample) noexcept nogil:
     return <double>targets.weights[sample] if targets.weights != NULL else 1.0
 
@@ -146,75 +151,75 @@ cdef Outcome narrow_softmax(const real* z, real* d, int64_t rows, int64_t k, con
                             real smoothing) noexcept nogil:
     """`loss_and_gradient` of `softmax_label`, for as many samples at a time as a vector has lanes: turned round, each is a column."""
     cdef real[NARROW * WIDTH] turned
-    cdef real[WIDTH] log_total, total, plain_sum, highest, best, part
+    cdef Columns columns
     cdef Outcome outcome = Outcome(0, 0)
-    cdef real rest = smoothing / k, expected
-    cdef double weight, unit = 1.0 / weight_sum if weight_sum > 0 else 0.0
-    cdef int64_t block, start, n, r, label
+    cdef double unit = 1.0 / weight_sum if weight_sum > 0 else 0.0, loss, hits
+    cdef int64_t block, start, n, r
     for block in range(blocks_of(rows, WIDTH)):
         start = block * WIDTH
         n = min(<int64_t>WIDTH, rows - start)
         turn(z + start * k, k, n, k, turned, WIDTH)
-        narrow_forward(turned, k, best, highest, total, log_total, plain_sum)
-        for r in range(n):
-            label = targets.labels[samples[start + r]]
-            weight = weight_of(targets, samples[start + r])
-            expected = (ONE - smoothing) * (z[(start + r) * k + label] - highest[r]) + (rest * plain_sum[r] - smoothing * highest[r])
-            outcome.loss += weight * unit * <double>(log_total[r] - expected)
-            outcome.hits += weight if <int64_t>best[r] == label else 0.0
-            part[r] = <real>(weight * unit)
-        for r in range(n, WIDTH):
-            part[r] = 0
-        narrow_gradient(turned, k, total, part, rest)
+        for r in range(WIDTH):
+            columns.label[r] = <real>targets.labels[samples[start + r]] if r < n else ZERO
+            columns.weight[r] = <real>weight_of(targets, samples[start + r]) if r < n else ZERO
+        narrow_forward(turned, k, &columns, smoothing)
+        narrow_gradient(turned, k, &columns, <real>unit, smoothing)
         turn_back(turned, WIDTH, n, k, d + start * k, k)
-        for r in range(n):
-            d[(start + r) * k + targets.labels[samples[start + r]]] -= part[r] * (ONE - smoothing)
+        loss = hits = 0
+        for r in range(WIDTH):
+            loss += <double>columns.weight[r] * <double>columns.loss[r]
+            hits += <double>columns.hits[r]
+        outcome.loss += unit * loss
+        outcome.hits += hits
     return outcome
 
 
-cdef inline void narrow_forward(real* turned, int64_t k, real_target best, real_target highest, real_target total,
-                                real_target log_total, real_target plain_sum) noexcept nogil:
-    """Of each column z: where its largest element is and that, Σ exp(z − max z), the log of this, and Σ z; columns become exp(z − max z)."""
+cdef inline void narrow_forward(real_target turned, int64_t k, Columns* columns, real smoothing) noexcept nogil:
+    """Σ exp(z − max z) of each column z, its loss, and whether its largest element is where it should be; z becomes exp(z − max z)."""
+    cdef real[WIDTH] best, highest, plain_sum, expected, total
     cdef int64_t j, r
-    cdef real value
+    cdef real value, rest = smoothing / k
     for r in range(WIDTH):
         highest[r] = turned[r]
-        best[r] = 0
-        total[r] = 0
-        plain_sum[r] = 0
+        best[r] = plain_sum[r] = expected[r] = total[r] = 0
     for j in range(k):
         for r in range(WIDTH):
             value = turned[j * WIDTH + r]
             best[r] = <real>j if value > highest[r] else best[r]
             highest[r] = value if value > highest[r] else highest[r]
             plain_sum[r] += value
+            expected[r] = value if columns.label[r] == <real>j else expected[r]
     for j in range(k):
         for r in range(WIDTH):
             value = exponential(turned[j * WIDTH + r] - highest[r])
             turned[j * WIDTH + r] = value
             total[r] += value
     for r in range(WIDTH):
-        log_total[r] = log_of_sum(total[r])
+        value = (ONE - smoothing) * (expected[r] - highest[r]) + (rest * plain_sum[r] - smoothing * highest[r])
+        columns.loss[r] = log_of_sum(total[r]) - value
+        columns.total[r] = total[r]
+        columns.hits[r] = columns.weight[r] if best[r] == columns.label[r] else ZERO
 
 
-cdef inline void narrow_gradient(real_target turned, int64_t k, const real* total, const real* part, real rest) noexcept nogil:
-    """part · (softmax − rest) of each column of exponentials."""
+cdef inline void narrow_gradient(real_target turned, int64_t k, const Columns* columns, real unit, real smoothing) noexcept nogil:
+    """Each column of exponentials becomes share · (softmax − q)."""
+    cdef real[WIDTH] share, factor, least
     cdef int64_t j, r
+    for r in range(WIDTH):
+        share[r] = columns.weight[r] * unit
+        factor[r] = share[r] / columns.total[r]
+        least[r] = share[r] * (smoothing / k)
     for j in range(k):
         for r in range(WIDTH):
-            turned[j * WIDTH + r] = turned[j * WIDTH + r] * (part[r] / total[r]) - rest * part[r]
+            turned[j * WIDTH + r] = turned[j * WIDTH + r] * factor[r] - least[r]
+    for r in range(WIDTH):
+        turned[<int64_t>columns.label[r] * WIDTH + r] -= share[r] * (ONE - smoothing)
 
 
 cdef inline real log_of_sum(real total) noexcept nogil:
-    """log of a sum of up to 32 exponentials whose largest is 1: `log1p_unit` is for numbers up to 1."""
-    cdef real power = 0
-    power += <real>4 if total >= <real>16 else ZERO
-    total *= <real>0.0625 if total >= <real>16 else ONE
-    power += TWO if total >= <real>4 else ZERO
-    total *= <real>0.25 if total >= <real>4 else ONE
-    power += ONE if total >= TWO else ZERO
-    total *= HALF if total >= TWO else ONE
-    return log1p_unit(total - ONE) + power * <real>0.6931471805599453
+    """log of a normal number from 1 on: `log1p_unit` is for numbers up to 1. A product scales it, so that NaN stays."""
+    cdef real power = exponent_of(total)
+    return log1p_unit(total * power_of_two(-power) - ONE) + power * <real>0.6931471805599453
 
 
 # --- other losses -----------------------------------------------------------------------------------------------------------------------

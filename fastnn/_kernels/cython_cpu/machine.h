@@ -13,6 +13,9 @@
 #else
 #include <sched.h>
 #endif
+#if defined(__x86_64__) || defined(_M_X64)
+#include <xmmintrin.h>
+#endif
 
 /* --- the number type: the build sets REAL to float or double ---------------------------------------------------------------------- */
 
@@ -97,6 +100,14 @@ INLINE real power_of_two(real k)
     return power;
 }
 
+/* The whole number k with 2ᵏ ≤ x < 2ᵏ⁺¹, of a positive normal number. */
+INLINE real exponent_of(real x)
+{
+    real_bits bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (real)(int32_t)((bits >> FRACTION_BITS) - EXPONENT_BIAS);
+}
+
 /* 2ᵏ x, by adding to the exponent: both must be normal numbers. Unlike in a product of powers nothing here can be multiplied in another order. */
 INLINE real times_power_of_two(real x, real k)
 {
@@ -106,6 +117,30 @@ INLINE real times_power_of_two(real x, real k)
     memcpy(&x, &bits, sizeof x);
     return x;
 }
+
+/* Have this thread take numbers below the smallest normal one for 0, until it puts its setting back: on many processors an operation on one of
+   them takes as long as a hundred others. */
+#if defined(__x86_64__) || defined(_M_X64)
+INLINE uint64_t neglect_tiny(void)
+{
+    const unsigned setting = _mm_getcsr();
+    _mm_setcsr(setting | 0x8040); /* results and operands */
+    return setting;
+}
+INLINE void put_back(uint64_t setting) { _mm_setcsr((unsigned)setting); }
+#elif defined(__aarch64__)
+INLINE uint64_t neglect_tiny(void)
+{
+    uint64_t setting;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(setting));
+    __asm__ volatile("msr fpcr, %0" : : "r"(setting | (uint64_t)1 << 24));
+    return setting;
+}
+INLINE void put_back(uint64_t setting) { __asm__ volatile("msr fpcr, %0" : : "r"(setting)); }
+#else
+INLINE uint64_t neglect_tiny(void) { return 0; }
+INLINE void put_back(uint64_t setting) { (void)setting; }
+#endif
 
 /* Ask for the cache line of an address. */
 INLINE void prefetch(const void *address)

@@ -16,7 +16,7 @@ cdef extern from "tile.h":
     const int64_t LARGEST_B  # elements of B up to which the tile is used where BLAS is called too
     void copy_row(const real* source, real* target, int64_t n) noexcept nogil
     void tile_product(bint transpose_a, bint transpose_b, int64_t m, int64_t n, int64_t depth, real alpha, const real* a, int64_t a_stride,
-                      const real* b, int64_t b_stride, Addend add, real* c, int64_t c_stride) noexcept nogil
+                      const real* b, int64_t b_stride, Addend add, real* c, int64_t c_stride, Upcoming* upcoming) noexcept nogil
     void turn(const real* source, int64_t stride, int64_t rows, int64_t columns, real* target, int64_t target_stride) noexcept nogil
     void turn_back(const real* source, int64_t stride, int64_t rows, int64_t columns, real* target, int64_t target_stride) noexcept nogil
 
@@ -42,15 +42,17 @@ cdef inline Addend bias_of(const Frame* frame, const Op* op) noexcept nogil:
     return Addend(1, frame.theta + op.bias, 0) if op.bias >= 0 else nothing()
 
 
-cdef void product(bint transpose_a, bint transpose_b, int64_t m, int64_t n, int64_t depth, real alpha, const real* a, int64_t a_stride,
+cdef void product(const Frame* frame, bint transpose_a, bint transpose_b, int64_t m, int64_t n, int64_t depth, real alpha, const real* a, int64_t a_stride,
                   const real* b, int64_t b_stride, Addend add, real* c, int64_t c_stride) noexcept nogil:
     """C ← α op(A) op(B) + β D, for row-major matrices whose rows lie as many elements apart as their stride says."""
     if m <= 0 or n <= 0:
         return
     if not CALLS_BLAS or depth * n <= LARGEST_B or depth == 0:
-        tile_product(transpose_a, transpose_b, m, n, depth, alpha, a, a_stride, b, b_stride, add, c, c_stride)
+        tile_product(transpose_a, transpose_b, m, n, depth, alpha, a, a_stride, b, b_stride, add, c, c_stride, frame.upcoming)
     else:
         by_blas(transpose_a, transpose_b, m, n, depth, alpha, a, a_stride, b, b_stride, add, c, c_stride)
+        if frame.upcoming != NULL:
+            ask_for(frame.upcoming, m * n * depth)
 
 
 cdef void by_blas(bint transpose_a, bint transpose_b, int64_t m, int64_t n, int64_t depth, real alpha, const real* a, int64_t a_stride,
@@ -70,4 +72,4 @@ cdef void sum_of_rows(const real* rows, int64_t n_rows, int64_t n, int64_t strid
     """target[c] = Σᵣ rows[r, c]: the product of a row of ones, which is one element read again and again, with the rows."""
     cdef real one = 1
     if n > 0:
-        tile_product(True, False, 1, n, n_rows, 1, &one, 0, rows, stride, nothing(), target, n)
+        tile_product(True, False, 1, n, n_rows, 1, &one, 0, rows, stride, nothing(), target, n, NULL)

@@ -1,10 +1,5 @@
 """A chunk of mini-batches and what a step is made of; `numba_cpu/steps.py` tells how threads share it and where they meet."""
 
-cdef enum:
-    CACHE_LINE = 64
-    LINES_AHEAD = 8  # of a row of X; the processor sees where a longer one is going
-
-
 cdef struct Inputs:
     # The data of a run.
     const real* X
@@ -33,6 +28,14 @@ cdef struct Chunk:
     int64_t n_records
 
 
+cdef int64_t train(const Frame* frame, const Inputs* inputs, const Chunk* chunk) noexcept nogil:
+    """`run_chunk` without the numbers below the smallest normal one: a moment of Adam comes to them wherever a gradient stays 0."""
+    cdef uint64_t setting = neglect_tiny()
+    cdef int64_t written = run_chunk(frame, inputs, chunk)
+    put_back(setting)
+    return written
+
+
 cdef int64_t run_chunk(const Frame* frame, const Inputs* inputs, const Chunk* chunk) noexcept nogil:
     """Take the steps; returns how many losses were written."""
     cdef int64_t phase = 1, record = 0, k, batch, n_rows, per_thread = frame.n_ops * N_STATISTICS
@@ -45,18 +48,18 @@ cdef int64_t run_chunk(const Frame* frame, const Inputs* inputs, const Chunk* ch
     cdef double weight_sum, product_of_factors = chunk.products[0]
     cdef double* measured
     cdef bint recorded, cuts = frame.parts != NULL
+    frame.upcoming[0] = own_upcoming(frame, inputs)
     for k in range(chunk.n_steps):
         samples = inputs.order + chunk.bounds[k]
         batch = chunk.bounds[k + 1] - chunk.bounds[k]
         mine = own_share(frame, batch)
         n_rows = mine.last - mine.first
+        look_ahead_to(frame, samples + batch, chunk.bounds[k + 2] - chunk.bounds[k + 1] if k + 1 < chunk.n_steps else 0, batch)
         if cuts:
             own_part_of_first(frame, first_op, inputs, samples, batch)
             phase = meet(frame, phase)
         else:
             gather(inputs.X, inputs.n_in, samples + mine.first, n_rows, 0, inputs.n_in, frame.work + mine.first * inputs.n_in)
-        if k + 1 < chunk.n_steps:
-            prefetch_next(frame, inputs, samples + batch, chunk.bounds[k + 2] - chunk.bounds[k + 1])
         phase = forward(frame, NULL, chunk.step + k, mine.first, n_rows, batch, phase)
         recorded = chunk.every > 0 and (chunk.step + k) % chunk.every == 0
         measured = chunk.statistics + (record * frame.n_threads + frame.rank) * per_thread if recorded else NULL
@@ -151,7 +154,7 @@ cdef void own_part_of_first(const Frame* frame, const Op* op, const Inputs* inpu
     cdef int64_t width = mine.last - mine.first
     cdef real* x = frame.work + frame.capacity * mine.first
     gather(inputs.X, inputs.n_in, samples, batch, mine.first, width, x)
-    product(False, False, batch, op.n_out, width, 1, x, width, frame.theta + op.weight + mine.first * op.n_out, op.n_out,
+    product(frame, False, False, batch, op.n_out, width, 1, x, width, frame.theta + op.weight + mine.first * op.n_out, op.n_out,
             nothing(), part_of_first(frame, op, frame.rank, 0), op.n_out)
 
 
@@ -171,26 +174,32 @@ cdef void sum_parts(const Frame* frame, const Op* op, int64_t first_row, int64_t
             add_to(frame.theta + op.bias, z + r * op.n_out, op.n_out)
 
 
-cdef void prefetch_next(const Frame* frame, const Inputs* inputs, const int64_t* samples, int64_t n) noexcept nogil:
-    """Samples in a random order are seldom in cache: what this thread gathers of the next mini-batch comes while it works on this one.
+cdef Upcoming own_upcoming(const Frame* frame, const Inputs* inputs) noexcept nogil:
+    """What this thread gathers of a sample: all of it, or its own features."""
+    cdef Share columns = own_share(frame, inputs.n_in) if frame.parts != NULL else Share(0, inputs.n_in)
+    cdef int64_t size = sizeof(real)
+    cdef Upcoming upcoming
+    memset(&upcoming, 0, sizeof(upcoming))
+    upcoming.features, upcoming.feature_bytes = <const char*>(inputs.X + columns.first), inputs.n_in * size
+    upcoming.lines = (columns.last - columns.first) * size // CACHE_LINE + 1  # one more if it does not begin where a line does
+    if inputs.targets.labels != NULL:
+        upcoming.targets, upcoming.target_bytes = <const char*>inputs.targets.labels, sizeof(int64_t)
+    else:
+        upcoming.targets, upcoming.target_bytes = <const char*>inputs.targets.values, frame.ops[frame.n_ops - 1].n_out * size
+    return upcoming
 
-    The first lines of a row are enough, and more requests than the processor can hold would stall it.
-    """
-    cdef Share mine = own_share(frame, n)
-    cdef int64_t i, line, first_line = 0, lines = min(<int64_t>LINES_AHEAD, inputs.n_in * <int64_t>sizeof(real) // CACHE_LINE + 1)
-    cdef int64_t n_out = frame.ops[frame.n_ops - 1].n_out
-    for i in range(mine.first, mine.last):
-        if inputs.targets.labels != NULL:
-            prefetch(inputs.targets.labels + samples[i])
-        else:
-            prefetch(inputs.targets.values + samples[i] * n_out)
-    if frame.parts != NULL:  # this thread's features of all rows
-        first_line = own_share(frame, inputs.n_in).first * <int64_t>sizeof(real) // CACHE_LINE
-        lines = max(<int64_t>1, lines // frame.n_threads)
-        mine = Share(0, n)
-    for i in range(mine.first, mine.last):
-        for line in range(first_line, first_line + lines):
-            prefetch(<const char*>(inputs.X + samples[i] * inputs.n_in) + line * CACHE_LINE)
+
+cdef void look_ahead_to(const Frame* frame, const int64_t* samples, int64_t n, int64_t batch) noexcept nogil:
+    """Have the next ``n`` samples asked for during a step of ``batch``: those that this thread gathers."""
+    cdef Share mine = own_share(frame, n) if frame.parts == NULL else Share(0, n)
+    cdef int64_t i, passes, total = 0
+    cdef const Op* op
+    for i in range(frame.n_ops):
+        op = &frame.ops[i]
+        if op.code == DENSE:
+            passes = 2 + (op.x_grad != GRAD_NONE)
+            total += passes * op.n_in * op.n_out
+    look_ahead(frame.upcoming, samples + mine.first, mine.last - mine.first, <double>(total * batch // frame.n_threads))
 
 
 # --- the operations ---------------------------------------------------------------------------------------------------------------------
@@ -208,7 +217,7 @@ cdef int64_t forward(const Frame* frame, const real* X, int64_t step, int64_t fi
             sum_parts(frame, op, first_row, n_rows)
         elif op.code == DENSE:
             x = X if X != NULL and op.x == INPUT else input_of(frame, op, first_row)
-            product(False, False, n_rows, op.n_out, op.n_in, 1, x, op.n_in, frame.theta + op.weight, op.n_out, bias_of(frame, op),
+            product(frame, False, False, n_rows, op.n_out, op.n_in, 1, x, op.n_in, frame.theta + op.weight, op.n_out, bias_of(frame, op),
                     output_of(frame, op, first_row), op.n_out)
         elif op.code == BATCH_NORM:
             phase = batch_norm(frame, op, first_row, n_rows, batch, phase)
@@ -261,7 +270,7 @@ cdef void dense_input_gradient(const Frame* frame, const Op* op, int64_t first_r
     """∂C/∂x = δ Wᵀ."""
     cdef real* d_x = input_gradient_of(frame, op, first_row)
     cdef Addend arrived_before = matrix(1, d_x, op.n_in) if op.x_grad == GRAD_ADD else nothing()
-    product(False, True, n_rows, op.n_in, op.n_out, 1, output_gradient_of(frame, op, first_row), op.n_out, frame.theta + op.weight, op.n_out,
+    product(frame, False, True, n_rows, op.n_in, op.n_out, 1, output_gradient_of(frame, op, first_row), op.n_out, frame.theta + op.weight, op.n_out,
             arrived_before, d_x, op.n_in)
 
 

@@ -9,6 +9,7 @@
 #define FASTNN_TILE_H
 
 #include "machine.h"
+#include "upcoming.h"
 
 /* What is added to a product: beta times a matrix whose rows lie `stride` apart (0 for a bias); nothing where beta is 0. */
 typedef struct {
@@ -35,7 +36,6 @@ typedef struct {
 #endif
 #define LANES ((int64_t)(VECTOR_BYTES / sizeof(real)))
 
-#define CACHE_LINE 64
 #define DEPTH 128 /* of A and B are worked through at a time: a panel of B then takes a third of the first-level cache */
 /* Bytes over which the rows of a panel of B may lie: beyond, its pages outnumber the entries of the first-level TLB, and it is copied. */
 #define SPREAD (1 << 18)
@@ -173,8 +173,13 @@ INLINE void tile(const int rows, const int vectors, const int whole, real alpha,
         }
     }
     const vec factor = splat(alpha), old_factor = splat(add.beta);
-    _Pragma("GCC unroll 12") for (int i = 0; i < rows; i++) _Pragma("GCC unroll 8") for (int j = 0; j < vectors; j++) sums[i][j] *= factor;
-    if (add.beta != 0) /* all loads before all stores: a load that overlaps the masked lanes of a pending store would wait for it */
+    if (add.beta != 1 && alpha != 1)
+        _Pragma("GCC unroll 12") for (int i = 0; i < rows; i++) _Pragma("GCC unroll 8") for (int j = 0; j < vectors; j++) sums[i][j] *= factor;
+    /* All loads before all stores: a load that overlaps the masked lanes of a pending store would wait for it. */
+    if (add.beta == 1) /* in most products of blocks of depth: one operation instead of two */
+        _Pragma("GCC unroll 12") for (int i = 0; i < rows; i++) _Pragma("GCC unroll 8") for (int j = 0; j < vectors; j++)
+            sums[i][j] = factor * sums[i][j] + load(add.data + i * add.stride + j * LANES, whole, masks[j]);
+    else if (add.beta != 0)
         _Pragma("GCC unroll 12") for (int i = 0; i < rows; i++) _Pragma("GCC unroll 8") for (int j = 0; j < vectors; j++)
             sums[i][j] += old_factor * load(add.data + i * add.stride + j * LANES, whole, masks[j]);
     _Pragma("GCC unroll 12") for (int i = 0; i < rows; i++) _Pragma("GCC unroll 8") for (int j = 0; j < vectors; j++)
@@ -269,7 +274,7 @@ typedef struct {
 } Ahead;
 
 /* C[:, : width] for one block of depth, in tiles of nearly equal height; what is ahead comes meanwhile. */
-INLINE void column_of_tiles(int64_t m, TILE_ARGUMENTS, Ahead ahead)
+INLINE void column_of_tiles(int64_t m, TILE_ARGUMENTS, Ahead ahead, Upcoming *upcoming)
 {
     const int64_t tiles = (m + ROWS - 1) / ROWS, height = m / tiles, higher = m % tiles, at_once = (ahead.rows + tiles - 1) / tiles;
     int64_t asked = 0;
@@ -286,13 +291,15 @@ INLINE void column_of_tiles(int64_t m, TILE_ARGUMENTS, Ahead ahead)
             for (int64_t line = 0; line < ahead.lines; line++)
                 prefetch(ahead.first + r * ahead.stride + line * CACHE_LINE);
         asked += at_once;
+        if (upcoming)
+            ask_for(upcoming, rows * columns * depth);
     }
 }
 
 /* The part of a product that one block of depth adds to C. While one panel of B is worked on the next is asked for: on two cores half of a
    weight lies in the other's cache, where its new values were written. */
 static void block_of_depth(int transpose_b, int64_t m, int64_t n, real alpha, const real *a, int64_t a_row, int64_t a_depth, const real *b,
-                           int64_t b_stride, int64_t first, Addend add, real *c, int64_t c_stride, int64_t depth)
+                           int64_t b_stride, int64_t first, Addend add, real *c, int64_t c_stride, int64_t depth, Upcoming *upcoming)
 {
     real panel[DEPTH * 2 * WIDTH] __attribute__((aligned(VECTOR_BYTES)));
     const int64_t width = 2 * LANES;
@@ -318,13 +325,14 @@ static void block_of_depth(int transpose_b, int64_t m, int64_t n, real alpha, co
         }
         Addend here = add;
         here.data += column;
-        column_of_tiles(m, alpha, a, a_row, a_depth, right, right_stride, here, c + column, c_stride, columns, depth, ahead);
+        column_of_tiles(m, alpha, a, a_row, a_depth, right, right_stride, here, c + column, c_stride, columns, depth, ahead,
+                        upcoming);
     }
 }
 
-/* C ← α op(A) op(B) + β D; columns and blocks of depth one after the other, so that what is used again is in cache. */
+/* C ← α op(A) op(B) + β D; columns and blocks of depth one after the other, so that what is used again is in cache. `upcoming` may be NULL. */
 static void tile_product(int transpose_a, int transpose_b, int64_t m, int64_t n, int64_t depth, real alpha, const real *a, int64_t a_stride,
-                         const real *b, int64_t b_stride, Addend add, real *c, int64_t c_stride)
+                         const real *b, int64_t b_stride, Addend add, real *c, int64_t c_stride, Upcoming *upcoming)
 {
     const int64_t a_row = transpose_a ? 1 : a_stride, a_depth = transpose_a ? a_stride : 1;
     if (m == 1 && !transpose_b) {
@@ -350,7 +358,7 @@ static void tile_product(int transpose_a, int transpose_b, int64_t m, int64_t n,
             if (copies)
                 pack(left, a_stride, rows, block, rows_of_a, DEPTH);
             block_of_depth(transpose_b, rows, n, alpha, copies ? rows_of_a : left, copies ? DEPTH : a_row, a_depth, b, b_stride, first, here,
-                           c + row * c_stride, c_stride, block);
+                           c + row * c_stride, c_stride, block, upcoming);
         }
     }
 }
@@ -378,7 +386,7 @@ static void turn_back(const real *source, int64_t stride, int64_t rows, int64_t 
 }
 
 static void tile_product(int transpose_a, int transpose_b, int64_t m, int64_t n, int64_t depth, real alpha, const real *a, int64_t a_stride,
-                         const real *b, int64_t b_stride, Addend add, real *c, int64_t c_stride)
+                         const real *b, int64_t b_stride, Addend add, real *c, int64_t c_stride, Upcoming *upcoming)
 {
     const int64_t a_row = transpose_a ? 1 : a_stride, a_depth = transpose_a ? a_stride : 1;
     const int64_t b_row = transpose_b ? 1 : b_stride, b_column = transpose_b ? b_stride : 1;
@@ -390,6 +398,8 @@ static void tile_product(int transpose_a, int transpose_b, int64_t m, int64_t n,
             for (int64_t j = 0; j < n; j++)
                 c[j] += element * b[k * b_row + j * b_column];
         }
+        if (upcoming)
+            ask_for(upcoming, n * depth);
     }
 }
 
