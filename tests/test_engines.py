@@ -33,6 +33,7 @@ import fastnn as fnn
 from fastnn._kernels import opcodes, philox
 from fastnn.engines import make_engine
 from fastnn.optimizers import OPTIMIZERS
+from fastnn.samples import checked_samples
 
 ROWS, BATCH = 23, 6  # three batches and a last one of five
 each_optimizer = pytest.mark.parametrize("rule", STEPPING)
@@ -399,6 +400,25 @@ def test_a_row_that_is_not_finite_is_noticed(engine, first, dtype):
             assert np.isnan(net.engine.forward(net.state, X)[0]).all()
             assert not any(net.engine.forward(net.state, row[None])[1] for row in X)
         assert net.engine.forward(net.state, np.full((3, inputs), 1e15, dtype))[1]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("classes", [2, 10, 32, 33])
+def test_a_logit_that_is_not_finite_shows_in_the_loss(engine, classes, dtype):
+    """Though no sample be of its class: a logarithm that took numbers apart by their bits would make a number of NaN."""
+    X, labels = features(ROWS).astype(dtype), np.arange(ROWS) % classes // 2 * 2  # never 1
+    for value in (np.nan, np.inf, -np.inf):
+        for smoothing in (0.0, 0.1):
+            net = fnn.Network([fnn.Dense(classes)], INPUTS, fnn.Loss("softmax_cross_entropy", label_smoothing=smoothing), dtype, engine)
+            net.state.theta[net.program.parameters[1].offset + 1] = value
+            assert not net.engine.gradients(net.state, checked_samples(net, X, labels), training=True)[0].finite
+
+
+def test_training_puts_the_processors_setting_back(compiled):
+    """Numbers below the smallest normal one may count as 0 while parameters are updated, but not after."""
+    tiny, one = np.full(64, 1e-40, np.float32), np.ones(64, np.float32)
+    train(network(STACKS["max norm"], backend=compiled), fnn.Adam())
+    assert (tiny * one).view(np.uint32).all()  # bits: where tiny numbers count as 0 they also compare equal to it
 
 
 # --- what it costs --------------------------------------------------------------------------------------------------------------------

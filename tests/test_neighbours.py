@@ -29,7 +29,7 @@ threads = lambda: {pool["filepath"]: pool["num_threads"] for pool in threadpoolc
 fnn.set_num_threads(2)
 rng = np.random.default_rng(0)
 X, y = rng.random((1280, 300), dtype=np.float32), rng.integers(0, 10, 1280)
-net = fnn.mlp([300, 90, 70, 10], backend="numba", seed=3)
+net = fnn.mlp([300, 90, 70, 10], backend=sys.argv[2], seed=3)
 before = threads()
 losses = net.fit(X, y, epochs=3, batch_size=128, progress=False)["loss"]
 after = threads()
@@ -38,17 +38,17 @@ print(json.dumps([losses, hashlib.sha256(net.state.theta.tobytes()).hexdigest(),
 """
 
 
-def trained_beside(neighbour):
-    run = subprocess.run([sys.executable, "-c", _TRAIN, neighbour], capture_output=True, text=True, check=True, timeout=300)
+def trained_beside(neighbour, engine):
+    run = subprocess.run([sys.executable, "-c", _TRAIN, neighbour, engine], capture_output=True, text=True, check=True, timeout=300)
     return json.loads(run.stdout)
 
 
 @pytest.mark.parametrize("neighbour", ["numpy", "torch", "sklearn"])
-def test_same_bits_beside(neighbour):
+def test_same_bits_beside(neighbour, compiled):
     if importlib.util.find_spec(neighbour) is None:
         pytest.skip(f"{neighbour} is not installed")
-    losses, parameters, changed = trained_beside(neighbour)
-    alone = trained_beside("nobody")
+    losses, parameters, changed = trained_beside(neighbour, compiled)
+    alone = trained_beside("nobody", compiled)
     assert losses == alone[0]
     assert parameters == alone[1]
     assert changed == []
