@@ -9,6 +9,7 @@ import struct
 
 import numpy as np
 import pytest
+from builders import ENGINES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -20,7 +21,6 @@ from fastnn.initializers import INITIALIZERS
 from fastnn.losses import LOSSES
 from fastnn.optimizers import OPTIMIZERS
 
-BACKENDS = [name for name, status in fnn.backends().items() if status == "available"]
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(20, 4))
 VALUES = np.abs(RNG.normal(size=(20, 3)))
@@ -103,7 +103,7 @@ def test_every_initializer_comes_back(tmp_path, init):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ENGINES)
 def test_every_engine_and_precision_goes_on(tmp_path, backend, dtype):
     layers = [fnn.Dense(5, "gelu"), fnn.BatchNorm(), fnn.Dropout(0.3), *STACKS["residual"]]
     loaded = round_trip(network(layers, backend=backend, dtype=dtype), tmp_path / "m", fnn.NAdam(fnn.Cosine(0.01, 20)), backend)
@@ -111,8 +111,8 @@ def test_every_engine_and_precision_goes_on(tmp_path, backend, dtype):
 
 
 def test_a_file_serves_every_engine(tmp_path):
-    network(STACKS["residual"], backend=BACKENDS[-1]).save(tmp_path / "m")
-    predictions = [fnn.load(tmp_path / "m", backend=name).predict(X) for name in BACKENDS]
+    network(STACKS["residual"], backend=ENGINES[-1]).save(tmp_path / "m")
+    predictions = [fnn.load(tmp_path / "m", backend=name).predict(X) for name in ENGINES]
     for prediction in predictions[1:]:
         np.testing.assert_allclose(prediction, predictions[0], rtol=1e-12)
     with raises(ValueError, "backend", "'gpu'"):
