@@ -8,7 +8,7 @@ arithmetic is its own. Each compiled copy is for one number type, ``real``, and 
 from cpython.pycapsule cimport PyCapsule_GetName, PyCapsule_GetPointer
 from libc.math cimport NAN, cos, floor, isfinite, log, sqrt
 from libc.stdint cimport int64_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 cimport numpy as cnp
 

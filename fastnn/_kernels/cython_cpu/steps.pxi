@@ -48,7 +48,7 @@ cdef int64_t run_chunk(const Frame* frame, const Inputs* inputs, const Chunk* ch
     cdef double weight_sum, product_of_factors = chunk.products[0]
     cdef double* measured
     cdef bint recorded, cuts = frame.parts != NULL
-    frame.upcoming[0] = own_upcoming(frame, inputs)
+    prepare_upcoming(frame, inputs)
     for k in range(chunk.n_steps):
         samples = inputs.order + chunk.bounds[k]
         batch = chunk.bounds[k + 1] - chunk.bounds[k]
@@ -174,19 +174,17 @@ cdef void sum_parts(const Frame* frame, const Op* op, int64_t first_row, int64_t
             add_to(frame.theta + op.bias, z + r * op.n_out, op.n_out)
 
 
-cdef Upcoming own_upcoming(const Frame* frame, const Inputs* inputs) noexcept nogil:
+cdef void prepare_upcoming(const Frame* frame, const Inputs* inputs) noexcept nogil:
     """What this thread gathers of a sample: all of it, or its own features."""
     cdef Share columns = own_share(frame, inputs.n_in) if frame.parts != NULL else Share(0, inputs.n_in)
     cdef int64_t size = sizeof(real)
-    cdef Upcoming upcoming
-    memset(&upcoming, 0, sizeof(upcoming))
+    cdef Upcoming* upcoming = frame.upcoming
     upcoming.features, upcoming.feature_bytes = <const char*>(inputs.X + columns.first), inputs.n_in * size
     upcoming.lines = (columns.last - columns.first) * size // CACHE_LINE + 1  # one more if it does not begin where a line does
     if inputs.targets.labels != NULL:
         upcoming.targets, upcoming.target_bytes = <const char*>inputs.targets.labels, sizeof(int64_t)
     else:
         upcoming.targets, upcoming.target_bytes = <const char*>inputs.targets.values, frame.ops[frame.n_ops - 1].n_out * size
-    return upcoming
 
 
 cdef void look_ahead_to(const Frame* frame, const int64_t* samples, int64_t n, int64_t batch) noexcept nogil:
