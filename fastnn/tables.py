@@ -405,7 +405,7 @@ def _read_npz(path: Path) -> list[Column]:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files if name in ("X", "y")}
             found = file.files
-    # zipfile raises NotImplementedError for a kind of compression it does not know
+    # NotImplementedError is zipfile's, of a kind of compression that it does not know.
     except (ValueError, EOFError, TypeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is damaged, or not an NPZ file of numbers, text or booleans") from error
     if "X" not in arrays:

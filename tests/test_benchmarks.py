@@ -9,7 +9,7 @@ import pytest
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 if not FOLDER.is_dir():
-    pytest.skip("benchmarks/ is not part of an installed package", allow_module_level=True)
+    pytest.skip("benchmarks/ is not beside the tests: they run without the sources", allow_module_level=True)
 
 
 @pytest.fixture

@@ -195,7 +195,7 @@ def test_no_file_forgets_an_entry(name, table):
     """Also where the engine cannot run; a comment is enough, as where the last entry is what remains."""
     paths = [Path(_kernels.__file__).parent / file for file in FILES[name][table]]
     if not all(path.exists() for path in paths):
-        pytest.skip(f"{', '.join(FILES[name][table])}: not installed, the engine is here as compiled")
+        pytest.skip(f"{', '.join(FILES[name][table])} are not installed: the engine is here only as compiled")
     text = "\n".join(path.read_text(encoding="utf-8") for path in paths)
     missing = [entry for entry in TABLES[table] if not re.search(rf"\b{entry}\b", text)]
     assert not missing, f"{' and '.join(FILES[name][table])} of the engine {name!r} never name {', '.join(missing)}, of the {table}"

@@ -1,6 +1,5 @@
 """Kernels become PTX, and that is kept where it is found again, unless it was damaged or anything it depends on is another."""
 
-import importlib.util
 import shutil
 import subprocess
 import sys
@@ -13,10 +12,10 @@ from builders import empty_cache
 import fastnn
 from fastnn._kernels.numba_cuda import available, cache
 
-if importlib.util.find_spec("numba_cuda") is None:
-    pytest.skip('numba-cuda is not installed: "fastnn[cuda]"', allow_module_level=True)
+if reason := available.compiler_missing():
+    pytest.skip(reason, allow_module_level=True)
 if available.simulated():
-    pytest.skip("the simulator compiles nothing", allow_module_level=True)
+    pytest.skip("Numba's simulator, which NUMBA_ENABLE_CUDASIM asks for, compiles nothing", allow_module_level=True)
 
 from fastnn._kernels.numba_cuda import compile as compiling
 from fastnn._kernels.numba_cuda.frame import ARGUMENTS

@@ -1,6 +1,5 @@
 """The CUDA engine without a GPU, in processes of its own: a simulator is chosen before Numba is loaded, and a driver before CUDA is."""
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -9,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from fastnn._kernels.numba_cuda import available
+
 HERE = Path(__file__).parent
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("numba_cuda") is None, reason='numba-cuda is not installed: "fastnn[cuda]"')
+MISSING = available.compiler_missing()
+pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 
 
 def run_tests(folder, processes, **variables):

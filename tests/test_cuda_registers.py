@@ -7,7 +7,7 @@ import pytest
 
 TOOL = Path(__file__).parents[1] / "tools" / "cuda_registers.py"
 if not TOOL.exists():
-    pytest.skip("tools/ is not part of an installed package", allow_module_level=True)
+    pytest.skip("tools/ is not beside the tests: they run without the sources", allow_module_level=True)
 _spec = importlib.util.spec_from_file_location("cuda_registers", TOOL)
 registers = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(registers)
@@ -93,15 +93,14 @@ def compiler_missing():
     from fastnn._kernels.numba_cuda import available
 
     if available.simulated():
-        return "the simulator compiles nothing"
+        return "Numba's simulator, which NUMBA_ENABLE_CUDASIM asks for, compiles nothing"
     return available.packages_missing()
 
 
 @pytest.fixture
 def compiler():
-    reason = compiler_missing()
-    if reason is not None:
-        pytest.skip(reason)
+    if reason := compiler_missing():
+        pytest.skip(f"kernels cannot be compiled: {reason}")
 
 
 def test_the_table_has_every_kernel(compiler):

@@ -1,6 +1,5 @@
 """``fastnn warmup`` and ``fastnn info`` where there is a GPU: a pretended one, and a stand-in for the compiler."""
 
-import importlib.util
 import re
 
 import pytest
@@ -11,10 +10,10 @@ from fastnn._kernels.numba_cpu import cache as cpu_cache
 from fastnn._kernels.numba_cuda import available, cache
 
 numba = pytest.importorskip("numba")
-if importlib.util.find_spec("numba_cuda") is None:
-    pytest.skip('numba-cuda is not installed: "fastnn[cuda]"', allow_module_level=True)
+if reason := available.compiler_missing():
+    pytest.skip(reason, allow_module_level=True)
 if numba.config.DISABLE_JIT:
-    pytest.skip("nothing is compiled", allow_module_level=True)
+    pytest.skip("NUMBA_DISABLE_JIT: nothing is compiled", allow_module_level=True)
 
 CAPABILITY = (9, 0)
 COMPILES = """

@@ -29,9 +29,9 @@ def workload(name: str, engine: str) -> Workload:
 
 
 def confine(engine: str, threads: int) -> None:
-    """Keep this process to so many threads, on as many cores; asv skips what raises `NotImplementedError`."""
+    """Keep this process to so many threads, on as many cores. `NotImplementedError` is how asv is told to leave a combination out."""
     if engine == REFERENCE and threads > 1:
-        raise NotImplementedError("the reference has no threads of its own")
+        raise NotImplementedError("the reference has no threads of its own: it is measured with one")
     processes.confine(threads)
     fnn.set_num_threads(threads)
 

@@ -18,7 +18,10 @@ from fastnn._kernels.numba_cuda.frame import ARGUMENTS
 from fastnn._kernels.numba_cuda.table import OPERATION
 
 if not available.simulated():
-    pytest.skip("kernels need the simulator", allow_module_level=True)
+    pytest.skip(
+        "the fake driver runs no kernels: NUMBA_ENABLE_CUDASIM=1, as tests/test_cuda_processes.py sets, has Numba run them",
+        allow_module_level=True,
+    )
 
 from fastnn._kernels.numba_cuda import engine, gpu_arrays
 from fastnn._kernels.numba_cuda.simulated_blocks import blocks

@@ -126,7 +126,7 @@ def test_why_not(variables, reason):
 def test_an_old_driver():
     compiler = available._compiler()
     if compiler[1] == (0, 0):
-        pytest.skip("which CUDA the compiler is of is known only where it came as a package")
+        pytest.skip("the compiler is not of NVIDIA's packages, which alone say of which CUDA it is: no driver is too old for it")
     answer = said("from fastnn._kernels.numba_cuda import available; print(available.why_not())", FAKE_CUDA_VERSION="12040")
     assert answer.startswith(
         f"the NVIDIA driver is of CUDA 12.4 and cannot read what the compiler of CUDA {compiler[1][0]}.{compiler[1][1]}"

@@ -28,6 +28,6 @@ def pytest_runtest_setup(item):
     if status != "available":
         pytest.skip(f"backend {BACKEND!r}: {status}")
     if SIMULATED and item.get_closest_marker("simulator") is None:
-        pytest.skip("too large for the simulator")
+        pytest.skip("too large for Numba's simulator: only what is marked `simulator` runs there")
     if item.get_closest_marker("real") is not None and (SIMULATED or BACKEND != "cuda"):
-        pytest.skip("looks at a real GPU, not at the simulator or a stand-in")
+        pytest.skip("looks at the GPU itself, or inside the engine for it: not for the simulator, nor for a CPU engine in its place")

@@ -12,11 +12,15 @@ pytestmark = [pytest.mark.real, pytest.mark.filterwarnings("ignore::FutureWarnin
 each_path = pytest.mark.parametrize("path", PATHS)
 
 
-def _torch(array):
+def torch_with_gpu():
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
         pytest.skip("PyTorch sees no GPU: built without CUDA, or for another driver")
-    return torch.from_numpy(array.copy()).cuda()
+    return torch
+
+
+def _torch(array):
+    return torch_with_gpu().from_numpy(array.copy()).cuda()
 
 
 def _cupy(array):
@@ -88,9 +92,7 @@ def test_validation_on_the_gpu(put):
 
 def test_no_copy_is_made():
     """Data that fills most of a buffer of PyTorch's is trained on without as much memory again."""
-    torch = pytest.importorskip("torch")
-    if not torch.cuda.is_available():
-        pytest.skip("PyTorch sees no GPU: built without CUDA, or for another driver")
+    torch = torch_with_gpu()
     X = torch.rand((1_000_000, 256), device="cuda")  # one gigabyte
     y = np.zeros(len(X), np.int64)
     net = fnn.Network([fnn.Dense(16, "relu"), fnn.Dense(2)], 256, "softmax_cross_entropy", backend=BACKEND)

@@ -49,6 +49,7 @@ include "steps.pxi"
 CALLS_BLAS_HERE = bool(CALLS_BLAS)  # whether `use_blas` must come before `run`
 
 
+# Fields of an array that is there: reading them raises nothing, so callers need not ask.
 cdef inline int64_t len_of(cnp.ndarray array) noexcept:
     return array.shape[0]
 
