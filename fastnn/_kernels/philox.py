@@ -69,7 +69,7 @@ def permutation(seed, stream, step, n):
     """A random order of 0 … n − 1 as int64: indices sorted by a random word of 32 bits, ties broken by the index itself.
 
     Engines are handed orders and never draw them, so the words may come from NumPy's own Philox4x64-10, two from each of its numbers, which
-    is twelve times as fast as the generator above: an epoch of a very small network takes few milliseconds.
+    is eight times as fast as the generator above: an epoch of a very small network takes few milliseconds.
     """
     keys = np.arange(n, dtype=np.uint64)  # arrays of this size cost more to get from the system than to fill: no more than needed
     words = np.random.Philox(key=seed, counter=[0, 0, step, stream]).random_raw(-(-n // 2)).view(np.uint32)

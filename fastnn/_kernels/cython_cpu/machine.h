@@ -118,8 +118,8 @@ INLINE real times_power_of_two(real x, real k)
     return x;
 }
 
-/* Have this thread take numbers below the smallest normal one for 0, until it puts its setting back: on many processors an operation on one of
-   them takes as long as a hundred others. */
+/* Have this thread take numbers below the smallest normal one for 0, until it puts its setting back: processors take longer over them, some
+   many times. */
 #if defined(__x86_64__) || defined(_M_X64)
 INLINE uint64_t neglect_tiny(void)
 {
