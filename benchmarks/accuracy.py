@@ -1,11 +1,15 @@
-"""Time to 98 % on MNIST's test images with 784-256-128-10, from the start of the process to its end.
+"""Time to 98 % on MNIST's test images with 784-256-128-10, from the start of the process to its
+end.
 
-    python benchmarks/accuracy.py --path FOLDER [--rounds 5] [--threads 2] [--engines fastnn,jax] [--json FILE]
+    python benchmarks/accuracy.py --path FOLDER [--rounds 5] [--threads 2] [--engines fastnn,jax]
+    [--json FILE]
 
-Every run is a process of its own, timed from outside: loading the library, reading the four IDX files in FOLDER, training on all 60,000
-images, and after each epoch a look at the 10,000 test images, until the accuracy is reached. fastnn trains by the schedule below; JAX,
-PyTorch and scikit-learn by Adam at 1e-3 and mini-batches of 128. Each round has a seed of its own, as luck is worth several epochs. The
-first round is not counted: it brings files into memory and fills the caches of compiled code, fastnn's and JAX's.
+Every run is a process of its own, timed from outside: loading the library, reading the four IDX
+files in FOLDER, training on all 60,000 images, and after each epoch a look at the 10,000 test
+images, until the accuracy is reached. fastnn trains by the schedule below; JAX, PyTorch and
+scikit-learn by Adam at 1e-3 and mini-batches of 128. Each round has a seed of its own, as luck is
+worth several epochs. The first round is not counted: it brings files into memory and fills the
+caches of compiled code, fastnn's and JAX's.
 """
 
 import argparse
@@ -28,7 +32,9 @@ import fastnn as fnn
 
 TARGET = 0.98
 ENGINES = ("fastnn", "jax", "torch", "sklearn")
-WORKLOAD = next(workload for workload in WORKLOADS if workload.name == "784-256-128-10 ReLU, Adam, batch 128")
+WORKLOAD = next(
+    workload for workload in WORKLOADS if workload.name == "784-256-128-10 ReLU, Adam, batch 128"
+)
 MOST_EPOCHS = 40  # of rivals, before they are given up
 
 # fastnn's schedule
@@ -47,7 +53,9 @@ def data(path: str) -> tuple[Samples, Samples]:
 def with_fastnn(train: Samples, test: Samples, threads: int, seed: int) -> tuple[int, float]:
     """Epochs trained and accuracy reached."""
     fnn.set_num_threads(threads)
-    net = fnn.Network(list(WORKLOAD.layers), inputs=WORKLOAD.inputs, loss="softmax_cross_entropy", seed=seed)
+    net = fnn.Network(
+        list(WORKLOAD.layers), inputs=WORKLOAD.inputs, loss="softmax_cross_entropy", seed=seed
+    )
     steps = EPOCHS * -(-len(train[0]) // BATCH_SIZE)
     history = net.fit(
         *train,
@@ -69,7 +77,9 @@ class StopAtTarget:
             training.stop("target reached")
 
 
-def with_rival(engine: str, train: Samples, test: Samples, threads: int, seed: int) -> tuple[int, float]:
+def with_rival(
+    engine: str, train: Samples, test: Samples, threads: int, seed: int
+) -> tuple[int, float]:
     """Epochs trained and accuracy reached."""
     training = rivals.load(engine).Training(WORKLOAD, *train, threads, seed)
     for epoch in itertools.count(1):
@@ -93,22 +103,33 @@ def compare(options) -> None:
     import machine  # here, as the runs have no need of it
 
     engines = options.engines or [name for name in ENGINES if name in rivals.installed()]
-    about = {"date": options.date, "threads": options.threads, "target": TARGET, "machine": machine.describe(options.threads)}
+    about = {
+        "date": options.date,
+        "threads": options.threads,
+        "target": TARGET,
+        "machine": machine.describe(options.threads),
+    }
     raw = {engine: [] for engine in engines}
     with tempfile.TemporaryDirectory() as cache:
-        os.environ.update(JAX_COMPILATION_CACHE_DIR=cache, JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0")
+        os.environ.update(
+            JAX_COMPILATION_CACHE_DIR=cache, JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0"
+        )
         for number in range(options.rounds + 1):
             runs = {engine: timed(engine, options, seed=number) for engine in engines}
             if number > 0:
                 for engine, run in runs.items():
                     raw[engine].append(run)
-                report.write(options.json, {**about, "rounds": number, "medians": medians(raw), "raw": raw})
+                report.write(
+                    options.json, {**about, "rounds": number, "medians": medians(raw), "raw": raw}
+                )
     show(raw)
 
 
 def medians(raw: dict) -> dict:
     """Median and range of the seconds of runs that reached the target."""
-    seconds = {engine: [run["seconds"] for run in runs if reached(run)] for engine, runs in raw.items()}
+    seconds = {
+        engine: [run["seconds"] for run in runs if reached(run)] for engine, runs in raw.items()
+    }
     return {engine: report.spread(values) for engine, values in seconds.items() if values}
 
 
@@ -120,7 +141,11 @@ def reached(run: dict) -> bool:
 def timed(engine: str, options, seed: int) -> dict:
     """One run in its own process, with the seconds from its start to its end."""
     start = time.perf_counter()
-    outcome = processes.run(__file__, ["--measure", engine, "--path", str(options.path), "--seed", str(seed)], options.threads)
+    outcome = processes.run(
+        __file__,
+        ["--measure", engine, "--path", str(options.path), "--seed", str(seed)],
+        options.threads,
+    )
     return {"seconds": time.perf_counter() - start, **outcome}
 
 
@@ -132,9 +157,16 @@ def show(raw: dict) -> None:
         if not good:
             rows.append([engine, "failed", "", "", "", f"0 of {len(runs)}"])
             continue
-        median, epochs, accuracies = seconds[engine]["median"], [run["epochs"] for run in good], [run["accuracy"] for run in good]
+        median, epochs, accuracies = (
+            seconds[engine]["median"],
+            [run["epochs"] for run in good],
+            [run["accuracy"] for run in good],
+        )
         ratio = f"{median / seconds['fastnn']['median']:.1f}" if "fastnn" in seconds else "–"
-        ranges = f"{min(epochs)}–{max(epochs)}", f"{100 * min(accuracies):.2f}–{100 * max(accuracies):.2f}"
+        ranges = (
+            f"{min(epochs)}–{max(epochs)}",
+            f"{100 * min(accuracies):.2f}–{100 * max(accuracies):.2f}",
+        )
         rows.append([engine, f"{median:.2f}", ratio, *ranges, f"{len(good)} of {len(runs)}"])
     print(report.table(["", "seconds", "÷ fastnn", "epochs", "test accuracy, %", "reached"], rows))
 

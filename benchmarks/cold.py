@@ -1,7 +1,8 @@
 """Files out of memory: a first start reads its libraries from the disk.
 
-The system is asked to forget what it holds of a file. It keeps what other processes have mapped, such as Python's own library, so the start
-that follows is a little faster than the one after the machine was switched on. It needs no rights, but Linux.
+The system is asked to forget what it holds of a file. It keeps what other processes have mapped,
+such as Python's own library, so the start that follows is a little faster than the one after the
+machine was switched on. It needs no rights, but Linux.
 """
 
 import contextlib
@@ -16,7 +17,10 @@ POSSIBLE = hasattr(os, "posix_fadvise")
 
 def forget() -> None:
     """Ask the system to forget Python's standard library, all packages installed, and fastnn."""
-    for folder in {*map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib")), str(Path(fnn.__file__).parent)}:
+    for folder in {
+        *map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib")),
+        str(Path(fnn.__file__).parent),
+    }:
         for parent, _, names in os.walk(folder):
             for name in names:
                 with contextlib.suppress(OSError):  # a link that leads nowhere

@@ -1,15 +1,19 @@
-"""Seconds from the start of a process to the end of its first training step, on a network never seen before; and of a short training.
+"""Seconds from the start of a process to the end of its first training step, on a network never
+seen before; and of a short training.
 
-    python benchmarks/first_step.py [--rounds 3] [--threads 2] [--engines auto,cython,jax] [--epochs 100] [--json FILE] [--quick]
+    python benchmarks/first_step.py [--rounds 3] [--threads 2] [--engines auto,cython,jax] [--epochs
+    100] [--json FILE] [--quick]
 
-The step is that of a hundred layers whose width changes from round to round, so that nothing compiled for another network helps. The
-training is that of 784-256-128-10 on the images that come with fastnn. Each is a process of its own, in two situations:
+The step is that of a hundred layers whose width changes from round to round, so that nothing
+compiled for another network helps. The training is that of 784-256-128-10 on the images that come
+with fastnn. Each is a process of its own, in two situations:
 
 again  Other networks were trained before: files are in memory, and whatever an engine keeps of what it compiles is there.
 first  As if nothing had ever run here: what engines keep is kept in an empty folder, and files have to be read from the disk (`cold`).
 
-Engines of fastnn that cannot run, and rivals that are not installed, are left out. ``--quick`` shows whether all runs: one round, few
-epochs, a narrow network, the user's own caches, files left in memory, and no first run of what takes long to compile.
+Engines of fastnn that cannot run, and rivals that are not installed, are left out. ``--quick``
+shows whether all runs: one round, few epochs, a narrow network, the user's own caches, files left
+in memory, and no first run of what takes long to compile.
 """
 
 import argparse
@@ -33,7 +37,8 @@ ENGINES = (*OURS, "jax", "torch", "torch.compile")
 TASKS = {"step": ENGINES, "training": OURS}
 SITUATIONS = ("again", "first")
 
-_CACHES = ("NUMBA_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")  # folders for what engines keep
+# folders for what engines keep
+_CACHES = ("NUMBA_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")
 _SLOW = ("numba", "jax", "torch.compile")  # to compile
 _WIDTH, _QUICK_WIDTH, _QUICK_EPOCHS = 64, 8, 1
 _TOLERANCE = 1e-3  # of the loss of the first step, relative, between engines of fastnn
@@ -45,13 +50,20 @@ Outcomes = dict[tuple[str, str, str], dict]  # by task, situation and engine
 def compare(options: argparse.Namespace) -> None:
     """Rounds of all engines, the file after each, and the tables."""
     raw = {task: {situation: {} for situation in SITUATIONS} for task in TASKS}
-    figures = {"date": options.date, "threads": options.threads, "epochs": options.epochs, "quick": options.quick}
+    figures = {
+        "date": options.date,
+        "threads": options.threads,
+        "epochs": options.epochs,
+        "quick": options.quick,
+    }
     with tempfile.TemporaryDirectory() as folder:
         kept = None if options.quick else folder
         if kept:  # files come into memory, and caches are filled
             one_round(options, 0, kept, ("again",))
         for number in range(1, options.rounds + 1):
-            for (task, situation, engine), outcome in one_round(options, number, kept, SITUATIONS).items():
+            for (task, situation, engine), outcome in one_round(
+                options, number, kept, SITUATIONS
+            ).items():
                 raw[task][situation].setdefault(engine, []).append(outcome)
             figures |= {"rounds": number, "medians": medians(raw), "raw": raw}
             report.write(options.json, figures)
@@ -62,20 +74,36 @@ def compare(options: argparse.Namespace) -> None:
     show(figures)
 
 
-def one_round(options: argparse.Namespace, number: int, kept: str | None, situations: Sequence[str]) -> Outcomes:
+def one_round(
+    options: argparse.Namespace, number: int, kept: str | None, situations: Sequence[str]
+) -> Outcomes:
     """Run every engine once in each situation. Those that cannot run here are left out."""
     outcomes = {}
     for situation, task, engine in itertools.product(situations, TASKS, options.engines):
         too_slow = options.quick and situation == "first" and engine in _SLOW
         if engine in TASKS[task] and not too_slow:
-            size = options.epochs if task == "training" else (_QUICK_WIDTH if options.quick else _WIDTH) + number
-            outcomes[task, situation, engine] = timed([task, engine, str(size)], situation, kept, options)
+            size = (
+                options.epochs
+                if task == "training"
+                else (_QUICK_WIDTH if options.quick else _WIDTH) + number
+            )
+            outcomes[task, situation, engine] = timed(
+                [task, engine, str(size)], situation, kept, options
+            )
     outcomes = {key: outcome for key, outcome in outcomes.items() if "unsupported" not in outcome}
-    check_losses([outcome for (task, _, engine), outcome in outcomes.items() if task == "step" and engine in OURS])
+    check_losses(
+        [
+            outcome
+            for (task, _, engine), outcome in outcomes.items()
+            if task == "step" and engine in OURS
+        ]
+    )
     return outcomes
 
 
-def timed(arguments: list[str], situation: str, kept: str | None, options: argparse.Namespace) -> dict:
+def timed(
+    arguments: list[str], situation: str, kept: str | None, options: argparse.Namespace
+) -> dict:
     """What a process tells, with the seconds from its start to when its work was done."""
     with tempfile.TemporaryDirectory() as empty:
         caches = empty if situation == "first" else kept
@@ -92,7 +120,8 @@ def variables(values: dict[str, str]) -> Iterator[None]:
     """Environment variables of the processes that are started inside."""
     before = dict(os.environ)
     os.environ.update(values, JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0")
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # Python keeps what it compiles as well, from the installation on
+    # Python keeps what it compiles as well, from the installation on
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     try:
         yield
     finally:
@@ -113,7 +142,9 @@ def medians(raw: dict) -> dict:
     found = {}
     for task, situation in itertools.product(TASKS, SITUATIONS):
         seconds = {engine: _seconds(runs) for engine, runs in raw[task][situation].items()}
-        found.setdefault(task, {})[situation] = {engine: report.spread(values) for engine, values in seconds.items() if values}
+        found.setdefault(task, {})[situation] = {
+            engine: report.spread(values) for engine, values in seconds.items() if values
+        }
     return found
 
 
@@ -123,11 +154,19 @@ def _seconds(runs):
 
 def show(figures: dict) -> None:
     """A table for each task."""
-    titles = {"step": f"first step of {LAYERS} layers", "training": f"{figures['epochs']} epochs on the sample of MNIST"}
+    titles = {
+        "step": f"first step of {LAYERS} layers",
+        "training": f"{figures['epochs']} epochs on the sample of MNIST",
+    }
     for task, title in titles.items():
         found = figures["raw"][task]
-        engines = [engine for engine in TASKS[task] if any(engine in runs for runs in found.values())]
-        rows = [[engine, *(_cell(figures, task, situation, engine) for situation in SITUATIONS)] for engine in engines]
+        engines = [
+            engine for engine in TASKS[task] if any(engine in runs for runs in found.values())
+        ]
+        rows = [
+            [engine, *(_cell(figures, task, situation, engine) for situation in SITUATIONS)]
+            for engine in engines
+        ]
         print(report.table([f"{title}, s, median of {figures['rounds']}", *SITUATIONS], rows))
 
 
@@ -136,8 +175,14 @@ def _cell(figures, task, situation, engine):
     if not runs:
         return "–"
     spread = figures["medians"][task][situation].get(engine)
-    backends = "/".join(sorted({run["backend"] for run in runs if "backend" in run and engine == "auto"}))
-    return "failed" if spread is None else f"{report.figure(spread['median'])}{f' ({backends})' if backends else ''}"
+    backends = "/".join(
+        sorted({run["backend"] for run in runs if "backend" in run and engine == "auto"})
+    )
+    return (
+        "failed"
+        if spread is None
+        else f"{report.figure(spread['median'])}{f' ({backends})' if backends else ''}"
+    )
 
 
 def main():
@@ -147,7 +192,9 @@ def main():
     parser.add_argument("--quick", action="store_true", help="see above")
     options = parser.parse_args()
     installed = rivals.installed()
-    options.engines = options.engines or [engine for engine in ENGINES if engine in OURS or engine in installed]
+    options.engines = options.engines or [
+        engine for engine in ENGINES if engine in OURS or engine in installed
+    ]
     if options.quick:
         options.rounds, options.epochs = 1, _QUICK_EPOCHS
     compare(options)

@@ -1,19 +1,24 @@
-"""Time of a training step on a GPU: fastnn beside PyTorch (eager, CUDA graphs, torch.compile) and JAX, in turn, each in its own process.
+"""Time of a training step on a GPU: fastnn beside PyTorch (eager, CUDA graphs, torch.compile) and
+JAX, in turn, each in its own process.
 
     python benchmarks/gpu.py [--rounds 3] [--only TEXT] [--engines fastnn,jax] [--json FILE] [--quick]
     python benchmarks/gpu.py --budget 540 --resume      in pieces: stops after 540 s, and goes on from the file's figures when called again
     python benchmarks/gpu.py --profile [--only TEXT]    each launch of fastnn's step by itself
 
-float32 for all, TF32 off for all, data on the GPU for all; every figure ends with a value read back from the GPU. A round runs every engine
-once on every workload; one run is an epoch for warming up, compilation included, then at least three more and half a second; its figure is
-the median of their seconds divided by their steps. JAX has a whole epoch in one `lax.scan`, PyTorch's graphs ten steps each, torch.compile
-the whole step in the mode that FASTNN_TORCH_MODE names ("reduce-overhead" if none, or "max-autotune").
+float32 for all, TF32 off for all, data on the GPU for all; every figure ends with a value read back
+from the GPU. A round runs every engine once on every workload; one run is an epoch for warming up,
+compilation included, then at least three more and half a second; its figure is the median of their
+seconds divided by their steps. JAX has a whole epoch in one `lax.scan`, PyTorch's graphs ten steps
+each, torch.compile the whole step in the mode that FASTNN_TORCH_MODE names ("reduce-overhead" if
+none, or "max-autotune").
 
-The floor of a step is the longer of two times: operations of its products at the best float32 rate, and bytes at the rate of copies: its
-parameters and the optimiser's vectors read and written once, its rows read once. PyTorch measures both rates in the same run. Starting
-kernels, and waiting between them, is left out: no small network comes near it.
+The floor of a step is the longer of two times: operations of its products at the best float32 rate,
+and bytes at the rate of copies: its parameters and the optimiser's vectors read and written once,
+its rows read once. PyTorch measures both rates in the same run. Starting kernels, and waiting
+between them, is left out: no small network comes near it.
 
-Figures are written after every row. ``--quick`` trains five steps of everything: that shows whether it runs, and its figures mean nothing.
+Figures are written after every row. ``--quick`` trains five steps of everything: that shows whether
+it runs, and its figures mean nothing.
 """
 
 import argparse
@@ -40,28 +45,40 @@ PACKAGES = (
 )  # fmt: skip
 RIVALS_TO_BEAT = ("jax", "torch", "torch.graphs", "torch.compile")
 COPIES = [2**power for power in range(20, 31)]  # bytes; the last ones are beyond any cache
-PRODUCTS = [(2048, 2048, 2048), (4096, 4096, 4096), (8192, 8192, 8192), (4096, 784, 4096)]  # m × depth × n
+# m × depth × n
+PRODUCTS = [(2048, 2048, 2048), (4096, 4096, 4096), (8192, 8192, 8192), (4096, 784, 4096)]
 
 _TRIES, _SECONDS = 5, 0.05
 
 
 def describe() -> dict:
     """The machine as plain data, without its rates."""
-    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,clocks.max.sm", "--format=csv,noheader"]
-    found = subprocess.run(query, capture_output=True, text=True) if shutil.which(query[0]) else None
+    query = [
+        "nvidia-smi",
+        "--query-gpu=name,driver_version,memory.total,clocks.max.sm",
+        "--format=csv,noheader",
+    ]
+    found = (
+        subprocess.run(query, capture_output=True, text=True) if shutil.which(query[0]) else None
+    )
     rows = found.stdout.strip().splitlines() if found is not None and found.returncode == 0 else []
     parts = [part.strip() for part in rows[0].split(",")] if rows else []
     return {
         **dict(zip(("gpu", "driver", "memory", "clock"), parts, strict=False)),
         "gpus": len(rows),
         "system": f"{platform.system()} {platform.release()}",
-        "versions": {"python": platform.python_version(), **{name: report.version(name) for name in PACKAGES}},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: report.version(name) for name in PACKAGES},
+        },
         "torch_mode": os.environ.get("FASTNN_TORCH_MODE", "reduce-overhead"),
     }
 
 
 def rates() -> dict:
-    """Bytes a second of copies, those read and those written together, by size, and the best float32 operations a second of products."""
+    """Bytes a second of copies, those read and those written together, by size, and the best
+    float32 operations a second of products.
+    """
     import torch
 
     if not torch.cuda.is_available():
@@ -73,9 +90,16 @@ def rates() -> dict:
         copies.append([size, 2 * size / _gpu_seconds(lambda s=source, t=target: t.copy_(s))])
     for m, depth, n in PRODUCTS:
         a, b, c = (torch.randn(shape, device="cuda") for shape in ((m, depth), (depth, n), (m, n)))
-        products[f"{m} × {depth} × {n}"] = 2 * m * depth * n / _gpu_seconds(lambda a=a, b=b, c=c: torch.mm(a, b, out=c))
+        products[f"{m} × {depth} × {n}"] = (
+            2 * m * depth * n / _gpu_seconds(lambda a=a, b=b, c=c: torch.mm(a, b, out=c))
+        )
     source = f"copy_ and mm of PyTorch {torch.__version__}, float32, TF32 off, in this run"
-    return {"source": source, "name": torch.cuda.get_device_name(), "copies": copies, "products": products}
+    return {
+        "source": source,
+        "name": torch.cuda.get_device_name(),
+        "copies": copies,
+        "products": products,
+    }
 
 
 def _gpu_seconds(work):
@@ -98,7 +122,9 @@ def _gpu_seconds(work):
 
 
 def floor(workload: Workload, measured: dict) -> float | None:
-    """Seconds a step that no arrangement of the work can beat, or None where the rates are not known."""
+    """Seconds a step that no arrangement of the work can beat, or None where the rates are not
+    known.
+    """
     import machine  # here, as it loads Numba, which is not to be in the process of a rival
 
     if "copies" not in measured:
@@ -109,12 +135,19 @@ def floor(workload: Workload, measured: dict) -> float | None:
 
 
 def rate(measured: dict, n_bytes: float) -> float:
-    """Bytes a second of copies of that size or more: short ones show what starting a copy takes, not what memory does."""
-    return max((speed for size, speed in measured["copies"] if size >= n_bytes), default=measured["copies"][-1][1])
+    """Bytes a second of copies of that size or more: short ones show what starting a copy takes,
+    not what memory does.
+    """
+    return max(
+        (speed for size, speed in measured["copies"] if size >= n_bytes),
+        default=measured["copies"][-1][1],
+    )
 
 
 def measure(engine: str, workload: Workload, threads: int, quick: bool) -> dict:
-    """One run: microseconds a step, seconds of the first epoch, last loss; or why the engine cannot."""
+    """One run: microseconds a step, seconds of the first epoch, last loss; or why the engine
+    cannot.
+    """
 
     def make(X, y):
         return rivals.load(engine, rivals.GPU).Training(workload, X, y, threads, 0, "cuda")
@@ -126,14 +159,22 @@ def compare(options, workloads):
     """fastnn beside its rivals."""
     began, about = time.monotonic(), describe()
     if not about["gpus"]:
-        sys.exit("benchmarks/gpu.py: no GPU here, so nothing was measured: nvidia-smi is missing, or finds none")
+        sys.exit(
+            "benchmarks/gpu.py: no GPU here, so nothing was measured: nvidia-smi is missing, or finds none"
+        )
     here = rivals.installed(rivals.GPU)
     engines = [engine for engine in options.engines or rivals.GPU if engine in here]
     absent = [engine for engine in options.engines or rivals.GPU if engine not in here]
     runs = peers.Runs(engines, options.quick, __file__, options.limit)
-    about["rates"] = processes.run(__file__, ["--rates"], None, options.limit) if importlib.util.find_spec("torch") else {}
+    about["rates"] = (
+        processes.run(__file__, ["--rates"], None, options.limit)
+        if importlib.util.find_spec("torch")
+        else {}
+    )
     runs.raw = _old(options)
-    floors = {workload.name: _microseconds(floor(workload, about["rates"])) for workload in workloads}
+    floors = {
+        workload.name: _microseconds(floor(workload, about["rates"])) for workload in workloads
+    }
     print(f"{about['gpu']}, driver {about['driver']}; {json.dumps(about['versions'])}", flush=True)
     _print_rates(about["rates"])
     left_out = 0
@@ -149,7 +190,13 @@ def compare(options, workloads):
             cells = ", ".join(f"{engine} {_last(runs, workload, engine)}" for engine in engines)
             print(f"round {number}, {workload.name}: {cells}", flush=True)
             summary = peers.summarise(runs, floors, RIVALS_TO_BEAT)
-            figures = {"date": options.date, "rounds": number, "quick": options.quick, "machine": about, "medians": runs.spreads()}
+            figures = {
+                "date": options.date,
+                "rounds": number,
+                "quick": options.quick,
+                "machine": about,
+                "medians": runs.spreads(),
+            }
             report.write(options.json, {**figures, **summary, "raw": runs.raw})
     print()
     peers.show(runs, summary, options.rounds)
@@ -163,7 +210,10 @@ def _print_rates(measured):
         said = f"{product / 1e12:.1f} TFLOP/s of products, copies {far / 1e9:.0f} GB/s in memory and at most {best / 1e9:.0f}"
         print(f"for the floors: {said}: {measured['source']}", flush=True)
     else:
-        print(f"no floors: {measured.get('unsupported') or measured.get('error') or 'PyTorch is not installed'}", flush=True)
+        print(
+            f"no floors: {measured.get('unsupported') or measured.get('error') or 'PyTorch is not installed'}",
+            flush=True,
+        )
 
 
 def profile(workloads):
@@ -188,14 +238,18 @@ def _tell(runs, absent, left_out, options):
     for engine in absent:
         print(f"{engine} is left out: {rivals.GPU[engine][1]} is not installed")
     if left_out:
-        print(f"{left_out} runs are left out, as the {options.budget:g} s were over: call again with --resume")
+        print(
+            f"{left_out} runs are left out, as the {options.budget:g} s were over: call again with --resume"
+        )
     if options.quick:
         print("--quick: these figures mean nothing")
     print(f"figures: {options.json}")
 
 
 def _old(options):
-    """Raw figures of an earlier call to go on from. What failed is tried again, but for what took too long."""
+    """Raw figures of an earlier call to go on from. What failed is tried again, but for what took
+    too long.
+    """
     if not (options.resume and os.path.exists(options.json)):
         return {}
     with open(options.json, encoding="utf-8") as file:
@@ -209,9 +263,13 @@ def _old(options):
 
 
 def _measured(runs, workload, engine, number):
-    """Whether that round is there already, or the engine has failed: what took too long once would do so again."""
+    """Whether that round is there already, or the engine has failed: what took too long once would
+    do so again.
+    """
     entry = runs.raw.get(workload.name, {}).get(engine, {})
-    return len(entry.get("microseconds", [])) >= number or "error" in entry or "unsupported" in entry
+    return (
+        len(entry.get("microseconds", [])) >= number or "error" in entry or "unsupported" in entry
+    )
 
 
 def _last(runs, workload, engine):
@@ -227,20 +285,41 @@ def main():
     parser = arguments.parser(__doc__, rivals.GPU)
     parser.set_defaults(rounds=3)
     parser.add_argument("--only", default="", help="part of a workload's name")
-    parser.add_argument("--quick", action="store_true", help="a few steps only, to see whether all runs")
-    parser.add_argument("--limit", type=float, default=150.0, help="seconds that one run may take, compilation included")
+    parser.add_argument(
+        "--quick", action="store_true", help="a few steps only, to see whether all runs"
+    )
+    parser.add_argument(
+        "--limit",
+        type=float,
+        default=150.0,
+        help="seconds that one run may take, compilation included",
+    )
     parser.add_argument("--budget", type=float, help="seconds after which no run is begun any more")
-    parser.add_argument("--resume", action="store_true", help="keep the figures of the file, and measure what they lack")
-    parser.add_argument("--profile", action="store_true", help="times of the launches of a step, fastnn alone")
-    parser.add_argument("--measure", nargs=2, metavar=("ENGINE", "WORKLOAD"), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="keep the figures of the file, and measure what they lack",
+    )
+    parser.add_argument(
+        "--profile", action="store_true", help="times of the launches of a step, fastnn alone"
+    )
+    parser.add_argument(
+        "--measure", nargs=2, metavar=("ENGINE", "WORKLOAD"), help=argparse.SUPPRESS
+    )
     parser.add_argument("--rates", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    options.json = options.json or os.path.join(os.path.dirname(os.path.abspath(__file__)), "results", f"{options.date}-gpu.json")
+    options.json = options.json or os.path.join(
+        os.path.dirname(os.path.abspath(__file__)), "results", f"{options.date}-gpu.json"
+    )
     workloads = [workload for workload in GPU_WORKLOADS if options.only in workload.name]
     if not workloads:
-        parser.error(f"no workload has {options.only!r} in its name; there are: {'; '.join(w.name for w in GPU_WORKLOADS)}")
+        parser.error(
+            f"no workload has {options.only!r} in its name; there are: {'; '.join(w.name for w in GPU_WORKLOADS)}"
+        )
     if options.quick:
-        workloads = [dataclasses.replace(workload, steps=peers.QUICK_STEPS) for workload in workloads]
+        workloads = [
+            dataclasses.replace(workload, steps=peers.QUICK_STEPS) for workload in workloads
+        ]
     if options.rates:
         print(json.dumps(rates()))
     elif options.measure:

@@ -1,7 +1,8 @@
 """How long each launch of a training step takes on a GPU: `gpu.py --profile`.
 
-Each launch of the graph path is recorded alone and replayed many times, so that what the host does is not counted; a replay costs about a
-microsecond itself. It looks inside the engine. The persistent path has one launch for all steps: there is nothing to take apart.
+Each launch of the graph path is recorded alone and replayed many times, so that what the host does
+is not counted; a replay costs about a microsecond itself. It looks inside the engine. The
+persistent path has one launch for all steps: there is nothing to take apart.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ from rivals.fastnn_epochs import OPTIMIZERS
 from workloads import Workload
 
 import fastnn as fnn
-from fastnn._kernels.numba_cuda.launch import Product
+from fastnn._kernels.numba_cuda.driver.launch import Product
 
 REPEATS = 64  # of a launch; less than the steps of a chunk, as some launches count steps
 _TRIES = 5
@@ -24,7 +25,9 @@ class _Stop(Exception):
 
 
 class _Watch:
-    """A callback that times the launches between two chunks, while network and data are on the GPU."""
+    """A callback that times the launches between two chunks, while network and data are on the
+    GPU.
+    """
 
     def __init__(self, engine):
         self.engine, self.step, self.rows = engine, None, []
@@ -66,16 +69,22 @@ def _seconds(engine, launch, arguments, steps):
 
 
 def _slot(name):
-    from fastnn._kernels.numba_cuda import frame
+    from fastnn._kernels.numba_cuda.kernels import frame
 
     return getattr(frame, name)
 
 
 def show(workload: Workload) -> None:
     """Print the table of one workload."""
-    net = fnn.Network(list(workload.layers), inputs=workload.inputs, loss="softmax_cross_entropy", backend="cuda")
+    net = fnn.Network(
+        list(workload.layers), inputs=workload.inputs, loss="softmax_cross_entropy", backend="cuda"
+    )
     X, y = workload.data()
-    options = {"batch_size": workload.batch_size, "optimizer": OPTIMIZERS[workload.optimizer], "progress": False}
+    options = {
+        "batch_size": workload.batch_size,
+        "optimizer": OPTIMIZERS[workload.optimizer],
+        "progress": False,
+    }
     net.fit(X, y, **options)  # compiled, or loaded
     watch = _Watch(net.engine)
     with contextlib.suppress(_Stop):
@@ -84,15 +93,25 @@ def show(workload: Workload) -> None:
         print(f"{workload.name}: the persistent path, one launch for all steps")
         return
     if not watch.rows:
-        print(f"{workload.name}: its chunks have no more than {REPEATS} steps, too few to time launches by")
+        print(
+            f"{workload.name}: its chunks have no more than {REPEATS} steps, too few to time launches by"
+        )
         return
     total = sum(seconds for _, seconds in watch.rows)
     cells = [
-        [_name(launch), str(launch.index), *_size(launch), report.figure(1e6 * s), f"{100 * s / total:.0f} %"] for launch, s in watch.rows
+        [
+            _name(launch),
+            str(launch.index),
+            *_size(launch),
+            report.figure(1e6 * s),
+            f"{100 * s / total:.0f} %",
+        ]
+        for launch, s in watch.rows
     ]
     print(
         report.table(
-            [workload.name, "index", "blocks", "threads", "µs", "share"], [*cells, ["all", "", "", "", report.figure(1e6 * total), ""]]
+            [workload.name, "index", "blocks", "threads", "µs", "share"],
+            [*cells, ["all", "", "", "", report.figure(1e6 * total), ""]],
         )
     )
     print()

@@ -1,8 +1,10 @@
-"""What it costs to record gradient flow: epochs with `GradientFlow(every=1)`, so at every step, beside epochs without.
+"""What it costs to record gradient flow: epochs with `GradientFlow(every=1)`, so at every step,
+beside epochs without.
 
     python benchmarks/gradient_flow.py [--rounds 21] [--threads 2] [--json FILE]
 
-One network in one process, a few epochs each in turn, which comes first alternating. Figures are medians over rounds, of the ratios too.
+One network in one process, a few epochs each in turn, which comes first alternating. Figures are
+medians over rounds, of the ratios too.
 """
 
 import argparse
@@ -24,15 +26,26 @@ def measure(workload: Workload, rounds: int, threads: int) -> dict[str, float]:
     training = rivals.load("fastnn").Training(workload, *workload.data(), threads)
 
     def step(callbacks: list) -> float:
-        history = training.net.fit(*training.samples, epochs=_EPOCHS, callbacks=callbacks, **training.options)
+        history = training.net.fit(
+            *training.samples, epochs=_EPOCHS, callbacks=callbacks, **training.options
+        )
         return np.median(history["seconds"][1:]) / workload.steps * 1e6
 
     ways = [], [fnn.GradientFlow(every=1)]
     for way in ways:
         step(way)  # loads the engine, makes the workspace
-    pairs = np.array([[step(way) for way in ways] if i % 2 else [step(way) for way in ways[::-1]][::-1] for i in range(rounds)])
+    pairs = np.array(
+        [
+            [step(way) for way in ways] if i % 2 else [step(way) for way in ways[::-1]][::-1]
+            for i in range(rounds)
+        ]
+    )
     without, recorded = np.median(pairs, axis=0)
-    return {"without": float(without), "recorded": float(recorded), "ratio": float(np.median(pairs[:, 1] / pairs[:, 0]))}
+    return {
+        "without": float(without),
+        "recorded": float(recorded),
+        "ratio": float(np.median(pairs[:, 1] / pairs[:, 0])),
+    }
 
 
 def main() -> None:
@@ -43,10 +56,21 @@ def main() -> None:
     parser.add_argument("--date", default=arguments.today(), help="to enter into the file")
     options = parser.parse_args()
     about = machine.describe(options.threads)
-    figures = {"date": options.date, "threads": options.threads, "rounds": options.rounds, "machine": about, "workloads": {}}
+    figures = {
+        "date": options.date,
+        "threads": options.threads,
+        "rounds": options.rounds,
+        "machine": about,
+        "workloads": {},
+    }
     for workload in WORKLOADS:
-        found = figures["workloads"][workload.name] = measure(workload, options.rounds, options.threads)
-        print(f"{workload.name:55s} {found['without']:9.1f} µs {found['recorded']:9.1f} µs   × {found['ratio']:.3f}", flush=True)
+        found = figures["workloads"][workload.name] = measure(
+            workload, options.rounds, options.threads
+        )
+        print(
+            f"{workload.name:55s} {found['without']:9.1f} µs {found['recorded']:9.1f} µs   × {found['ratio']:.3f}",
+            flush=True,
+        )
         report.write(options.json, figures)
 
 

@@ -2,8 +2,8 @@
 
     python benchmarks/machine.py [--threads 2]
 
-Prints the fastest matrix products of what is installed, the rates at which memory of several sizes is read and written, and from both the
-floor of each workload.
+Prints the fastest matrix products of what is installed, the rates at which memory of several sizes
+is read and written, and from both the floor of each workload.
 """
 
 import argparse
@@ -27,10 +27,11 @@ from workloads import WORKLOADS, Workload
 import fastnn as fnn
 from fastnn._kernels import opcodes
 from fastnn._kernels.contract import aligned_zeros
-from fastnn._kernels.numba_cpu import tile
+from fastnn._kernels.numba_cpu import gemm_tile
 from fastnn._kernels.numba_cpu.compile import kernel
 
-SHAPES = [(1024, 784, 1024), (256, 1024, 1024), (128, 784, 256), (240, 256, 256), (96, 256, 128)]  # m × depth × n
+# m × depth × n
+SHAPES = [(1024, 784, 1024), (256, 1024, 1024), (128, 784, 256), (240, 256, 256), (96, 256, 128)]
 SIZES = [2**power for power in range(12, 29)]  # bytes; the last ones are beyond any cache
 PACKAGES = ("numpy", "numba", "torch", "jax", "scikit-learn", "onnxruntime")
 SLOTS = {"sgd": 0, "momentum": 1, "adam": 2}
@@ -42,7 +43,9 @@ Piece = Callable[[int], None]
 
 
 def gemm_peak(threads: int) -> float:
-    """Float32 operations a second in the fastest products that anything installed can do, a multiplication and an addition being two."""
+    """Float32 operations a second in the fastest products that anything installed can do, a
+    multiplication and an addition being two.
+    """
     return max(gemm_peaks(threads).values())
 
 
@@ -51,12 +54,19 @@ def gemm_peaks(threads: int) -> dict[str, float]:
     sources = {"tile": _tile_pieces, "numpy": _numpy_pieces}
     if importlib.util.find_spec("torch"):
         sources["torch"] = _torch_pieces
-    return {name: max(_product_rate(pieces, shape, threads) for shape in SHAPES) for name, pieces in sources.items()}
+    return {
+        name: max(_product_rate(pieces, shape, threads) for shape in SHAPES)
+        for name, pieces in sources.items()
+    }
 
 
 def bandwidth(n_bytes: int, threads: int) -> float:
-    """Bytes a second, those read and those written together, of x += 1 over that many bytes divided among the threads."""
-    arrays = [aligned_zeros(max(n_bytes // 4 // threads, 1), np.dtype(np.float32)) for _ in range(threads)]
+    """Bytes a second, those read and those written together, of x += 1 over that many bytes divided
+    among the threads.
+    """
+    arrays = [
+        aligned_zeros(max(n_bytes // 4 // threads, 1), np.dtype(np.float32)) for _ in range(threads)
+    ]
     pieces = [functools.partial(_add_one, x) for x in arrays]
     return 2 * sum(x.nbytes for x in arrays) / _seconds(pieces)
 
@@ -68,7 +78,10 @@ def describe(threads: int) -> dict:
         "cores": fnn.num_threads(),
         "threads": threads,
         "system": platform.system(),
-        "versions": {"python": platform.python_version(), **{name: report.version(name) for name in PACKAGES}},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: report.version(name) for name in PACKAGES},
+        },
         "peaks": gemm_peaks(threads),
         "bandwidths": [[size, bandwidth(size, threads)] for size in SIZES],
     }
@@ -80,40 +93,58 @@ def peak(machine: dict) -> float:
 
 
 def rate(machine: dict, n_bytes: float) -> float:
-    """Bytes a second of a described machine over a working set of that size, between the sizes measured."""
+    """Bytes a second of a described machine over a working set of that size, between the sizes
+    measured.
+    """
     sizes, rates = np.log(np.array(machine["bandwidths"])).T
     return float(np.exp(np.interp(np.log(n_bytes), sizes, rates)))
 
 
 def floor(workload: Workload, machine: dict) -> float:
-    """Seconds a step that no arrangement of the work can beat: operations at the peak, then bytes at the bandwidth.
+    """Seconds a step that no arrangement of the work can beat: operations at the peak, then bytes
+    at the bandwidth.
 
-    Operations are those of matrix products. Bytes are the parameters and the optimiser's vectors, once read and once written at the rate
-    of a working set of their size, and the rows of the mini-batch, read once from main memory.
+    Operations are those of matrix products. Bytes are the parameters and the optimiser's vectors,
+    once read and once written at the rate of a working set of their size, and the rows of the
+    mini-batch, read once from main memory.
     """
     operations, state, rows = costs(workload)
-    return operations / peak(machine) + 2 * state / rate(machine, state) + rows / rate(machine, SIZES[-1])
+    return (
+        operations / peak(machine)
+        + 2 * state / rate(machine, state)
+        + rows / rate(machine, SIZES[-1])
+    )
 
 
 def costs(workload: Workload) -> tuple[int, int, int]:
-    """Operations of a step's products, bytes of the parameters with the optimiser's vectors, and bytes of the mini-batch's rows."""
+    """Operations of a step's products, bytes of the parameters with the optimiser's vectors, and
+    bytes of the mini-batch's rows.
+    """
     program = _program(workload)
     state = 4 * sum(array.size for array in program.parameters) * (1 + SLOTS[workload.optimizer])
-    return workload.batch_size * _operations_a_row(program), state, 4 * workload.batch_size * workload.inputs
+    return (
+        workload.batch_size * _operations_a_row(program),
+        state,
+        4 * workload.batch_size * workload.inputs,
+    )
 
 
 def _program(workload):
-    return fnn.Network(list(workload.layers), inputs=workload.inputs, loss="softmax_cross_entropy", backend="numpy").program
+    return fnn.Network(
+        list(workload.layers), inputs=workload.inputs, loss="softmax_cross_entropy", backend="numpy"
+    ).program
 
 
 def _operations_a_row(program):
-    """Of the products forward, for the weights' gradient, and for the input's, where there is something before that learns."""
+    """Of the products forward, for the weights' gradient, and for the input's, where there is
+    something before that learns.
+    """
     dense = program.ops[program.ops["code"] == opcodes.DENSE]
     products = np.where(dense["x_grad"] == opcodes.GRAD_NONE, 2, 3)
     return int((2 * dense["n_in"] * dense["n_out"] * products).sum())
 
 
-# --- measuring ----------------------------------------------------------------------------------------------------------------------
+# --- measuring ------------------------------------------------------------------------------------
 
 
 def _seconds(pieces: list[Piece]) -> float:
@@ -131,14 +162,20 @@ def _seconds(pieces: list[Piece]) -> float:
 
 
 def _product_rate(pieces, shape, threads):
-    """Operations a second of one shape: ``pieces`` makes the work of as many threads, and may itself use them in one piece."""
+    """Operations a second of one shape: ``pieces`` makes the work of as many threads, and may
+    itself use them in one piece.
+    """
     with threadpool_limits(1, "blas"):
         return 2 * np.prod(shape) * threads / _seconds(pieces(shape, threads))
 
 
 def _matrices(m, depth, n):
     rng = np.random.default_rng(0)
-    return rng.random((m, depth), dtype=np.float32), rng.random((depth, n), dtype=np.float32), np.zeros((m, n), np.float32)
+    return (
+        rng.random((m, depth), dtype=np.float32),
+        rng.random((depth, n), dtype=np.float32),
+        np.zeros((m, n), np.float32),
+    )
 
 
 def _tile_pieces(shape, threads):
@@ -171,7 +208,7 @@ def _torch_pieces(shape, threads):
 @kernel
 def _products(a, b, c, times):
     for _ in range(times):
-        tile.product(False, False, 1.0, a, b, 0.0, c)
+        gemm_tile.product(False, False, 1.0, a, b, 0.0, c)
 
 
 @numba.njit(nogil=True)
@@ -181,13 +218,15 @@ def _add_one(x, times):
             x[i] += np.float32(1)
 
 
-# --- describing ---------------------------------------------------------------------------------------------------------------------
+# --- describing -----------------------------------------------------------------------------------
 
 
 def _cpu():
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo") as file:
-            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+            names = [
+                line.split(":", 1)[1].strip() for line in file if line.startswith("model name")
+            ]
         if names:
             return names[0]
     return platform.processor() or platform.machine()
@@ -200,10 +239,20 @@ def main():
     options = parser.parse_args()
     machine = describe(options.threads)
     print(f"{machine['cpu']}, {machine['cores']} cores; {json.dumps(machine['versions'])}\n")
-    print(report.table(["products", "GFLOP/s"], [[name, report.figure(rate / 1e9)] for name, rate in machine["peaks"].items()]) + "\n")
-    rates = [[f"{size / 1024:g} KiB", report.figure(rate / 1e9)] for size, rate in machine["bandwidths"]]
+    print(
+        report.table(
+            ["products", "GFLOP/s"],
+            [[name, report.figure(rate / 1e9)] for name, rate in machine["peaks"].items()],
+        )
+        + "\n"
+    )
+    rates = [
+        [f"{size / 1024:g} KiB", report.figure(rate / 1e9)] for size, rate in machine["bandwidths"]
+    ]
     print(report.table(["read and written", "GB/s"], rates) + "\n")
-    floors = [[workload.name, report.figure(floor(workload, machine) * 1e6)] for workload in WORKLOADS]
+    floors = [
+        [workload.name, report.figure(floor(workload, machine) * 1e6)] for workload in WORKLOADS
+    ]
     print(report.table(["workload", "floor, µs a step"], floors))
     report.write(options.json, {"date": arguments.today(), "machine": machine})
 

@@ -2,9 +2,10 @@
 
     python benchmarks/mnist.py [--seeds 8] [--path FOLDER]
 
-The depth experiment of Nielsen's book (chapter 5: sigmoid, cross-entropy, mini-batch 10, η = 0.1, λ = 5, 30 epochs) should give mean
-validation accuracies near 96.47, 96.91, 96.49 and 96.29 %; the 784-512-512-10 network with BatchNorm, dropout and Adam at least 98.4 % on
-the test images within 20 epochs.
+The depth experiment of Nielsen's book (chapter 5: sigmoid, cross-entropy, mini-batch 10, η = 0.1, λ
+= 5, 30 epochs) should give mean validation accuracies near 96.47, 96.91, 96.49 and 96.29 %; the
+784-512-512-10 network with BatchNorm, dropout and Adam at least 98.4 % on the test images within 20
+epochs.
 """
 
 import argparse
@@ -37,7 +38,11 @@ def wide_network(train, test):
     """Test accuracy in percent after 20 epochs."""
     X, y = train
     block = [fnn.BatchNorm(), fnn.Activation("relu"), fnn.Dropout(0.3)]
-    net = fnn.Network([fnn.Dense(512), *block, fnn.Dense(512), *block, fnn.Dense(10)], inputs=784, loss="softmax_cross_entropy")
+    net = fnn.Network(
+        [fnn.Dense(512), *block, fnn.Dense(512), *block, fnn.Dense(10)],
+        inputs=784,
+        loss="softmax_cross_entropy",
+    )
     steps = 20 * -(-len(X) // 128)
     net.fit(X, y, epochs=20, batch_size=128, optimizer=fnn.Adam(fnn.OneCycle(3e-3, steps)))
     return 100 * net.evaluate(*test)["accuracy"]
@@ -51,11 +56,17 @@ def main():
     train, validation, test = fnn.datasets.mnist(options.path)
     for hidden, expected in EXPECTED.items():
         start = time.perf_counter()
-        scores = [depth_experiment(train, validation, hidden, seed) for seed in range(options.seeds)]
+        scores = [
+            depth_experiment(train, validation, hidden, seed) for seed in range(options.seeds)
+        ]
         each = (time.perf_counter() - start) / options.seeds
-        print(f"{[784, *hidden, 10]}: {np.mean(scores):.2f} ± {np.std(scores):.2f} % (expected {expected}), {each:.1f} s each")
+        print(
+            f"{[784, *hidden, 10]}: {np.mean(scores):.2f} ± {np.std(scores):.2f} % (expected {expected}), {each:.1f} s each"
+        )
     start = time.perf_counter()
-    print(f"784-512-512-10, BatchNorm, dropout, Adam: {wide_network(train, test):.2f} % on test, {time.perf_counter() - start:.1f} s")
+    print(
+        f"784-512-512-10, BatchNorm, dropout, Adam: {wide_network(train, test):.2f} % on test, {time.perf_counter() - start:.1f} s"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""What each process of `first_step` does: one training step, or a short training; then it prints what it used and when it was done.
+"""What each process of `first_step` does: one training step, or a short training; then it prints
+what it used and when it was done.
 
 It imports no more than it needs, as all of it counts.
 """
@@ -29,11 +30,15 @@ def step_of_fastnn(backend: str, width: int, threads: int) -> dict:
 
 
 def step_of_rival(engine: str, width: int, threads: int) -> dict:
-    """The same in another library. It has fastnn describe the network and draw its weights, for less than 0.1 s."""
+    """The same in another library. It has fastnn describe the network and draw its weights, for
+    less than 0.1 s.
+    """
     import rivals
     from workloads import Workload, mlp
 
-    workload = Workload("", INPUTS, mlp(*[width] * (LAYERS - 1), CLASSES, activation="relu"), "adam", BATCH_SIZE, 1)
+    workload = Workload(
+        "", INPUTS, mlp(*[width] * (LAYERS - 1), CLASSES, activation="relu"), "adam", BATCH_SIZE, 1
+    )
     return {"loss": rivals.load(engine).Training(workload, *workload.data(), threads).epoch()}
 
 
@@ -44,8 +49,14 @@ def train_fastnn(backend: str, epochs: int, threads: int) -> dict:
     fnn.set_num_threads(threads)
     train, test = fnn.datasets.mnist_sample()
     net = fnn.mlp([784, *HIDDEN, CLASSES], backend=backend)
-    history = net.fit(*train, epochs=epochs, batch_size=32, optimizer=fnn.Adam(RATE), progress=False)
-    return {"backend": net.backend, "loss": history["loss"][-1], "accuracy": net.evaluate(*test)["accuracy"]}
+    history = net.fit(
+        *train, epochs=epochs, batch_size=32, optimizer=fnn.Adam(RATE), progress=False
+    )
+    return {
+        "backend": net.backend,
+        "loss": history["loss"][-1],
+        "accuracy": net.evaluate(*test)["accuracy"],
+    }
 
 
 def main():

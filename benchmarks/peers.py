@@ -1,12 +1,16 @@
-"""Time of a training step: fastnn beside JAX, PyTorch and scikit-learn, in turn, each in a process of its own.
+"""Time of a training step: fastnn beside JAX, PyTorch and scikit-learn, in turn, each in a process
+of its own.
 
-    python benchmarks/peers.py [--rounds 5] [--threads 2] [--only TEXT] [--engines fastnn,jax] [--json FILE] [--quick]
-    python benchmarks/peers.py --threads-check [--rounds 5] [--only TEXT] [--json FILE]
+    python benchmarks/peers.py [--rounds 5] [--threads 2] [--only TEXT] [--engines fastnn,jax]
+    [--json FILE] [--quick] python benchmarks/peers.py --threads-check [--rounds 5] [--only TEXT]
+    [--json FILE]
 
-A round runs every engine once on every workload. One run is an epoch for warming up, compilation included, then at least three more and
-half a second; its figure is the median of their seconds divided by their steps. The table shows medians over rounds, how many times
-longer than fastnn the fastest of JAX, PyTorch and torch.compile takes, and PyTorch alone, and the share of the floor (`machine.floor`)
-that fastnn reaches. ``--quick`` trains a few steps of everything: that shows whether it runs, and its figures mean nothing.
+A round runs every engine once on every workload. One run is an epoch for warming up, compilation
+included, then at least three more and half a second; its figure is the median of their seconds
+divided by their steps. The table shows medians over rounds, how many times longer than fastnn the
+fastest of JAX, PyTorch and torch.compile takes, and PyTorch alone, and the share of the floor
+(`machine.floor`) that fastnn reaches. ``--quick`` trains a few steps of everything: that shows
+whether it runs, and its figures mean nothing.
 
 ``--threads-check`` runs fastnn alone, with one thread and with two.
 """
@@ -33,9 +37,13 @@ QUICK_STEPS = 5
 
 
 def measure(engine: str, workload: Workload, threads: int, quick: bool) -> dict:
-    """One run: microseconds a step, seconds of the first epoch, last loss; or why the engine cannot."""
+    """One run: microseconds a step, seconds of the first epoch, last loss; or why the engine
+    cannot.
+    """
     processes.confine(threads)
-    return time_steps(lambda X, y: rivals.load(engine).Training(workload, X, y, threads), workload, quick)
+    return time_steps(
+        lambda X, y: rivals.load(engine).Training(workload, X, y, threads), workload, quick
+    )
 
 
 def time_steps(make: Callable[..., Any], workload: Workload, quick: bool) -> dict:
@@ -49,11 +57,17 @@ def time_steps(make: Callable[..., Any], workload: Workload, quick: bool) -> dic
     times = _seconds(training, max(_EPOCHS, 0 if quick else math.ceil(_SECONDS / seconds)))
     if not math.isfinite(loss):
         return {"error": f"the loss became {loss}"}
-    return {"microseconds": statistics.median(times) / workload.steps * 1e6, "first_epoch": first, "loss": loss}
+    return {
+        "microseconds": statistics.median(times) / workload.steps * 1e6,
+        "first_epoch": first,
+        "loss": loss,
+    }
 
 
 def _seconds(training, epochs):
-    """Of each epoch; an engine that times its own epochs is asked, so that what it does once a call is not counted once an epoch."""
+    """Of each epoch; an engine that times its own epochs is asked, so that what it does once a call
+    is not counted once an epoch.
+    """
     if hasattr(training, "seconds"):
         return training.seconds(epochs)
     return [_timed(training)[0] for _ in range(epochs)]
@@ -68,13 +82,21 @@ def _timed(training):
 class Runs:
     """All that was measured, by workload and column: an engine, or a number of threads."""
 
-    def __init__(self, columns: list[str], quick: bool, script: str = __file__, seconds: float = processes.TIMEOUT):
+    def __init__(
+        self,
+        columns: list[str],
+        quick: bool,
+        script: str = __file__,
+        seconds: float = processes.TIMEOUT,
+    ):
         self.columns, self.quick, self.script, self.seconds = columns, quick, script, seconds
         self.raw = {}
 
     def run(self, workload: Workload, column: str, engine: str, threads: int | None) -> None:
         """Measure once more. What cannot be done is not asked again; what failed is."""
-        entry = self.raw.setdefault(workload.name, {}).setdefault(column, {"microseconds": [], "first_epoch": [], "loss": []})
+        entry = self.raw.setdefault(workload.name, {}).setdefault(
+            column, {"microseconds": [], "first_epoch": [], "loss": []}
+        )
         if "unsupported" in entry:
             return
         arguments = ["--measure", engine, workload.name, *(["--quick"] if self.quick else [])]
@@ -93,12 +115,22 @@ class Runs:
     def cell(self, workload: str, column: str) -> str:
         """`median` as a table shows it."""
         value = self.median(workload, column)
-        return report.figure(value) if value else "failed" if "error" in self.raw.get(workload, {}).get(column, {}) else "–"
+        return (
+            report.figure(value)
+            if value
+            else "failed"
+            if "error" in self.raw.get(workload, {}).get(column, {})
+            else "–"
+        )
 
     def spreads(self) -> dict:
         """Median and range of everything."""
         return {
-            name: {column: report.spread(entry["microseconds"]) for column, entry in entries.items() if entry["microseconds"]}
+            name: {
+                column: report.spread(entry["microseconds"])
+                for column, entry in entries.items()
+                if entry["microseconds"]
+            }
             for name, entries in self.raw.items()
         }
 
@@ -115,25 +147,41 @@ def compare(options, workloads):
             for engine in engines:
                 runs.run(workload, engine, engine, options.threads)
         summary = summarise(runs, floors)
-        figures = {"date": options.date, "threads": options.threads, "rounds": number, "machine": about}
-        report.write(options.json, {**figures, "medians": runs.spreads(), **summary, "raw": runs.raw})
+        figures = {
+            "date": options.date,
+            "threads": options.threads,
+            "rounds": number,
+            "machine": about,
+        }
+        report.write(
+            options.json, {**figures, "medians": runs.spreads(), **summary, "raw": runs.raw}
+        )
     show(runs, summary, options.rounds)
 
 
-def summarise(runs: Runs, floors: dict[str, float | None], to_beat: tuple[str, ...] = RIVALS_TO_BEAT) -> dict:
+def summarise(
+    runs: Runs, floors: dict[str, float | None], to_beat: tuple[str, ...] = RIVALS_TO_BEAT
+) -> dict:
     """Ratios by workload, and their geometric means and minima."""
     ratios = {name: _ratios(runs, name, floor, to_beat) for name, floor in floors.items()}
-    columns = {key: [row[key] for row in ratios.values() if row[key] is not None] for key in ("over_best", "over_torch", "share")}
+    columns = {
+        key: [row[key] for row in ratios.values() if row[key] is not None]
+        for key in ("over_best", "over_torch", "share")
+    }
     return {
         "ratios": ratios,
-        "geometric_means": {key: statistics.geometric_mean(values) for key, values in columns.items() if values},
+        "geometric_means": {
+            key: statistics.geometric_mean(values) for key, values in columns.items() if values
+        },
         "minima": {key: min(values) for key, values in columns.items() if values},
     }
 
 
 def _ratios(runs, name, floor, to_beat):
     ours = runs.median(name, "fastnn")
-    rivals_here = {engine: runs.median(name, engine) for engine in to_beat if runs.median(name, engine)}
+    rivals_here = {
+        engine: runs.median(name, engine) for engine in to_beat if runs.median(name, engine)
+    }
     best = min(rivals_here, key=rivals_here.get, default=None)
     return {
         "best": best,
@@ -146,14 +194,31 @@ def _ratios(runs, name, floor, to_beat):
 
 def show(runs: Runs, summary: dict, rounds: int) -> None:
     """The table."""
-    header = [f"µs a step, median of {rounds}", *runs.columns, "÷ best", "÷ torch", "floor", "share"]
+    header = [
+        f"µs a step, median of {rounds}",
+        *runs.columns,
+        "÷ best",
+        "÷ torch",
+        "floor",
+        "share",
+    ]
     rows = []
     for name, row in summary["ratios"].items():
-        ratios = [report.figure(row["over_best"]), report.figure(row["over_torch"]), report.figure(row["floor"]), _percent(row["share"])]
+        ratios = [
+            report.figure(row["over_best"]),
+            report.figure(row["over_torch"]),
+            report.figure(row["floor"]),
+            _percent(row["share"]),
+        ]
         rows.append([name, *(runs.cell(name, column) for column in runs.columns), *ratios])
     for title, key in (("geometric mean", "geometric_means"), ("least", "minima")):
         values = summary[key]
-        ends = [report.figure(values.get("over_best")), report.figure(values.get("over_torch")), "", _percent(values.get("share"))]
+        ends = [
+            report.figure(values.get("over_best")),
+            report.figure(values.get("over_torch")),
+            "",
+            _percent(values.get("share")),
+        ]
         rows.append([title, *[""] * len(runs.columns), *ends])
     print(report.table(header, rows))
 
@@ -170,12 +235,25 @@ def check_threads(options, workloads):
             for threads in (1, 2):
                 runs.run(workload, str(threads), "fastnn", threads)
         ratios = {name: _two_over_one(runs, name) for name in runs.raw}
-        figures = {"date": options.date, "rounds": number, "medians": runs.spreads(), "two_over_one": ratios, "raw": runs.raw}
+        figures = {
+            "date": options.date,
+            "rounds": number,
+            "medians": runs.spreads(),
+            "two_over_one": ratios,
+            "raw": runs.raw,
+        }
         report.write(options.json, figures)
-    rows = [[name, runs.cell(name, "1"), runs.cell(name, "2"), report.figure(ratio)] for name, ratio in ratios.items()]
+    rows = [
+        [name, runs.cell(name, "1"), runs.cell(name, "2"), report.figure(ratio)]
+        for name, ratio in ratios.items()
+    ]
     known = [ratio for ratio in ratios.values() if ratio]
     rows.append(["most", "", "", report.figure(max(known, default=None))])
-    print(report.table([f"µs a step, median of {options.rounds}", "1 thread", "2 threads", "2 ÷ 1"], rows))
+    print(
+        report.table(
+            [f"µs a step, median of {options.rounds}", "1 thread", "2 threads", "2 ÷ 1"], rows
+        )
+    )
 
 
 def _two_over_one(runs, name):
@@ -186,9 +264,15 @@ def _two_over_one(runs, name):
 def main():
     parser = arguments.parser(__doc__, rivals.RIVALS)
     parser.add_argument("--only", default="", help="part of a workload's name")
-    parser.add_argument("--quick", action="store_true", help="a few steps only, to see whether all runs")
-    parser.add_argument("--threads-check", action="store_true", help="fastnn alone, with one thread and with two")
-    parser.add_argument("--measure", nargs=2, metavar=("ENGINE", "WORKLOAD"), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--quick", action="store_true", help="a few steps only, to see whether all runs"
+    )
+    parser.add_argument(
+        "--threads-check", action="store_true", help="fastnn alone, with one thread and with two"
+    )
+    parser.add_argument(
+        "--measure", nargs=2, metavar=("ENGINE", "WORKLOAD"), help=argparse.SUPPRESS
+    )
     options = parser.parse_args()
     workloads = [workload for workload in WORKLOADS if options.only in workload.name]
     if options.quick:

@@ -1,9 +1,12 @@
-"""Time of a prediction, one row and 10,000 at a time: fastnn beside ONNX Runtime, scikit-learn and PyTorch, each in its own process.
+"""Time of a prediction, one row and 10,000 at a time: fastnn beside ONNX Runtime, scikit-learn and
+PyTorch, each in its own process.
 
-    python benchmarks/prediction.py [--rounds 5] [--threads 2] [--engines fastnn,onnxruntime] [--json FILE]
+    python benchmarks/prediction.py [--rounds 5] [--threads 2] [--engines fastnn,onnxruntime]
+    [--json FILE]
 
-784-256-128-10 with ReLU and softmax. All engines have the same weights, and before anything is timed their probabilities are compared with
-those that NumPy gets in float64. Each takes its own kind of array in and gives it back: converting is not timed.
+784-256-128-10 with ReLU and softmax. All engines have the same weights, and before anything is
+timed their probabilities are compared with those that NumPy gets in float64. Each takes its own
+kind of array in and gives it back: converting is not timed.
 """
 
 import argparse
@@ -28,7 +31,8 @@ _BATCHES, _SECONDS = 7, 0.1
 _TOLERANCE = 1e-5
 
 Layers = list[tuple[np.ndarray, np.ndarray]]  # weights (n_in, n_out) and biases
-Engine = tuple[Callable, Callable]  # from a NumPy array to the engine's own kind, and from that to probabilities
+# from a NumPy array to the engine's own kind, and from that to probabilities
+Engine = tuple[Callable, Callable]
 
 
 def with_fastnn(net: fnn.Network, threads: int) -> Engine:
@@ -38,12 +42,16 @@ def with_fastnn(net: fnn.Network, threads: int) -> Engine:
 
 
 def with_onnxruntime(net: fnn.Network, threads: int) -> Engine:
-    """A graph of Gemm, Relu and Softmax on the CPU. Buffers bound once for all would save 3 µs, but a new row is to be copied into them."""
+    """A graph of Gemm, Relu and Softmax on the CPU. Buffers bound once for all would save 3 µs, but
+    a new row is to be copied into them.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    session = onnxruntime.InferenceSession(_onnx(_layers(net)), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        _onnx(_layers(net)), options, providers=["CPUExecutionProvider"]
+    )
     return np.asarray, lambda X: session.run(["probabilities"], {"X": X})[0]
 
 
@@ -61,13 +69,17 @@ def with_sklearn(net: fnn.Network, threads: int) -> Engine:
 
 
 def with_torch(net: fnn.Network, threads: int) -> Engine:
-    """Functions of tensors, as modules would take some microseconds more; inference mode is on for the whole process."""
+    """Functions of tensors, as modules would take some microseconds more; inference mode is on for
+    the whole process.
+    """
     import torch
     from torch.nn import functional as F
 
     torch.set_num_threads(threads)
     torch.inference_mode().__enter__()
-    *hidden, (weight, bias) = [(torch.tensor(weight.T.copy()), torch.tensor(bias)) for weight, bias in _layers(net)]
+    *hidden, (weight, bias) = [
+        (torch.tensor(weight.T.copy()), torch.tensor(bias)) for weight, bias in _layers(net)
+    ]
 
     def predict(x):
         for w, b in hidden:
@@ -92,7 +104,8 @@ def measure(engine: str, threads: int) -> dict:
     net = fnn.mlp(WIDTHS, backend="numpy")
     for name, bias in net.parameters.items():
         if name.endswith("bias"):
-            bias[...] = np.linspace(-0.1, 0.1, len(bias))  # biases start at 0, which would hide one that is left out
+            # biases start at 0, which would hide one that is left out
+            bias[...] = np.linspace(-0.1, 0.1, len(bias))
     X = np.random.default_rng(0).random((ROWS, WIDTHS[0]), dtype=np.float32)
     convert, predict = ENGINES[engine][0](net, threads)
     expected = _expected(_layers(net), X)
@@ -101,19 +114,30 @@ def measure(engine: str, threads: int) -> dict:
         if not difference <= _TOLERANCE:
             raise AssertionError(f"{engine} gives probabilities that are off by {difference:.1e}")
     one, all_rows = convert(X[:1].copy()), convert(X)
-    return {"one_row": _seconds(lambda: predict(one)) * 1e6, "bulk": _seconds(lambda: predict(all_rows)) * 1e3}
+    return {
+        "one_row": _seconds(lambda: predict(one)) * 1e6,
+        "bulk": _seconds(lambda: predict(all_rows)) * 1e3,
+    }
 
 
 def floor(about: dict) -> float:
-    """Milliseconds below which the bulk cannot be: its products at the peak, and its rows read once from main memory."""
+    """Milliseconds below which the bulk cannot be: its products at the peak, and its rows read once
+    from main memory.
+    """
     import machine
 
     operations = 2 * ROWS * sum(n_in * n_out for n_in, n_out in itertools.pairwise(WIDTHS))
-    return 1e3 * (operations / machine.peak(about) + 4 * ROWS * WIDTHS[0] / machine.rate(about, machine.SIZES[-1]))
+    return 1e3 * (
+        operations / machine.peak(about)
+        + 4 * ROWS * WIDTHS[0] / machine.rate(about, machine.SIZES[-1])
+    )
 
 
 def _layers(net: fnn.Network) -> Layers:
-    return [(net.parameters[f"{i}.weight"].copy(), net.parameters[f"{i}.bias"].copy()) for i in range(len(net.layers))]
+    return [
+        (net.parameters[f"{i}.weight"].copy(), net.parameters[f"{i}.bias"].copy())
+        for i in range(len(net.layers))
+    ]
 
 
 def _expected(layers, X):
@@ -132,15 +156,26 @@ def _onnx(layers):
     nodes, arrays, value = [], [], "X"
     for i, pair in enumerate(layers):
         names = f"weight{i}", f"bias{i}"
-        arrays += [numpy_helper.from_array(array, name) for array, name in zip(pair, names, strict=True)]
+        arrays += [
+            numpy_helper.from_array(array, name) for array, name in zip(pair, names, strict=True)
+        ]
         last = i == len(layers) - 1
         nodes.append(helper.make_node("Gemm", [value, *names], [f"z{i}"]))
         value = "probabilities" if last else f"y{i}"
-        nodes.append(helper.make_node("Softmax", [f"z{i}"], [value], axis=1) if last else helper.make_node("Relu", [f"z{i}"], [value]))
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", n]) for name, n in (("X", WIDTHS[0]), (value, WIDTHS[-1]))]
+        nodes.append(
+            helper.make_node("Softmax", [f"z{i}"], [value], axis=1)
+            if last
+            else helper.make_node("Relu", [f"z{i}"], [value])
+        )
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", n])
+        for name, n in (("X", WIDTHS[0]), (value, WIDTHS[-1]))
+    ]
     graph = helper.make_graph(nodes, "network", ends[:1], ends[1:], arrays)
     version = 17  # of the operators: Softmax as here since 13
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", version)], ir_version=10).SerializeToString()
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", version)], ir_version=10
+    ).SerializeToString()
 
 
 def _seconds(call):
@@ -158,7 +193,11 @@ def _batch(call, calls):
 
 def installed() -> list[str]:
     """The engines whose packages are here."""
-    return [name for name, (_, packages) in ENGINES.items() if all(map(importlib.util.find_spec, packages))]
+    return [
+        name
+        for name, (_, packages) in ENGINES.items()
+        if all(map(importlib.util.find_spec, packages))
+    ]
 
 
 def compare(options) -> None:
@@ -170,18 +209,30 @@ def compare(options) -> None:
     raw = {engine: {"one_row": [], "bulk": []} for engine in engines}
     for number in range(1, options.rounds + 1):
         for engine in engines:
-            for key, value in processes.run(__file__, ["--measure", engine], options.threads).items():
+            for key, value in processes.run(
+                __file__, ["--measure", engine], options.threads
+            ).items():
                 if key == "error":
                     raw[engine][key] = value
                 else:
                     raw[engine][key].append(value)
-        figures = {"date": options.date, "threads": options.threads, "rounds": number, "machine": about, "bulk_floor": floor(about)}
+        figures = {
+            "date": options.date,
+            "threads": options.threads,
+            "rounds": number,
+            "machine": about,
+            "bulk_floor": floor(about),
+        }
         report.write(options.json, {**figures, "medians": _spreads(raw), "raw": raw})
     show(_spreads(raw), engines, floor(about))
 
 
 def _spreads(raw):
-    return {engine: {key: report.spread(entry[key]) for key in ("one_row", "bulk")} for engine, entry in raw.items() if entry["one_row"]}
+    return {
+        engine: {key: report.spread(entry[key]) for key in ("one_row", "bulk")}
+        for engine, entry in raw.items()
+        if entry["one_row"]
+    }
 
 
 def show(spreads: dict, engines: list[str], bulk_floor: float) -> None:
@@ -194,7 +245,10 @@ def show(spreads: dict, engines: list[str], bulk_floor: float) -> None:
         cells = []
         for key in ("one_row", "bulk"):
             median = spreads[engine][key]["median"]
-            cells += [report.figure(median), report.figure(median / ours[key]["median"] if ours else None)]
+            cells += [
+                report.figure(median),
+                report.figure(median / ours[key]["median"] if ours else None),
+            ]
         rows.append([engine, *cells])
     rows.append(["floor", "", "", report.figure(bulk_floor), ""])
     print(report.table(["", "one row, µs", "÷ fastnn", f"{ROWS} rows, ms", "÷ fastnn"], rows))

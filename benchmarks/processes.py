@@ -1,4 +1,6 @@
-"""A measurement is a process of its own: nothing that one engine leaves behind (threads, caches, settings) meets another."""
+"""A measurement is a process of its own: nothing that one engine leaves behind (threads, caches,
+settings) meets another.
+"""
 
 import json
 import os
@@ -9,38 +11,57 @@ TIMEOUT = 1800  # seconds; a first torch.compile of fifty layers takes one or tw
 
 
 def environment(threads: int | None) -> dict[str, str]:
-    """The variables that engines read when they are loaded, for a process that is to use so many threads; as they are for ``None``."""
+    """The variables that engines read when they are loaded, for a process that is to use so many
+    threads; as they are for ``None``.
+    """
     if threads is None:
         return dict(os.environ)
     # 512-bit vectors make JAX 5 to 8 % faster where there are any; LLVM prefers 256 of itself.
     flags = [os.environ.get("XLA_FLAGS", ""), "--xla_cpu_prefer_vector_width=512"]
     if threads == 1:
         flags.append("--xla_cpu_multi_thread_eigen=false")
-    counts = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    counts = dict.fromkeys(
+        ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)
+    )
     return {**os.environ, **counts, "XLA_FLAGS": " ".join(flags).strip()}
 
 
 def confine(threads: int) -> None:
-    """Keep this process on so many cores: JAX has no other setting for its number of threads. To be called before engines are loaded."""
+    """Keep this process on so many cores: JAX has no other setting for its number of threads. To be
+    called before engines are loaded.
+    """
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, _one_a_core(sorted(os.sched_getaffinity(0)))[:threads])
 
 
 def run(script: str, arguments: list[str], threads: int | None, seconds: float = TIMEOUT) -> dict:
-    """What the script prints as JSON in its last line, or ``{"error": …}``: the last line of a message that is shown in full."""
-    command = [sys.executable, script, *([] if threads is None else ["--threads", str(threads)]), *arguments]
+    """What the script prints as JSON in its last line, or ``{"error": …}``: the last line of a
+    message that is shown in full.
+    """
+    command = [
+        sys.executable,
+        script,
+        *([] if threads is None else ["--threads", str(threads)]),
+        *arguments,
+    ]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, env=environment(threads), timeout=seconds)
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=environment(threads), timeout=seconds
+        )
     except subprocess.TimeoutExpired:
         return {"error": f"took longer than {seconds:.0f} s"}
     if done.returncode:
         print(done.stderr, file=sys.stderr)
-        return {"error": (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]}
+        return {
+            "error": (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        }
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def _one_a_core(cpus):
-    """The processors with those first that share no core with an earlier one; all in order where the system does not tell."""
+    """The processors with those first that share no core with an earlier one; all in order where
+    the system does not tell.
+    """
     first, rest, seen = [], [], set()
     for cpu in cpus:
         siblings = _siblings(cpu)

@@ -2,7 +2,8 @@
 
     python benchmarks/products.py
 
-Prints GFLOP/s of both for shapes m × depth × n that networks meet: forward, weight gradient (Aᵀ) and input gradient (Bᵀ).
+Prints GFLOP/s of both for shapes m × depth × n that networks meet: forward, weight gradient (Aᵀ)
+and input gradient (Bᵀ).
 """
 
 import time
@@ -10,7 +11,7 @@ import time
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from fastnn._kernels.numba_cpu import blas, tile
+from fastnn._kernels.numba_cpu import blas, gemm_tile
 from fastnn._kernels.numba_cpu.compile import kernel
 
 SHAPES = [
@@ -32,7 +33,7 @@ SHAPES = [
 def by_tile(times, transpose_a, transpose_b, depth, a, b, c):
     """The register tile, repeated."""
     for _ in range(times):
-        tile.product(transpose_a, transpose_b, 1.0, a, b, 0.0, c)
+        gemm_tile.product(transpose_a, transpose_b, 1.0, a, b, 0.0, c)
 
 
 @kernel
@@ -63,9 +64,13 @@ def main():
         operations = 2e-9 * m * n * depth
         times = max(3, int(5 / operations / 100))
         with threadpool_limits(1, "blas"):
-            rates = [operations / seconds(function, times, arguments) for function in (by_blas, by_tile)]
+            rates = [
+                operations / seconds(function, times, arguments) for function in (by_blas, by_tile)
+            ]
         signs = ["ᵀ" if transposed else " " for transposed in (transpose_a, transpose_b)]
-        print(f"{f'{m} × {depth} × {n}':>20s}  {signs[0]:>2s} {signs[1]:>2s}  {rates[0]:8.1f} {rates[1]:8.1f}")
+        print(
+            f"{f'{m} × {depth} × {n}':>20s}  {signs[0]:>2s} {signs[1]:>2s}  {rates[0]:8.1f} {rates[1]:8.1f}"
+        )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""Figures of a run: written whole after every round, so that an interrupted run keeps its rounds."""
+"""Figures of a run: written whole after every round, so that an interrupted run keeps its
+rounds.
+"""
 
 import importlib.metadata
 import json
 import statistics
 
-from fastnn._paths import write_atomically
+from fastnn._utils.files import write_atomically
 
 
 def write(path: str | None, figures: dict) -> None:
@@ -23,7 +25,10 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     lines = []
     for row in (header, *rows):
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        cells = [
+            row[0].ljust(widths[0]),
+            *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
+        ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
 

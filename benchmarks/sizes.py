@@ -2,8 +2,9 @@
 
     python benchmarks/sizes.py dist/fastnn-0.1.0-*.whl torch==2.13.0
 
-Each is installed into a virtual environment of its own. The download is its wheel file, installed is the sum of the files that its
-installation recorded, compiled bytecode included; a megabyte is 10⁶ bytes.
+Each is installed into a virtual environment of its own. The download is its wheel file, installed
+is the sum of the files that its installation recorded, compiled bytecode included; a megabyte is
+10⁶ bytes.
 """
 
 import json
@@ -24,23 +25,43 @@ print(json.dumps(sizes))
 
 
 def measure(requirement: str) -> dict[str, dict[str, int]]:
-    """Bytes by name of distribution, the wheels downloaded and what lies on disk after installing them."""
+    """Bytes by name of distribution, the wheels downloaded and what lies on disk after installing
+    them.
+    """
     with tempfile.TemporaryDirectory() as folder:
         wheels, environment = Path(folder, "wheels"), Path(folder, "environment")
         venv.create(environment, with_pip=True)
-        python = next(path for path in (environment / "bin" / "python", environment / "Scripts" / "python.exe") if path.exists())
+        python = next(
+            path
+            for path in (environment / "bin" / "python", environment / "Scripts" / "python.exe")
+            if path.exists()
+        )
         before = json.loads(_run(python, "-I", "-c", _INSTALLED))
-        _run(python, "-m", "pip", "download", "--quiet", "--only-binary=:all:", "--dest", wheels, requirement)
+        _run(
+            python,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--only-binary=:all:",
+            "--dest",
+            wheels,
+            requirement,
+        )
         _run(python, "-m", "pip", "install", "--quiet", *wheels.iterdir())
         installed = json.loads(_run(python, "-I", "-c", _INSTALLED))
         return {
             "download": {path.name: path.stat().st_size for path in sorted(wheels.iterdir())},
-            "installed": {name: size for name, size in sorted(installed.items()) if name not in before},
+            "installed": {
+                name: size for name, size in sorted(installed.items()) if name not in before
+            },
         }
 
 
 def _run(*command: str | Path) -> str:
-    return subprocess.run([*map(str, command)], check=True, stdout=subprocess.PIPE, text=True).stdout
+    return subprocess.run(
+        [*map(str, command)], check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
 
 
 def _lines(sizes: dict[str, int]) -> str:

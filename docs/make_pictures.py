@@ -16,7 +16,7 @@ from PIL import Image
 
 import fastnn as fnn
 from fastnn import plotting
-from fastnn._paths import write_atomically
+from fastnn._utils.files import write_atomically
 
 SIZES = [784, 64, 64, 64, 64, 64, 64, 10]
 SLOW = {"activation": "sigmoid", "init": "nielsen"}
@@ -38,10 +38,19 @@ def digits() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarra
 def train(net: fnn.Network, optimizer: fnn.SGD, **options) -> fnn.History:
     """As section 1 of the guide does."""
     (X, y), validation = digits()
-    return net.fit(X, y, epochs=20, batch_size=32, optimizer=optimizer, validation=validation, progress=False, **options)
+    return net.fit(
+        X,
+        y,
+        epochs=20,
+        batch_size=32,
+        optimizer=optimizer,
+        validation=validation,
+        progress=False,
+        **options,
+    )
 
 
-# --- pictures -------------------------------------------------------------------------------------------------------------------------
+# --- pictures -------------------------------------------------------------------------------------
 
 
 def learning_speed() -> Figure:
@@ -50,7 +59,10 @@ def learning_speed() -> Figure:
     speed = fnn.mlp(SIZES, **SLOW).learning_speed(X[:1000], y[:1000])
     ax = plotting.layer_bars(speed, ylabel="learning speed ‖∂C/∂b‖₂")
     times = round(speed[-1] / speed[0], -2)
-    ax.set(xlabel="hidden layer", title=f"Six sigmoid layers before training:\nthe first learns {times:,.0f} times slower than the last")
+    ax.set(
+        xlabel="hidden layer",
+        title=f"Six sigmoid layers before training:\nthe first learns {times:,.0f} times slower than the last",
+    )
     return ax.figure
 
 
@@ -68,7 +80,12 @@ def saturation() -> Figure:
     """Section 2: activations with small and with large weights."""
     (X, _), _ = digits()
     figure, axes = plotting.new_axes(1, 2, size=(9.0, 4.2))
-    for ax, init, title in zip(axes, ("nielsen", "standard_normal"), ("weights from N(0, 1/n)", "weights from N(0, 1)"), strict=True):
+    for ax, init, title in zip(
+        axes,
+        ("nielsen", "standard_normal"),
+        ("weights from N(0, 1/n)", "weights from N(0, 1)"),
+        strict=True,
+    ):
         net = fnn.mlp(SIZES, activation="sigmoid", init=init)
         plotting.activation_histograms(net.activations(X[:1000]), ax=ax)
         ax.set(ylabel="hidden layer", title=title)
@@ -90,16 +107,29 @@ def gradient_flow() -> Figure:
 
 def cures() -> Figure:
     """Section 4: validation accuracy with each cure."""
-    accuracy = {name: train(fnn.mlp(SIZES, **network), rule)["val_accuracy"] for name, (network, rule) in CURES.items()}
+    accuracy = {
+        name: train(fnn.mlp(SIZES, **network), rule)["val_accuracy"]
+        for name, (network, rule) in CURES.items()
+    }
     ax = plotting.lines(accuracy, np.arange(1, 21), "epoch", "validation accuracy")
-    ax.set(ylim=(0, 1), xticks=[1, 5, 10, 15, 20], title="Six sigmoid layers, and one thing changed")
+    ax.set(
+        ylim=(0, 1), xticks=[1, 5, 10, 15, 20], title="Six sigmoid layers, and one thing changed"
+    )
     return ax.figure
 
 
 def cure_heatmap() -> Figure:
     """Section 7: which activation and which normalisation suit, whatever else was changed."""
     (X, y), validation = digits()
-    table = fnn.cures(fnn.mlp(SIZES, **SLOW), X, y, seconds=30, validation=validation, optimizer=fnn.SGD(0.05), progress=False)
+    table = fnn.cures(
+        fnn.mlp(SIZES, **SLOW),
+        X,
+        y,
+        seconds=30,
+        validation=validation,
+        optimizer=fnn.SGD(0.05),
+        progress=False,
+    )
     ax = plotting.cure_heatmap(table)
     ax.set_title(f"The best of {len(table)} variants tried in 30 seconds")
     return ax.figure
@@ -113,7 +143,13 @@ def overfitting() -> Figure:
     ax = plotting.learning_curves(history)
     best = int(np.argmin(history["val_loss"]))
     ax.axvline(best + 1, color="0.4", linewidth=1.0, linestyle=":")
-    ax.annotate("early stopping goes\nback to this epoch", (best + 1, 1.2), (best + 4, 1.2), va="center", arrowprops={"arrowstyle": "->"})
+    ax.annotate(
+        "early stopping goes\nback to this epoch",
+        (best + 1, 1.2),
+        (best + 4, 1.2),
+        va="center",
+        arrowprops={"arrowstyle": "->"},
+    )
     ax.set_title("500 images, learnt by heart")
     return ax.figure
 
@@ -122,12 +158,23 @@ def save(figure: Figure, path: Path) -> None:
     """Write a PNG of 256 colours, a third of the size of one with all."""
     full, small = io.BytesIO(), io.BytesIO()
     figure.savefig(full, format="png", dpi=110)
-    Image.open(full).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "png", optimize=True)
+    Image.open(full).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
+        small, "png", optimize=True
+    )
     write_atomically(path, small.getvalue())
 
 
 PICTURES = {
-    picture.__name__: picture for picture in (learning_speed, neuron_bars, saturation, gradient_flow, cures, cure_heatmap, overfitting)
+    picture.__name__: picture
+    for picture in (
+        learning_speed,
+        neuron_bars,
+        saturation,
+        gradient_flow,
+        cures,
+        cure_heatmap,
+        overfitting,
+    )
 }
 
 

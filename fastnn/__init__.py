@@ -6,26 +6,52 @@ Names load on first use, so that ``import fastnn`` stays light.
 import importlib
 from typing import Any
 
-__version__ = "0.1.0"
+from fastnn._version import __version__
 
 _NAMES = {
     "network": ("Network", "load", "mlp"),
-    "layers": ("Activation", "BatchNorm", "Dense", "Dropout", "GaussianNoise", "LayerNorm", "Residual"),
-    "initializers": ("Initializer",),
-    "losses": ("Loss",),
-    "optimizers": ("LBFGS", "SGD", "AdaDelta", "AdaGrad", "Adam", "AdamW", "NAdam", "RMSProp"),
-    "schedules": ("Constant", "Cosine", "Exponential", "InverseTime", "OneCycle", "StepDecay", "Warmup"),
+    "nn.layers": (
+        "Activation",
+        "BatchNorm",
+        "Dense",
+        "Dropout",
+        "GaussianNoise",
+        "LayerNorm",
+        "Residual",
+    ),
+    "nn.initializers": ("Initializer",),
+    "nn.losses": ("Loss",),
+    "optim.optimizers": (
+        "LBFGS",
+        "SGD",
+        "AdaDelta",
+        "AdaGrad",
+        "Adam",
+        "AdamW",
+        "NAdam",
+        "RMSProp",
+    ),
+    "optim.schedules": (
+        "Constant",
+        "Cosine",
+        "Exponential",
+        "InverseTime",
+        "OneCycle",
+        "StepDecay",
+        "Warmup",
+    ),
     "callbacks": ("CSVLogger", "Checkpoint", "EarlyStopping", "GradientFlow", "ReduceOnPlateau"),
-    "history": ("History",),
-    "diagnostics": ("check_gradients",),
-    "cure_matrix": ("cures",),
+    "training.history": ("History",),
+    "diagnostics.gradient_check": ("check_gradients",),
+    "diagnostics.cure_search": ("cures",),
     "engines": ("backends",),
     "_kernels.threads": ("num_threads", "set_num_threads"),
     "errors": ("DivergenceError", "ModelFileError"),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 _SUBMODULES = ("data", "datasets", "experiments", "nielsen", "plotting")
-_OPTIONAL = {"plotting"}  # what it needs may be missing; ``from fastnn import *`` works all the same
+# what it needs may be missing; ``from fastnn import *`` works all the same
+_OPTIONAL = {"plotting"}
 
 __all__ = ["__version__", *_HOME, *(name for name in _SUBMODULES if name not in _OPTIONAL)]
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from fastnn.cli import main
+from fastnn.cli.commands import main
 
 if __name__ == "__main__":
     sys.exit(main())

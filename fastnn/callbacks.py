@@ -1,8 +1,10 @@
-"""Callbacks of `fit`: objects with any of ``on_fit_start``, ``on_chunk_end``, ``on_epoch_end``, ``on_fit_end``.
+"""Callbacks of `fit`: objects with any of ``on_fit_start``, ``on_chunk_end``, ``on_epoch_end``,
+``on_fit_end``.
 
-Each method is called with the running `fastnn.training.Training`, which offers ``net``, ``history``, ``epoch`` (of this call, from 1),
-``logged`` (the keys that history will have), ``rate_factor`` (multiplies the learning rate), ``stop(reason)`` and ``record_flow(every)``. A
-chunk is a stretch of mini-batches that an engine runs without Python in between, about 0.2 s of work.
+Each method is called with the running `fastnn.training.Training`, which offers ``net``,
+``history``, ``epoch`` (of this call, from 1), ``logged`` (the keys that history will have),
+``rate_factor`` (multiplies the learning rate), ``stop(reason)`` and ``record_flow(every)``. A chunk
+is a stretch of mini-batches that an engine runs without Python in between, about 0.2 s of work.
 """
 
 import csv
@@ -13,8 +15,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from fastnn import _checks
-from fastnn._paths import check_writable, write_atomically
+from fastnn._utils import checks
+from fastnn._utils.files import check_writable, write_atomically
 from fastnn.metrics import HIGHER_IS_BETTER
 
 HOOKS = ("on_fit_start", "on_chunk_end", "on_epoch_end", "on_fit_end")
@@ -23,11 +25,15 @@ HOOKS = ("on_fit_start", "on_chunk_end", "on_epoch_end", "on_fit_end")
 def check_callbacks(callbacks: Any) -> list[Any]:
     """``callbacks`` as a list, or an error that names what is not a callback."""
     if not isinstance(callbacks, Iterable):
-        raise TypeError(f"callbacks must be a sequence of callbacks, such as [EarlyStopping()], not {callbacks!r}")
+        raise TypeError(
+            f"callbacks must be a sequence of callbacks, such as [EarlyStopping()], not {callbacks!r}"
+        )
     callbacks = list(callbacks)
     for callback in callbacks:
         if isinstance(callback, type) or not any(hasattr(callback, hook) for hook in HOOKS):
-            raise TypeError(f"callbacks must be objects with any of {', '.join(HOOKS)}; got {callback!r}")
+            raise TypeError(
+                f"callbacks must be objects with any of {', '.join(HOOKS)}; got {callback!r}"
+            )
     return callbacks
 
 
@@ -36,8 +42,8 @@ class _Monitor:
 
     def __init__(self, monitor: str, patience: int, min_delta: float):
         self.monitor = monitor
-        self.patience = _checks.integer("patience", patience, least=0)
-        self.min_delta = _checks.number("min_delta", min_delta)
+        self.patience = checks.integer("patience", patience, least=0)
+        self.min_delta = checks.number("min_delta", min_delta)
 
     def on_fit_start(self, training):
         if self.monitor not in training.logged:
@@ -51,7 +57,11 @@ class _Monitor:
         """Whether the newest figure is the best so far; keeps count of the epochs since it was."""
         value = training.history[self.monitor][-1]
         sign = -1.0 if self.monitor.removeprefix("val_") in HIGHER_IS_BETTER else 1.0
-        better = self.best is None or math.isnan(self.best) or sign * value < sign * self.best - self.min_delta
+        better = (
+            self.best is None
+            or math.isnan(self.best)
+            or sign * value < sign * self.best - self.min_delta
+        )
         self.best, self.waited = (value, 0) if better else (self.best, self.waited + 1)
         return better
 
@@ -66,12 +76,19 @@ class EarlyStopping(_Monitor):
     patience : int
         Epochs without improvement that are tolerated.
     restore_best : bool
-        Give the network the parameters of its best epoch when training ends, for whatever reason it ends.
+        Give the network the parameters of its best epoch when training ends, for whatever reason it
+        ends.
     min_delta : float
         What counts as improvement.
     """
 
-    def __init__(self, monitor: str = "val_loss", patience: int = 5, restore_best: bool = True, min_delta: float = 0.0):
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        patience: int = 5,
+        restore_best: bool = True,
+        min_delta: float = 0.0,
+    ):
         super().__init__(monitor, patience, min_delta)
         self.restore_best = restore_best
 
@@ -93,7 +110,8 @@ class EarlyStopping(_Monitor):
 
 
 class ReduceOnPlateau(_Monitor):
-    """Multiply the learning rate by ``factor`` when a figure has not improved for more than ``patience`` epochs.
+    """Multiply the learning rate by ``factor`` when a figure has not improved for more than
+    ``patience`` epochs.
 
     Parameters
     ----------
@@ -109,10 +127,17 @@ class ReduceOnPlateau(_Monitor):
         What counts as improvement.
     """
 
-    def __init__(self, monitor: str = "val_loss", factor: float = 0.1, patience: int = 10, minimum: float = 1e-6, min_delta: float = 0.0):
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        factor: float = 0.1,
+        patience: int = 10,
+        minimum: float = 1e-6,
+        min_delta: float = 0.0,
+    ):
         super().__init__(monitor, patience, min_delta)
-        self.factor = _checks.number("factor", factor, 0.0, 1.0, low_open=True, high_open=True)
-        self.minimum = _checks.number("minimum", minimum)
+        self.factor = checks.number("factor", factor, 0.0, 1.0, low_open=True, high_open=True)
+        self.minimum = checks.number("minimum", minimum)
 
     def on_epoch_end(self, training):
         if not self.improved(training) and self.waited > self.patience:
@@ -126,14 +151,14 @@ class Checkpoint:
     Parameters
     ----------
     path : str or path
-        Where to; ``{epoch}``, or ``{epoch:03d}``, in it is replaced by the network's epoch number. Without one the newest save replaces the
-        one before.
+        Where to; ``{epoch}``, or ``{epoch:03d}``, in it is replaced by the network's epoch number.
+        Without one the newest save replaces the one before.
     every : int
         Epochs between saves.
     """
 
     def __init__(self, path: str | Path, every: int = 1):
-        self.path, self.every = str(path), _checks.integer("every", every)
+        self.path, self.every = str(path), checks.integer("every", every)
 
     def on_fit_start(self, training):
         check_writable(self._path_of(0))
@@ -147,30 +172,34 @@ class Checkpoint:
 
 
 class GradientFlow:
-    """Record each layer's gradient, weights and activations while training: ``history.gradient_flow``, a `fastnn.flow.Flow`.
+    """Record each layer's gradient, weights and activations while training:
+    ``history.gradient_flow``, a `fastnn.diagnostics.gradient_flow.Flow`.
 
     The engine takes the figures on its way back through the layers.
 
     Parameters
     ----------
     every : int
-        Steps from one record to the next, counted over the life of the network; with L-BFGS a step is an epoch.
+        Steps from one record to the next, counted over the life of the network; with L-BFGS a step
+        is an epoch.
     """
 
     def __init__(self, every: int = 10):
-        self.every = _checks.integer("every", every)
+        self.every = checks.integer("every", every)
 
     def on_fit_start(self, training):
         training.record_flow(self.every)
 
 
 class CSVLogger:
-    """Write the history to a CSV file after every epoch, one row each, with an ``epoch`` column first.
+    """Write the history to a CSV file after every epoch, one row each, with an ``epoch`` column
+    first.
 
     Parameters
     ----------
     path : str or path
-        Where to; replaced as a whole after each epoch, so it is never half written. Calls of ``fit`` with the same logger go on below.
+        Where to; replaced as a whole after each epoch, so it is never half written. Calls of
+        ``fit`` with the same logger go on below.
     """
 
     def __init__(self, path: str | Path):
@@ -180,7 +209,12 @@ class CSVLogger:
         check_writable(self.path)
 
     def on_epoch_end(self, training):
-        self._rows.append({"epoch": training.net.epochs, **{key: values[-1] for key, values in training.history.items()}})
+        self._rows.append(
+            {
+                "epoch": training.net.epochs,
+                **{key: values[-1] for key, values in training.history.items()},
+            }
+        )
         text = io.StringIO(newline="")
         names = list(dict.fromkeys(name for row in self._rows for name in row))
         writer = csv.DictWriter(text, names, lineterminator="\n")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastnn._paths import cache_directory, write_atomically
+from fastnn._utils.files import cache_directory, write_atomically
 
 MNIST_MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -22,7 +22,8 @@ MNIST_FILES = {
 }
 
 _PIXELS = 28 * 28
-_TRAINING = 50_000  # of the training file's 60,000 images; the last 10,000 validate, as in Nielsen's book
+# of the training file's 60,000 images; the last 10,000 validate, as in Nielsen's book
+_TRAINING = 50_000
 _TIMEOUT = 30  # seconds without a byte before a mirror is given up
 _PIECE = 1 << 16  # bytes per read of a download
 
@@ -32,9 +33,10 @@ Samples = tuple[np.ndarray, np.ndarray]
 def mnist(path: str | os.PathLike | None = None) -> tuple[Samples, Samples, Samples]:
     """MNIST's handwritten digits: 50,000 to train on, 10,000 to validate, 10,000 to test.
 
-    The four gzip files of `MNIST_FILES` are looked for in ``path``, or else in the folder that the environment variable ``FASTNN_DATA``
-    names, then in the user's cache; in each, the folder itself or its subfolder ``mnist``. With no ``path``, files found nowhere are
-    downloaded to the cache. Whatever their origin, contents are checked by SHA-256.
+    The four gzip files of `MNIST_FILES` are looked for in ``path``, or else in the folder that the
+    environment variable ``FASTNN_DATA`` names, then in the user's cache; in each, the folder itself
+    or its subfolder ``mnist``. With no ``path``, files found nowhere are downloaded to the cache.
+    Whatever their origin, contents are checked by SHA-256.
 
     Parameters
     ----------
@@ -58,22 +60,36 @@ def mnist(path: str | os.PathLike | None = None) -> tuple[Samples, Samples, Samp
     folder = _find_mnist() if path is None else _folder_with_mnist(Path(path))
     if folder is None:
         missing = Path(path) / _missing(Path(path))[0]
-        raise FileNotFoundError(f"{missing} not found; path must be a folder that holds {', '.join(MNIST_FILES)}")
-    train_images, train_labels, test_images, test_labels = (_read(folder / name) for name in MNIST_FILES)
-    X, y = _as_samples(train_images[16:], train_labels[8:])  # IDX headers: 4 bytes of type, 4 per dimension
-    return (X[:_TRAINING], y[:_TRAINING]), (X[_TRAINING:], y[_TRAINING:]), _as_samples(test_images[16:], test_labels[8:])
+        raise FileNotFoundError(
+            f"{missing} not found; path must be a folder that holds {', '.join(MNIST_FILES)}"
+        )
+    train_images, train_labels, test_images, test_labels = (
+        _read(folder / name) for name in MNIST_FILES
+    )
+    # IDX headers: 4 bytes of type, 4 per dimension
+    X, y = _as_samples(train_images[16:], train_labels[8:])
+    return (
+        (X[:_TRAINING], y[:_TRAINING]),
+        (X[_TRAINING:], y[_TRAINING:]),
+        _as_samples(test_images[16:], test_labels[8:]),
+    )
 
 
 def mnist_sample() -> tuple[Samples, Samples]:
-    """The sample of MNIST inside the package: 500 training and 100 test images of each digit, in random order.
+    """The sample of MNIST inside the package: 500 training and 100 test images of each digit, in
+    random order.
 
     Returns
     -------
     (X, y), (Xt, yt)
-        Images: float32 (5000, 784) and (1000, 784), pixels from 0 (background) to 1. Digits: int64 (5000,) and (1000,).
+        Images: float32 (5000, 784) and (1000, 784), pixels from 0 (background) to 1. Digits: int64
+        (5000,) and (1000,).
     """
     with np.load(Path(__file__).parent / "_data" / "mnist_sample.npz", allow_pickle=False) as file:
-        return tuple(_as_samples(file[f"{part}_images"], file[f"{part}_labels"]) for part in ("train", "test"))
+        return tuple(
+            _as_samples(file[f"{part}_images"], file[f"{part}_labels"])
+            for part in ("train", "test")
+        )
 
 
 def _as_samples(images, labels):
@@ -102,7 +118,9 @@ def _read(path):
     try:
         return np.frombuffer(_unpack(path.read_bytes(), path.name), np.uint8)
     except ValueError as error:
-        raise ValueError(f"{path} is damaged or not MNIST's: {error}; delete or replace it") from error
+        raise ValueError(
+            f"{path} is damaged or not MNIST's: {error}; delete or replace it"
+        ) from error
 
 
 def _unpack(packed, name):
@@ -128,7 +146,9 @@ def _download(folder):
 
     folder.mkdir(parents=True, exist_ok=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+    with Progress(
+        *columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
+    ) as progress:
         for name in _missing(folder):
             write_atomically(folder / name, _from_mirrors(name, folder, progress))
 

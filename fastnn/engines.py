@@ -1,6 +1,7 @@
 """The table of engines: which there are, whether they can run here, and how to make one.
 
-To add an engine: a module in ``_kernels`` that keeps `fastnn._kernels.contract.Engine`, and a line here.
+To add an engine: a module in ``_kernels`` that keeps `fastnn._kernels.contract.Engine`, and a line
+here.
 """
 
 import importlib
@@ -10,15 +11,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastnn import _checks
 from fastnn._kernels.contract import PRECISIONS, Engine, Program
 from fastnn._kernels.cython_cpu import levels
-from fastnn._kernels.numba_cuda import available
+from fastnn._kernels.numba_cuda.toolchain import available
+from fastnn._utils import checks
 
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """Where an engine lives (``module:class``) and a function that tells why it cannot run here, or ``None``."""
+    """Where an engine lives (``module:class``) and a function that tells why it cannot run here, or
+    ``None``.
+    """
 
     location: str
     why_not: Callable[[], str | None]
@@ -45,19 +48,25 @@ ENGINES: dict[str, EngineSpec] = {
 def backends() -> dict[str, str]:
     """Each engine's name with "available" or "unavailable: reason"."""
     reasons = {name: spec.why_not() for name, spec in ENGINES.items()}
-    return {name: "available" if reason is None else f"unavailable: {reason}" for name, reason in reasons.items()}
+    return {
+        name: "available" if reason is None else f"unavailable: {reason}"
+        for name, reason in reasons.items()
+    }
 
 
-# --- backend="auto" -------------------------------------------------------------------------------------------------------------------
+# --- backend="auto" -------------------------------------------------------------------------------
 
-# The fastest first: so it was measured at every size of network and every level of processor (benchmarks/README.md). It is also the order
-# in which they start: Cython at once, Numba when its kernels are compiled. "cuda" is not among them: whether a GPU pays depends on the
-# network, and is not measured yet, so whoever wants it names it.
+# The fastest first: so it was measured at every size of network and every level of processor
+# (benchmarks/README.md). It is also the order in which they start: Cython at once, Numba when its
+# kernels are compiled. "cuda" is not among them: whether a GPU pays depends on the network, and is
+# not measured yet, so whoever wants it names it.
 PREFERENCE = ("cython", "numba", "numpy")
 
 
 def automatic() -> str:
-    """The engine that "auto" takes: the first that runs here. Numba is not even loaded unless it comes to that."""
+    """The engine that "auto" takes: the first that runs here. Numba is not even loaded unless it
+    comes to that.
+    """
     return next(name for name in PREFERENCE if ENGINES[name].why_not() is None)
 
 
@@ -65,8 +74,16 @@ def explain() -> str:
     """What "auto" takes on this machine, and why, in words."""
     name = automatic()
     missing = " and ".join(PREFERENCE[: PREFERENCE.index(name)])
-    words = f"{name}, as {missing} cannot run here" if missing else "cython, the fastest engine, which starts at once"
-    return words if ENGINES["cuda"].why_not() is not None else f"{words}; cuda runs here where it is named"
+    words = (
+        f"{name}, as {missing} cannot run here"
+        if missing
+        else "cython, the fastest engine, which starts at once"
+    )
+    return (
+        words
+        if ENGINES["cuda"].why_not() is not None
+        else f"{words}; cuda runs here where it is named"
+    )
 
 
 def check(backend: str) -> str:
@@ -79,11 +96,13 @@ def check(backend: str) -> str:
     RuntimeError
         A named engine that cannot run here, with the reason.
     """
-    _checks.one_of("backend", backend, ["auto", *ENGINES])
+    checks.one_of("backend", backend, ["auto", *ENGINES])
     reason = None if backend == "auto" else ENGINES[backend].why_not()
     if reason is not None:
         usable = [name for name, status in backends().items() if status == "available"]
-        raise RuntimeError(f"backend {backend!r} cannot run here: {reason}; available: {', '.join(usable)}")
+        raise RuntimeError(
+            f"backend {backend!r} cannot run here: {reason}; available: {', '.join(usable)}"
+        )
     return backend
 
 
@@ -108,18 +127,22 @@ def check_precision(precision: str, backend: str, dtype: np.dtype) -> None:
     RuntimeError
         The library that does it is missing.
     """
-    _checks.one_of("precision", precision, PRECISIONS)
+    checks.one_of("precision", precision, PRECISIONS)
     if precision == "float32":
         return
     if precision_for(precision, backend, dtype) != precision:
-        raise ValueError(f'precision {precision!r} is for backend "cuda" and dtype "float32", not {backend!r} and {dtype.name!r}')
-    from fastnn._kernels.numba_cuda import lt
+        raise ValueError(
+            f'precision {precision!r} is for backend "cuda" and dtype "float32", not {backend!r} and {dtype.name!r}'
+        )
+    from fastnn._kernels.numba_cuda.runtime import cublaslt
 
-    reason = lt.available()
+    reason = cublaslt.available()
     if reason is not None:
         raise RuntimeError(f"precision {precision!r} cannot be had here: {reason}")
 
 
 def precision_for(precision: str, backend: str, dtype: np.dtype) -> str:
-    """``precision`` where an engine has it, else "float32": engines of the CPU, and float64, know no other."""
+    """``precision`` where an engine has it, else "float32": engines of the CPU, and float64, know
+    no other.
+    """
     return precision if backend == "cuda" and dtype == np.float32 else "float32"

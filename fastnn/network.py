@@ -8,22 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import _checks, engines, inputs, serialization
+from fastnn import engines, serialization
 from fastnn._kernels.contract import DTYPES, Engine, Samples, State
 from fastnn._kernels.reference import link, per_sample_loss, target_values
-from fastnn.arrays import Arrays
-from fastnn.diagnosis import examine
-from fastnn.findings import Diagnosis
-from fastnn.history import History
-from fastnn.initializers import Draw, as_initializer
-from fastnn.layer_outputs import layer_outputs
-from fastnn.layers import BatchNorm, Dense, Dropout, Layer, Residual, as_activation, check_layers
-from fastnn.losses import Loss, as_loss
+from fastnn._utils import checks
+from fastnn.data import validation as validate
+from fastnn.data.samples import checked_features, checked_samples, split_off
+from fastnn.diagnostics.diagnosis import examine
+from fastnn.diagnostics.findings import Diagnosis
+from fastnn.diagnostics.layer_outputs import layer_outputs
 from fastnn.metrics import METRICS, metric_names
-from fastnn.optimizers import LBFGS, OPTIMIZERS, Optimizer, as_optimizer
-from fastnn.program import lower
-from fastnn.samples import checked_features, checked_samples, split_off
-from fastnn.training import Training
+from fastnn.nn.initializers import Draw, as_initializer
+from fastnn.nn.layers import BatchNorm, Dense, Dropout, Layer, Residual, as_activation, check_layers
+from fastnn.nn.losses import Loss, as_loss
+from fastnn.nn.lowering import lower
+from fastnn.nn.parameter_views import Arrays
+from fastnn.optim.optimizers import LBFGS, OPTIMIZERS, Optimizer, as_optimizer
+from fastnn.training.history import History
+from fastnn.training.loop import Training
 
 
 class Network:
@@ -36,26 +38,31 @@ class Network:
     inputs : int
         Features of a sample.
     loss : str or Loss
-        What training minimises: the weighted mean of the per-sample losses Σ wᵢℓᵢ / Σ wᵢ, plus the layers' penalties ½λ₂Σw² and λ₁Σ|w|.
+        What training minimises: the weighted mean of the per-sample losses Σ wᵢℓᵢ / Σ wᵢ, plus the
+        layers' penalties ½λ₂Σw² and λ₁Σ|w|.
     dtype : {"float32", "float64"}
         Of parameters and arithmetic.
     backend : {"auto", "numpy", "numba", "cython", "cuda"}
-        The engine. A named engine that cannot run here is an error; only "auto" chooses, the fastest on the CPU that runs here.
-        ``net.backend`` says which; the network keeps it. "cuda" is an NVIDIA GPU.
+        The engine. A named engine that cannot run here is an error; only "auto" chooses, the
+        fastest on the CPU that runs here. ``net.backend`` says which; the network keeps it. "cuda"
+        is an NVIDIA GPU.
     seed : int
-        From 0 to 2⁶⁴ − 1. Decides initial weights, shuffles, dropout masks and noise: the same numbers on every engine.
+        From 0 to 2⁶⁴ − 1. Decides initial weights, shuffles, dropout masks and noise: the same
+        numbers on every engine.
     precision : {"float32", "tf32", "bf16"}
-        What backend "cuda" rounds the factors of large matrix products to; sums, parameters and all else stay float32. The other engines,
-        and float64, know "float32" alone: as they are.
+        What backend "cuda" rounds the factors of large matrix products to; sums, parameters and all
+        else stay float32. The other engines, and float64, know "float32" alone: as they are.
 
     Attributes
     ----------
     backend : str
         The engine in use.
     parameters, buffers : Arrays
-        Name → view: ``"0.weight"`` (n_in, n_out), ``"0.bias"`` (n_out,), BatchNorm's and LayerNorm's ``"1.scale"`` and ``"1.shift"``; in a
-        residual block ``"3.0.weight"`` and ``"3.projection.weight"``; buffers ``"1.running_mean"``, ``"1.running_var"``. While `fit` runs
-        on backend "cuda" ask for them anew each time: a view from before is out of date until `fit` returns.
+        Name → view: ``"0.weight"`` (n_in, n_out), ``"0.bias"`` (n_out,), BatchNorm's and
+        LayerNorm's ``"1.scale"`` and ``"1.shift"``; in a residual block ``"3.0.weight"`` and
+        ``"3.projection.weight"``; buffers ``"1.running_mean"``, ``"1.running_var"``. While `fit`
+        runs on backend "cuda" ask for them anew each time: a view from before is out of date until
+        `fit` returns.
     n_parameters : int
         How many numbers there are to learn.
     epochs : int
@@ -93,15 +100,26 @@ class Network:
     ):
         self._describe(layers, inputs, loss, dtype, backend, seed, precision)
         for number, array in enumerate(self.program.parameters):
-            array.view(self.state.theta)[...] = array.init(array.name, array.shape, Draw(self.seed, number))
+            array.view(self.state.theta)[...] = array.init(
+                array.name, array.shape, Draw(self.seed, number)
+            )
 
-    def _describe(self, layers: Any, inputs: Any, loss: Any, dtype: Any, backend: Any, seed: Any, precision: Any) -> None:
+    def _describe(
+        self,
+        layers: Any,
+        inputs: Any,
+        loss: Any,
+        dtype: Any,
+        backend: Any,
+        seed: Any,
+        precision: Any,
+    ) -> None:
         """All of ``__init__`` but the drawing of initial weights, which `load` has no use for."""
         self.layers = check_layers("layers", layers)
-        self.inputs = _checks.integer("inputs", inputs)
+        self.inputs = checks.integer("inputs", inputs)
         self.loss = as_loss(loss)
         self.dtype = _dtype(dtype)
-        self.seed = _checks.integer("seed", seed, least=0)
+        self.seed = checks.integer("seed", seed, least=0)
         if self.seed >= 2**64:
             raise ValueError(f"seed must be below 2**64, not {seed}")
         self.program = lower(self.layers, self.inputs, self.loss, self.dtype, precision)
@@ -114,12 +132,14 @@ class Network:
         self.metadata: dict[str, Any] = {}
         self._engine: Engine | None = None
         program = self.program
-        self.state = State(program.new_vector(), np.zeros(program.n_buffers, program.dtype), self.seed)
+        self.state = State(
+            program.new_vector(), np.zeros(program.n_buffers, program.dtype), self.seed
+        )
         for array in program.buffers:
             array.view(self.state.buffers)[...] = array.kind == "variance"
         self.forget_optimizer()
 
-    # --- what it is -----------------------------------------------------------------------------------------------------------------
+    # --- what it is -------------------------------------------------------------------------------
 
     @property
     def parameters(self) -> Arrays:
@@ -157,7 +177,7 @@ class Network:
             options += f", precision={self.precision!r}"
         return f"Network([\n{layers}\n], {options})  # {self.n_parameters:,} parameters"
 
-    # --- training -------------------------------------------------------------------------------------------------------------------
+    # --- training ---------------------------------------------------------------------------------
 
     def fit(
         self,
@@ -176,17 +196,20 @@ class Network:
     ) -> History:
         """Train, going on from where an earlier call stopped.
 
-        The optimiser's state lives in the network; it is kept while the kind of optimiser stays the same (new rates apply) and starts
-        afresh when the kind changes, so ``fit(5)`` twice equals ``fit(10)`` bit for bit. Ctrl-C ends training after the current chunk of
-        mini-batches (about 0.2 s) and keeps what was learnt; the epoch it cuts short counts as one.
+        The optimiser's state lives in the network; it is kept while the kind of optimiser stays the
+        same (new rates apply) and starts afresh when the kind changes, so ``fit(5)`` twice equals
+        ``fit(10)`` bit for bit. Ctrl-C ends training after the current chunk of mini-batches (about
+        0.2 s) and keeps what was learnt; the epoch it cuts short counts as one.
 
         Parameters
         ----------
         X : array-like (n, inputs)
-            Any real dtype and memory order; not copied where it is C-contiguous and of the network's dtype. Backend "cuda" also takes
-            arrays that are on the GPU (CuPy, PyTorch, Numba), and these must be so.
+            Any real dtype and memory order; not copied where it is C-contiguous and of the
+            network's dtype. Backend "cuda" also takes arrays that are on the GPU (CuPy, PyTorch,
+            Numba), and these must be so.
         y : array-like
-            (n,) integer labels, (n, outputs) one-hot rows or probabilities, or values; what is accepted depends on the loss.
+            (n,) integer labels, (n, outputs) one-hot rows or probabilities, or values; what is
+            accepted depends on the loss.
         epochs : int
             Passes over the data.
         batch_size : int
@@ -194,7 +217,8 @@ class Network:
         optimizer : str, Optimizer or LBFGS
             A name stands for its default constants. LBFGS takes all data at once.
         validation : None, float or (X, y)
-            Data to score after each epoch; a fraction sets that share of the samples aside, chosen by the network's seed.
+            Data to score after each epoch; a fraction sets that share of the samples aside, chosen
+            by the network's seed.
         shuffle : bool
             A new order every epoch.
         sample_weight : array-like (n,), optional
@@ -204,7 +228,8 @@ class Network:
         callbacks : sequence
             See `fastnn.callbacks`.
         metrics : sequence of str
-            Names for the validation data: accuracy, r2, mae, rmse. On a regression loss accuracy means r2.
+            Names for the validation data: accuracy, r2, mae, rmse. On a regression loss accuracy
+            means r2.
         progress : bool
             Show a bar and a line per epoch, if standard error is a terminal.
 
@@ -220,19 +245,36 @@ class Network:
         DivergenceError
             A loss or parameter that is not finite; the network keeps its last finite parameters.
         """
-        epochs, batch_size = _checks.integer("epochs", epochs), _checks.integer("batch_size", batch_size)
-        shuffle, progress = _checks.boolean("shuffle", shuffle), _checks.boolean("progress", progress)
+        epochs, batch_size = (
+            checks.integer("epochs", epochs),
+            checks.integer("batch_size", batch_size),
+        )
+        shuffle, progress = checks.boolean("shuffle", shuffle), checks.boolean("progress", progress)
         optimizer = as_optimizer(optimizer)
         if isinstance(optimizer, LBFGS) and self.program.ops["max_norm"].any():
             raise ValueError("LBFGS cannot keep max_norm; use another optimizer, or l2")
         samples = checked_samples(self, X, y, sample_weight, class_weight)
         indices, validation = split_off(self, samples, validation)
         names = metric_names(metrics, samples.classify)
-        training = Training(self, samples, indices, epochs, batch_size, optimizer, validation, shuffle, callbacks, names, progress)
+        training = Training(
+            self,
+            samples,
+            indices,
+            epochs,
+            batch_size,
+            optimizer,
+            validation,
+            shuffle,
+            callbacks,
+            names,
+            progress,
+        )
         return training.run()
 
     def use_optimizer(self, kind: str) -> None:
-        """Keep the optimiser's state if it is of this kind (the class's name), else start afresh."""
+        """Keep the optimiser's state if it is of this kind (the class's name), else start
+        afresh.
+        """
         if kind != self.optimizer_kind:
             self.forget_optimizer()
             self.optimizer_kind = kind
@@ -245,10 +287,11 @@ class Network:
         self.state.products = np.ones(1)
         self.state.optimizer_step = 0
 
-    # --- using it -------------------------------------------------------------------------------------------------------------------
+    # --- using it ---------------------------------------------------------------------------------
 
     def forward(self, X: Any) -> np.ndarray:
-        """Raw output of the last layer, before the link: what the loss takes (logits for the cross-entropies).
+        """Raw output of the last layer, before the link: what the loss takes (logits for the
+        cross-entropies).
 
         Parameters
         ----------
@@ -261,7 +304,8 @@ class Network:
         return self._outputs(X, linked=False)
 
     def predict(self, X: Any) -> np.ndarray:
-        """Predictions with the loss's link applied: probabilities (n, classes), or values (n, outputs).
+        """Predictions with the loss's link applied: probabilities (n, classes), or values (n,
+        outputs).
 
         Parameters
         ----------
@@ -270,14 +314,20 @@ class Network:
         return self._outputs(X, linked=True)
 
     def _outputs(self, X: Any, linked: bool) -> np.ndarray:
-        """X is not read twice: engines tell whether a sample was not finite, and only then it is looked for."""
-        features = inputs.as_features(X, self.dtype, self.inputs, "X", False, self.takes_gpu_arrays)
+        """X is not read twice: engines tell whether a sample was not finite, and only then it is
+        looked for.
+        """
+        features = validate.as_features(
+            X, self.dtype, self.inputs, "X", False, self.takes_gpu_arrays
+        )
         outputs, finite = self.engine.forward(self.state, features, linked)
         if not finite:
-            inputs.as_features(inputs.on_host(X, "X"), self.dtype)
+            validate.as_features(validate.on_host(X, "X"), self.dtype)
         return outputs
 
-    def evaluate(self, X: Any, y: Any, sample_weight: Any = None, metrics: Sequence[str] = ("accuracy",)) -> dict[str, float]:
+    def evaluate(
+        self, X: Any, y: Any, sample_weight: Any = None, metrics: Sequence[str] = ("accuracy",)
+    ) -> dict[str, float]:
         """Loss (penalties included) and metrics on data.
 
         Parameters
@@ -305,7 +355,9 @@ class Network:
             scores = {name: METRICS[name](code, z, prediction, t, w) for name in metrics}
         return {"loss": float(np.average(losses, weights=w)) + self.penalty(), **scores}
 
-    def gradients(self, X: Any, y: Any, training: bool = False, sample_weight: Any = None) -> tuple[float, dict[str, np.ndarray]]:
+    def gradients(
+        self, X: Any, y: Any, training: bool = False, sample_weight: Any = None
+    ) -> tuple[float, dict[str, np.ndarray]]:
         """The loss over all samples as one batch, and its gradient, penalties included.
 
         Parameters
@@ -313,18 +365,24 @@ class Network:
         X, y, sample_weight
             As `fit` takes them.
         training : bool
-            Whether BatchNorm uses the batch's statistics, and dropout and noise act as in the next training step. Nothing is changed.
+            Whether BatchNorm uses the batch's statistics, and dropout and noise act as in the next
+            training step. Nothing is changed.
 
         Returns
         -------
         float, dict
             Loss, and ∂C/∂parameter by the names of ``parameters``.
         """
-        log, gradient = self.engine.gradients(self.state, checked_samples(self, X, y, sample_weight), bool(training))
-        return float(log.losses[0]) + self.penalty(), {array.name: array.view(gradient) for array in self.program.parameters}
+        log, gradient = self.engine.gradients(
+            self.state, checked_samples(self, X, y, sample_weight), bool(training)
+        )
+        return float(log.losses[0]) + self.penalty(), {
+            array.name: array.view(gradient) for array in self.program.parameters
+        }
 
     def learning_speed(self, X: Any, y: Any) -> np.ndarray:
-        """‖∂C/∂b^l‖₂ of each hidden Dense layer l, input side first: the speed at which its biases learn (Nielsen, chapter 5).
+        """‖∂C/∂b^l‖₂ of each hidden Dense layer l, input side first: the speed at which its biases
+        learn (Nielsen, chapter 5).
 
         Parameters
         ----------
@@ -337,7 +395,11 @@ class Network:
             Where a hidden Dense layer has no bias.
         """
         _, gradients = self.gradients(X, y)
-        weights = [a.name for a in self.program.parameters if a.kind == "weight" and not a.name.endswith("projection.weight")]
+        weights = [
+            a.name
+            for a in self.program.parameters
+            if a.kind == "weight" and not a.name.endswith("projection.weight")
+        ]
         biases = [name.removesuffix("weight") + "bias" for name in weights[:-1]]
         without = [name for name in biases if name not in gradients]
         if without:
@@ -345,7 +407,8 @@ class Network:
         return np.array([np.linalg.norm(gradients[name]) for name in biases])
 
     def activations(self, X: Any) -> list[np.ndarray]:
-        """What each layer but the last puts out in prediction: the data of histograms and other looks inside.
+        """What each layer but the last puts out in prediction: the data of histograms and other
+        looks inside.
 
         Parameters
         ----------
@@ -354,8 +417,8 @@ class Network:
         Returns
         -------
         list of ndarray (n, units)
-            One for each of ``layers``, input side first. A Dense layer's is its activation; where the activation is a layer of its own, the
-            Dense layer's is z.
+            One for each of ``layers``, input side first. A Dense layer's is its activation; where
+            the activation is a layer of its own, the Dense layer's is z.
         """
         return layer_outputs(self, checked_features(self, X))
 
@@ -368,9 +431,11 @@ class Network:
     ) -> Diagnosis:
         """Tell in words why this network does not learn, and what may help.
 
-        One pass over at most 2,000 samples measures gradients, weights and activations of each layer: vanishing and exploding gradients,
-        dead ReLU units, saturation, symmetric units. With an ``optimizer`` a copy of the network is then trained on them for five epochs,
-        which tells whether the learning rate suits. The network stays as it is. Whether it overfits `History.diagnose` tells.
+        One pass over at most 2,000 samples measures gradients, weights and activations of each
+        layer: vanishing and exploding gradients, dead ReLU units, saturation, symmetric units. With
+        an ``optimizer`` a copy of the network is then trained on them for five epochs, which tells
+        whether the learning rate suits. The network stays as it is. Whether it overfits
+        `History.diagnose` tells.
 
         Parameters
         ----------
@@ -384,7 +449,8 @@ class Network:
         Returns
         -------
         Diagnosis
-            A list of `Finding`, the gravest first; empty where no fault was found. Printing it tells all of it.
+            A list of `Finding`, the gravest first; empty where no fault was found. Printing it
+            tells all of it.
 
         Examples
         --------
@@ -395,16 +461,23 @@ class Network:
         'vanishing gradient'
         """
         optimizer = None if optimizer is None else as_optimizer(optimizer)
-        return examine(self, checked_samples(self, X, y), optimizer, _checks.integer("batch_size", batch_size))
+        return examine(
+            self, checked_samples(self, X, y), optimizer, checks.integer("batch_size", batch_size)
+        )
 
     def penalty(self) -> float:
         """½λ₂Σw² + λ₁Σ|w| over all Dense layers."""
         total = 0.0
         for op in self.program.ops:
             if op["l1"] > 0 or op["l2"] > 0:
-                w = self.state.peek("theta")[op["weight"] : op["weight"] + op["n_in"] * op["n_out"]].astype(np.float64)
-                # sums, not dot products: BLAS's threads would go on spinning while the next chunk wants the cores
-                total += 0.5 * op["l2"] * float(np.square(w).sum()) + op["l1"] * float(np.abs(w).sum())
+                w = self.state.peek("theta")[
+                    op["weight"] : op["weight"] + op["n_in"] * op["n_out"]
+                ].astype(np.float64)
+                # sums, not dot products: BLAS's threads would go on spinning while the next chunk
+                # wants the cores
+                total += 0.5 * op["l2"] * float(np.square(w).sum()) + op["l1"] * float(
+                    np.abs(w).sum()
+                )
         return float(total)
 
     def weight_mask(self) -> np.ndarray:
@@ -414,8 +487,11 @@ class Network:
             array.view(mask)[...] = array.kind == "weight"
         return mask
 
-    def copy(self, dtype: Any = None, backend: str | None = None, precision: str | None = None) -> "Network":
-        """A network of its own with the same description, parameters, running statistics and counters, but a fresh optimiser.
+    def copy(
+        self, dtype: Any = None, backend: str | None = None, precision: str | None = None
+    ) -> "Network":
+        """A network of its own with the same description, parameters, running statistics and
+        counters, but a fresh optimiser.
 
         Parameters
         ----------
@@ -426,17 +502,23 @@ class Network:
         """
         twin = Network.__new__(Network)
         dtype, backend = dtype or self.dtype, backend or self.backend
-        precision = precision or engines.precision_for(self.precision, engines.choose(backend), _dtype(dtype))
+        precision = precision or engines.precision_for(
+            self.precision, engines.choose(backend), _dtype(dtype)
+        )
         twin._describe(self.layers, self.inputs, self.loss, dtype, backend, self.seed, precision)
-        twin.state.theta[:], twin.state.buffers[:] = self.state.peek("theta"), self.state.peek("buffers")
+        twin.state.theta[:], twin.state.buffers[:] = (
+            self.state.peek("theta"),
+            self.state.peek("buffers"),
+        )
         twin.state.step = self.state.step
         twin.epochs, twin.metadata = self.epochs, copy.deepcopy(self.metadata)
         return twin
 
-    # --- files ----------------------------------------------------------------------------------------------------------------------
+    # --- files ------------------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write the network, its optimiser's state and ``metadata`` to one file, whole or not at all.
+        """Write the network, its optimiser's state and ``metadata`` to one file, whole or not at
+        all.
 
         Raises
         ------
@@ -455,8 +537,8 @@ def load(path: str | os.PathLike, backend: str = "auto", precision: str | None =
     backend : str
         As in `Network`.
     precision : str, optional
-        As in `Network`. ``None`` means the one it was saved with on backend "cuda", and "float32" on the others, which know no other:
-        parameters are float32 whatever it was.
+        As in `Network`. ``None`` means the one it was saved with on backend "cuda", and "float32"
+        on the others, which know no other: parameters are float32 whatever it was.
 
     Raises
     ------
@@ -500,7 +582,8 @@ def mlp(
     activation, output : str or Activation
         Of the hidden layers, and of the last one.
     init : str, Initializer or array
-        Of all weights. With "nielsen" and "standard_normal" biases start from N(0, 1), as in Nielsen's book; otherwise from 0.
+        Of all weights. With "nielsen" and "standard_normal" biases start from N(0, 1), as in
+        Nielsen's book; otherwise from 0.
     loss : str or Loss
     dropout : float
         Rate after each hidden layer.
@@ -514,11 +597,15 @@ def mlp(
         ``dtype``, ``backend``, ``seed``, ``precision`` of `Network`.
     """
     if isinstance(sizes, str) or not isinstance(sizes, Sequence | np.ndarray) or len(sizes) < 2:
-        raise ValueError(f"sizes must list at least the input's and the output's width, such as [784, 30, 10]; got {sizes!r}")
-    sizes = [_checks.integer("sizes", size) for size in sizes]
-    dropout = _checks.number("dropout", dropout, 0.0, 1.0, high_open=True)
+        raise ValueError(
+            f"sizes must list at least the input's and the output's width, such as [784, 30, 10]; got {sizes!r}"
+        )
+    sizes = [checks.integer("sizes", size) for size in sizes]
+    dropout = checks.number("dropout", dropout, 0.0, 1.0, high_open=True)
     init = as_initializer(init)
-    bias_init = "standard_normal" if init.to_config()["name"] in ("nielsen", "standard_normal") else "zeros"
+    bias_init = (
+        "standard_normal" if init.to_config()["name"] in ("nielsen", "standard_normal") else "zeros"
+    )
     options = {"init": init, "bias_init": bias_init, "l1": l1, "l2": l2}
     layers: list[Layer] = []
     for n_in, units in itertools.pairwise(sizes[:-1]):
@@ -528,7 +615,9 @@ def mlp(
     return Network(layers, inputs=sizes[0], loss=loss, **network)
 
 
-def _hidden_block(units: int, activation: Any, batch_norm: bool, dropout: float, options: dict[str, Any]) -> list[Layer]:
+def _hidden_block(
+    units: int, activation: Any, batch_norm: bool, dropout: float, options: dict[str, Any]
+) -> list[Layer]:
     if batch_norm:
         block: list[Layer] = [Dense(units, **options), BatchNorm(), as_activation(activation)]
     else:

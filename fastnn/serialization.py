@@ -1,6 +1,8 @@
-"""One safe file per model: safetensors with the description as JSON metadata, and a checksum over all of it.
+"""One safe file per model: safetensors with the description as JSON metadata, and a checksum over
+all of it.
 
-The file holds numbers and JSON, so loading it runs no code. It is written beside the target and renamed into place.
+The file holds numbers and JSON, so loading it runs no code. It is written beside the target and
+renamed into place.
 """
 
 import contextlib
@@ -13,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import _checks
-from fastnn._paths import check_writable, write_atomically
+from fastnn._utils import checks
+from fastnn._utils.files import check_writable, write_atomically
+from fastnn._version import __version__
 from fastnn.errors import ModelFileError
-from fastnn.layers import layer_from_config
-from fastnn.losses import Loss
+from fastnn.nn.layers import layer_from_config
+from fastnn.nn.losses import Loss
 
 FORMAT = "fastnn-model-1"
 
@@ -30,7 +33,11 @@ def save(net: Any, path: str | os.PathLike) -> None:
     _check_metadata(net.metadata)
     tensors = _tensors(net)
     description = json.dumps(_describe(net), sort_keys=True)
-    metadata = {"format": FORMAT, "description": description, "sha256": _checksum(description, tensors)}
+    metadata = {
+        "format": FORMAT,
+        "description": description,
+        "sha256": _checksum(description, tensors),
+    }
     write_atomically(path, to_bytes(tensors, metadata=metadata))
 
 
@@ -42,11 +49,23 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]
 
 @contextlib.contextmanager
 def naming(path: str | os.PathLike) -> Iterator[None]:
-    """While inside, any mistake of a description or its tensors is a `ModelFileError`: a checksum may be right and the contents not."""
+    """While inside, any mistake of a description or its tensors is a `ModelFileError`: a checksum
+    may be right and the contents not.
+    """
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError, MemoryError, OverflowError, RecursionError) as error:
-        raise ModelFileError(f"{path} does not describe a network this version of fastnn knows: {error!r}") from error
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        MemoryError,
+        OverflowError,
+        RecursionError,
+    ) as error:
+        raise ModelFileError(
+            f"{path} does not describe a network this version of fastnn knows: {error!r}"
+        ) from error
 
 
 def arguments(description: dict[str, Any]) -> dict[str, Any]:
@@ -69,12 +88,17 @@ def restore(net: Any, description: dict[str, Any], tensors: dict[str, np.ndarray
     _check_metadata(description["metadata"])
     net.metadata = description["metadata"]
     net.epochs, net.state.step, net.state.optimizer_step = (
-        _checks.integer(name, description[name], least=0) for name in ("epochs", "step", "optimizer_step")
+        checks.integer(name, description[name], least=0)
+        for name in ("epochs", "step", "optimizer_step")
     )
     for name, view in _views(net):
         tensor = tensors[name]
-        if (tensor.shape, tensor.dtype) != (view.shape, view.dtype) or not np.isfinite(tensor).all():
-            raise ValueError(f"{name} must be finite {view.dtype} of shape {view.shape}, not {tensor.dtype} of shape {tensor.shape}")
+        if (tensor.shape, tensor.dtype) != (view.shape, view.dtype) or not np.isfinite(
+            tensor
+        ).all():
+            raise ValueError(
+                f"{name} must be finite {view.dtype} of shape {view.shape}, not {tensor.dtype} of shape {tensor.shape}"
+            )
         view[...] = tensor
 
 
@@ -83,15 +107,20 @@ def _check_metadata(metadata: Any) -> None:
     try:
         text = json.dumps(metadata)
         text.encode()
-        faithful = isinstance(metadata, dict) and json.loads(text) == metadata and "\\ud8" not in text
+        faithful = (
+            isinstance(metadata, dict) and json.loads(text) == metadata and "\\ud8" not in text
+        )
     except (TypeError, ValueError, RecursionError) as error:
-        raise TypeError(f"metadata cannot be saved: {error}; it must be a dict of plain data (text, numbers, lists, dicts)") from error
+        raise TypeError(
+            f"metadata cannot be saved: {error}; it must be a dict of plain data (text, numbers, lists, dicts)"
+        ) from error
     if not faithful:
-        raise TypeError("metadata must be a dict of plain data (text, numbers, lists, dicts with text as keys)")
+        raise TypeError(
+            "metadata must be a dict of plain data (text, numbers, lists, dicts with text as keys)"
+        )
 
 
 def _describe(net: Any) -> dict[str, Any]:
-    from fastnn import __version__
 
     return {
         "fastnn": __version__,
@@ -114,7 +143,11 @@ def _views(net: Any) -> list[tuple[str, np.ndarray]]:
     program, state = net.program, net.state
     views = [(a.name, a.view(state.theta)) for a in program.parameters]
     views += [(a.name, a.view(state.buffers)) for a in program.buffers]
-    views += [(f"optimizer.{k}.{a.name}", a.view(slot)) for k, slot in enumerate(state.slots) for a in program.parameters]
+    views += [
+        (f"optimizer.{k}.{a.name}", a.view(slot))
+        for k, slot in enumerate(state.slots)
+        for a in program.parameters
+    ]
     return [*views, ("optimizer.products", state.products)]
 
 
@@ -137,12 +170,26 @@ def _parse(data: bytes, path: str | os.PathLike) -> tuple[dict[str, Any], dict[s
     try:
         length = struct.unpack_from("<Q", data)[0]
         metadata = json.loads(data[8 : 8 + length])["__metadata__"]
-        found, description, checksum = metadata["format"], metadata["description"], metadata["sha256"]
+        found, description, checksum = (
+            metadata["format"],
+            metadata["description"],
+            metadata["sha256"],
+        )
         tensors = from_bytes(data)
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
+    except (
+        struct.error,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        SafetensorError,
+    ) as error:
         raise ModelFileError(f"{path} is not a fastnn model, or it is damaged: {error}") from error
     if found != FORMAT:
-        raise ModelFileError(f"{path} has the format {found!r}; this version of fastnn reads {FORMAT!r}")
+        raise ModelFileError(
+            f"{path} has the format {found!r}; this version of fastnn reads {FORMAT!r}"
+        )
     if checksum != _checksum(description, tensors):
         raise ModelFileError(f"{path} is damaged: its checksum does not match its contents")
     with naming(path):

@@ -1,4 +1,6 @@
-"""Small data, and networks made from the library's own tables: a new entry of a table turns up here, and so in the tests, by itself."""
+"""Small data, and networks made from the library's own tables: a new entry of a table turns up
+here, and so in the tests, by itself.
+"""
 
 import contextlib
 import inspect
@@ -8,24 +10,29 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 import fastnn as fnn
-from fastnn.layers import LAYERS
-from fastnn.losses import LOSSES
-from fastnn.optimizers import OPTIMIZERS, Optimizer
+from fastnn.nn.layers import LAYERS
+from fastnn.nn.losses import LOSSES
+from fastnn.optim.optimizers import OPTIMIZERS, Optimizer
 
 # Those that run here, or those of them that FASTNN_TEST_ENGINES names, as "numpy,cython".
 ENGINES = [name for name, status in fnn.backends().items() if status == "available"]
-ENGINES = [name for name in ENGINES if name in os.environ.get("FASTNN_TEST_ENGINES", name).split(",")]
+ENGINES = [
+    name for name in ENGINES if name in os.environ.get("FASTNN_TEST_ENGINES", name).split(",")
+]
 COMPILED = [name for name in ENGINES if name != "numpy"]
 INPUTS, OUTPUTS, WIDTH = 4, 3, 5
 
-# --- data -----------------------------------------------------------------------------------------------------------------------------
+# --- data -----------------------------------------------------------------------------------------
 
 _KIND_OF_LINK = {"softmax": "labels", "sigmoid": "bits", "exp": "counts", "identity": "values"}
 # A loss of each kind and with each constant → (loss, what its targets are).
 LOSS_CASES = {name: (name, _KIND_OF_LINK[spec.link]) for name, spec in LOSSES.items()} | {
     "soft targets": ("softmax_cross_entropy", "probabilities"),
     "smoothed labels": (fnn.Loss("softmax_cross_entropy", label_smoothing=0.1), "labels"),
-    "smoothed soft targets": (fnn.Loss("softmax_cross_entropy", label_smoothing=0.3), "probabilities"),
+    "smoothed soft targets": (
+        fnn.Loss("softmax_cross_entropy", label_smoothing=0.3),
+        "probabilities",
+    ),
     "smoothed bits": (fnn.Loss("binary_cross_entropy", label_smoothing=0.1), "bits"),
     "binary shares": ("binary_cross_entropy", "shares"),
     "huber of small delta": (fnn.Loss("huber", delta=0.3), "values"),
@@ -37,14 +44,20 @@ def features(rows, inputs=INPUTS, seed=0):
 
 
 def targets(kind, rows, outputs=OUTPUTS, seed=1):
-    """Targets of a kind: labels, probabilities (that sum to 1), shares (in [0, 1]), bits, counts or values."""
+    """Targets of a kind: labels, probabilities (that sum to 1), shares (in [0, 1]), bits, counts or
+    values.
+    """
     rng = np.random.default_rng(seed)
     if kind == "labels":
         return rng.integers(outputs, size=rows)
     if kind == "probabilities":
         return rng.dirichlet(np.ones(outputs), rows)
     shape = (rows, outputs)
-    draws = {"shares": rng.uniform, "counts": lambda size: rng.poisson(2.0, size), "values": lambda size: rng.normal(size=size)}
+    draws = {
+        "shares": rng.uniform,
+        "counts": lambda size: rng.poisson(2.0, size),
+        "values": lambda size: rng.normal(size=size),
+    }
     return draws[kind](size=shape) if kind in draws else rng.integers(0, 2, shape).astype(float)
 
 
@@ -53,30 +66,54 @@ def sample_weights(rows, seed=2):
     return np.random.default_rng(seed).integers(0, 4, rows) * 1.0 + (np.arange(rows) == 0)
 
 
-# --- networks -------------------------------------------------------------------------------------------------------------------------
+# --- networks -------------------------------------------------------------------------------------
 
 
 def layer(kind, activation="tanh", units=WIDTH, rate=0.4, std=0.3):
     """A layer of this kind, made from those of the arguments that it takes."""
     inner = [fnn.Dense(units, activation), fnn.Dense(units)]
-    given = {"units": units, "activation": activation, "name": activation, "rate": rate, "std": std, "layers": inner}
+    given = {
+        "units": units,
+        "activation": activation,
+        "name": activation,
+        "rate": rate,
+        "std": std,
+        "layers": inner,
+    }
     accepted = inspect.signature(LAYERS[kind]).parameters
     return LAYERS[kind](**{name: value for name, value in given.items() if name in accepted})
 
 
 def example(kind, activation="tanh"):
     """Layers with one of this kind in the middle, and an activation."""
-    return [fnn.Dense(WIDTH), layer(kind, activation), fnn.Dense(OUTPUTS + 1, activation), fnn.Dense(OUTPUTS)]
+    return [
+        fnn.Dense(WIDTH),
+        layer(kind, activation),
+        fnn.Dense(OUTPUTS + 1, activation),
+        fnn.Dense(OUTPUTS),
+    ]
 
 
 # What `example` leaves out. Max-norm constraints and penalties act in training.
 STACKS = {
-    "projection": [fnn.Dense(WIDTH, "tanh"), fnn.Residual([fnn.Dense(3, "silu")], activation="elu"), fnn.Dense(OUTPUTS)],
-    "forced projection": [fnn.Residual([fnn.Dense(INPUTS, "gelu")], projection=True), fnn.Dense(OUTPUTS)],
+    "projection": [
+        fnn.Dense(WIDTH, "tanh"),
+        fnn.Residual([fnn.Dense(3, "silu")], activation="elu"),
+        fnn.Dense(OUTPUTS),
+    ],
+    "forced projection": [
+        fnn.Residual([fnn.Dense(INPUTS, "gelu")], projection=True),
+        fnn.Dense(OUTPUTS),
+    ],
     "nested residuals": [
         fnn.Dense(WIDTH),
         fnn.Residual(
-            [fnn.Dense(WIDTH, "gelu"), fnn.Residual([fnn.BatchNorm(), fnn.Dense(WIDTH, "mish")]), fnn.Dropout(0.3)], activation="relu"
+            [
+                fnn.Dense(WIDTH, "gelu"),
+                fnn.Residual([fnn.BatchNorm(), fnn.Dense(WIDTH, "mish")]),
+                fnn.Dropout(0.3),
+            ],
+            activation="relu",
         ),
         fnn.Residual([fnn.Residual([fnn.Residual([fnn.Dense(2, "tanh"), fnn.Dense(WIDTH)])])]),
         fnn.Dense(OUTPUTS),
@@ -88,13 +125,42 @@ STACKS = {
         fnn.Residual([fnn.GaussianNoise(0.5), fnn.Dropout(0.0)]),
         fnn.Dense(OUTPUTS),
     ],
-    "output is a residual": [fnn.Dense(OUTPUTS), fnn.Residual([fnn.Dense(OUTPUTS), fnn.LayerNorm()])],
-    "dropout on inputs": [fnn.Dropout(0.3), fnn.Dense(WIDTH, "silu"), fnn.Dropout(0.5), fnn.Dense(OUTPUTS)],
-    "noise on inputs": [fnn.GaussianNoise(0.5), fnn.Dense(WIDTH, "tanh"), fnn.GaussianNoise(0.2), fnn.Dropout(0.2), fnn.Dense(OUTPUTS)],
-    "noise and dropout on inputs": [fnn.GaussianNoise(0.5), fnn.Dropout(0.3), fnn.Activation("gelu"), fnn.Dense(OUTPUTS)],
-    "activation on inputs": [fnn.Activation("mish"), fnn.Dropout(0.3), fnn.Activation("tanh"), fnn.Dense(OUTPUTS)],
+    "output is a residual": [
+        fnn.Dense(OUTPUTS),
+        fnn.Residual([fnn.Dense(OUTPUTS), fnn.LayerNorm()]),
+    ],
+    "dropout on inputs": [
+        fnn.Dropout(0.3),
+        fnn.Dense(WIDTH, "silu"),
+        fnn.Dropout(0.5),
+        fnn.Dense(OUTPUTS),
+    ],
+    "noise on inputs": [
+        fnn.GaussianNoise(0.5),
+        fnn.Dense(WIDTH, "tanh"),
+        fnn.GaussianNoise(0.2),
+        fnn.Dropout(0.2),
+        fnn.Dense(OUTPUTS),
+    ],
+    "noise and dropout on inputs": [
+        fnn.GaussianNoise(0.5),
+        fnn.Dropout(0.3),
+        fnn.Activation("gelu"),
+        fnn.Dense(OUTPUTS),
+    ],
+    "activation on inputs": [
+        fnn.Activation("mish"),
+        fnn.Dropout(0.3),
+        fnn.Activation("tanh"),
+        fnn.Dense(OUTPUTS),
+    ],
     "norms on inputs": [fnn.BatchNorm(), fnn.LayerNorm(), fnn.Dense(OUTPUTS)],
-    "norms at the end": [fnn.Dense(WIDTH, "elu"), fnn.BatchNorm(momentum=0.5, epsilon=1e-2), fnn.Dense(OUTPUTS), fnn.LayerNorm(1e-2)],
+    "norms at the end": [
+        fnn.Dense(WIDTH, "elu"),
+        fnn.BatchNorm(momentum=0.5, epsilon=1e-2),
+        fnn.Dense(OUTPUTS),
+        fnn.LayerNorm(1e-2),
+    ],
     "dropout at the end": [fnn.Dense(WIDTH, "relu"), fnn.Dense(OUTPUTS), fnn.Dropout(0.5)],
     "activation at the end": [fnn.Dense(WIDTH, "relu"), fnn.Dense(OUTPUTS, "sigmoid")],
     "one after the other": [
@@ -105,24 +171,45 @@ STACKS = {
         fnn.Activation("silu"),
         fnn.Dense(OUTPUTS),
     ],
-    "no bias": [fnn.Dense(WIDTH, "softplus", bias=False), fnn.BatchNorm(), fnn.Dense(OUTPUTS, bias=False)],
-    "penalties": [fnn.Dense(WIDTH, "tanh", l1=0.1, l2=0.2), fnn.Dense(WIDTH, "tanh", l1=0.3), fnn.Dense(OUTPUTS, l2=0.4)],
+    "no bias": [
+        fnn.Dense(WIDTH, "softplus", bias=False),
+        fnn.BatchNorm(),
+        fnn.Dense(OUTPUTS, bias=False),
+    ],
+    "penalties": [
+        fnn.Dense(WIDTH, "tanh", l1=0.1, l2=0.2),
+        fnn.Dense(WIDTH, "tanh", l1=0.3),
+        fnn.Dense(OUTPUTS, l2=0.4),
+    ],
     "max norm": [fnn.Dense(WIDTH, "tanh", max_norm=0.7), fnn.Dense(OUTPUTS, max_norm=0.2, l2=0.1)],
-    "wide": [fnn.Dense(37, "relu"), fnn.BatchNorm(), fnn.Dropout(0.5), fnn.Dense(41, "gelu"), fnn.LayerNorm(), fnn.Dense(OUTPUTS)],
+    "wide": [
+        fnn.Dense(37, "relu"),
+        fnn.BatchNorm(),
+        fnn.Dropout(0.5),
+        fnn.Dense(41, "gelu"),
+        fnn.LayerNorm(),
+        fnn.Dense(OUTPUTS),
+    ],
 }
-# Everything at once, such that rounding is not blown up: no bias before BatchNorm, whose gradient would be nothing but rounding errors.
+# Everything at once, such that rounding is not blown up: no bias before BatchNorm, whose gradient
+# would be nothing but rounding errors.
 EVERYTHING = [
     fnn.Dense(7, bias=False, max_norm=1.5, l2=0.01),
     fnn.BatchNorm(),
     fnn.Activation("tanh"),
     fnn.Dropout(0.2),
-    fnn.Residual([fnn.LayerNorm(), fnn.Dense(7, "gelu", l1=0.001), fnn.GaussianNoise(0.1), fnn.Dense(7)], activation="softplus"),
+    fnn.Residual(
+        [fnn.LayerNorm(), fnn.Dense(7, "gelu", l1=0.001), fnn.GaussianNoise(0.1), fnn.Dense(7)],
+        activation="softplus",
+    ),
     fnn.Dense(OUTPUTS),
 ]
 
 
 def network(layers, loss="quadratic", backend="numpy", dtype="float64", inputs=INPUTS, seed=7):
-    """A network whose parameters and running statistics are moved off their starting values, the same way on every engine."""
+    """A network whose parameters and running statistics are moved off their starting values, the
+    same way on every engine.
+    """
     net = fnn.Network(layers, inputs, loss, dtype, backend, seed)
     rng = np.random.default_rng(seed)
     for name, values in net.parameters.items():
@@ -133,7 +220,9 @@ def network(layers, loss="quadratic", backend="numpy", dtype="float64", inputs=I
 
 
 # Each optimiser that steps once a mini-batch, and SGD's variants → (class, constants).
-STEPPING = {name: (kind, {}) for name, kind in OPTIMIZERS.items() if issubclass(kind, Optimizer)} | {
+STEPPING = {
+    name: (kind, {}) for name, kind in OPTIMIZERS.items() if issubclass(kind, Optimizer)
+} | {
     "momentum": (fnn.SGD, {"momentum": 0.9}),
     "nesterov": (fnn.SGD, {"momentum": 0.9, "nesterov": True}),
 }
@@ -144,7 +233,7 @@ def optimizer(name, **options):
     return kind(**constants, **options)
 
 
-# --- comparing ------------------------------------------------------------------------------------------------------------------------
+# --- comparing ------------------------------------------------------------------------------------
 
 
 def flat(arrays):
@@ -155,7 +244,9 @@ def flat(arrays):
 def relative_error(found, expected):
     """‖found − expected‖ / ‖expected‖ over all arrays of two mappings."""
     found, expected = flat(found), flat(expected)
-    return float(np.linalg.norm(found - expected) / max(np.linalg.norm(expected), np.finfo(float).tiny))
+    return float(
+        np.linalg.norm(found - expected) / max(np.linalg.norm(expected), np.finfo(float).tiny)
+    )
 
 
 def learnt(net):
@@ -166,12 +257,16 @@ def learnt(net):
 
 def assert_same_bits(a, b):
     """Two networks hold the same numbers, down to the last bit."""
-    assert (a.state.step, a.state.optimizer_step, a.epochs) == (b.state.step, b.state.optimizer_step, b.epochs)
+    assert (a.state.step, a.state.optimizer_step, a.epochs) == (
+        b.state.step,
+        b.state.optimizer_step,
+        b.epochs,
+    )
     for (name, left), right in zip(learnt(a).items(), learnt(b).values(), strict=True):
         np.testing.assert_array_equal(left, right, err_msg=name)
 
 
-# --- surroundings ----------------------------------------------------------------------------------------------------------------------
+# --- surroundings ---------------------------------------------------------------------------------
 
 
 def in_threads(*calls):
@@ -182,7 +277,9 @@ def in_threads(*calls):
 
 @contextlib.contextmanager
 def empty_cache(cache, tmp_path, monkeypatch):
-    """An empty folder for compiled kernels, and an environment that a cache module looks at anew before and after."""
+    """An empty folder for compiled kernels, and an environment that a cache module looks at anew
+    before and after.
+    """
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
     cache.environment.cache_clear()
     yield tmp_path / "cache"

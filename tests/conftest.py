@@ -2,7 +2,8 @@
 
 import os
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy loads: the test processes fill the cores, and its threads would spin
+# before NumPy loads: the test processes fill the cores, and its threads would spin
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
 from builders import COMPILED, ENGINES
@@ -16,7 +17,8 @@ collect_ignore = [
     *([] if "FASTNN_FAKE_CUDA" in os.environ else ["cuda_driver"]),
 ]
 
-settings.register_profile("fastnn", deadline=None, derandomize=True)  # the first call of a kernel may compile it
+# the first call of a kernel may compile it
+settings.register_profile("fastnn", deadline=None, derandomize=True)
 settings.load_profile("fastnn")
 
 

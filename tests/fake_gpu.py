@@ -1,6 +1,8 @@
-"""A GPU that is none: memory of NumPy's, and kernels that let the reference engine do the work. What is tested with it is the host's side.
+"""A GPU that is none: memory of NumPy's, and kernels that let the reference engine do the work.
+What is tested with it is the host's side.
 
-Copies on the second stream are made as late as they may be, new memory is full of NaN, and what goes over the bus is counted.
+Copies on the second stream are made as late as they may be, new memory is full of NaN, and what
+goes over the bus is counted.
 """
 
 import dataclasses
@@ -11,10 +13,11 @@ import numpy as np
 from fastnn import engines
 from fastnn._kernels import opcodes
 from fastnn._kernels.contract import Chunk, Samples, State
-from fastnn._kernels.numba_cuda import engine, gpu_arrays
-from fastnn._kernels.numba_cuda import frame as fr
-from fastnn._kernels.numba_cuda.launch import Launch
-from fastnn._kernels.numba_cuda.table import operations
+from fastnn._kernels.numba_cuda import engine
+from fastnn._kernels.numba_cuda.driver import gpu_arrays
+from fastnn._kernels.numba_cuda.driver.launch import Launch
+from fastnn._kernels.numba_cuda.kernels import frame as fr
+from fastnn._kernels.numba_cuda.kernels.op_table import operations
 from fastnn._kernels.reference import ReferenceEngine, link
 
 NAMES = [name for name, kind in fr.ARGUMENTS if kind != "scalar"]
@@ -65,7 +68,10 @@ class Kernels:
 
     def _reference(self, a):
         for program, reference in self.engines.values():
-            if operations(program.ops).tobytes() == a.ops.tobytes() and program.dtype == a.theta.dtype:
+            if (
+                operations(program.ops).tobytes() == a.ops.tobytes()
+                and program.dtype == a.theta.dtype
+            ):
                 assert len(a.work) == a.control[fr.CAPACITY] * program.n_columns
                 return reference
         raise AssertionError("a program that nobody planned")
@@ -73,11 +79,21 @@ class Kernels:
     def _state(self, a, k=0):
         slots = a.slots.reshape(-1, len(a.theta))
         first, updates = int(a.control[fr.STEP]) + k, int(a.control[fr.OPTIMIZER_STEP]) + k
-        return State(a.theta, a.buffers, int(a.control[[fr.SEED]].view(np.uint64)[0]), slots, np.ones(1), first, updates)
+        return State(
+            a.theta,
+            a.buffers,
+            int(a.control[[fr.SEED]].view(np.uint64)[0]),
+            slots,
+            np.ones(1),
+            first,
+            updates,
+        )
 
     def _samples(self, a, program, rows):
         X = a.X[: len(a.X) // program.n_inputs * program.n_inputs].reshape(-1, program.n_inputs)
-        targets = a.targets[: len(a.targets) // program.n_outputs * program.n_outputs].reshape(-1, program.n_outputs)
+        targets = a.targets[: len(a.targets) // program.n_outputs * program.n_outputs].reshape(
+            -1, program.n_outputs
+        )
         labels, values = (a.labels, None) if len(a.labels) else (None, targets)
         return Samples(X, labels, values, a.weights if len(a.weights) else None).take(rows)
 
@@ -87,7 +103,14 @@ class Kernels:
         batch = self._samples(a, reference.program, rows)
         rates = a.rates[: 4 * int(a.control[fr.STEPS])].reshape(-1, 4)
         every = int(a.control[fr.EVERY])
-        chunk = Chunk(np.arange(len(rows)), np.array([0, len(rows)]), rates[k : k + 1, 0], a.rule, len(rows), every)
+        chunk = Chunk(
+            np.arange(len(rows)),
+            np.array([0, len(rows)]),
+            rates[k : k + 1, 0],
+            a.rule,
+            len(rows),
+            every,
+        )
         log = reference.train_steps(self._state(a, k), batch, chunk)
         self._write(a, k, log, every)
 
@@ -98,8 +121,13 @@ class Kernels:
 
     def _gradient(self, a):
         reference = self._reference(a)
-        batch, every = self._samples(a, reference.program, a.order[: a.bounds[1]]), int(a.control[fr.EVERY])
-        log, gradient = reference.gradients(self._state(a), batch, bool(a.control[fr.TRAINING]), every > 0)
+        batch, every = (
+            self._samples(a, reference.program, a.order[: a.bounds[1]]),
+            int(a.control[fr.EVERY]),
+        )
+        log, gradient = reference.gradients(
+            self._state(a), batch, bool(a.control[fr.TRAINING]), every > 0
+        )
         a.gradient[:] = gradient
         self._write(a, 0, log, every)
 
@@ -115,7 +143,11 @@ class Kernels:
 
     def _predict(self, a):
         reference, (first, rows) = self._reference(a), a.control[[fr.FIRST, fr.ROWS]]
-        X = self._samples(types.SimpleNamespace(X=a.X, targets=a.targets, labels=a.labels, weights=[]), reference.program, slice(None)).X
+        X = self._samples(
+            types.SimpleNamespace(X=a.X, targets=a.targets, labels=a.labels, weights=[]),
+            reference.program,
+            slice(None),
+        ).X
         z, finite = reference.forward(self._state(a), X[first : first + rows])
         linked = z if a.control[fr.LINK] == opcodes.IDENTITY else link(reference.program.loss, z)
         a.predictions[: linked.size] = linked.reshape(-1)
@@ -126,7 +158,14 @@ class Kernels:
 
 
 class Device(Kernels):
-    name, simulated, compute_capability, multiprocessors, shared_per_block, warp_block = "fake", True, (9, 0), 4, 1 << 16, 32
+    name, simulated, compute_capability, multiprocessors, shared_per_block, warp_block = (
+        "fake",
+        True,
+        (9, 0),
+        4,
+        1 << 16,
+        32,
+    )
     can_meet = False
     memory = 1 << 30
 
@@ -202,7 +241,9 @@ class Device(Kernels):
             error, self.fail = self.fail, None
             raise error
         assert len(arguments) == len(NAMES)
-        a = types.SimpleNamespace(**{name: buffer.array for name, buffer in zip(NAMES, arguments, strict=True)})
+        a = types.SimpleNamespace(
+            **{name: buffer.array for name, buffer in zip(NAMES, arguments, strict=True)}
+        )
         self.run(launch.kernel, a)
 
 
@@ -248,17 +289,29 @@ class OnGpu:
     @property
     def __cuda_array_interface__(self):
         memory = self.memory.__array_interface__["data"]
-        return {"shape": self.shape, "typestr": self.dtype.str, "data": memory, "version": 3, "strides": self._strides}
+        return {
+            "shape": self.shape,
+            "typestr": self.dtype.str,
+            "data": memory,
+            "version": 3,
+            "strides": self._strides,
+        }
 
     def __array__(self, dtype=None, copy=None):
         raise TypeError("implicit conversion to a NumPy array is not allowed")
 
 
 def install(monkeypatch, path="persistent", device=None, kernels=None):
-    """Make backend "cuda" run on a new fake device, or on a device that somebody else runs these kernels for. The device is returned."""
+    """Make backend "cuda" run on a new fake device, or on a device that somebody else runs these
+    kernels for. The device is returned.
+    """
     device = Device() if device is None else device
     monkeypatch.setattr(engine, "open_device", lambda: device)
     monkeypatch.setattr(gpu_arrays, "open_device", lambda: device)
-    monkeypatch.setattr(engine, "Plan", type("Plan", (Plan,), {"path": path, "kernels": kernels or device}))
-    monkeypatch.setitem(engines.ENGINES, "cuda", dataclasses.replace(engines.ENGINES["cuda"], why_not=lambda: None))
+    monkeypatch.setattr(
+        engine, "Plan", type("Plan", (Plan,), {"path": path, "kernels": kernels or device})
+    )
+    monkeypatch.setitem(
+        engines.ENGINES, "cuda", dataclasses.replace(engines.ENGINES["cuda"], why_not=lambda: None)
+    )
     return device

@@ -1,8 +1,9 @@
 """A plugin of pytest, ``-p fence``: kernels get arrays between which nothing may be touched.
 
-Every array that a compiled engine hands to its kernel lies at the end of a page behind which, or at the beginning of one before which, no
-access is allowed. A kernel that reads or writes one element too many ends the process, however it was compiled; an address sanitizer does
-not see masked vectors.
+Every array that a compiled engine hands to its kernel lies at the end of a page behind which, or at
+the beginning of one before which, no access is allowed. A kernel that reads or writes one element
+too many ends the process, however it was compiled; an address sanitizer does not see masked
+vectors.
 """
 
 import ctypes

@@ -20,7 +20,9 @@ def small(loss="softmax_cross_entropy", layers=None, inputs=4, **options):
 
 def raises(error, *parts):
     """Every part must be in the message."""
-    return pytest.raises(error, match="(?s)" + "".join(f"(?=.*{re.escape(part)})" for part in parts))
+    return pytest.raises(
+        error, match="(?s)" + "".join(f"(?=.*{re.escape(part)})" for part in parts)
+    )
 
 
 def arrays(net):
@@ -30,4 +32,6 @@ def arrays(net):
 def assert_same_arrays(a, b, **tolerance):
     assert list(a) == list(b)
     for name in a:
-        np.testing.assert_allclose(a[name], b[name], err_msg=name, **(tolerance or {"rtol": 0, "atol": 0}))
+        np.testing.assert_allclose(
+            a[name], b[name], err_msg=name, **(tolerance or {"rtol": 0, "atol": 0})
+        )

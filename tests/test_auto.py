@@ -1,4 +1,6 @@
-"""``backend="auto"``: which engine it takes, that it waits for none, and that a network keeps the one it got."""
+"""``backend="auto"``: which engine it takes, that it waits for none, and that a network keeps the
+one it got.
+"""
 
 import copy
 import dataclasses
@@ -11,22 +13,29 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn import cli, engines
+from fastnn import engines
 from fastnn._kernels.numba_cpu import cache
+from fastnn.cli import commands
+from fastnn.diagnostics.findings import Cure
 from fastnn.engines import ENGINES, PREFERENCE
-from fastnn.findings import Cure
 
 X, LABELS = np.random.default_rng(0).normal(size=(20, 4)), np.arange(20) % 3
 
 
 @pytest.fixture
 def machine(monkeypatch):
-    """Set which engines run here, and for which number types Numba's kernels are compiled. The reference does the work of them all."""
+    """Set which engines run here, and for which number types Numba's kernels are compiled. The
+    reference does the work of them all.
+    """
 
     def configure(*runs, compiled=()):
         for name in ENGINES:
             reason = None if name == "numpy" or name in runs else "not here"
-            monkeypatch.setitem(ENGINES, name, dataclasses.replace(ENGINES["numpy"], why_not=lambda reason=reason: reason))
+            monkeypatch.setitem(
+                ENGINES,
+                name,
+                dataclasses.replace(ENGINES["numpy"], why_not=lambda reason=reason: reason),
+            )
         monkeypatch.setattr(cache, "ready", lambda dtype: dtype in compiled)
 
     return configure
@@ -37,7 +46,13 @@ def network(**options):
 
 
 # Engines that run → the choice.
-CHOICES = [(("cython", "numba"), "cython"), (("cython",), "cython"), (("numba",), "numba"), ((), "numpy"), (("cuda", "cython"), "cython")]
+CHOICES = [
+    (("cython", "numba"), "cython"),
+    (("cython",), "cython"),
+    (("numba",), "numba"),
+    ((), "numpy"),
+    (("cuda", "cython"), "cython"),
+]
 
 
 @pytest.mark.parametrize("compiled", [(), ("float32",)], ids=["", "compiled"])
@@ -85,7 +100,9 @@ def test_a_mistake_is_still_one(machine, tmp_path):
     machine("cython")
     with pytest.raises(ValueError, match="did you mean 'cython'"):
         network(backend="cyton")
-    with pytest.raises(RuntimeError, match="'numba' cannot run here: not here; available: numpy, cython"):
+    with pytest.raises(
+        RuntimeError, match="'numba' cannot run here: not here; available: numpy, cython"
+    ):
         network(backend="numba")
     network().save(tmp_path / "m")
     with pytest.raises(RuntimeError, match="'numba' cannot run here"):
@@ -104,18 +121,20 @@ WORDS = [
 @pytest.mark.parametrize(("runs", "words"), WORDS)
 def test_info_tells_which_and_why(machine, capsys, runs, compiled, words):
     machine(*runs, compiled=("float64",) if compiled else ())
-    assert cli.main(["info"]) == 0
+    assert commands.main(["info"]) == 0
     told = capsys.readouterr().out
     assert re.search(f"^auto +{words}$", told, re.MULTILINE)
-    assert f"numba kernels float32 not compiled, float64 {'' if compiled else 'not '}compiled" in told
+    assert (
+        f"numba kernels float32 not compiled, float64 {'' if compiled else 'not '}compiled" in told
+    )
 
 
 @pytest.mark.parametrize("compiled", [True, False])
 def test_the_command_line_trains_on_it_and_announces_a_wait(machine, monkeypatch, capsys, compiled):
     machine("numba", compiled=("float32",) if compiled else ())
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    assert cli.main(["train", "--layers", "4", "--epochs", "1", "--quiet"]) == 0
-    assert cli.main(["train", "--layers", "4", "--epochs", "1"]) == 0
+    assert commands.main(["train", "--layers", "4", "--epochs", "1", "--quiet"]) == 0
+    assert commands.main(["train", "--layers", "4", "--epochs", "1"]) == 0
     out, err = capsys.readouterr()
     assert out.count("(numba)") == 2
     assert err.count("compiling for this machine, once") == (0 if compiled else 1)
@@ -135,7 +154,12 @@ print(net.backend, *sys.modules)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_first_step_on_a_new_machine_loads_no_compiler(dtype, tmp_path, monkeypatch):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    done = subprocess.run([sys.executable, "-W", "error", "-c", _FIRST_STEP, dtype], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", _FIRST_STEP, dtype],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stderr
     backend, *modules = done.stdout.split()
     assert backend == "cython"

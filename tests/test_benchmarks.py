@@ -1,4 +1,6 @@
-"""The programs in ``benchmarks/`` measure what they say: their networks train, and the floor counts the operations that a step takes."""
+"""The programs in ``benchmarks/`` measure what they say: their networks train, and the floor counts
+the operations that a step takes.
+"""
 
 import dataclasses
 import importlib
@@ -9,7 +11,9 @@ import pytest
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 if not FOLDER.is_dir():
-    pytest.skip("benchmarks/ is not beside the tests: they run without the sources", allow_module_level=True)
+    pytest.skip(
+        "benchmarks/ is not beside the tests: they run without the sources", allow_module_level=True
+    )
 
 
 @pytest.fixture
@@ -48,7 +52,10 @@ def test_the_books_algorithm_is_the_books(module):
     book = module("nielsen").PerSample([6, 4, 3], 0)
     net = network2.Network([6, 4, 3])
     net.weights, net.biases = book.weights, book.biases
-    batch = [(x[:, None], np.eye(3)[:, [i % 3]]) for i, x in enumerate(np.random.default_rng(1).normal(size=(5, 6)))]
+    batch = [
+        (x[:, None], np.eye(3)[:, [i % 3]])
+        for i, x in enumerate(np.random.default_rng(1).normal(size=(5, 6)))
+    ]
     book.step(batch, 0.5, 2.0, 20)
     net.update_mini_batch(batch, 0.5, 2.0, 20)
     for ours, theirs in zip(net.weights + net.biases, book.weights + book.biases, strict=True):
@@ -56,11 +63,16 @@ def test_the_books_algorithm_is_the_books(module):
 
 
 def test_floor_counts_products_and_bytes(module):
-    """784-30-10 by hand: forward and weight gradient of both layers, the input gradient of the second alone."""
+    """784-30-10 by hand: forward and weight gradient of both layers, the input gradient of the
+    second alone.
+    """
     machine, workload = module("machine"), module("workloads").WORKLOADS[0]
     rows = 2 * (2 * (784 * 30 + 30 * 10) + 30 * 10)
     n_bytes = 2 * 4 * (784 * 30 + 30 + 30 * 10 + 10) + 4 * 10 * 784
-    at_one_a_second = {"peaks": {"any": 1.0}, "bandwidths": [[size, 1e30] for size in machine.SIZES]}
+    at_one_a_second = {
+        "peaks": {"any": 1.0},
+        "bandwidths": [[size, 1e30] for size in machine.SIZES],
+    }
     assert machine.floor(workload, at_one_a_second) == pytest.approx(10 * rows)
     moving = {"peaks": {"any": 1e30}, "bandwidths": [[size, 1.0] for size in machine.SIZES]}
     assert machine.floor(workload, moving) == pytest.approx(n_bytes)
@@ -88,16 +100,19 @@ def test_files_are_forgotten_where_that_can_be(module, tmp_path):
         assert (tmp_path / "file").read_text() == "text"
 
 
-# --- the GPU's ------------------------------------------------------------------------------------------------------------------------
+# --- the GPU's ------------------------------------------------------------------------------------
 
 
 def test_the_gpus_workloads_train_on_a_cpu(module, use_threads):
     """But for the largest, which takes gigabytes."""
     rivals, workloads = module("rivals"), module("workloads").GPU_WORKLOADS
-    assert {workload.steps % 10 for workload in workloads} == {0}  # PyTorch's graphs take ten steps each
+    # PyTorch's graphs take ten steps each
+    assert {workload.steps % 10 for workload in workloads} == {0}
     for workload in workloads[:-1]:
         short = dataclasses.replace(workload, steps=2)
-        assert np.isfinite(rivals.load("fastnn").Training(short, *short.data(), 1).epoch()), workload.name
+        assert np.isfinite(rivals.load("fastnn").Training(short, *short.data(), 1).epoch()), (
+            workload.name
+        )
 
 
 def test_the_gpus_floor_is_the_longer_of_two_times(module):
@@ -119,9 +134,13 @@ def test_without_a_gpu_that_is_said(module, monkeypatch):
 
 
 def test_runs_on_the_gpu_go_on_where_they_stopped(module, monkeypatch, tmp_path, capsys):
-    """Each engine's figure is written as soon as its row is there; a second call measures what is missing and tells what failed."""
+    """Each engine's figure is written as soon as its row is there; a second call measures what is
+    missing and tells what failed.
+    """
     gpu, path = module("gpu"), tmp_path / "gpu.json"
-    monkeypatch.setattr(gpu, "describe", lambda: {"gpus": 1, "gpu": "none", "driver": "0", "versions": {}})
+    monkeypatch.setattr(
+        gpu, "describe", lambda: {"gpus": 1, "gpu": "none", "driver": "0", "versions": {}}
+    )
     calls = []
 
     def run(script, arguments, threads, seconds):
@@ -134,14 +153,19 @@ def test_runs_on_the_gpu_go_on_where_they_stopped(module, monkeypatch, tmp_path,
 
     monkeypatch.setattr(gpu.processes, "run", run)
     monkeypatch.setattr(gpu.rivals, "installed", lambda known: ["fastnn", "jax", "torch"])
-    monkeypatch.setattr("sys.argv", ["gpu.py", "--only", "16-16-2", "--rounds", "1", "--json", str(path)])
+    monkeypatch.setattr(
+        "sys.argv", ["gpu.py", "--only", "16-16-2", "--rounds", "1", "--json", str(path)]
+    )
     gpu.main()
     said = capsys.readouterr().out
     assert "jax on 16-16-2 ReLU, Adam, batch 32: took longer than 1 s" in said
     assert "torch.graphs is left out: torch is not installed" in said
     assert "1.10" in said  # of the fastest rival's time to ours
     before = len(calls)
-    monkeypatch.setattr("sys.argv", ["gpu.py", "--only", "16-16-2", "--rounds", "2", "--resume", "--json", str(path)])
+    monkeypatch.setattr(
+        "sys.argv",
+        ["gpu.py", "--only", "16-16-2", "--rounds", "2", "--resume", "--json", str(path)],
+    )
     gpu.main()
     measured = [call[1] for call in calls[before:] if call[0] == "--measure"]
     assert measured == ["fastnn", "torch"]

@@ -1,4 +1,6 @@
-"""Building from source: with no compiler, with one that fails, with kernels required. Needs the source tree and what builds it."""
+"""Building from source: with no compiler, with one that fails, with kernels required. Needs the
+source tree and what builds it.
+"""
 
 import importlib.util
 import os
@@ -18,10 +20,14 @@ KERNELS = Path("fastnn", "_kernels")
 MISSING = [name for name in ("setuptools", "Cython") if importlib.util.find_spec(name) is None]
 
 pytestmark = [
-    pytest.mark.skipif(not (ROOT / KERNELS / "opcodes.py").exists(), reason="needs the source tree"),
+    pytest.mark.skipif(
+        not (ROOT / KERNELS / "opcodes.py").exists(), reason="needs the source tree"
+    ),
     pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
 ]
-needs_gcc = pytest.mark.skipif(os.name != "posix" or shutil.which("gcc") is None, reason="needs gcc")
+needs_gcc = pytest.mark.skipif(
+    os.name != "posix" or shutil.which("gcc") is None, reason="needs gcc"
+)
 
 NO_COMPILER = {"CC": "/nonexistent/cc"}
 # Trains without the engine, then asks for it.
@@ -34,24 +40,48 @@ fnn.mlp([4, 3], backend="cython")
 
 
 def build(folder, *options, **environment):
-    """``setup.py build`` into a folder of its own; returns how it ended, and the folder with the package."""
-    command = [sys.executable, "setup.py", "build", f"--build-base={folder}", f"--build-lib={folder}/lib", "build_ext", *options]
+    """``setup.py build`` into a folder of its own; returns how it ended, and the folder with the
+    package.
+    """
+    command = [
+        sys.executable,
+        "setup.py",
+        "build",
+        f"--build-base={folder}",
+        f"--build-lib={folder}/lib",
+        "build_ext",
+        *options,
+    ]
     optional = {name: value for name, value in os.environ.items() if name != "FASTNN_REQUIRE_EXT"}
-    done = subprocess.run(command, cwd=ROOT, env=optional | environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        command, cwd=ROOT, env=optional | environment, capture_output=True, text=True, timeout=300
+    )
     return done, folder / "lib"
 
 
 def ask(package):
     """What a new interpreter says that finds just this package."""
-    return subprocess.run([sys.executable, "-c", ASK], cwd=package, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [sys.executable, "-c", ASK], cwd=package, capture_output=True, text=True, timeout=60
+    )
 
 
 def modules(package):
-    return [path.name.partition(".")[0] for path in (package / KERNELS / "cython_cpu").iterdir() if path.suffix in (".so", ".pyd")]
+    return [
+        path.name.partition(".")[0]
+        for path in (package / KERNELS / "cython_cpu").iterdir()
+        if path.suffix in (".so", ".pyd")
+    ]
 
 
 def test_without_a_compiler_the_package_works_and_says_why(tmp_path):
-    stale = tmp_path / "lib" / KERNELS / "cython_cpu" / f"float32_base{importlib.machinery.EXTENSION_SUFFIXES[0]}"
+    stale = (
+        tmp_path
+        / "lib"
+        / KERNELS
+        / "cython_cpu"
+        / f"float32_base{importlib.machinery.EXTENSION_SUFFIXES[0]}"
+    )
     stale.parent.mkdir(parents=True)
     stale.write_bytes(b"of an earlier build")
     done, package = build(tmp_path, **NO_COMPILER)
@@ -75,9 +105,13 @@ def test_required_kernels_that_cannot_be_built_are_an_error(tmp_path):
 @pytest.mark.parametrize("required", ["0", "1"])
 def test_a_compiler_that_fails_at_the_kernels(tmp_path, required):
     compiler = tmp_path / "cc"
-    compiler.write_text('#!/bin/sh\ncase "$*" in *float32_base.c*) echo "out of memory" >&2; exit 1;; esac\nexec gcc "$@"\n')
+    compiler.write_text(
+        '#!/bin/sh\ncase "$*" in *float32_base.c*) echo "out of memory" >&2; exit 1;; esac\nexec gcc "$@"\n'
+    )
     compiler.chmod(0o755)
-    done, package = build(tmp_path, "--only=float32_base", CC=str(compiler), FASTNN_REQUIRE_EXT=required)
+    done, package = build(
+        tmp_path, "--only=float32_base", CC=str(compiler), FASTNN_REQUIRE_EXT=required
+    )
     if required == "1":
         assert done.returncode != 0
         assert "out of memory" in done.stderr
@@ -92,7 +126,9 @@ def test_no_literal_drags_float32_arithmetic_into_double(tmp_path):
     """In Cython as in C, ``1 + e`` is a double sum where e is a float; ``ONE + e`` is not."""
     flags = "-O0 -Werror=double-promotion"
     done, _ = build(tmp_path, "--only=float32_base", CC="gcc", CFLAGS=flags, FASTNN_REQUIRE_EXT="1")
-    assert done.returncode == 0, "\n".join(line for line in done.stderr.splitlines() if "double-promotion" in line)
+    assert done.returncode == 0, "\n".join(
+        line for line in done.stderr.splitlines() if "double-promotion" in line
+    )
 
 
 @needs_gcc
@@ -101,13 +137,17 @@ def test_python_without_its_headers(tmp_path):
     (tmp_path / "headers" / "Python.h").write_text("#error where is Python\n")
     done, package = build(tmp_path, f"--include-dirs={tmp_path / 'headers'}", CC="gcc")
     assert done.returncode == 0, done.stderr
-    assert "Python's C headers were not found when fastnn was installed: error" in ask(package).stderr
+    assert (
+        "Python's C headers were not found when fastnn was installed: error" in ask(package).stderr
+    )
 
 
 def test_broken_modules_are_a_reason(tmp_path):
     _, package = build(tmp_path, **NO_COMPILER)
     for name in ("float32_base", "float64_base"):
-        (package / KERNELS / "cython_cpu" / f"{name}{importlib.machinery.EXTENSION_SUFFIXES[0]}").write_bytes(b"not a library")
+        (
+            package / KERNELS / "cython_cpu" / f"{name}{importlib.machinery.EXTENSION_SUFFIXES[0]}"
+        ).write_bytes(b"not a library")
     assert "'cython' cannot run here: its kernels do not load: " in ask(package).stderr
 
 
@@ -126,9 +166,15 @@ def test_the_vocabulary_is_that_of_opcodes(tools):
         if type(value) is int and name.isupper():
             assert f"\n    {name} = {value}\n" in text
         elif isinstance(value, np.dtype):
-            fields = "\n".join(f"    {'double' if value[field].kind == 'f' else 'int64_t'} {field}" for field in value.names)
+            fields = "\n".join(
+                f"    {'double' if value[field].kind == 'f' else 'int64_t'} {field}"
+                for field in value.names
+            )
             assert f"ctypedef struct {name.capitalize()}:\n{fields}\n" in text
-    assert all(f"case {code}: *low = {low}; *high = {high};" in text for code, (low, high) in opcodes["SATURATES"].items())
+    assert all(
+        f"case {code}: *low = {low}; *high = {high};" in text
+        for code, (low, high) in opcodes["SATURATES"].items()
+    )
 
 
 def test_a_record_that_c_would_lay_out_otherwise_is_refused(tools, tmp_path):
@@ -154,6 +200,8 @@ def test_flags(tools, monkeypatch, c_flags):
     for level, flags in levels.items():
         assert "-O3" in flags
         assert "-ffinite-math-only" not in flags
-        assert ("-fassociative-math" in flags) == (level != "base" or os.uname().machine == "aarch64")
+        assert ("-fassociative-math" in flags) == (
+            level != "base" or os.uname().machine == "aarch64"
+        )
         last = [*c_flags.split(), *LEVELS[level]]
         assert flags[len(flags) - len(last) :] == last

@@ -12,7 +12,7 @@ import pytest
 from builders import empty_cache
 
 import fastnn
-from fastnn._kernels import cache_folders
+from fastnn._kernels import compile_cache
 from fastnn._kernels.numba_cpu import cache
 
 pytest.importorskip("numba")
@@ -71,7 +71,7 @@ def test_half_a_kernel_is_not_sealed(missing):
     assert not cache.ready(KERNEL)
 
 
-# --- damage ---------------------------------------------------------------------------------------------------------------------------
+# --- damage ---------------------------------------------------------------------------------------
 
 
 def flip(path):
@@ -79,7 +79,9 @@ def flip(path):
 
 
 def lie_about_the_environment(path):
-    path.write_text(path.read_text().replace(f'"fastnn": "{fastnn.__version__}"', '"fastnn": "0.0.1"'))
+    path.write_text(
+        path.read_text().replace(f'"fastnn": "{fastnn.__version__}"', '"fastnn": "0.0.1"')
+    )
 
 
 # What happens to a file → which file, and how.
@@ -107,14 +109,18 @@ def test_what_is_damaged_is_not_ready(kept, damage):
     assert not cache.ready(KERNEL)
 
 
-# --- the environment ------------------------------------------------------------------------------------------------------------------
+# --- the environment ------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def sources(tmp_path, monkeypatch):
     """A copy of the kernels' sources that takes their place."""
     copy = tmp_path / "_kernels"
-    shutil.copytree(Path(cache.__file__).parents[1], copy, ignore=shutil.ignore_patterns("__pycache__", "cython_cpu"))
+    shutil.copytree(
+        Path(cache.__file__).parents[1],
+        copy,
+        ignore=shutil.ignore_patterns("__pycache__", "cython_cpu"),
+    )
     monkeypatch.setattr(cache, "__file__", str(copy / "numba_cpu" / "cache.py"))
     cache.environment.cache_clear()
     return copy
@@ -123,13 +129,21 @@ def sources(tmp_path, monkeypatch):
 # What changes → how.
 CHANGES = {
     "version of fastnn": lambda patch: patch.setattr(fastnn, "__version__", "0.1.1"),
-    "version of numba": lambda patch: patch.setattr(cache, "_version", lambda package: "0.62.0" if package == "numba" else "0.50.0"),
-    "version of llvmlite": lambda patch: patch.setattr(cache, "_version", lambda package: "0.68.1" if package == "numba" else "0.45.0"),
-    "interpreter": lambda patch: patch.setattr(sys, "implementation", SimpleNamespace(cache_tag="cpython-399")),
+    "version of numba": lambda patch: patch.setattr(
+        cache, "_version", lambda package: "0.62.0" if package == "numba" else "0.50.0"
+    ),
+    "version of llvmlite": lambda patch: patch.setattr(
+        cache, "_version", lambda package: "0.68.1" if package == "numba" else "0.45.0"
+    ),
+    "interpreter": lambda patch: patch.setattr(
+        sys, "implementation", SimpleNamespace(cache_tag="cpython-399")
+    ),
     "processor": lambda patch: patch.setattr(cache, "_processor", lambda: "another one"),
     "setting of Numba": lambda patch: patch.setenv("NUMBA_CPU_NAME", "generic"),
     "no compiling": lambda patch: patch.setenv("NUMBA_DISABLE_JIT", "1"),
-    "place of installation": lambda patch: patch.setattr(cache, "__file__", cache.__file__.replace("cache.py", "../numba_cpu/cache.py")),
+    "place of installation": lambda patch: patch.setattr(
+        cache, "__file__", cache.__file__.replace("cache.py", "../numba_cpu/cache.py")
+    ),
 }
 
 
@@ -147,7 +161,16 @@ def test_another_environment_has_another_folder(kept, change, monkeypatch):
     assert cache.ready(KERNEL)
 
 
-@pytest.mark.parametrize("name", ["opcodes.py", "scalars.py", "numba_cpu/steps.py", "numba_cpu/tile.py", "numba_cpu/new.py"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "opcodes.py",
+        "scalars.py",
+        "numba_cpu/steps.py",
+        "numba_cpu/gemm_tile.py",
+        "numba_cpu/new.py",
+    ],
+)
 def test_an_edited_source_has_another_folder(sources, name):
     before = cache.place(KERNEL)
     with (sources / name).open("a") as file:
@@ -190,7 +213,10 @@ def test_the_processor_is_known_and_always_the_same():
             "processor\t: 0\nvendor_id\t: X\ncpu family\t: 6\ncpu MHz\t: 800.1\nflags\t: a b\n\nprocessor\t: 1\nvendor_id\t: Y\n",
             "X; 6; a b",
         ),
-        ("processor\t: 0\nBogoMIPS\t: 50\nFeatures\t: fp asimd\nCPU part\t: 0xd0c\n\n", "fp asimd; 0xd0c"),
+        (
+            "processor\t: 0\nBogoMIPS\t: 50\nFeatures\t: fp asimd\nCPU part\t: 0xd0c\n\n",
+            "fp asimd; 0xd0c",
+        ),
         ("vendor_id\t: X", "X"),
         ("", ""),
     ],
@@ -210,7 +236,8 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
 
 
 def test_a_folder_that_can_only_be_read(kept, monkeypatch):
-    monkeypatch.setattr(cache.os, "access", lambda path, mode: False)  # whoever runs the tests may be allowed everything
+    # whoever runs the tests may be allowed everything
+    monkeypatch.setattr(cache.os, "access", lambda path, mode: False)
     assert not cache.ready(KERNEL)
     assert cache.folder(KERNEL) is None
 
@@ -220,7 +247,7 @@ def test_no_home_directory(monkeypatch):
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.delenv("NUMBA_CACHE_DIR")
-    monkeypatch.setattr(cache_folders, "cache_directory", homeless)
+    monkeypatch.setattr(compile_cache, "cache_directory", homeless)
     assert not cache.ready(KERNEL)
     assert cache.folder(KERNEL) is None
 
@@ -228,7 +255,13 @@ def test_no_home_directory(monkeypatch):
 def test_only_folders_of_our_own_making_are_outdated(kept, tmp_path):
     base = kept.parents[1]
     old, older = base / "0.1.0-0123456789abcdef", base / "0.2.0.dev1+local-fedcba9876543210"
-    others = ["steps_0123456789abcdef0123456789abcdef01234567", "notes", "0.1.0-0123456789abcdeg", "0.1.0-0123456789abcdef.bak", "1-2"]
+    others = [
+        "steps_0123456789abcdef0123456789abcdef01234567",
+        "notes",
+        "0.1.0-0123456789abcdeg",
+        "0.1.0-0123456789abcdef.bak",
+        "1-2",
+    ]
     for path in (old, older, *(base / name for name in others)):
         path.mkdir()
     (base / "0.1.0-0123456789abcdee").write_text("a file")
@@ -236,7 +269,7 @@ def test_only_folders_of_our_own_making_are_outdated(kept, tmp_path):
     assert cache.outdated() == [old, older]
 
 
-# --- with Numba -----------------------------------------------------------------------------------------------------------------------
+# --- with Numba -----------------------------------------------------------------------------------
 
 
 def twice(x):
@@ -281,7 +314,9 @@ def test_what_is_damaged_is_compiled_anew(damage):
 
 @needs_jit
 def test_what_was_cut_short_is_compiled_anew():
-    """Numba had saved its files, but the process ended before they were sealed; one of them may not have reached the disk."""
+    """Numba had saved its files, but the process ended before they were sealed; one of them may not
+    have reached the disk.
+    """
     loaded(entry())
     (cache.place(KERNEL) / "sealed.json").unlink()
     next(cache.place(KERNEL).rglob("*.nbc")).write_bytes(b"")
@@ -335,7 +370,9 @@ def test_nothing_half_written_is_left_by_an_interruption(monkeypatch):
 
 @needs_jit
 def test_numba_is_kept_from_other_places(monkeypatch):
-    """Where it cannot write it would look beside the source, in a folder that knows only the date of one file."""
+    """Where it cannot write it would look beside the source, in a folder that knows only the date
+    of one file.
+    """
 
     def refused(*args, **kwargs):
         raise OSError("read-only")
@@ -355,7 +392,7 @@ def test_without_a_folder_each_process_compiles(tmp_path, monkeypatch):
     assert loaded(entry()) == 0
 
 
-# --- SciPy's BLAS ---------------------------------------------------------------------------------------------------------------------
+# --- SciPy's BLAS ---------------------------------------------------------------------------------
 
 _ALONE = """
 import sys
@@ -375,5 +412,7 @@ assert again is alone is sys.modules["scipy.linalg.cython_blas"]
 
 
 def test_blas_is_found_without_the_rest_of_its_package():
-    done = subprocess.run([sys.executable, "-W", "error", "-c", _ALONE], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", _ALONE], capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr

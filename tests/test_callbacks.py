@@ -10,7 +10,7 @@ import pytest
 from training_cases import LABELS, WRONG, At, Recorder, X, network, noisy, raises
 
 import fastnn as fnn
-from fastnn import training as loop
+from fastnn.training import loop as loop
 
 
 def test_hooks_and_their_order(monkeypatch):
@@ -18,20 +18,32 @@ def test_hooks_and_their_order(monkeypatch):
     monkeypatch.setattr(loop, "_CHUNK_SECONDS", 0)
     first, second = Recorder(), Recorder()
     network().fit(X, LABELS, epochs=2, batch_size=20, callbacks=(first, second))
-    assert first.hooks == ["start", "chunk", "chunk", "epoch 1", "chunk", "chunk", "epoch 2", "end"] == second.hooks
+    assert (
+        first.hooks
+        == ["start", "chunk", "chunk", "epoch 1", "chunk", "chunk", "epoch 2", "end"]
+        == second.hooks
+    )
 
 
 def test_callbacks_see_the_training():
     seen = []
     net = network()
-    see = At("on_epoch_end", lambda t: seen.append((t.net is net, t.epoch, t.epochs, t.logged, len(t.history["loss"]))))
+    see = At(
+        "on_epoch_end",
+        lambda t: seen.append((t.net is net, t.epoch, t.epochs, t.logged, len(t.history["loss"]))),
+    )
     net.fit(X, LABELS, epochs=2, callbacks=[see])
     logged = ("loss", "accuracy", "lr", "seconds")
     assert seen == [(True, 1, 2, logged, 1), (True, 2, 2, logged, 2)]
 
 
 def test_a_callback_can_stop():
-    history = network().fit(X, LABELS, epochs=9, callbacks=[At("on_epoch_end", lambda t: t.epoch == 2 and t.stop("enough"))])
+    history = network().fit(
+        X,
+        LABELS,
+        epochs=9,
+        callbacks=[At("on_epoch_end", lambda t: t.epoch == 2 and t.stop("enough"))],
+    )
     assert (len(history["loss"]), history.stopped) == (2, "enough")
 
 
@@ -43,9 +55,13 @@ def test_an_error_of_a_callback_passes_on_and_the_others_end():
 
 
 def feed(callback, name, figures):
-    """Figures of one epoch after another as a callback sees them; returns reasons to stop and rate factors, one an epoch."""
+    """Figures of one epoch after another as a callback sees them; returns reasons to stop and rate
+    factors, one an epoch.
+    """
     reasons, factors = [], []
-    training = SimpleNamespace(history={name: []}, logged=(name,), rate_factor=1.0, net=network(), stop=reasons.append)
+    training = SimpleNamespace(
+        history={name: []}, logged=(name,), rate_factor=1.0, net=network(), stop=reasons.append
+    )
     callback.on_fit_start(training)
     for figure in figures:
         training.history[name].append(figure)
@@ -73,7 +89,10 @@ def test_early_stopping_knows_what_better_means(monitor, figures, epochs):
 
 
 def test_early_stopping_min_delta():
-    assert feed(fnn.EarlyStopping("loss", patience=1, min_delta=0.2), "loss", [1.0, 0.9, 0.85, 0.1])[0] == 3
+    assert (
+        feed(fnn.EarlyStopping("loss", patience=1, min_delta=0.2), "loss", [1.0, 0.9, 0.85, 0.1])[0]
+        == 3
+    )
 
 
 @pytest.mark.parametrize("first", [np.nan, np.inf])
@@ -84,7 +103,12 @@ def test_early_stopping_gets_over_a_bad_first_score(first):
 def test_early_stopping_restores_the_best_parameters(engine):
     recorder = Recorder()
     net = noisy(backend=engine)
-    options = {"epochs": 50, "batch_size": 10, "validation": (X, WRONG), "optimizer": fnn.Adam(0.05)}
+    options = {
+        "epochs": 50,
+        "batch_size": 10,
+        "validation": (X, WRONG),
+        "optimizer": fnn.Adam(0.05),
+    }
     history = net.fit(X, LABELS, callbacks=[fnn.EarlyStopping(patience=3), recorder], **options)
     best = int(np.argmin(history["val_loss"]))
     assert len(history["loss"]) == best + 1 + 4 < 50
@@ -95,13 +119,25 @@ def test_early_stopping_restores_the_best_parameters(engine):
 
 def test_early_stopping_may_keep_the_last_parameters():
     recorder, net = Recorder(), network()
-    net.fit(X, LABELS, epochs=9, validation=(X, WRONG), callbacks=[recorder, fnn.EarlyStopping(patience=1, restore_best=False)])
+    net.fit(
+        X,
+        LABELS,
+        epochs=9,
+        validation=(X, WRONG),
+        callbacks=[recorder, fnn.EarlyStopping(patience=1, restore_best=False)],
+    )
     np.testing.assert_array_equal(net.state.theta, recorder.parameters[-1])
 
 
 def test_early_stopping_restores_also_where_all_epochs_ran():
     recorder, net = Recorder(), network()
-    net.fit(X, LABELS, epochs=3, validation=(X, WRONG), callbacks=[recorder, fnn.EarlyStopping(patience=9)])
+    net.fit(
+        X,
+        LABELS,
+        epochs=3,
+        validation=(X, WRONG),
+        callbacks=[recorder, fnn.EarlyStopping(patience=9)],
+    )
     np.testing.assert_array_equal(net.state.theta, recorder.parameters[0])
 
 
@@ -112,7 +148,10 @@ def test_early_stopping_serves_several_calls():
 
 
 @pytest.mark.parametrize("kind", [fnn.EarlyStopping, fnn.ReduceOnPlateau])
-@pytest.mark.parametrize(("monitor", "hint"), [("val_loss", "give fit validation data"), ("acuracy", "recorded: loss, accuracy, lr")])
+@pytest.mark.parametrize(
+    ("monitor", "hint"),
+    [("val_loss", "give fit validation data"), ("acuracy", "recorded: loss, accuracy, lr")],
+)
 def test_a_missing_figure_is_reported_before_training(kind, monitor, hint):
     net = network()
     before = net.state.theta.copy()
@@ -123,7 +162,19 @@ def test_a_missing_figure_is_reported_before_training(kind, monitor, hint):
 
 def test_reduce_on_plateau():
     callback = fnn.ReduceOnPlateau("loss", factor=0.5, patience=1, minimum=0.2)
-    assert feed(callback, "loss", [3, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1])[1] == [1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.25, 0.2, 0.2, 0.2]
+    assert feed(callback, "loss", [3, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1])[1] == [
+        1,
+        1,
+        1,
+        0.5,
+        0.5,
+        0.25,
+        0.25,
+        0.25,
+        0.2,
+        0.2,
+        0.2,
+    ]
 
 
 def test_reduce_on_plateau_lowers_the_rate(engine):
@@ -140,7 +191,12 @@ def test_reduce_on_plateau_lowers_the_rate(engine):
 def test_checkpoint(tmp_path):
     recorder, net = Recorder(), network()
     for _ in range(2):
-        net.fit(X, LABELS, epochs=4, callbacks=[recorder, fnn.Checkpoint(tmp_path / "net-{epoch:02d}.fastnn", every=2)])
+        net.fit(
+            X,
+            LABELS,
+            epochs=4,
+            callbacks=[recorder, fnn.Checkpoint(tmp_path / "net-{epoch:02d}.fastnn", every=2)],
+        )
     assert sorted(os.listdir(tmp_path)) == [f"net-{epoch:02d}.fastnn" for epoch in (2, 4, 6, 8)]
     loaded = fnn.load(tmp_path / "net-06.fastnn", backend="numpy")
     assert loaded.epochs == 6
@@ -169,10 +225,21 @@ def test_a_folder_that_is_not_there_is_reported_before_training(tmp_path, kind):
 def test_csv_logger(tmp_path):
     path, net = tmp_path / "log.csv", network()
     logger = fnn.CSVLogger(path)
-    histories = [net.fit(X, LABELS, epochs=2, callbacks=[logger]), net.fit(X, LABELS, validation=0.25, callbacks=[logger])]
+    histories = [
+        net.fit(X, LABELS, epochs=2, callbacks=[logger]),
+        net.fit(X, LABELS, validation=0.25, callbacks=[logger]),
+    ]
     with open(path, newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["epoch", "loss", "accuracy", "lr", "seconds", "val_loss", "val_accuracy"]
+    assert list(rows[0]) == [
+        "epoch",
+        "loss",
+        "accuracy",
+        "lr",
+        "seconds",
+        "val_loss",
+        "val_accuracy",
+    ]
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert [float(row["loss"]) for row in rows] == histories[0]["loss"] + histories[1]["loss"]
     assert (rows[0]["val_loss"], float(rows[2]["val_loss"])) == ("", histories[1]["val_loss"][0])

@@ -1,4 +1,6 @@
-"""What no engine may lack: the contract's methods and every entry of the tables. A failure names what is missing, the engine, the file."""
+"""What no engine may lack: the contract's methods and every entry of the tables. A failure names
+what is missing, the engine, the file.
+"""
 
 import importlib
 import inspect
@@ -29,12 +31,12 @@ import fastnn as fnn
 from fastnn import _kernels
 from fastnn._kernels import opcodes
 from fastnn._kernels.contract import Chunk, Engine
-from fastnn.activations import ACTIVATIONS
+from fastnn.data.samples import checked_samples
 from fastnn.engines import ENGINES as TABLE
-from fastnn.layers import LAYERS
-from fastnn.losses import LOSSES
-from fastnn.optimizers import OPTIMIZERS
-from fastnn.samples import checked_samples
+from fastnn.nn.activations import ACTIVATIONS
+from fastnn.nn.layers import LAYERS
+from fastnn.nn.losses import LOSSES
+from fastnn.optim.optimizers import OPTIMIZERS
 
 ROWS, BATCH = 23, 6
 STATISTICS = ("DELTA", "GRADIENT", "WEIGHT", "UPDATE", "VALUES", "SQUARES", "DEAD", "SATURATED")
@@ -47,7 +49,9 @@ def test_signatures_are_the_contracts(name):
     for method, function in inspect.getmembers(Engine, inspect.isfunction):
         if method == "__init__" or not method.startswith("_"):
             assert hasattr(engine, method), f"{name} lacks {method}"
-            assert inspect.signature(getattr(engine, method)) == inspect.signature(function), f"{name}.{method}"
+            assert inspect.signature(getattr(engine, method)) == inspect.signature(function), (
+                f"{name}.{method}"
+            )
 
 
 def test_an_unavailable_engine_says_why():
@@ -58,11 +62,19 @@ def test_an_unavailable_engine_says_why():
                 fnn.Network([fnn.Dense(1)], 1, "mse", backend=name)
 
 
-# --- what engines compute -------------------------------------------------------------------------------------------------------------
+# --- what engines compute -------------------------------------------------------------------------
 
 
-def check(engine: str, what: str, cases: Iterable[str], compute: Callable[[str, str], dict], alike: tuple[str, ...] = ()):
-    """In each case the engine computes what the reference does, and no two cases give the same, but for those that are ``alike``."""
+def check(
+    engine: str,
+    what: str,
+    cases: Iterable[str],
+    compute: Callable[[str, str], dict],
+    alike: tuple[str, ...] = (),
+):
+    """In each case the engine computes what the reference does, and no two cases give the same, but
+    for those that are ``alike``.
+    """
     found, wrong = {}, []
     for case in cases:
         try:
@@ -75,18 +87,25 @@ def check(engine: str, what: str, cases: Iterable[str], compute: Callable[[str, 
     assert not wrong, f"the engine {engine!r} lacks or mistakes the {what}: {', '.join(wrong)}"
     bits = {case: flat(result).tobytes() for case, result in found.items() if case not in alike}
     twins = [case for case in bits if list(bits.values()).count(bits[case]) > 1]
-    assert not twins, f"the engine {engine!r} makes no difference between the {what}: {', '.join(twins)}"
+    assert not twins, (
+        f"the engine {engine!r} makes no difference between the {what}: {', '.join(twins)}"
+    )
 
 
 def gradients(engine, layers, loss="quadratic", **options):
     net = network(layers, LOSS_CASES[loss][0], engine)
-    return net.gradients(features(ROWS), targets(LOSS_CASES[loss][1], ROWS), training=True, **options)[1]
+    return net.gradients(
+        features(ROWS), targets(LOSS_CASES[loss][1], ROWS), training=True, **options
+    )[1]
 
 
 def test_no_engine_forgets_an_activation(engine):
     def compute(name, activation):
         layers = [fnn.Dense(WIDTH, activation), fnn.Dense(OUTPUTS)]
-        return {"output": network(layers, backend=name).forward(3 * features(ROWS)), **gradients(name, layers)}
+        return {
+            "output": network(layers, backend=name).forward(3 * features(ROWS)),
+            **gradients(name, layers),
+        }
 
     check(engine, "activations", ACTIVATIONS, compute)
 
@@ -95,7 +114,12 @@ def test_no_engine_forgets_an_activation(engine):
 def test_no_engine_forgets_a_loss(engine, weights):
     """With each kind of targets: labels, which only softmax takes, and values."""
     layers = [fnn.Dense(WIDTH, "tanh"), fnn.Dense(OUTPUTS)]
-    check(engine, "losses", LOSS_CASES, lambda name, case: gradients(name, layers, case, sample_weight=weights))
+    check(
+        engine,
+        "losses",
+        LOSS_CASES,
+        lambda name, case: gradients(name, layers, case, sample_weight=weights),
+    )
 
 
 def test_no_engine_forgets_a_link(engine):
@@ -111,7 +135,9 @@ def test_no_engine_forgets_a_link(engine):
 
 def test_no_engine_forgets_a_layer_or_operation(engine):
     stacks = {kind: example(kind) for kind in LAYERS} | STACKS
-    codes = {code for layers in stacks.values() for code in network(layers).program.ops["code"].tolist()}
+    codes = {
+        code for layers in stacks.values() for code in network(layers).program.ops["code"].tolist()
+    }
     assert codes == set(opcodes.OPERATIONS.values())
     check(engine, "layers", stacks, lambda name, stack: gradients(name, stacks[stack]))
 
@@ -119,10 +145,17 @@ def test_no_engine_forgets_a_layer_or_operation(engine):
 def test_no_engine_forgets_an_optimizer(engine):
     def compute(name, rule):
         net = network([fnn.Dense(WIDTH, "tanh"), fnn.Dense(OUTPUTS)], backend=name)
-        net.fit(features(ROWS), targets("values", ROWS), epochs=2, batch_size=BATCH, optimizer=optimizer(rule))
+        net.fit(
+            features(ROWS),
+            targets("values", ROWS),
+            epochs=2,
+            batch_size=BATCH,
+            optimizer=optimizer(rule),
+        )
         return net.parameters
 
-    check(engine, "optimisers", STEPPING, compute, alike=("adamw",))  # by its default decay, too little to see
+    # by its default decay, too little to see
+    check(engine, "optimisers", STEPPING, compute, alike=("adamw",))
 
 
 def test_no_engine_forgets_a_statistic(engine):
@@ -134,7 +167,11 @@ def test_no_engine_forgets_a_statistic(engine):
         net = network(layers, backend=name)
         net.parameters["0.bias"] -= 2
         net.use_optimizer("SGD")
-        return {"sums": net.engine.train_steps(net.state, checked_samples(net, X, y), chunk).statistics[0, :, getattr(opcodes, statistic)]}
+        return {
+            "sums": net.engine.train_steps(net.state, checked_samples(net, X, y), chunk).statistics[
+                0, :, getattr(opcodes, statistic)
+            ]
+        }
 
     assert len(STATISTICS) == opcodes.N_STATISTICS
     check(engine, "statistics", STATISTICS, compute)
@@ -146,13 +183,18 @@ def test_no_engine_forgets_an_activation_that_saturates(engine):
 
     def compute(name, activation):
         net = network([fnn.Dense(70, activation), fnn.Dense(OUTPUTS)], backend=name)
-        log, _ = net.engine.gradients(net.state, checked_samples(net, 9 * features(ROWS), targets("values", ROWS)), True, measure=True)
+        log, _ = net.engine.gradients(
+            net.state,
+            checked_samples(net, 9 * features(ROWS), targets("values", ROWS)),
+            True,
+            measure=True,
+        )
         return {"saturated": log.statistics[0, :1, opcodes.SATURATED]}
 
     check(engine, "activations that saturate", names, compute)
 
 
-# --- where engines say it -------------------------------------------------------------------------------------------------------------
+# --- where engines say it -------------------------------------------------------------------------
 
 # A table → the names of its entries in `opcodes`, but for those that do nothing.
 TABLES = {
@@ -172,7 +214,7 @@ FILES = {
         "losses": ["numba_cpu/loss.py"],
         "links": ["numba_cpu/loss.py"],
         "optimisers": ["numba_cpu/update.py"],
-        "statistics": ["numba_cpu/measure.py", "numba_cpu/learn.py"],
+        "statistics": ["numba_cpu/statistics.py", "numba_cpu/gradients.py"],
     },
     "cython": {
         "operations": ["cython_cpu/steps.pxi"],
@@ -186,16 +228,24 @@ FILES = {
 
 
 def test_tables_name_every_link():
-    assert {getattr(opcodes, name) for name in TABLES["links"]} == set(opcodes.LINKS.values()) - {opcodes.IDENTITY}
+    assert {getattr(opcodes, name) for name in TABLES["links"]} == set(opcodes.LINKS.values()) - {
+        opcodes.IDENTITY
+    }
 
 
 @pytest.mark.parametrize("table", TABLES)
 @pytest.mark.parametrize("name", FILES)
 def test_no_file_forgets_an_entry(name, table):
-    """Also where the engine cannot run; a comment is enough, as where the last entry is what remains."""
+    """Also where the engine cannot run; a comment is enough, as where the last entry is what
+    remains.
+    """
     paths = [Path(_kernels.__file__).parent / file for file in FILES[name][table]]
     if not all(path.exists() for path in paths):
-        pytest.skip(f"{', '.join(FILES[name][table])} are not installed: the engine is here only as compiled")
+        pytest.skip(
+            f"{', '.join(FILES[name][table])} are not installed: the engine is here only as compiled"
+        )
     text = "\n".join(path.read_text(encoding="utf-8") for path in paths)
     missing = [entry for entry in TABLES[table] if not re.search(rf"\b{entry}\b", text)]
-    assert not missing, f"{' and '.join(FILES[name][table])} of the engine {name!r} never name {', '.join(missing)}, of the {table}"
+    assert not missing, (
+        f"{' and '.join(FILES[name][table])} of the engine {name!r} never name {', '.join(missing)}, of the {table}"
+    )

@@ -1,4 +1,6 @@
-"""What is said where the CUDA engine cannot run for want of a package. Drivers and GPUs: tests/cuda_driver/test_process.py."""
+"""What is said where the CUDA engine cannot run for want of a package. Drivers and GPUs:
+tests/cuda_driver/test_process.py.
+"""
 
 import importlib.util
 import subprocess
@@ -7,7 +9,7 @@ import sys
 import pytest
 
 import fastnn as fnn
-from fastnn._kernels.numba_cuda import available
+from fastnn._kernels.numba_cuda.toolchain import available
 
 INSTALL = 'pip install "fastnn[cuda]"'
 
@@ -35,15 +37,24 @@ def installed(monkeypatch):
 
 CASES = {
     "all": (["numba", "numba_cuda", "cuda", "cuda.bindings"], None),
-    "its successor beside it": (["numba", "numba_cuda", "numba_cuda_mlir", "cuda", "cuda.bindings"], None),
+    "its successor beside it": (
+        ["numba", "numba_cuda", "numba_cuda_mlir", "cuda", "cuda.bindings"],
+        None,
+    ),
     "its successor alone": (
         ["numba", "numba_cuda_mlir", "cuda", "cuda.bindings"],
         f"numba-cuda is not installed: {INSTALL} (numba-cuda-mlir cannot compile these kernels yet)",
     ),
     "no numba": (["numba_cuda", "cuda", "cuda.bindings"], f"numba is not installed: {INSTALL}"),
-    "numba alone, which has an old CUDA target": (["numba"], f"numba-cuda is not installed: {INSTALL}"),
+    "numba alone, which has an old CUDA target": (
+        ["numba"],
+        f"numba-cuda is not installed: {INSTALL}",
+    ),
     "no bindings": (["numba", "numba_cuda", "cuda"], f"cuda-bindings is not installed: {INSTALL}"),
-    "no bindings of anything": (["numba", "numba_cuda"], f"cuda-bindings is not installed: {INSTALL}"),
+    "no bindings of anything": (
+        ["numba", "numba_cuda"],
+        f"cuda-bindings is not installed: {INSTALL}",
+    ),
 }
 
 
@@ -81,7 +92,8 @@ def test_a_network_is_told_and_so_is_who_asks(installed):
     status = fnn.backends()["cuda"]
     assert status == f"unavailable: numba-cuda is not installed: {INSTALL}"
     with pytest.raises(
-        RuntimeError, match=r"backend 'cuda' cannot run here: numba-cuda is not installed: pip install \"fastnn\[cuda\]\"; avail"
+        RuntimeError,
+        match=r"backend 'cuda' cannot run here: numba-cuda is not installed: pip install \"fastnn\[cuda\]\"; avail",
     ):
         fnn.mlp([2, 1], backend="cuda")
 
@@ -92,7 +104,9 @@ def test_asking_does_not_load_numba():
     assert done.stdout == "False\n", done.stderr
 
 
-@pytest.mark.skipif(importlib.util.find_spec("numba_cuda") is not None, reason="numba-cuda is installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("numba_cuda") is not None, reason="numba-cuda is installed"
+)
 def test_the_target_is_not_loaded_without_its_package():
     with pytest.raises(ImportError, match="numba-cuda is not installed"):
-        importlib.import_module("fastnn._kernels.numba_cuda.shim")
+        importlib.import_module("fastnn._kernels.numba_cuda.toolchain.shim")

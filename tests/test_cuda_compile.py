@@ -1,4 +1,6 @@
-"""Kernels become PTX, and that is kept where it is found again, unless it was damaged or anything it depends on is another."""
+"""Kernels become PTX, and that is kept where it is found again, unless it was damaged or anything
+it depends on is another.
+"""
 
 import shutil
 import subprocess
@@ -10,16 +12,19 @@ import pytest
 from builders import empty_cache
 
 import fastnn
-from fastnn._kernels.numba_cuda import available, cache
+from fastnn._kernels.numba_cuda.toolchain import available, ptx_cache
 
 if reason := available.compiler_missing():
     pytest.skip(reason, allow_module_level=True)
 if available.simulated():
-    pytest.skip("Numba's simulator, which NUMBA_ENABLE_CUDASIM asks for, compiles nothing", allow_module_level=True)
+    pytest.skip(
+        "Numba's simulator, which NUMBA_ENABLE_CUDASIM asks for, compiles nothing",
+        allow_module_level=True,
+    )
 
-from fastnn._kernels.numba_cuda import compile as compiling
-from fastnn._kernels.numba_cuda.frame import ARGUMENTS
-from fastnn._kernels.numba_cuda.shim import cuda, device
+from fastnn._kernels.numba_cuda.driver import ptx_compiler as compiling
+from fastnn._kernels.numba_cuda.kernels.frame import ARGUMENTS
+from fastnn._kernels.numba_cuda.toolchain.shim import cuda, device
 
 KEY = ("scale", "float32", (9, 0))
 N_WORDS = 7 * (len(ARGUMENTS) - 1) + 1
@@ -31,16 +36,21 @@ def doubled(x):
 
 
 def kernel_over(n):
-    """A plain function of n arguments, the last a number, that doubles what the fourth, θ, holds."""
+    """A plain function of n arguments, the last a number, that doubles what the fourth, θ,
+    holds.
+    """
     names = ", ".join(f"a{i}" for i in range(n - 1))
     space = {"cuda": cuda, "doubled": doubled}
-    exec(f"def scale({names}, index):\n i = cuda.grid(1)\n if i < a3.shape[0]:\n  a3[i] = doubled(a3[i]) * a0[index].n_in", space)
+    exec(
+        f"def scale({names}, index):\n i = cuda.grid(1)\n if i < a3.shape[0]:\n  a3[i] = doubled(a3[i]) * a0[index].n_in",
+        space,
+    )
     return space["scale"]
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    with empty_cache(cache, tmp_path, monkeypatch) as place:
+    with empty_cache(ptx_cache, tmp_path, monkeypatch) as place:
         yield place
 
 
@@ -56,12 +66,12 @@ def compiled(monkeypatch):
     monkeypatch.setattr(compiling, "ptx", ptx)
     kernels = type(sys)("kernels")
     kernels.KERNELS = {"scale": None, "other": None}
-    monkeypatch.setitem(sys.modules, "fastnn._kernels.numba_cuda.kernels", kernels)
-    monkeypatch.setattr("fastnn._kernels.numba_cuda.kernels", kernels, raising=False)
+    monkeypatch.setitem(sys.modules, "fastnn._kernels.numba_cuda.kernels.entry_points", kernels)
+    monkeypatch.setattr("fastnn._kernels.numba_cuda.kernels.entry_points", kernels, raising=False)
     return done
 
 
-# --- PTX ------------------------------------------------------------------------------------------------------------------------------
+# --- PTX ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("capability", [(7, 5), (8, 0), (9, 0)])
@@ -72,14 +82,19 @@ def test_arguments_are_seven_words_an_array(dtype, capability):
     code = compiling.parse(text)
     assert (code.entry, code.words) == (f"fastnn_scale_{dtype}", N_WORDS)
     declared = text[text.index(code.entry + "(") : text.index("{", text.index(code.entry + "("))]
-    assert declared.count(".param .u64") == N_WORDS  # each of 8 bytes, the address and the length among them
+    # each of 8 bytes, the address and the length among them
+    assert declared.count(".param .u64") == N_WORDS
     used = [line for line in text.splitlines() if "ld.param" in line]
     loads = {int(line.rpartition("_param_")[2].partition("]")[0]) for line in used}
-    assert loads == {4, 5, 7 * 3 + 4, 7 * 3 + 5, N_WORDS - 1}  # address and length of ops and θ, and the number
+    # address and length of ops and θ, and the number
+    assert loads == {4, 5, 7 * 3 + 4, 7 * 3 + 5, N_WORDS - 1}
     assert "call" not in text  # device functions are part of the kernel
     if shutil.which("ptxas"):
         subprocess.run(
-            ["ptxas", f"-arch=sm_{capability[0]}{capability[1]}", "-o", "/dev/null", "-"], input=text.encode(), check=True, timeout=60
+            ["ptxas", f"-arch=sm_{capability[0]}{capability[1]}", "-o", "/dev/null", "-"],
+            input=text.encode(),
+            check=True,
+            timeout=60,
         )
 
 
@@ -104,7 +119,10 @@ def test_an_error_names_the_kernel():
     def wrong(theta):
         pass
 
-    with pytest.raises(RuntimeError, match=r"the CUDA kernel 'wrong' for float32 does not compile with numba-cuda 0\.") as caught:
+    with pytest.raises(
+        RuntimeError,
+        match=r"the CUDA kernel 'wrong' for float32 does not compile with numba-cuda 0\.",
+    ) as caught:
         compiling.ptx("wrong", wrong, "float32", (9, 0))
     assert "takes 1 argument" in str(caught.value)
     assert f"NumPy {np.__version__} (pip install" in str(caught.value)
@@ -118,11 +136,20 @@ from fastnn._kernels.numba_cuda import compile
 compile.load("finite", "float32", (9, 0))
 """
     if not hasattr(np, "row_stack"):
-        pytest.skip("NumPy has no row_stack to take away, and the installed numba-cuda compiles without it")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+        pytest.skip(
+            "NumPy has no row_stack to take away, and the installed numba-cuda compiles without it"
+        )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60
+    )
     if done.returncode == 0:
-        pytest.skip("the installed numba-cuda does not ask for row_stack, so there is nothing to tell of")
-    assert "RuntimeError: the CUDA kernel 'finite' for float32 does not compile with numba-cuda" in done.stderr
+        pytest.skip(
+            "the installed numba-cuda does not ask for row_stack, so there is nothing to tell of"
+        )
+    assert (
+        "RuntimeError: the CUDA kernel 'finite' for float32 does not compile with numba-cuda"
+        in done.stderr
+    )
     assert "module 'numpy' has no attribute 'row_stack'" in done.stderr.splitlines()[-1]
 
 
@@ -131,7 +158,7 @@ def test_more_than_a_kernel_is_refused():
         compiling.parse(".func f() {}")
 
 
-# --- what is kept ---------------------------------------------------------------------------------------------------------------------
+# --- what is kept ---------------------------------------------------------------------------------
 
 
 def test_it_is_compiled_once(compiled):
@@ -162,27 +189,27 @@ DAMAGES = {
 def test_what_is_damaged_is_compiled_anew(compiled, folder, damage):
     good = compiling.load(*KEY)
     DAMAGES[damage](the_file(folder))
-    assert cache.read(*KEY) is None
+    assert ptx_cache.read(*KEY) is None
     assert compiling.load(*KEY) == good
     assert compiled == [KEY, KEY]
-    assert cache.read(*KEY) == good.ptx
+    assert ptx_cache.read(*KEY) == good.ptx
 
 
 def test_ready_means_all_of_them(compiled, folder):
     compiling.keep("float32", (9, 0), ["scale"])
-    assert not cache.ready("float32", (9, 0))
+    assert not ptx_cache.ready("float32", (9, 0))
     compiling.keep("float32", (9, 0))
-    assert cache.ready("float32", (9, 0))
-    assert not cache.ready("float64", (9, 0))
-    assert not cache.ready("float32", (8, 0))
+    assert ptx_cache.ready("float32", (9, 0))
+    assert not ptx_cache.ready("float64", (9, 0))
+    assert not ptx_cache.ready("float32", (8, 0))
     assert compiled == [("scale", "float32", (9, 0)), ("other", "float32", (9, 0))]
     the_file(folder).unlink()
-    assert not cache.ready("float32", (9, 0))
+    assert not ptx_cache.ready("float32", (9, 0))
 
 
 def test_where_nothing_can_be_written(compiled, folder):
     folder.write_text("a file")
-    assert cache.folder() is None
+    assert ptx_cache.folder() is None
     for _ in range(2):
         assert compiling.load(*KEY).entry == "scale"
     assert compiled == [KEY, KEY]
@@ -190,8 +217,10 @@ def test_where_nothing_can_be_written(compiled, folder):
 
 CHANGES = {
     "version of fastnn": lambda patch: patch.setattr(fastnn, "__version__", "0.1.1"),
-    "version of numba-cuda": lambda patch: patch.setattr(cache, "_version", lambda *package: "0.1"),
-    "sources": lambda patch: patch.setattr(cache, "_source_hash", lambda: "others"),
+    "version of numba-cuda": lambda patch: patch.setattr(
+        ptx_cache, "_version", lambda *package: "0.1"
+    ),
+    "sources": lambda patch: patch.setattr(ptx_cache, "_source_hash", lambda: "others"),
     "setting": lambda patch: patch.setenv("NUMBA_OPT", "0"),
 }
 
@@ -199,19 +228,19 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_another_environment_has_another_folder(compiled, change, monkeypatch):
     compiling.load(*KEY)
-    before = cache.place()
-    assert not cache.outdated()
+    before = ptx_cache.place()
+    assert not ptx_cache.outdated()
     with monkeypatch.context() as patch:
         CHANGES[change](patch)
-        cache.environment.cache_clear()
-        assert cache.place() != before
-        assert cache.read(*KEY) is None
-        assert cache.outdated() == [before]
-    cache.environment.cache_clear()
-    assert cache.read(*KEY) is not None
+        ptx_cache.environment.cache_clear()
+        assert ptx_cache.place() != before
+        assert ptx_cache.read(*KEY) is None
+        assert ptx_cache.outdated() == [before]
+    ptx_cache.environment.cache_clear()
+    assert ptx_cache.read(*KEY) is not None
 
 
-# --- kernels that are brought along ------------------------------------------------------------------------------------------------------
+# --- kernels that are brought along ---------------------------------------------------------------
 
 
 @pytest.fixture
@@ -220,11 +249,13 @@ def brought(tmp_path, monkeypatch):
     return tmp_path / "brought"
 
 
-def test_they_are_found_whatever_python_and_compiler_there_are(compiled, brought, folder, monkeypatch):
+def test_they_are_found_whatever_python_and_compiler_there_are(
+    compiled, brought, folder, monkeypatch
+):
     compiling.keep("float32", (9, 0))
-    assert next(brought.glob("cuda-*")) == cache.place()
+    assert next(brought.glob("cuda-*")) == ptx_cache.place()
     assert not folder.exists()
-    monkeypatch.setattr(cache, "_version", lambda *package: None)
+    monkeypatch.setattr(ptx_cache, "_version", lambda *package: None)
     monkeypatch.setattr(available, "_is_installed", lambda module: module == "cuda.bindings")
     monkeypatch.setattr(available, "_ask_driver", lambda: (None, (9, 0)))
     assert available.why_not() is None
@@ -237,24 +268,44 @@ def test_those_of_another_gpu_or_number_type_do_not_do(compiled, brought, monkey
     monkeypatch.setattr(available, "_is_installed", lambda module: module == "cuda.bindings")
     monkeypatch.setattr(available, "_ask_driver", lambda: (None, (8, 0)))
     reason = available.why_not()
-    assert reason.startswith(f"{cache.place()} has no kernels for this GPU, and none can be compiled (numba is not installed: pip")
-    assert reason.endswith("`fastnn warmup --cuda-arch 8.0` with FASTNN_CUDA_CACHE set, on a machine with numba-cuda, makes them")
-    with pytest.raises(RuntimeError, match=r"kernel 'scale' for float64 and compute capability 9.0 is not in \S+, and cannot be compiled"):
+    assert reason.startswith(
+        f"{ptx_cache.place()} has no kernels for this GPU, and none can be compiled (numba is not installed: pip"
+    )
+    assert reason.endswith(
+        "`fastnn warmup --cuda-arch 8.0` with FASTNN_CUDA_CACHE set, on a machine with numba-cuda, makes them"
+    )
+    with pytest.raises(
+        RuntimeError,
+        match=r"kernel 'scale' for float64 and compute capability 9.0 is not in \S+, and cannot be compiled",
+    ):
         compiling.load("scale", "float64", (9, 0))
 
 
 def test_the_hosts_side_is_no_part_of_the_kernels():
+    """What is compiled comes from `kernels`, the shim and the compiler alone: the key of a kernel
+    is made of these sources.
+    """
     from test_import import imports
 
-    found, wanted = set(), ["fastnn._kernels.numba_cuda.kernels", "fastnn._kernels.numba_cuda.compile"]
+    cuda = "fastnn._kernels.numba_cuda."
+    found, wanted = set(), [f"{cuda}kernels.entry_points", f"{cuda}driver.ptx_compiler"]
     while wanted:
         name = wanted.pop()
-        if name not in found and name.startswith("fastnn._kernels.numba_cuda."):
+        if name not in found and name.startswith(cuda):
             found.add(name)
             wanted += imports(name)
-    found = {name.rpartition(".")[2] for name in found}
-    assert found & cache._HOST == {"available", "cache", "carried"}  # which `compile` and `shim` look at
-    assert {path.stem for path in Path(cache.__file__).parent.glob("*.py")} - {"__init__"} == found | cache._HOST
+    host = {name.removeprefix(cuda) for name in found if not name.startswith(f"{cuda}kernels")}
+    assert host == {
+        "driver.ptx_compiler",
+        "toolchain.shim",
+        "toolchain.available",
+        "toolchain.ptx_cache",
+        "toolchain.cache_dir",
+    }
+    kernels = Path(ptx_cache.__file__).parents[1] / "kernels"
+    assert {path.stem for path in kernels.glob("*.py")} - {"__init__"} == {
+        name.rpartition(".")[2] for name in found if ".kernels." in name
+    }
 
 
 def test_the_other_engines_folders_are_not_ours(compiled, folder):
@@ -263,14 +314,14 @@ def test_the_other_engines_folders_are_not_ours(compiled, folder):
     compiling.load(*KEY)
     (folder / "0.0.9-0123456789abcdef").mkdir()
     (folder / "cuda-0.0.9-0123456789abcdef").mkdir()
-    assert [path.name for path in cache.outdated()] == ["cuda-0.0.9-0123456789abcdef"]
+    assert [path.name for path in ptx_cache.outdated()] == ["cuda-0.0.9-0123456789abcdef"]
     assert "cuda-0.0.9-0123456789abcdef" not in [path.name for path in cpu.outdated()]
 
 
 def test_without_the_packages_nothing_is_kept(monkeypatch):
-    monkeypatch.setattr(cache, "_version", lambda *package: None)
-    cache.environment.cache_clear()
-    assert cache.place() is None
-    assert cache.folder() is None
-    assert cache.outdated() == []
-    assert cache.read(*KEY) is None
+    monkeypatch.setattr(ptx_cache, "_version", lambda *package: None)
+    ptx_cache.environment.cache_clear()
+    assert ptx_cache.place() is None
+    assert ptx_cache.folder() is None
+    assert ptx_cache.outdated() == []
+    assert ptx_cache.read(*KEY) is None

@@ -7,9 +7,9 @@ import pytest
 
 import fastnn as fnn
 from fastnn._kernels import opcodes
-from fastnn._kernels.numba_cuda import frame as fr
-from fastnn._kernels.numba_cuda.launch import Launch, Product
-from fastnn._kernels.numba_cuda.plan import Limits, Plan
+from fastnn._kernels.numba_cuda.driver.launch import Launch, Product
+from fastnn._kernels.numba_cuda.kernels import frame as fr
+from fastnn._kernels.numba_cuda.runtime.plan import Limits, Plan
 
 HOPPER = Limits(multiprocessors=132, shared_per_block=227 << 10, block=256)
 TURING = Limits(multiprocessors=40, shared_per_block=64 << 10, block=256)
@@ -42,7 +42,9 @@ def test_narrow_networks_stay_in_one_kernel(sizes, rows, path, blocks, on_chip):
     assert made.path == path
     assert tuple(made.control(rows).values()) == on_chip
     if path == "persistent":
-        assert [(launch.kernel, launch.grid, launch.together) for launch in launches] == [("train", blocks, blocks > 1)]
+        assert [(launch.kernel, launch.grid, launch.together) for launch in launches] == [
+            ("train", blocks, blocks > 1)
+        ]
 
 
 def test_less_shared_memory_holds_less():
@@ -52,7 +54,9 @@ def test_less_shared_memory_holds_less():
 
 @pytest.mark.parametrize("limits", [HOPPER, TURING], ids=["hopper", "turing"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("sizes", [[4, 3], [784, 30, 10], [32, 64, 64, 10], [100, 128, 128, 128, 10], [3000, 128, 2]])
+@pytest.mark.parametrize(
+    "sizes", [[4, 3], [784, 30, 10], [32, 64, 64, 10], [100, 128, 128, 128, 10], [3000, 128, 2]]
+)
 def test_dynamic_shared_memory_fits_beside_the_kernels_own(sizes, dtype, limits):
     """16 sums, one number, a double and an integer for each of 256 threads."""
     item = np.dtype(dtype).itemsize
@@ -72,25 +76,55 @@ def test_a_step_of_a_wide_network():
     made, rule = plan([784, 256, 10], batch_norm=True), fnn.Adam(clip_norm=1.0).rule()
     there = ["load", "dense", "statistics", "other", "dense"]
     back = ["dense_input", "sums", "other_backward"]
-    assert names(made.train(rule, 128, 0)) == [*there, "loss", "conclude", *back, "gradients", "squares", "apply"]
-    assert names(made.train(fnn.Adam().rule(), 128, 0)) == [*there, "loss", "conclude", *back, "gradients"]
-    assert names(made.train(fnn.Adam().rule(), 128, 5)) == [*there, "loss", "conclude", *back, "measure", "gradients", "apply"]
+    assert names(made.train(rule, 128, 0)) == [
+        *there,
+        "loss",
+        "conclude",
+        *back,
+        "gradients",
+        "squares",
+        "apply",
+    ]
+    assert names(made.train(fnn.Adam().rule(), 128, 0)) == [
+        *there,
+        "loss",
+        "conclude",
+        *back,
+        "gradients",
+    ]
+    assert names(made.train(fnn.Adam().rule(), 128, 5)) == [
+        *there,
+        "loss",
+        "conclude",
+        *back,
+        "measure",
+        "gradients",
+        "apply",
+    ]
     assert names(made.train(NO_UPDATE, 128, 0)) == [*there, "loss", "conclude", *back, "gradients"]
     assert names(made.forward(1000)) == [*there, "predictions"]
     assert names(plan([784, 64, 10], batch_norm=True).forward(1000)) == ["statistics", "predict"]
 
 
 def test_slopes_are_multiplied_where_gradients_are_written():
-    """A dense operation that alone hands a gradient back writes it finished; where a residual block adds to it, it cannot."""
-    assert "finish_backward" not in names(plan([784, 256, 256, 10], activation="gelu").train(fnn.SGD().rule(), 64, 0))
-    blocks = plan([784, 256, 256, 256, 10], activation="tanh", residual=True).train(fnn.SGD().rule(), 64, 0)
+    """A dense operation that alone hands a gradient back writes it finished; where a residual block
+    adds to it, it cannot.
+    """
+    assert "finish_backward" not in names(
+        plan([784, 256, 256, 10], activation="gelu").train(fnn.SGD().rule(), 64, 0)
+    )
+    blocks = plan([784, 256, 256, 256, 10], activation="tanh", residual=True).train(
+        fnn.SGD().rule(), 64, 0
+    )
     assert names(blocks).count("finish_backward") == 3
 
 
 def test_constraints_have_launches_of_their_own():
     layers = [fnn.Dense(256, "relu", max_norm=2.0), fnn.Dense(10)]
     made = Plan(fnn.Network(layers, inputs=784, loss="mse", backend="numpy").program, HOPPER)
-    assert [(launch.kernel, launch.index) for launch in made.train(fnn.SGD().rule(), 64, 0)][-1] == ("constrain", 0)
+    assert [(launch.kernel, launch.index) for launch in made.train(fnn.SGD().rule(), 64, 0)][
+        -1
+    ] == ("constrain", 0)
     assert "constrain" not in names(made.train(NO_UPDATE, 64, 0))
 
 
@@ -100,12 +134,16 @@ def test_large_products_go_to_the_library():
     assert [(product.kind, product.index) for product in products] == [
         ("forward", 0), ("forward", 1), ("forward", 2), ("input", 2), ("input", 1), ("weight", 0), ("weight", 1), ("weight", 2),
     ]  # fmt: skip
-    assert [product.adds_bias for product in products[:3]] == [False, False, True]  # what comes after an activation adds it
+    # what comes after an activation adds it
+    assert [product.adds_bias for product in products[:3]] == [False, False, True]
     after = {"forward": "other", "input": "finish_input", "weight": "finish_gradient"}
     for product, following in itertools.pairwise(launches):
         if isinstance(product, Product) and not product.adds_bias:
             assert (following.kernel, following.index) == (after[product.kind], product.index)
-    assert not any(isinstance(launch, Product) for launch in plan([784, 256, 10], library=True).train(fnn.Adam().rule(), 128, 0))
+    assert not any(
+        isinstance(launch, Product)
+        for launch in plan([784, 256, 10], library=True).train(fnn.Adam().rule(), 128, 0)
+    )
 
 
 def test_rows_to_predict_come_in_passes():

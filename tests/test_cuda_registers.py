@@ -1,4 +1,6 @@
-"""Every kernel assembles for every GPU that is supported, without spills, and takes the registers that tests/cuda/registers.txt says."""
+"""Every kernel assembles for every GPU that is supported, without spills, and takes the registers
+that tests/cuda/registers.txt says.
+"""
 
 import importlib.util
 from pathlib import Path
@@ -7,12 +9,16 @@ import pytest
 
 TOOL = Path(__file__).parents[1] / "tools" / "cuda_registers.py"
 if not TOOL.exists():
-    pytest.skip("tools/ is not beside the tests: they run without the sources", allow_module_level=True)
+    pytest.skip(
+        "tools/ is not beside the tests: they run without the sources", allow_module_level=True
+    )
 _spec = importlib.util.spec_from_file_location("cuda_registers", TOOL)
 registers = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(registers)
 
-needs_ptxas = pytest.mark.skipif(registers.find_ptxas() is None, reason="ptxas is not installed: it comes with nvidia-cuda-nvcc")
+needs_ptxas = pytest.mark.skipif(
+    registers.find_ptxas() is None, reason="ptxas is not installed: it comes with nvidia-cuda-nvcc"
+)
 SAID = """ptxas info    : 0 bytes gmem
 ptxas info    : Compiling entry function 'kernel' for 'sm_90'
 ptxas info    : Function properties for kernel
@@ -48,7 +54,9 @@ TOY = """.version 7.0
 
 
 def test_what_ptxas_says_is_read():
-    assert registers.parse(SAID) == registers.Usage(registers=40, stack=16, stores=4, loads=8, shared=2048)
+    assert registers.parse(SAID) == registers.Usage(
+        registers=40, stack=16, stores=4, loads=8, shared=2048
+    )
     assert registers.parse(SAID.replace(", 2048 bytes smem", "")).shared == 0
     called = (
         SAID
@@ -56,13 +64,18 @@ def test_what_ptxas_says_is_read():
     0 bytes stack frame, 32 bytes spill stores, 64 bytes spill loads
 """
     )
-    assert registers.parse(called) == registers.Usage(registers=40, stack=16, stores=36, loads=72, shared=2048)
+    assert registers.parse(called) == registers.Usage(
+        registers=40, stack=16, stores=36, loads=72, shared=2048
+    )
     with pytest.raises(ValueError, match="one kernel"):
         registers.parse(SAID + SAID)
 
 
 def test_the_table_is_read_as_it_is_written():
-    usage = {("a", "float32", "sm_75"): registers.Usage(1, 2, 3, 4, 5), ("longer", "float64", "sm_90"): registers.Usage(6, 0, 0, 0, 48000)}
+    usage = {
+        ("a", "float32", "sm_75"): registers.Usage(1, 2, 3, 4, 5),
+        ("longer", "float64", "sm_90"): registers.Usage(6, 0, 0, 0, 48000),
+    }
     made_with = {"ptxas": "13.0.88", "numba-cuda": "0.30.4"}
     assert registers.from_text(registers.to_text(usage, made_with)) == (usage, made_with)
 
@@ -70,7 +83,11 @@ def test_the_table_is_read_as_it_is_written():
 @needs_ptxas
 def test_a_toy_is_assembled():
     found = registers.measure(["toy"], ["float32"], ptx=lambda name, dtype, capability: TOY)
-    assert list(found) == [("toy", "float32", "sm_75"), ("toy", "float32", "sm_80"), ("toy", "float32", "sm_90")]
+    assert list(found) == [
+        ("toy", "float32", "sm_75"),
+        ("toy", "float32", "sm_80"),
+        ("toy", "float32", "sm_90"),
+    ]
     for usage in found.values():
         assert usage.shared % 1024 in (0, 128)  # the system's own kilobyte from sm_80 on may count
         assert 1 < usage.registers < 32
@@ -79,18 +96,21 @@ def test_a_toy_is_assembled():
         registers.assemble(registers.find_ptxas(), TOY.replace("add.f32", "add.f31"), "sm_80")
 
 
-# --- the kernels -----------------------------------------------------------------------------------------------------------------------
+# --- the kernels ----------------------------------------------------------------------------------
 
-TABLE, MADE_WITH = registers.from_text(registers.TABLE.read_text()) if registers.TABLE.exists() else ({}, {})
-# Kernel and number type → bytes of stack, and of loads and stores of spills, that are put up with. A step of the persistent path is one
-# kernel with everything in it, and a float64 takes two registers: it is at the limit of 255.
+TABLE, MADE_WITH = (
+    registers.from_text(registers.TABLE.read_text()) if registers.TABLE.exists() else ({}, {})
+)
+# Kernel and number type → bytes of stack, and of loads and stores of spills, that are put up with.
+# A step of the persistent path is one kernel with everything in it, and a float64 takes two
+# registers: it is at the limit of 255.
 SPILLS = {("train", "float64"): (256, 1024)}
 SLACK = 24  # registers that another version of the compilers may take more
 
 
 def compiler_missing():
     """Why kernels cannot be compiled here."""
-    from fastnn._kernels.numba_cuda import available
+    from fastnn._kernels.numba_cuda.toolchain import available
 
     if available.simulated():
         return "Numba's simulator, which NUMBA_ENABLE_CUDASIM asks for, compiles nothing"
@@ -104,12 +124,15 @@ def compiler():
 
 
 def test_the_table_has_every_kernel(compiler):
-    from fastnn._kernels.numba_cuda.kernels import KERNELS
+    from fastnn._kernels.numba_cuda.kernels.entry_points import KERNELS
 
     targets = [f"sm_{major}{minor}" for major, minor in registers.CAPABILITIES]
-    assert set(TABLE) == {(name, dtype, target) for name in KERNELS for dtype in registers.DTYPES for target in targets}, (
-        "python tools/cuda_registers.py --write"
-    )
+    assert set(TABLE) == {
+        (name, dtype, target)
+        for name in KERNELS
+        for dtype in registers.DTYPES
+        for target in targets
+    }, "python tools/cuda_registers.py --write"
 
 
 def check_hot(key, usage):
@@ -128,7 +151,9 @@ def test_nothing_in_the_table_spills():
 @needs_ptxas
 @pytest.mark.parametrize("name", sorted({name for name, _, _ in TABLE}))
 def test_kernels_take_what_the_table_says(name, compiler):
-    """Exactly, where the compilers are the ones that it was made with; else no spill, and not many more registers."""
+    """Exactly, where the compilers are the ones that it was made with; else no spill, and not many
+    more registers.
+    """
     found, here = registers.measure([name]), registers.versions()
     for key, usage in found.items():
         expected = TABLE[key]

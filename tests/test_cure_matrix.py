@@ -8,9 +8,9 @@ import pytest
 from builders import features
 
 import fastnn as fnn
-from fastnn import cure_matrix
-from fastnn.cure_matrix import FACTORS, KEPT, CureTable, Variant, all_variants, cures
-from fastnn.findings import Cure
+from fastnn.diagnostics import cure_search
+from fastnn.diagnostics.cure_search import FACTORS, KEPT, CureTable, Variant, all_variants, cures
+from fastnn.diagnostics.findings import Cure
 
 
 def task(n=400, seed=0):
@@ -23,7 +23,9 @@ def broken(**options):
 
 
 class Clock:
-    """A clock that only trainings move: a millisecond each, and twenty microseconds a step, however busy the machine is."""
+    """A clock that only trainings move: a millisecond each, and twenty microseconds a step, however
+    busy the machine is.
+    """
 
     def __init__(self, train):
         self.now, self._train = 0.0, train
@@ -38,10 +40,10 @@ class Clock:
 
 @pytest.fixture(scope="module")
 def table():
-    clock = Clock(cure_matrix._Search._train)
+    clock = Clock(cure_search._Search._train)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cure_matrix, "time", clock)
-        patch.setattr(cure_matrix._Search, "_train", lambda *arguments: clock.train(*arguments))
+        patch.setattr(cure_search, "time", clock)
+        patch.setattr(cure_search._Search, "_train", lambda *arguments: clock.train(*arguments))
         return cures(broken(), *task(), seconds=1.0, optimizer=fnn.SGD(0.1), batch_size=20)
 
 
@@ -76,14 +78,15 @@ def test_variants_are_different_networks_the_least_changed_first():
     assert [v.changes for v in found] == sorted(v.changes for v in found)
     assert len({repr((v.cure.layers(net.layers), v.cure.fit)) for v in found}) == len(found)
     options = {factor: {v.options[factor] for v in found} for factor in FACTORS}
-    tables = {**cure_matrix.LAYER_FACTORS, **cure_matrix.FIT_FACTORS}
+    tables = {**cure_search.LAYER_FACTORS, **cure_search.FIT_FACTORS}
     assert options == {factor: set(known) for factor, known in tables.items()}
     for variant in found:
         variant.cure.apply(net)
 
 
 def test_options_that_change_nothing_are_left_out():
-    found = all_variants(fnn.mlp([6, 12, 7, 2]), fnn.Adam(1e-3))  # relu, init by activation, no two equal widths, Adam already
+    # relu, init by activation, no two equal widths, Adam already
+    found = all_variants(fnn.mlp([6, 12, 7, 2]), fnn.Adam(1e-3))
     assert {v.options["shortcuts"] for v in found} == {KEPT}
     assert {v.options["optimizer"] for v in found} == {KEPT, "momentum"}
     assert "relu" not in {v.options["activation"] for v in found}
@@ -93,7 +96,9 @@ def test_options_that_change_nothing_are_left_out():
 def test_sorted_data_are_mixed_before_a_part_of_them_is_taken():
     X, y = task()
     order = np.argsort(y)
-    search = cure_matrix._Search(broken(backend="numpy"), X[order], y[order], task(50, 1), fnn.SGD(0.1), 20)
+    search = cure_search._Search(
+        broken(backend="numpy"), X[order], y[order], task(50, 1), fnn.SGD(0.1), 20
+    )
     assert 0.3 < search.y[:100].mean() < 0.7
     assert {tuple(row) for row in search.X} == {tuple(row) for row in X}
 

@@ -1,4 +1,6 @@
-"""Splits lose and repeat nothing, and keep class shares; scalers do what their formula says and back."""
+"""Splits lose and repeat nothing, and keep class shares; scalers do what their formula says and
+back.
+"""
 
 import re
 
@@ -8,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fastnn import data
+from fastnn.data import splits
 
-SCALERS = (data.Standardizer, data.MinMaxScaler)
+SCALERS = (splits.Standardizer, splits.MinMaxScaler)
 SIZES = st.one_of(st.integers(1, 10), st.floats(0.05, 0.4))
 SEEDS = st.integers(0, 2**64 - 1)
 CLASSES = st.lists(st.integers(0, 4), min_size=30, max_size=120).map(np.array)
@@ -30,21 +32,26 @@ def rows(n):
     return np.arange(n)[:, None] * [1.0, 10.0], np.arange(n)
 
 
-# --- splits --------------------------------------------------------------------------------------------------------------------------
+# --- splits ---------------------------------------------------------------------------------------
 
 
 @given(st.integers(25, 80), SIZES, SIZES, SEEDS, st.booleans())
 def test_splits_part_the_samples(n, validation_size, test_size, seed, stratify):
     X, y = rows(n)
-    X_train, X_validation, X_test, *targets = data.train_validation_test_split(X, y, validation_size, test_size, seed, stratify)
+    X_train, X_validation, X_test, *targets = splits.train_validation_test_split(
+        X, y, validation_size, test_size, seed, stratify
+    )
     np.testing.assert_array_equal(np.sort(np.concatenate(targets)), y)
     for part, target, size in zip(
-        (X_validation, X_test, X_train), (*targets[1:], targets[0]), (validation_size, test_size, None), strict=True
+        (X_validation, X_test, X_train),
+        (*targets[1:], targets[0]),
+        (validation_size, test_size, None),
+        strict=True,
     ):
         np.testing.assert_array_equal(part[:, 1], target * 10)
         if size is not None:
             assert len(part) == (size if isinstance(size, int) else max(1, round(n * size)))
-    two = data.train_test_split(X, y, test_size, seed, stratify)
+    two = splits.train_test_split(X, y, test_size, seed, stratify)
     np.testing.assert_array_equal(np.sort(np.concatenate(two[2:])), y)
     np.testing.assert_array_equal(two[1], X_test)
 
@@ -55,17 +62,19 @@ def test_stratified_splits_keep_class_shares(y, validation_size, test_size, seed
         share = np.bincount(whole, minlength=5) * len(part) / len(whole)
         return (np.abs(np.bincount(part, minlength=5) - share) < 1 + 1e-9).all()
 
-    *_, train, test = data.train_test_split(y[:, None], y, test_size, seed, stratify=True)
+    *_, train, test = splits.train_test_split(y[:, None], y, test_size, seed, stratify=True)
     assert within_one_sample(train, y)
     assert within_one_sample(test, y)
-    *_, train, validation, test = data.train_validation_test_split(y[:, None], y, validation_size, test_size, seed, stratify=True)
+    *_, train, validation, test = splits.train_validation_test_split(
+        y[:, None], y, validation_size, test_size, seed, stratify=True
+    )
     assert within_one_sample(test, y)
     assert within_one_sample(validation, np.concatenate([train, validation]))
 
 
 def test_a_split_depends_on_the_seed_alone():
     X, y = rows(100)
-    first, again, other = (data.train_test_split(X, y, seed=seed)[3] for seed in (5, 5, 6))
+    first, again, other = (splits.train_test_split(X, y, seed=seed)[3] for seed in (5, 5, 6))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
 
@@ -73,24 +82,24 @@ def test_a_split_depends_on_the_seed_alone():
 @pytest.mark.parametrize("stratify", [False, True])
 def test_samples_come_out_in_random_order(stratify):
     X, y = rows(1000)
-    for part in data.train_test_split(X, y // 100, 0.5, stratify=stratify)[:2]:
+    for part in splits.train_test_split(X, y // 100, 0.5, stratify=stratify)[:2]:
         assert abs(np.corrcoef(part[:, 0], np.arange(500))[0, 1]) < 0.2
 
 
 def test_splitting_text_lists_and_tensors():
     X, y = [[i] for i in range(8)], list("aabbaabb")
-    _, X_test, _, y_test = data.train_test_split(X, y, 4, stratify=True)
+    _, X_test, _, y_test = splits.train_test_split(X, y, 4, stratify=True)
     assert sorted(y_test) == list("aabb")
     assert [y[i] for i in X_test[:, 0]] == list(y_test)
     torch = pytest.importorskip("torch")
-    assert data.train_test_split(torch.zeros(8, 2), y)[0].shape == (6, 2)
+    assert splits.train_test_split(torch.zeros(8, 2), y)[0].shape == (6, 2)
 
 
 def test_splitting_frames():
     pandas = pytest.importorskip("pandas")
     X, y = rows(20)
     frame, series = pandas.DataFrame(X, columns=["a", "b"], index=range(100, 120)), pandas.Series(y)
-    X_train, X_test, y_train, y_test = data.train_test_split(frame, series, 0.25)
+    X_train, X_test, y_train, y_test = splits.train_test_split(frame, series, 0.25)
     assert list(X_train.columns) == ["a", "b"]
     assert (len(X_train), len(X_test)) == (15, 5)
     np.testing.assert_array_equal(X_test.index, 100 + y_test)
@@ -109,26 +118,32 @@ def test_splitting_frames():
         (TypeError, {"test_size": True}, "test_size is True"),
         (TypeError, {"seed": 0.5}, "seed must be an integer of at least 0, not 0.5"),
         (ValueError, {"y": np.zeros(7)}, "y has 7 rows, but X has 10"),
-        (ValueError, {"y": np.eye(10), "stratify": True}, "stratify needs one class per sample, but y has shape (10, 10)"),
+        (
+            ValueError,
+            {"y": np.eye(10), "stratify": True},
+            "stratify needs one class per sample, but y has shape (10, 10)",
+        ),
         (TypeError, {"y": None}, "y is None"),
     ],
 )
 def test_split_mistakes(error, options, part):
     with raises(error, part):
-        data.train_test_split(**{"X": np.zeros((10, 2)), "y": np.zeros(10), **options})
+        splits.train_test_split(**{"X": np.zeros((10, 2)), "y": np.zeros(10), **options})
 
 
 def test_sets_must_leave_something_to_train_on():
     with raises(ValueError, "validation_size 0.5 and test_size 5 take all of 10 samples"):
-        data.train_validation_test_split(*rows(10), validation_size=0.5, test_size=5)
+        splits.train_validation_test_split(*rows(10), validation_size=0.5, test_size=5)
 
 
 @given(st.integers(2, 60), st.data(), SEEDS)
 def test_k_fold_covers_every_sample_once(n, draw, seed):
     k = draw.draw(st.integers(2, n))
-    folds = data.k_fold(n, k, seed)
+    folds = splits.k_fold(n, k, seed)
     assert len(folds) == k
-    np.testing.assert_array_equal(np.sort(np.concatenate([validation for _, validation in folds])), np.arange(n))
+    np.testing.assert_array_equal(
+        np.sort(np.concatenate([validation for _, validation in folds])), np.arange(n)
+    )
     for train, validation in folds:
         np.testing.assert_array_equal(np.sort(np.concatenate([train, validation])), np.arange(n))
         assert len(validation) in (n // k, n // k + 1)
@@ -144,15 +159,15 @@ def test_k_fold_covers_every_sample_once(n, draw, seed):
 )
 def test_k_fold_mistakes(error, k, part):
     with raises(error, part):
-        data.k_fold(10, k)
+        splits.k_fold(10, k)
 
 
-# --- scalers -------------------------------------------------------------------------------------------------------------------------
+# --- scalers --------------------------------------------------------------------------------------
 
 
 @given(MATRICES)
 def test_standardizer(X):
-    scaler = data.Standardizer()
+    scaler = splits.Standardizer()
     scaled = scaler.fit_transform(X)
     wide = X.astype(np.float64)
     np.testing.assert_allclose(scaler.mean_, wide.mean(axis=0), rtol=1e-12, atol=1e-6)
@@ -164,7 +179,7 @@ def test_standardizer(X):
 
 @given(MATRICES)
 def test_min_max_scaler(X):
-    scaled = data.MinMaxScaler().fit_transform(X)
+    scaled = splits.MinMaxScaler().fit_transform(X)
     constant = np.ptp(X, axis=0) == 0
     np.testing.assert_array_equal(scaled.min(axis=0), 0)
     np.testing.assert_array_equal(scaled.max(axis=0), np.where(constant, 0, 1))
@@ -184,7 +199,7 @@ def test_scaling_back(make, X):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_statistics_survive_a_large_offset(dtype):
     X = np.tile(np.array([0, 1], dtype) + 2**22, 50_000)[:, None]
-    scaler = data.Standardizer().fit(X)
+    scaler = splits.Standardizer().fit(X)
     assert scaler.mean_[0] == 2**22 + 0.5
     assert scaler.scale_[0] == 0.5
     assert set(scaler.transform(X).ravel()) == {-1.0, 1.0}
@@ -193,7 +208,7 @@ def test_statistics_survive_a_large_offset(dtype):
 def test_a_constant_column_whose_mean_rounds():
     X = np.full((1000, 1), 0.1)
     assert X.mean() != 0.1
-    assert not data.Standardizer().fit_transform(X).any()
+    assert not splits.Standardizer().fit_transform(X).any()
 
 
 @pytest.mark.parametrize("make", SCALERS)

@@ -1,4 +1,6 @@
-"""MNIST from a folder, from a local mirror, and the sample in the package. Nothing here leaves the machine."""
+"""MNIST from a folder, from a local mirror, and the sample in the package. Nothing here leaves the
+machine.
+"""
 
 import gzip
 import hashlib
@@ -14,7 +16,8 @@ from threading import Thread
 import numpy as np
 import pytest
 
-from fastnn import _paths, datasets
+from fastnn import datasets
+from fastnn._utils import files
 
 NAMES = list(datasets.MNIST_FILES)
 ROOTS = (os.environ.get("FASTNN_DATA"), Path(__file__).parents[2] / "shared" / "data")
@@ -22,7 +25,10 @@ ROOTS = (os.environ.get("FASTNN_DATA"), Path(__file__).parents[2] / "shared" / "
 
 @pytest.fixture(scope="session")
 def real_folder():
-    folder = next((folder for root in ROOTS if root and (folder := datasets._folder_with_mnist(Path(root)))), None)
+    folder = next(
+        (folder for root in ROOTS if root and (folder := datasets._folder_with_mnist(Path(root)))),
+        None,
+    )
     return folder or pytest.skip("no MNIST files: FASTNN_DATA names no folder that holds them")
 
 
@@ -37,7 +43,9 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
-    """A folder of well-formed files, small in number of images, with their checksums in place of the real ones."""
+    """A folder of well-formed files, small in number of images, with their checksums in place of
+    the real ones.
+    """
     folder = tmp_path / "small"
     folder.mkdir()
     numbers = np.random.default_rng(0)
@@ -53,7 +61,9 @@ def small(tmp_path, monkeypatch):
 
 @pytest.fixture
 def serve(monkeypatch):
-    """A function that serves folders as mirrors, the first one first, and returns the list of paths asked for."""
+    """A function that serves folders as mirrors, the first one first, and returns the list of paths
+    asked for.
+    """
     servers, asked = [], []
 
     class Handler(SimpleHTTPRequestHandler):
@@ -62,9 +72,17 @@ def serve(monkeypatch):
 
     def start(*folders):
         for folder in folders:
-            servers.append(ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder))))
-            Thread(target=servers[-1].serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        monkeypatch.setattr(datasets, "MNIST_MIRRORS", tuple(f"http://127.0.0.1:{server.server_port}/" for server in servers))
+            servers.append(
+                ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+            )
+            Thread(
+                target=servers[-1].serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+            ).start()
+        monkeypatch.setattr(
+            datasets,
+            "MNIST_MIRRORS",
+            tuple(f"http://127.0.0.1:{server.server_port}/" for server in servers),
+        )
         return asked
 
     monkeypatch.setenv("no_proxy", "127.0.0.1")
@@ -78,15 +96,19 @@ def check_small(sets, folder):
     (X, y), (Xv, yv), (Xt, yt) = sets
     assert [len(part) for part in (X, y, Xv, yv, Xt, yt)] == [20, 20, 10, 10, 30, 30]
     packed = gzip.decompress((folder / NAMES[0]).read_bytes())[16:]
-    np.testing.assert_array_equal(np.rint(np.concatenate([X, Xv]) * 255).astype(np.uint8).tobytes(), packed)
+    np.testing.assert_array_equal(
+        np.rint(np.concatenate([X, Xv]) * 255).astype(np.uint8).tobytes(), packed
+    )
 
 
-# --- the real files ------------------------------------------------------------------------------------------------------------------
+# --- the real files -------------------------------------------------------------------------------
 
 
 def test_the_real_files(real_folder):
     sets = datasets.mnist(real_folder)
-    assert [(X.shape, y.shape) for X, y in sets] == [((n, 784), (n,)) for n in (50_000, 10_000, 10_000)]
+    assert [(X.shape, y.shape) for X, y in sets] == [
+        ((n, 784), (n,)) for n in (50_000, 10_000, 10_000)
+    ]
     for X, y in sets:
         assert (X.dtype, y.dtype) == (np.float32, np.int64)
         assert (X.min(), X.max()) == (0, 1)
@@ -98,12 +120,15 @@ def test_the_real_files(real_folder):
 def test_the_sample_is_of_the_real_files(real_folder):
     (X, y), (Xv, yv), (Xt, yt) = datasets.mnist(real_folder)
     sample_train, sample_test = datasets.mnist_sample()
-    for images, labels, sample in ((np.concatenate([X, Xv]), np.concatenate([y, yv]), sample_train), (Xt, yt, sample_test)):
+    for images, labels, sample in (
+        (np.concatenate([X, Xv]), np.concatenate([y, yv]), sample_train),
+        (Xt, yt, sample_test),
+    ):
         digits = {image.tobytes(): label for image, label in zip(images, labels, strict=True)}
         assert [digits[image.tobytes()] for image in sample[0]] == sample[1].tolist()
 
 
-# --- the sample ----------------------------------------------------------------------------------------------------------------------
+# --- the sample -----------------------------------------------------------------------------------
 
 
 def test_the_sample():
@@ -117,10 +142,12 @@ def test_the_sample():
 
 
 def test_the_sample_is_small():
-    assert (Path(datasets.__file__).parent / "_data" / "mnist_sample.npz").stat().st_size < 2_000_000
+    assert (
+        Path(datasets.__file__).parent / "_data" / "mnist_sample.npz"
+    ).stat().st_size < 2_000_000
 
 
-# --- where the files are looked for -------------------------------------------------------------------------------------------------
+# --- where the files are looked for ---------------------------------------------------------------
 
 
 def test_folders_are_searched_in_order(small, cache, tmp_path, monkeypatch):
@@ -141,7 +168,9 @@ def test_folders_are_searched_in_order(small, cache, tmp_path, monkeypatch):
 
 def test_a_path_without_the_files(small):
     (small / NAMES[2]).unlink()
-    with pytest.raises(FileNotFoundError, match=f"{NAMES[2]} not found; path must be a folder that holds"):
+    with pytest.raises(
+        FileNotFoundError, match=f"{NAMES[2]} not found; path must be a folder that holds"
+    ):
         datasets.mnist(small)
 
 
@@ -165,7 +194,7 @@ def test_damaged_files_are_named(small, name, damage):
         datasets.mnist(small)
 
 
-# --- downloads -----------------------------------------------------------------------------------------------------------------------
+# --- downloads ------------------------------------------------------------------------------------
 
 
 def test_download(small, cache, serve, capfd):
@@ -224,36 +253,40 @@ def test_offline(cache, monkeypatch):
         assert str(part) in str(caught.value)
 
 
-# --- paths ---------------------------------------------------------------------------------------------------------------------------
+# --- paths ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("platform", "variable", "default"),
-    [("linux", "XDG_CACHE_HOME", ".cache"), ("darwin", None, "Library/Caches"), ("win32", "LOCALAPPDATA", "AppData/Local")],
+    [
+        ("linux", "XDG_CACHE_HOME", ".cache"),
+        ("darwin", None, "Library/Caches"),
+        ("win32", "LOCALAPPDATA", "AppData/Local"),
+    ],
 )
 def test_cache_directory(platform, variable, default, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.delenv(name, raising=False)
-    assert _paths.cache_directory() == tmp_path / default / "fastnn"
+    assert files.cache_directory() == tmp_path / default / "fastnn"
     if variable:
         monkeypatch.setenv(variable, str(tmp_path / "elsewhere"))
-        assert _paths.cache_directory() == tmp_path / "elsewhere" / "fastnn"
+        assert files.cache_directory() == tmp_path / "elsewhere" / "fastnn"
         monkeypatch.setenv(variable, "relative")
-        assert _paths.cache_directory() == tmp_path / default / "fastnn"
+        assert files.cache_directory() == tmp_path / default / "fastnn"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions and links of POSIX")
 def test_files_are_written_with_the_usual_permissions(tmp_path):
     target, twin = tmp_path / "file", tmp_path / "twin"
-    _paths.write_atomically(target, b"first")
+    files.write_atomically(target, b"first")
     twin.touch()
     assert target.stat().st_mode == twin.stat().st_mode
     target.chmod(0o640)
     link = tmp_path / "link"
     link.symlink_to(target)
-    _paths.write_atomically(link, b"second")
+    files.write_atomically(link, b"second")
     assert link.is_symlink()
     assert target.read_bytes() == b"second"
     assert target.stat().st_mode & 0o777 == 0o640
@@ -270,11 +303,11 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(os, step, fail)
         with pytest.raises(OSError, match="disk full"):
-            _paths.write_atomically(target, b"new")
+            files.write_atomically(target, b"new")
     assert target.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["file"]
 
 
 def test_writing_into_a_missing_folder(tmp_path):
     with pytest.raises(FileNotFoundError):
-        _paths.write_atomically(tmp_path / "missing" / "file", b"")
+        files.write_atomically(tmp_path / "missing" / "file", b"")

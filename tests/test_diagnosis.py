@@ -1,4 +1,6 @@
-"""Diagnosis: deliberately broken networks are found out and cured, healthy ones are left alone; findings, evidence, history."""
+"""Diagnosis: deliberately broken networks are found out and cured, healthy ones are left alone;
+findings, evidence, history.
+"""
 
 import pickle
 
@@ -7,9 +9,9 @@ import pytest
 from builders import features, targets
 
 import fastnn as fnn
-from fastnn.faults import BRINGS_ABOUT, FAULTS
-from fastnn.findings import Cure, Diagnosis, Finding
-from fastnn.optimizers import as_call
+from fastnn.diagnostics.faults import BRINGS_ABOUT, FAULTS
+from fastnn.diagnostics.findings import Cure, Diagnosis, Finding
+from fastnn.optim.optimizers import as_call
 
 SGD, Adam = fnn.SGD, fnn.Adam
 EPOCHS, ROWS = 6, 2000
@@ -35,7 +37,11 @@ def biased(widths, activation, bias, init="auto"):
 
 
 def constant():
-    return fnn.Network([fnn.Dense(64, "tanh", init=np.full((784, 64), 0.01)), fnn.Dense(10, init="zeros")], 784, "softmax_cross_entropy")
+    return fnn.Network(
+        [fnn.Dense(64, "tanh", init=np.full((784, 64), 0.01)), fnn.Dense(10, init="zeros")],
+        784,
+        "softmax_cross_entropy",
+    )
 
 
 NEGATIVE = -0.05 * np.abs(np.random.default_rng(0).normal(size=(784, 64)))
@@ -61,13 +67,22 @@ BROKEN = {
         "negative weights": (lambda: biased([64], "relu", 0.0, NEGATIVE), SGD(0.1)),
         "a second layer of biases -9": (
             lambda: fnn.Network(
-                [fnn.Dense(64, "relu"), fnn.Dense(64, "relu", bias_init=np.full(64, -9.0)), fnn.Dense(10)], 784, "softmax_cross_entropy"
+                [
+                    fnn.Dense(64, "relu"),
+                    fnn.Dense(64, "relu", bias_init=np.full(64, -9.0)),
+                    fnn.Dense(10),
+                ],
+                784,
+                "softmax_cross_entropy",
             ),
             Adam(1e-3),
         ),
     },
     "saturation": {
-        "four sigmoid layers, N(0, 1)": (lambda: mlp([30] * 4, "sigmoid", "standard_normal"), SGD(0.1)),
+        "four sigmoid layers, N(0, 1)": (
+            lambda: mlp([30] * 4, "sigmoid", "standard_normal"),
+            SGD(0.1),
+        ),
         "one sigmoid layer, N(0, 1)": (lambda: mlp([50], "sigmoid", "standard_normal"), SGD(0.1)),
         "tanh, N(0, 1)": (lambda: mlp([100], "tanh", "standard_normal"), SGD(0.1)),
         "hard tanh, N(0, 0.5²)": (lambda: mlp([100, 100], "hard_tanh", normal(0.5)), SGD(0.1)),
@@ -93,7 +108,11 @@ BROKEN = {
         "squared error, SGD, 30": (lambda: mlp([64, 64], "relu", loss="mse"), SGD(30.0)),
     },
 }
-CASES = [pytest.param(fault, name, id=f"{fault}: {name}") for fault, cases in BROKEN.items() for name in cases]
+CASES = [
+    pytest.param(fault, name, id=f"{fault}: {name}")
+    for fault, cases in BROKEN.items()
+    for name in cases
+]
 
 HEALTHY = {
     "relu": (lambda: mlp([256, 128], "relu"), Adam(1e-3)),
@@ -106,8 +125,14 @@ HEALTHY = {
     ),
     "eight of selu": (lambda: mlp([64] * 8, "selu"), Adam(1e-3)),
     "ten with BatchNorm": (lambda: mlp([64] * 10, "relu", batch_norm=True), Adam(1e-3)),
-    "twenty residual blocks": (lambda: mlp([64] * 20, "relu", residual=True, batch_norm=True), Adam(1e-3)),
-    "six sigmoid layers with BatchNorm": (lambda: mlp([64] * 6, "sigmoid", batch_norm=True), SGD(0.05)),
+    "twenty residual blocks": (
+        lambda: mlp([64] * 20, "relu", residual=True, batch_norm=True),
+        Adam(1e-3),
+    ),
+    "six sigmoid layers with BatchNorm": (
+        lambda: mlp([64] * 6, "sigmoid", batch_norm=True),
+        SGD(0.05),
+    ),
     "gelu": (lambda: mlp([128, 128], "gelu"), fnn.AdamW(1e-3)),
     "leaky relu, momentum": (lambda: mlp([128, 128], "leaky_relu"), SGD(0.05, momentum=0.9)),
     "dropout": (lambda: mlp([256, 256], "relu", dropout=0.3), Adam(1e-3)),
@@ -142,8 +167,16 @@ def test_a_broken_network_is_found_out_and_cured(digits, fault, name):
     assert cured > broken + 0.05
 
 
-# Where a run shows something graver than what brought it about, or cannot tell: small weights whose units die; units that are copies.
-SEEN_OTHERWISE = {"relu of small weights", "relu, N(0, 1)", "relu, N(0, 0.5²)", "selu, N(0, 1)", "linear layers", "tanh of one constant"}
+# Where a run shows something graver than what brought it about, or cannot tell: small weights whose
+# units die; units that are copies.
+SEEN_OTHERWISE = {
+    "relu of small weights",
+    "relu, N(0, 1)",
+    "relu, N(0, 0.5²)",
+    "selu, N(0, 1)",
+    "linear layers",
+    "tanh of one constant",
+}
 
 
 @pytest.mark.parametrize(("fault", "name"), CASES)
@@ -164,13 +197,18 @@ def test_a_healthy_network_is_left_alone(digits, name):
     assert not net.diagnose(*digits[0])
 
 
-# --- other data ---------------------------------------------------------------------------------------------------------------------------
+# --- other data -----------------------------------------------------------------------------------
 
 RNG = np.random.default_rng(0)
 TABLE = RNG.normal(size=(500, 13))
 CURVE = np.linspace(-3, 3, 300)[:, None]
 ANGLE = np.sqrt(np.linspace(0.05, 1, 200)) * 6
-SPIRALS = np.vstack([side * np.column_stack([ANGLE * np.cos(ANGLE), ANGLE * np.sin(ANGLE)]) for side in (1, -1)]) / 3
+SPIRALS = (
+    np.vstack(
+        [side * np.column_stack([ANGLE * np.cos(ANGLE), ANGLE * np.sin(ANGLE)]) for side in (1, -1)]
+    )
+    / 3
+)
 SPIRAL = np.repeat([0, 1], 200)
 LINEAR = TABLE[:, :3] @ [1.0, 2.0, 3.0] + 0.1 * RNG.normal(size=500)
 HOUSES = 22 + 9 * TABLE[:, 0] * np.sign(TABLE[:, 1])
@@ -182,27 +220,66 @@ def stack(*layers, inputs, loss="softmax_cross_entropy"):
 
 
 def zero_branches():
-    branches = [fnn.Residual([fnn.Dense(64, "relu"), fnn.Dense(64, init="zeros")]) for _ in range(4)]
+    branches = [
+        fnn.Residual([fnn.Dense(64, "relu"), fnn.Dense(64, init="zeros")]) for _ in range(4)
+    ]
     return stack(fnn.Dense(64, "relu"), *branches, fnn.Dense(10), inputs=784)
 
 
 # Name → (network, optimiser, epochs, (X, y) or None for digits).
 HEALTHY_TOO = {
-    "digits, logistic from zeros": (lambda: stack(fnn.Dense(10, init="zeros"), inputs=784), Adam(1e-3), 6, None),
-    "digits, hidden layer from zeros": (lambda: stack(fnn.Dense(50, "tanh", init="zeros"), fnn.Dense(10), inputs=784), SGD(0.1), 6, None),
+    "digits, logistic from zeros": (
+        lambda: stack(fnn.Dense(10, init="zeros"), inputs=784),
+        Adam(1e-3),
+        6,
+        None,
+    ),
+    "digits, hidden layer from zeros": (
+        lambda: stack(fnn.Dense(50, "tanh", init="zeros"), fnn.Dense(10), inputs=784),
+        SGD(0.1),
+        6,
+        None,
+    ),
     "digits, output from zeros": (
-        lambda: stack(fnn.Dense(64, "relu"), fnn.Dense(64, "relu"), fnn.Dense(10, init="zeros"), inputs=784),
+        lambda: stack(
+            fnn.Dense(64, "relu"), fnn.Dense(64, "relu"), fnn.Dense(10, init="zeros"), inputs=784
+        ),
         Adam(1e-3),
         6,
         None,
     ),
     "digits, residual branches from zeros": (zero_branches, Adam(1e-3), 6, None),
-    "linear regression": (lambda: stack(fnn.Dense(1), inputs=3, loss="mse"), SGD(0.05), 20, (TABLE[:, :3], LINEAR)),
-    "linear regression by L-BFGS": (lambda: stack(fnn.Dense(1), inputs=3, loss="mse"), fnn.LBFGS(), 20, (TABLE[:, :3], LINEAR)),
-    "values of about twenty": (lambda: fnn.mlp([13, 100, 100, 100, 1], "relu", loss="mse"), Adam(1e-3), 60, (TABLE, HOUSES)),
+    "linear regression": (
+        lambda: stack(fnn.Dense(1), inputs=3, loss="mse"),
+        SGD(0.05),
+        20,
+        (TABLE[:, :3], LINEAR),
+    ),
+    "linear regression by L-BFGS": (
+        lambda: stack(fnn.Dense(1), inputs=3, loss="mse"),
+        fnn.LBFGS(),
+        20,
+        (TABLE[:, :3], LINEAR),
+    ),
+    "values of about twenty": (
+        lambda: fnn.mlp([13, 100, 100, 100, 1], "relu", loss="mse"),
+        Adam(1e-3),
+        60,
+        (TABLE, HOUSES),
+    ),
     "spirals, tanh": (lambda: fnn.mlp([2, 32, 32, 2], "tanh"), Adam(1e-2), 200, (SPIRALS, SPIRAL)),
-    "a sine, sigmoid": (lambda: fnn.mlp([1, 50, 50, 1], "sigmoid", loss="mse"), Adam(1e-2), 200, (CURVE, np.sin(2 * CURVE[:, 0]))),
-    "a sine by L-BFGS": (lambda: fnn.mlp([1, 30, 1], "tanh", loss="mse"), fnn.LBFGS(), 100, (CURVE, np.sin(2 * CURVE[:, 0]))),
+    "a sine, sigmoid": (
+        lambda: fnn.mlp([1, 50, 50, 1], "sigmoid", loss="mse"),
+        Adam(1e-2),
+        200,
+        (CURVE, np.sin(2 * CURVE[:, 0])),
+    ),
+    "a sine by L-BFGS": (
+        lambda: fnn.mlp([1, 30, 1], "tanh", loss="mse"),
+        fnn.LBFGS(),
+        100,
+        (CURVE, np.sin(2 * CURVE[:, 0])),
+    ),
 }
 
 
@@ -228,7 +305,9 @@ def test_a_network_at_its_optimum_needs_no_larger_steps():
     X, y = TABLE[:, :3], LINEAR + 5 * RNG.normal(size=500)
     net = stack(fnn.Dense(1), inputs=3, loss="mse")
     for _ in range(2):
-        history = net.fit(X, y, 300, batch_size=500, optimizer=SGD(0.05), callbacks=[fnn.GradientFlow(every=1)])
+        history = net.fit(
+            X, y, 300, batch_size=500, optimizer=SGD(0.05), callbacks=[fnn.GradientFlow(every=1)]
+        )
     assert not history.diagnose()
     assert not net.diagnose(X, y, optimizer=SGD(0.05))
 
@@ -236,9 +315,27 @@ def test_a_network_at_its_optimum_needs_no_larger_steps():
 @pytest.mark.parametrize(
     ("make", "optimizer", "data", "fault", "words"),
     [
-        (lambda: fnn.mlp([13, 30, 1], "relu", loss="mse"), Adam(1e-3), (TABLE, PRICES), "exploding gradient", "the targets have"),
-        (lambda: fnn.mlp([784, 100, 10], "relu"), SGD(0.1), "tiny", None, "inputs scaled to mean 0"),
-        (lambda: fnn.mlp([784, *[20] * 30, 10], "relu", init=normal(1e-3)), SGD(0.1), None, "dead ReLU", "→ init='auto'"),
+        (
+            lambda: fnn.mlp([13, 30, 1], "relu", loss="mse"),
+            Adam(1e-3),
+            (TABLE, PRICES),
+            "exploding gradient",
+            "the targets have",
+        ),
+        (
+            lambda: fnn.mlp([784, 100, 10], "relu"),
+            SGD(0.1),
+            "tiny",
+            None,
+            "inputs scaled to mean 0",
+        ),
+        (
+            lambda: fnn.mlp([784, *[20] * 30, 10], "relu", init=normal(1e-3)),
+            SGD(0.1),
+            None,
+            "dead ReLU",
+            "→ init='auto'",
+        ),
         (
             lambda: fnn.mlp([13, 30, 1], "relu", output="relu", loss="mse"),
             Adam(1e-2),
@@ -246,9 +343,27 @@ def test_a_network_at_its_optimum_needs_no_larger_steps():
             "dead ReLU",
             "→ activation='linear' in the last layer",
         ),
-        (lambda: fnn.mlp([13, 30, 1], "relu", output="sigmoid", loss="mse"), Adam(1e-3), (TABLE, HOUSES), None, "'linear' in the last"),
-        (lambda: fnn.mlp([784, 30, 30, 30, 10], "sigmoid"), SGD(0.1), None, "no progress", "activation='relu'"),
-        (lambda: fnn.mlp([13, 16, 1], "relu", loss="mse", dtype="float64"), None, (TABLE, HOUSES * 1e200), "divergence", "before any step"),
+        (
+            lambda: fnn.mlp([13, 30, 1], "relu", output="sigmoid", loss="mse"),
+            Adam(1e-3),
+            (TABLE, HOUSES),
+            None,
+            "'linear' in the last",
+        ),
+        (
+            lambda: fnn.mlp([784, 30, 30, 30, 10], "sigmoid"),
+            SGD(0.1),
+            None,
+            "no progress",
+            "activation='relu'",
+        ),
+        (
+            lambda: fnn.mlp([13, 16, 1], "relu", loss="mse", dtype="float64"),
+            None,
+            (TABLE, HOUSES * 1e200),
+            "divergence",
+            "before any step",
+        ),
     ],
 )
 def test_other_causes_are_told(digits, make, optimizer, data, fault, words):
@@ -269,31 +384,46 @@ def test_what_was_not_looked_at_is_said(digits):
 
 def test_a_history_does_not_offer_what_the_network_has(digits):
     (X, y), _ = digits
-    history = mlp([100], "tanh", batch_norm=True).fit(25 * X, y, 3, optimizer=Adam(1.0), callbacks=[fnn.GradientFlow()])
+    history = mlp([100], "tanh", batch_norm=True).fit(
+        25 * X, y, 3, optimizer=Adam(1.0), callbacks=[fnn.GradientFlow()]
+    )
     assert "init='auto'" not in str(history.diagnose())
     assert "BatchNorm() between" not in str(history.diagnose())
 
 
 def test_schedules_are_not_replaced_by_numbers(digits):
-    found = mlp([64, 64], "tanh").diagnose(*digits[0], optimizer=SGD(fnn.Warmup(5, fnn.Constant(20.0))))
+    found = mlp([64, 64], "tanh").diagnose(
+        *digits[0], optimizer=SGD(fnn.Warmup(5, fnn.Constant(20.0)))
+    )
     assert found[0].fault == "learning rate too large"
     assert found[0].cures[0].change.startswith("a schedule with rates ")
 
 
 def test_an_error_of_divergence_can_be_pickled(digits):
     with pytest.raises(fnn.DivergenceError) as caught:
-        mlp([64], "relu", loss="mse").fit(*digits[0], optimizer=SGD(1e4), callbacks=[fnn.GradientFlow()])
+        mlp([64], "relu", loss="mse").fit(
+            *digits[0], optimizer=SGD(1e4), callbacks=[fnn.GradientFlow()]
+        )
     again = pickle.loads(pickle.dumps(caught.value))
-    assert (str(again), again.epoch, again.step) == (str(caught.value), caught.value.epoch, caught.value.step)
+    assert (str(again), again.epoch, again.step) == (
+        str(caught.value),
+        caught.value.epoch,
+        caught.value.step,
+    )
     assert again.history.diagnose()[0].fault == "divergence"
 
 
-@pytest.mark.parametrize(("activation", "optimizer"), [("relu", Adam(3e-3)), ("tanh", Adam(1e-2)), ("sigmoid", Adam(1e-2))])
+@pytest.mark.parametrize(
+    ("activation", "optimizer"),
+    [("relu", Adam(3e-3)), ("tanh", Adam(1e-2)), ("sigmoid", Adam(1e-2))],
+)
 def test_overfitting_is_found_out_and_cured(digits, activation, optimizer):
     (X, y), validation = digits
 
     def fit(net, **arguments):
-        return net.fit(X[:300], y[:300], 60, **{"optimizer": optimizer, "validation": validation, **arguments})
+        return net.fit(
+            X[:300], y[:300], 60, **{"optimizer": optimizer, "validation": validation, **arguments}
+        )
 
     net = mlp([128], activation)
     history = fit(net)
@@ -305,7 +435,7 @@ def test_overfitting_is_found_out_and_cured(digits, activation, optimizer):
     assert cured.evaluate(*validation)["loss"] < 0.9 * history["val_loss"][-1]
 
 
-# --- what a diagnosis is ------------------------------------------------------------------------------------------------------------------
+# --- what a diagnosis is --------------------------------------------------------------------------
 
 
 def test_words_name_layer_figure_threshold_cause_and_cures(digits):
@@ -313,12 +443,16 @@ def test_words_name_layer_figure_threshold_cause_and_cures(digits):
     (finding,) = found
     text = str(found)
     assert text == str(finding) == repr(found)
-    assert text.startswith("layers 0, 1: vanishing gradient: learning speed of the output over the slowest layer's is ")
+    assert text.startswith(
+        "layers 0, 1: vanishing gradient: learning speed of the output over the slowest layer's is "
+    )
     assert f"{finding.measured:.3g}" in text
     assert "fault from 100 on" in text
     assert "sigmoid" in finding.cause
     assert "per layer" in finding.cause
-    assert finding.cures[0].change == "activation='relu' with init='he_normal' in every hidden layer"
+    assert (
+        finding.cures[0].change == "activation='relu' with init='he_normal' in every hidden layer"
+    )
     assert "\n  → " in text
     assert "\n  or BatchNorm()" in text
 
@@ -331,11 +465,17 @@ def test_every_fault_is_in_the_tables():
     assert set(FAULTS) == {*BROKEN, "no progress", "overfitting"}
     order = list(FAULTS)
     for fault, others in BRINGS_ABOUT.items():
-        assert all(order.index(other) > order.index(fault) for other in others), "only a later fault can be left out"
+        assert all(order.index(other) > order.index(fault) for other in others), (
+            "only a later fault can be left out"
+        )
 
 
 def test_layers_are_named_as_parameters_are(digits):
-    layers = [fnn.Dense(30, "relu"), fnn.Residual([fnn.Dense(30, "relu", bias_init=np.full(30, -50.0)), fnn.Dense(30)]), fnn.Dense(10)]
+    layers = [
+        fnn.Dense(30, "relu"),
+        fnn.Residual([fnn.Dense(30, "relu", bias_init=np.full(30, -50.0)), fnn.Dense(30)]),
+        fnn.Dense(10),
+    ]
     found = fnn.Network(layers, 784, "softmax_cross_entropy").diagnose(*digits[0])
     assert found[0].layers == ("1.0",)
     assert str(found[0]).startswith("layer 1.0: dead ReLU")
@@ -343,9 +483,15 @@ def test_layers_are_named_as_parameters_are(digits):
 
 def test_what_a_network_has_already_is_no_cure(digits):
     layers = [fnn.Dense(64, init="normal"), fnn.LayerNorm(), fnn.Activation("relu")] * 6
-    net = fnn.Network([*layers, fnn.Dense(10, init=fnn.Initializer("normal", std=5.0))], 784, "softmax_cross_entropy")
+    net = fnn.Network(
+        [*layers, fnn.Dense(10, init=fnn.Initializer("normal", std=5.0))],
+        784,
+        "softmax_cross_entropy",
+    )
     for finding in net.diagnose(*digits[0]):
-        assert all(cure.fit or repr(cure.layers(net.layers)) != repr(net.layers) for cure in finding.cures)
+        assert all(
+            cure.fit or repr(cure.layers(net.layers)) != repr(net.layers) for cure in finding.cures
+        )
     (found,) = mlp([64] * 6, "sigmoid").diagnose(*digits[0])
     assert len(found.cures) == 3
     (found,) = mlp([64, 63, 62, 61, 60, 59], "sigmoid").diagnose(*digits[0])
@@ -355,20 +501,32 @@ def test_what_a_network_has_already_is_no_cure(digits):
 def test_a_cure_leaves_the_network_as_it_is():
     net = mlp([8], "sigmoid", backend="numpy", dtype="float64", seed=5)
     twin = Cure("nothing").apply(net)
-    assert (twin.seed, twin.dtype, twin.backend, twin.layers) == (5, np.float64, "numpy", net.layers)
+    assert (twin.seed, twin.dtype, twin.backend, twin.layers) == (
+        5,
+        np.float64,
+        "numpy",
+        net.layers,
+    )
     assert twin.state is not net.state
 
 
 def test_engines_agree(engine):
     X, y = features(40), targets("labels", 40)
     for optimizer in (None, SGD(50.0)):
-        nets = [fnn.mlp([4, 6, 6, 6, 3], "sigmoid", dtype="float64", backend=name) for name in (engine, "numpy")]
+        nets = [
+            fnn.mlp([4, 6, 6, 6, 3], "sigmoid", dtype="float64", backend=name)
+            for name in (engine, "numpy")
+        ]
         left, right = (net.diagnose(X, y, optimizer=optimizer) for net in nets)
         assert [(f.fault, f.layers) for f in left] == [(f.fault, f.layers) for f in right]
-        np.testing.assert_allclose([f.measured for f in left], [f.measured for f in right], rtol=1e-6)
+        np.testing.assert_allclose(
+            [f.measured for f in left], [f.measured for f in right], rtol=1e-6
+        )
 
 
-@pytest.mark.parametrize(("loss", "fault"), [("mse", "divergence"), ("softmax_cross_entropy", "exploding gradient")])
+@pytest.mark.parametrize(
+    ("loss", "fault"), [("mse", "divergence"), ("softmax_cross_entropy", "exploding gradient")]
+)
 def test_parameters_of_enormous_size(engine, loss, fault):
     net = fnn.mlp([4, 8, 3], loss=loss, dtype="float64", backend=engine)
     net.parameters["0.weight"] = np.full((4, 8), 1e300)
@@ -398,5 +556,7 @@ def test_arguments_are_checked(digits):
 
 def test_an_optimizer_as_the_call_that_makes_it():
     assert as_call(Adam()) == "Adam(lr=0.001)"
-    assert as_call(SGD(0.5, momentum=0.9, nesterov=True)) == "SGD(lr=0.5, momentum=0.9, nesterov=True)"
+    assert (
+        as_call(SGD(0.5, momentum=0.9, nesterov=True)) == "SGD(lr=0.5, momentum=0.9, nesterov=True)"
+    )
     assert as_call(fnn.LBFGS()) == "LBFGS()"

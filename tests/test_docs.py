@@ -1,4 +1,6 @@
-"""What the documentation shows works: examples in docstrings, and the Python blocks, their output and the pictures of the pages."""
+"""What the documentation shows works: examples in docstrings, and the Python blocks, their output
+and the pictures of the pages.
+"""
 
 import ast
 import contextlib
@@ -14,11 +16,22 @@ import pytest
 import fastnn
 
 ROOT = Path(fastnn.__file__).parents[1]
-EXAMPLES = [path for path in sorted((ROOT / "fastnn").rglob("*.py")) if ">>> " in path.read_text(encoding="utf-8")]
+EXAMPLES = [
+    path
+    for path in sorted((ROOT / "fastnn").rglob("*.py"))
+    if ">>> " in path.read_text(encoding="utf-8")
+]
 DOCS = ROOT / "docs"
 TRANSLATIONS = sorted(DOCS.glob("**/*.ko.md"))
-PAGES = [path for path in [ROOT / "README.md", *sorted(DOCS.glob("**/*.md"))] if path.exists() and path not in TRANSLATIONS]
-BLOCK = re.compile(r"^```python[^\n]*\n(?P<code>.*?)^```\n(?:\n```text\n(?P<output>.*?)^```\n)?", re.DOTALL | re.MULTILINE)
+PAGES = [
+    path
+    for path in [ROOT / "README.md", *sorted(DOCS.glob("**/*.md"))]
+    if path.exists() and path not in TRANSLATIONS
+]
+BLOCK = re.compile(
+    r"^```python[^\n]*\n(?P<code>.*?)^```\n(?:\n```text\n(?P<output>.*?)^```\n)?",
+    re.DOTALL | re.MULTILINE,
+)
 PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)]+\.png)\)")
 NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 
@@ -33,7 +46,9 @@ def elsewhere(tmp_path, monkeypatch):
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_examples_in_docstrings(path):
     name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-    result = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    result = doctest.testmod(
+        importlib.import_module(name), optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    )
     assert result.attempted > 0
     assert result.failed == 0
 
@@ -55,13 +70,16 @@ def test_python_blocks_run_one_after_the_other(page):
     for block in BLOCK.finditer(text):
         line = text.count("\n", 0, block.start("code"))
         with contextlib.redirect_stdout(io.StringIO()) as printed:
-            exec(compile("\n" * line + block["code"], str(page), "exec"), namespace)  # line numbers are the page's
+            # line numbers are the page's
+            exec(compile("\n" * line + block["code"], str(page), "exec"), namespace)
         if block["output"] is not None:
             assert_alike(printed.getvalue(), block["output"], f"{page.name}, line {line}")
 
 
 def assert_alike(printed, shown, place):
-    """The same words; numbers may differ as far as rounding on another processor leads training elsewhere."""
+    """The same words; numbers may differ as far as rounding on another processor leads training
+    elsewhere.
+    """
     assert NUMBER.sub("#", printed) == NUMBER.sub("#", shown), place
     ours, theirs = ([float(number) for number in NUMBER.findall(text)] for text in (printed, shown))
     assert ours == pytest.approx(theirs, rel=0.25, abs=0.03), place
@@ -71,7 +89,10 @@ def assert_alike(printed, shown, place):
 def test_translations_show_the_same_code_and_output(page):
     """So they need not run: all but comments is the same."""
     original = page.with_name(page.name.replace(".ko.md", ".md"))
-    ours, theirs = ([untranslated(block) for block in BLOCK.finditer(path.read_text(encoding="utf-8"))] for path in (page, original))
+    ours, theirs = (
+        [untranslated(block) for block in BLOCK.finditer(path.read_text(encoding="utf-8"))]
+        for path in (page, original)
+    )
     assert ours == theirs
 
 
@@ -94,7 +115,9 @@ def test_pictures_are_there_and_described(page):
 def test_every_picture_is_made_by_the_script_and_shown():
     if not DOCS.is_dir():
         pytest.skip("no docs/ beside the tests: they run without the sources")
-    pytest.importorskip("matplotlib", reason="Matplotlib is not installed: pip install 'fastnn[plot]'")
+    pytest.importorskip(
+        "matplotlib", reason="Matplotlib is not installed: pip install 'fastnn[plot]'"
+    )
     made = runpy.run_path(str(DOCS / "make_pictures.py"))["PICTURES"]
     pictures = {path.relative_to(ROOT).as_posix() for path in (DOCS / "pictures").iterdir()}
     shown = {

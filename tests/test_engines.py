@@ -1,4 +1,6 @@
-"""What every engine owes beside the contract: the reference's numbers, for any number of threads, and the same bits each time."""
+"""What every engine owes beside the contract: the reference's numbers, for any number of threads,
+and the same bits each time.
+"""
 
 import functools
 import subprocess
@@ -31,9 +33,9 @@ from builders import (
 
 import fastnn as fnn
 from fastnn._kernels import opcodes, philox
+from fastnn.data.samples import checked_samples
 from fastnn.engines import make_engine
-from fastnn.optimizers import OPTIMIZERS
-from fastnn.samples import checked_samples
+from fastnn.optim.optimizers import OPTIMIZERS
 
 ROWS, BATCH = 23, 6  # three batches and a last one of five
 each_optimizer = pytest.mark.parametrize("rule", STEPPING)
@@ -44,19 +46,33 @@ OPTIONS = {
     "clip value": {"clip_value": 0.02},
     "clip norm": {"clip_norm": 0.05},
     "schedule": {"lr": fnn.Warmup(3, fnn.Cosine(0.01, 12, 0.001))},
-    "all": {"weight_decay": 0.05, "clip_value": 0.1, "clip_norm": 0.2, "lr": fnn.Exponential(0.02, 0.9)},
+    "all": {
+        "weight_decay": 0.05,
+        "clip_value": 0.1,
+        "clip_norm": 0.2,
+        "lr": fnn.Exponential(0.02, 0.9),
+    },
 }
 
 
 def train(net, optimizer, epochs=5, rows=ROWS, **options):
     """20 steps of 6, 6, 6 and 5 samples."""
     loss_kind = LOSS_CASES[net.loss.name][1]
-    net.fit(features(rows), targets(loss_kind, rows), epochs=epochs, batch_size=BATCH, optimizer=optimizer, **options)
+    net.fit(
+        features(rows),
+        targets(loss_kind, rows),
+        epochs=epochs,
+        batch_size=BATCH,
+        optimizer=optimizer,
+        **options,
+    )
     return net
 
 
 def gradients(engine, layers, loss="quadratic"):
-    return network(layers, LOSS_CASES[loss][0], engine).gradients(features(ROWS), targets(LOSS_CASES[loss][1], ROWS), training=True)[1]
+    return network(layers, LOSS_CASES[loss][0], engine).gradients(
+        features(ROWS), targets(LOSS_CASES[loss][1], ROWS), training=True
+    )[1]
 
 
 def test_parameters_and_names_are_the_same_everywhere(engine):
@@ -65,7 +81,7 @@ def test_parameters_and_names_are_the_same_everywhere(engine):
     assert_same_bits(other, reference)
 
 
-# --- training as the reference does -----------------------------------------------------------------------------------------------
+# --- training as the reference does ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("loss", ["quadratic", "softmax_cross_entropy"])
@@ -76,7 +92,9 @@ def test_an_epoch_as_the_reference_trains_it(compiled, loss):
     ]  # fmt: skip
     nets = [train(network(layers, loss, name), "adam", 1, 500) for name in (compiled, "numpy")]
     for name, values in nets[0].parameters.items():
-        np.testing.assert_allclose(values, nets[1].parameters[name], rtol=0, atol=1e-8, err_msg=name)
+        np.testing.assert_allclose(
+            values, nets[1].parameters[name], rtol=0, atol=1e-8, err_msg=name
+        )
     for name, values in nets[0].buffers.items():
         np.testing.assert_allclose(values, nets[1].buffers[name], rtol=0, atol=1e-8, err_msg=name)
 
@@ -85,7 +103,11 @@ def test_an_epoch_as_the_reference_trains_it(compiled, loss):
 @pytest.mark.parametrize("options", OPTIONS)
 def test_trajectories_are_the_references(compiled, rule, options):
     nets = [
-        train(network(EVERYTHING, backend=name), optimizer(rule, **OPTIONS[options]), sample_weight=sample_weights(ROWS))
+        train(
+            network(EVERYTHING, backend=name),
+            optimizer(rule, **OPTIONS[options]),
+            sample_weight=sample_weights(ROWS),
+        )
         for name in (compiled, "numpy")
     ]
     assert nets[0].state.optimizer_step == 20
@@ -95,7 +117,10 @@ def test_trajectories_are_the_references(compiled, rule, options):
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_each_option_matters(engine, options):
-    plain, other = (train(network(EVERYTHING, backend=engine), optimizer("adam", **OPTIONS[o])) for o in ("plain", options))
+    plain, other = (
+        train(network(EVERYTHING, backend=engine), optimizer("adam", **OPTIONS[o]))
+        for o in ("plain", options)
+    )
     assert (options == "plain") == (relative_error(other.parameters, plain.parameters) < 1e-6)
 
 
@@ -120,12 +145,15 @@ def test_histories_agree(compiled):
 
 def test_lbfgs_follows_the_reference(compiled):
     layers = [fnn.Dense(WIDTH, "tanh", l2=0.01), fnn.Dense(OUTPUTS)]
-    nets = [train(network(layers, backend=name), fnn.LBFGS(), epochs=8) for name in (compiled, "numpy")]
+    nets = [
+        train(network(layers, backend=name), fnn.LBFGS(), epochs=8) for name in (compiled, "numpy")
+    ]
     assert relative_error(nets[0].parameters, nets[1].parameters) <= 1e-6
 
 
 def test_max_norm_holds_after_each_step(engine):
-    net = train(network(STACKS["max norm"], backend=engine), fnn.SGD(2.0))  # far enough for every column to meet its limit
+    # far enough for every column to meet its limit
+    net = train(network(STACKS["max norm"], backend=engine), fnn.SGD(2.0))
     for name, limit in (("0.weight", 0.7), ("1.weight", 0.2)):
         assert np.linalg.norm(net.parameters[name], axis=0) == pytest.approx(limit, rel=1e-12)
 
@@ -138,7 +166,7 @@ def test_divergence_stops_before_the_update(engine, dtype):
     assert np.isfinite(net.state.theta).all()
 
 
-# --- the same bits --------------------------------------------------------------------------------------------------------------------
+# --- the same bits --------------------------------------------------------------------------------
 
 
 @each_optimizer
@@ -172,17 +200,21 @@ def test_a_network_moves_to_another_engine(engine, target, tmp_path):
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_where_fit_cuts_an_epoch_is_not_seen(engine, threads, use_threads, monkeypatch):
-    """`fit` cuts an epoch into chunks by the clock; a short last batch may or may not be a chunk of its own."""
-    from fastnn import training
+    """`fit` cuts an epoch into chunks by the clock; a short last batch may or may not be a chunk of
+    its own.
+    """
     from fastnn._kernels import cpu_engine
+    from fastnn.training import loop
 
     use_threads(threads)
     nets = [network(EVERYTHING, backend=engine) for _ in range(2)]
     # such that a batch of six is worth one thread more than a batch of five
-    monkeypatch.setattr(cpu_engine, "_OPERATIONS_PER_MEETING", 3 * BATCH * nets[0].program.n_parameters / threads**2)
+    monkeypatch.setattr(
+        cpu_engine, "_OPERATIONS_PER_MEETING", 3 * BATCH * nets[0].program.n_parameters / threads**2
+    )
     train(nets[0], "adam")
-    monkeypatch.setattr(training, "_CHUNK_SECONDS", 0)
-    monkeypatch.setattr(training, "_FIRST_CHUNK_OPERATIONS", 0)
+    monkeypatch.setattr(loop, "_CHUNK_SECONDS", 0)
+    monkeypatch.setattr(loop, "_FIRST_CHUNK_OPERATIONS", 0)
     assert_same_bits(train(nets[1], "adam"), nets[0])
 
 
@@ -195,13 +227,19 @@ def test_any_number_of_classes(compiled, classes):
         for name in (compiled, "numpy"):
             net = network([fnn.Dense(classes)], loss, name)
             cost, gradient = net.gradients(features(rows), labels, sample_weight=weights)
-            history = net.fit(features(rows), labels, sample_weight=weights, optimizer=fnn.SGD(0.0), progress=False)
+            history = net.fit(
+                features(rows),
+                labels,
+                sample_weight=weights,
+                optimizer=fnn.SGD(0.0),
+                progress=False,
+            )
             found.append(({**gradient, "cost": [cost]}, history["accuracy"]))
         assert relative_error(found[0][0], found[1][0]) <= 1e-12
         assert found[0][1] == pytest.approx(found[1][1])
 
 
-# --- threads --------------------------------------------------------------------------------------------------------------------------
+# --- threads --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("loss", LOSS_CASES)
@@ -210,7 +248,13 @@ def test_threads_agree_on_gradients(compiled, loss, use_threads):
     for threads in (1, 2, 3, 5):
         use_threads(threads)
         stacks = ("nested residuals", "wide", "norms on inputs", "noise on inputs")
-        found.append({(stack, name): g for stack in stacks for name, g in gradients(compiled, STACKS[stack], loss).items()})
+        found.append(
+            {
+                (stack, name): g
+                for stack in stacks
+                for name, g in gradients(compiled, STACKS[stack], loss).items()
+            }
+        )
     assert max(relative_error(other, found[0]) for other in found[1:]) <= 1e-10
 
 
@@ -220,32 +264,58 @@ def test_threads_agree_on_trajectories(compiled, rule, options, use_threads):
     nets = []
     for threads in (1, 2, 3):
         use_threads(threads)
-        nets.append(train(network(EVERYTHING, backend=compiled), optimizer(rule, **OPTIONS[options]), epochs=2))
+        nets.append(
+            train(
+                network(EVERYTHING, backend=compiled), optimizer(rule, **OPTIONS[options]), epochs=2
+            )
+        )
     assert max(relative_error(learnt(net), learnt(nets[0])) for net in nets[1:]) <= 1e-9
 
 
 @pytest.mark.parametrize("rule", ["sgd", "adam"])
 @pytest.mark.parametrize("options", OPTIONS)
 def test_threads_agree_where_they_share_features(compiled, rule, options, use_threads):
-    """A mini-batch of three rows is less than the weight that reads it, so the first product is cut by features."""
+    """A mini-batch of three rows is less than the weight that reads it, so the first product is cut
+    by features.
+    """
     nets = []
     for threads in (1, 2, 3, INPUTS + 2):
         use_threads(threads)
         net = network(
-            [fnn.Dense(WIDTH, activation="tanh", l1=0.01), fnn.BatchNorm(), fnn.Dropout(0.2), fnn.Dense(OUTPUTS)], backend=compiled
+            [
+                fnn.Dense(WIDTH, activation="tanh", l1=0.01),
+                fnn.BatchNorm(),
+                fnn.Dropout(0.2),
+                fnn.Dense(OUTPUTS),
+            ],
+            backend=compiled,
         )
         assert threads == 1 or net.engine._gains_by_features(3, min(threads, 3))
-        net.fit(features(ROWS), targets("values", ROWS), epochs=3, batch_size=3, optimizer=optimizer(rule, **OPTIONS[options]))
+        net.fit(
+            features(ROWS),
+            targets("values", ROWS),
+            epochs=3,
+            batch_size=3,
+            optimizer=optimizer(rule, **OPTIONS[options]),
+        )
         nets.append(net)
     assert max(relative_error(learnt(net), learnt(nets[0])) for net in nets[1:]) <= 1e-9
 
 
 def test_threads_that_share_features_give_the_same_bits(compiled, use_threads):
-    """A thread may begin a step while another still learns from the one before: it must read nothing of what that one writes."""
+    """A thread may begin a step while another still learns from the one before: it must read
+    nothing of what that one writes.
+    """
     use_threads(2)
     X, y, nets = features(300, 200), targets("labels", 300), []
     for _ in range(4):
-        net = fnn.Network([fnn.Dense(512, "relu"), fnn.Dense(OUTPUTS)], 200, "softmax_cross_entropy", "float32", compiled)
+        net = fnn.Network(
+            [fnn.Dense(512, "relu"), fnn.Dense(OUTPUTS)],
+            200,
+            "softmax_cross_entropy",
+            "float32",
+            compiled,
+        )
         net.fit(X, y, epochs=4, batch_size=5)
         assert net.engine._gains_by_features(5, 2)
         nets.append(net)
@@ -263,16 +333,26 @@ def test_threads_agree_on_predictions(compiled, use_threads):
 
 def test_predictions_follow_a_change_of_threads(compiled, use_threads):
     """Each pair needs a workspace of 96 rows, and BatchNorm's scratch one part a thread."""
-    nets = [network([fnn.Dense(64), fnn.BatchNorm(), fnn.Dense(OUTPUTS)], backend=name) for name in (compiled, "numpy")]
+    nets = [
+        network([fnn.Dense(64), fnn.BatchNorm(), fnn.Dense(OUTPUTS)], backend=name)
+        for name in (compiled, "numpy")
+    ]
     for threads, rows in ((1, 96), (2, 48), (3, 32), (6, 16), (1, 96)):
         use_threads(threads)
         assert relative_error(*({"z": net.forward(features(rows))} for net in nets)) <= 1e-12
 
 
 def masks_drawn(engine, units, rows, step=0):
-    """Which units dropout keeps, read off the gradient of a layer whose row r sees only sample r."""
+    """Which units dropout keeps, read off the gradient of a layer whose row r sees only sample
+    r.
+    """
     net = fnn.Network(
-        [fnn.Dense(units, init=np.ones((rows, units)), bias=False), fnn.Dropout(0.4)], rows, "quadratic", "float64", engine, 11
+        [fnn.Dense(units, init=np.ones((rows, units)), bias=False), fnn.Dropout(0.4)],
+        rows,
+        "quadratic",
+        "float64",
+        engine,
+        11,
     )
     net.state.step = step
     return net.gradients(np.eye(rows), np.zeros((rows, units)), training=True)[1]["0.weight"] != 0
@@ -284,13 +364,18 @@ def test_masks_are_the_generators(engine, units, threads, use_threads):
     use_threads(threads)
     for step in (0, 3, 2**32 + 5):
         bits = philox.random_bits(11, opcodes.STREAM_MASK, step, units, rows=12)
-        np.testing.assert_array_equal(masks_drawn(engine, units, 12, step), bits >= philox.dropout_threshold(0.4))
+        np.testing.assert_array_equal(
+            masks_drawn(engine, units, 12, step), bits >= philox.dropout_threshold(0.4)
+        )
 
 
 def test_more_threads_than_rows(compiled, use_threads):
     use_threads(4)
     for rows in (1, 2, 3):
-        nets = [train(network(EVERYTHING, backend=name), "adam", rows=rows) for name in (compiled, "numpy")]
+        nets = [
+            train(network(EVERYTHING, backend=name), "adam", rows=rows)
+            for name in (compiled, "numpy")
+        ]
         assert relative_error(nets[0].parameters, nets[1].parameters) <= 1e-7
 
 
@@ -321,7 +406,9 @@ for worker in workers:
 @pytest.mark.parametrize("threads", [2, 3])
 @pytest.mark.parametrize("name", COMPILED)
 def test_networks_at_once_do_not_wait_for_each_other_for_ever(name, threads):
-    """Each network's threads must all come to run: helpers shared between networks could all be taken by halves of two."""
+    """Each network's threads must all come to run: helpers shared between networks could all be
+    taken by halves of two.
+    """
     program = TWO_AT_ONCE.format(tests=str(Path(__file__).parent), engine=name, threads=threads)
     try:
         subprocess.run([sys.executable, "-c", program], check=True, timeout=20, capture_output=True)
@@ -346,19 +433,29 @@ def test_one_network_predicts_in_several_threads(engine):
     alone = [net.forward(X) for X in blocks]
 
     def predict(X, expected):
-        wrong.extend(i for i in range(50) if not np.allclose(net.forward(X), expected, rtol=0, atol=1e-9))
+        wrong.extend(
+            i for i in range(50) if not np.allclose(net.forward(X), expected, rtol=0, atol=1e-9)
+        )
 
     in_threads(*(functools.partial(predict, *pair) for pair in zip(blocks, alone, strict=True)))
     assert not wrong
 
 
-# --- prediction -------------------------------------------------------------------------------------------------------------------------
+# --- prediction -----------------------------------------------------------------------------------
 
 
 def test_prediction_ignores_dropout_and_noise(engine):
-    noisy = [fnn.Dropout(0.5), fnn.Dense(WIDTH, "relu"), fnn.GaussianNoise(1.0), fnn.Dropout(0.5), fnn.Dense(OUTPUTS)]
+    noisy = [
+        fnn.Dropout(0.5),
+        fnn.Dense(WIDTH, "relu"),
+        fnn.GaussianNoise(1.0),
+        fnn.Dropout(0.5),
+        fnn.Dense(OUTPUTS),
+    ]
     quiet = [layer for layer in noisy if isinstance(layer, fnn.Dense)]
-    raw, expected = (network(layers, backend=engine).forward(features(300)) for layers in (noisy, quiet))
+    raw, expected = (
+        network(layers, backend=engine).forward(features(300)) for layers in (noisy, quiet)
+    )
     np.testing.assert_array_equal(raw, expected)
 
 
@@ -366,7 +463,9 @@ def test_prediction_uses_running_statistics(engine):
     net = network([fnn.BatchNorm(epsilon=1e-3)], backend=engine)
     mean, var = np.array([1.0, 2.0, -3.0, 0.5]), np.array([4.0, 1.0, 0.25, 9.0])
     net.buffers["0.running_mean"], net.buffers["0.running_var"] = mean, var
-    expected = (features(7) - mean) / np.sqrt(var + 1e-3) * net.parameters["0.scale"] + net.parameters["0.shift"]
+    expected = (features(7) - mean) / np.sqrt(var + 1e-3) * net.parameters[
+        "0.scale"
+    ] + net.parameters["0.shift"]
     np.testing.assert_allclose(net.forward(features(7)), expected, rtol=1e-12)
 
 
@@ -375,21 +474,29 @@ def test_running_statistics_move_once_a_step(engine):
     mean, var = (net.buffers[f"0.running_{name}"].copy() for name in ("mean", "var"))
     X = features(ROWS)
     net.fit(X, targets("values", ROWS), epochs=1, batch_size=ROWS)
-    np.testing.assert_allclose(net.buffers["0.running_mean"], 0.75 * mean + 0.25 * X.mean(axis=0), rtol=1e-12)
-    np.testing.assert_allclose(net.buffers["0.running_var"], 0.75 * var + 0.25 * X.var(axis=0, ddof=1), rtol=1e-12)
+    np.testing.assert_allclose(
+        net.buffers["0.running_mean"], 0.75 * mean + 0.25 * X.mean(axis=0), rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        net.buffers["0.running_var"], 0.75 * var + 0.25 * X.var(axis=0, ddof=1), rtol=1e-12
+    )
 
 
 def test_prediction_does_not_depend_on_the_rows_around(engine):
     net = network(STACKS["nested residuals"], backend=engine)
     X = features(600)
     np.testing.assert_allclose(
-        np.concatenate([net.forward(X[:1]), net.forward(X[1:270]), net.forward(X[270:])]), net.forward(X), atol=1e-12
+        np.concatenate([net.forward(X[:1]), net.forward(X[1:270]), net.forward(X[270:])]),
+        net.forward(X),
+        atol=1e-12,
     )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
-    "first", [fnn.Dense(OUTPUTS), fnn.LayerNorm(), fnn.Activation("hard_tanh")], ids=lambda layer: type(layer).__name__
+    "first",
+    [fnn.Dense(OUTPUTS), fnn.LayerNorm(), fnn.Activation("hard_tanh")],
+    ids=lambda layer: type(layer).__name__,
 )
 def test_a_row_that_is_not_finite_is_noticed(engine, first, dtype):
     """Wherever in the row it is, which some compilers hide: they may take x · 0 for 0."""
@@ -405,23 +512,36 @@ def test_a_row_that_is_not_finite_is_noticed(engine, first, dtype):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("classes", [2, 10, 32, 33])
 def test_a_logit_that_is_not_finite_shows_in_the_loss(engine, classes, dtype):
-    """Though no sample be of its class: a logarithm that took numbers apart by their bits would make a number of NaN."""
+    """Though no sample be of its class: a logarithm that took numbers apart by their bits would
+    make a number of NaN.
+    """
     X, labels = features(ROWS).astype(dtype), np.arange(ROWS) % classes // 2 * 2  # never 1
     for value in (np.nan, np.inf, -np.inf):
         for smoothing in (0.0, 0.1):
-            net = fnn.Network([fnn.Dense(classes)], INPUTS, fnn.Loss("softmax_cross_entropy", label_smoothing=smoothing), dtype, engine)
+            net = fnn.Network(
+                [fnn.Dense(classes)],
+                INPUTS,
+                fnn.Loss("softmax_cross_entropy", label_smoothing=smoothing),
+                dtype,
+                engine,
+            )
             net.state.theta[net.program.parameters[1].offset + 1] = value
-            assert not net.engine.gradients(net.state, checked_samples(net, X, labels), training=True)[0].finite
+            assert not net.engine.gradients(
+                net.state, checked_samples(net, X, labels), training=True
+            )[0].finite
 
 
 def test_training_puts_the_processors_setting_back(compiled):
-    """Numbers below the smallest normal one may count as 0 while parameters are updated, but not after."""
+    """Numbers below the smallest normal one may count as 0 while parameters are updated, but not
+    after.
+    """
     tiny, one = np.full(64, 1e-40, np.float32), np.ones(64, np.float32)
     train(network(STACKS["max norm"], backend=compiled), fnn.Adam())
-    assert (tiny * one).view(np.uint32).all()  # bits: where tiny numbers count as 0 they also compare equal to it
+    # bits: where tiny numbers count as 0 they also compare equal to it
+    assert (tiny * one).view(np.uint32).all()
 
 
-# --- what it costs --------------------------------------------------------------------------------------------------------------------
+# --- what it costs --------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif("numba" not in ENGINES, reason="needs Numba")
@@ -430,7 +550,8 @@ def test_a_new_network_compiles_nothing(dtype, tmp_path):
     from fastnn._kernels.numba_cpu import cache
     from fastnn._kernels.numba_cpu.engine import KERNELS
 
-    network([fnn.Dense(OUTPUTS)], backend="numba", dtype=dtype).predict(features(3))  # compiled, or loaded
+    # compiled, or loaded
+    network([fnn.Dense(OUTPUTS)], backend="numba", dtype=dtype).predict(features(3))
     assert cache.ready(dtype)
     X = features(ROWS).astype(dtype)
     X.tofile(tmp_path / "X.bin")
@@ -447,9 +568,16 @@ def test_a_new_network_compiles_nothing(dtype, tmp_path):
         net.predict(kind)
     for layers in STACKS.values():
         for loss, kind in LOSS_CASES.values():
-            network(layers, loss, "numba", dtype).fit(X, targets(kind, ROWS), batch_size=5, sample_weight=np.ones(ROWS))
+            network(layers, loss, "numba", dtype).fit(
+                X, targets(kind, ROWS), batch_size=5, sample_weight=np.ones(ROWS)
+            )
     for rule in STEPPING:
-        train(network(EVERYTHING, backend="numba", dtype=dtype), optimizer(rule, clip_norm=1.0), epochs=1, validation=0.2)
+        train(
+            network(EVERYTHING, backend="numba", dtype=dtype),
+            optimizer(rule, clip_norm=1.0),
+            epochs=1,
+            validation=0.2,
+        )
     train(network(STACKS["wide"], backend="numba", dtype=dtype), OPTIMIZERS["lbfgs"](), epochs=2)
     assert len(KERNELS[dtype].signatures) == 1
     assert cache.ready(dtype)

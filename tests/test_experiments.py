@@ -10,19 +10,24 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn import cli, experiments
-from fastnn.experiments import book, command, data, registry, runner
+from fastnn import experiments
+from fastnn.cli import commands
+from fastnn.cli import experiment as _experiment
+from fastnn.experiments import book, data, registry, runner
 from fastnn.experiments.outcome import Check, Outcome, at_least, at_most, close
 from fastnn.experiments.registry import EXPERIMENTS
 
 pytest.importorskip("matplotlib", reason="experiments draw with Matplotlib")
 
-CHEAP = ["chain", "neuron_bars", "linear_depth"]  # a second or so each; CI runs the others in quick mode
+# a second or so each; CI runs the others in quick mode
+CHEAP = ["chain", "neuron_bars", "linear_depth"]
 
 
 @pytest.fixture
 def fake(monkeypatch):
-    """Make `registry.experiment` return a module of one given check; returns the function that does it."""
+    """Make `registry.experiment` return a module of one given check; returns the function that does
+    it.
+    """
 
     def install(*checks, series=None):
         from fastnn import plotting
@@ -39,10 +44,13 @@ def fake(monkeypatch):
 
 
 def read(path):
-    return json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    return json.loads(
+        path.read_text(encoding="utf-8"),
+        parse_constant=lambda name: pytest.fail(f"{name} is no JSON"),
+    )
 
 
-# --- each experiment ----------------------------------------------------------------------------------------------------------------------
+# --- each experiment ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -65,9 +73,15 @@ def test_quick_mode_agrees_and_writes_its_files(name, tmp_path):
     written = read(tmp_path / f"{name}.json")
     names = [check.name for check in report.checks]
     assert len(set(names)) == len(names) > 0
-    assert list(written["expected"]) == list(written["measured"]) == list(written["agrees"]) == names
+    assert (
+        list(written["expected"]) == list(written["measured"]) == list(written["agrees"]) == names
+    )
     assert all(written["agrees"].values())
-    assert (written["name"], written["title"], written["quick"]) == (name, registry.title(name), True)
+    assert (written["name"], written["title"], written["quick"]) == (
+        name,
+        registry.title(name),
+        True,
+    )
     assert written["seconds"] > 0
     assert all(check["source"] for check in written["checks"])
     assert written["series"]
@@ -76,7 +90,9 @@ def test_quick_mode_agrees_and_writes_its_files(name, tmp_path):
 
 def test_none_needs_matplotlib_to_be_imported():
     code = "import sys; from fastnn.experiments import registry; [registry.title(n) for n in registry.EXPERIMENTS]; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout.split()
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    ).stdout.split()
     assert "fastnn.experiments.chain" in loaded
     assert "matplotlib" not in loaded
 
@@ -87,7 +103,7 @@ def test_every_module_of_an_experiment_is_listed():
     assert files - helpers == set(EXPERIMENTS)
 
 
-# --- figures ------------------------------------------------------------------------------------------------------------------------------
+# --- figures --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -110,11 +126,21 @@ def test_when_figures_agree(check, agrees):
 
 
 def test_what_is_written_is_plain_json(fake, tmp_path):
-    series = {"a": np.float32(0.1), "b": np.array([[1, 2]]), "c": {2: (math.nan, 1 / 3)}, "d": "text"}
+    series = {
+        "a": np.float32(0.1),
+        "b": np.array([[1, 2]]),
+        "c": {2: (math.nan, 1 / 3)},
+        "d": "text",
+    }
     fake(at_most("x", "s", 1.0, math.nan), series=series)
     runner.run("any", out=tmp_path, data=data.mnist(True))
     written = read(tmp_path / "any.json")
-    assert written["series"] == {"a": 0.1, "b": [[1, 2]], "c": {"2": [None, 0.3333333]}, "d": "text"}
+    assert written["series"] == {
+        "a": 0.1,
+        "b": [[1, 2]],
+        "c": {"2": [None, 0.3333333]},
+        "d": "text",
+    }
     assert written["measured"] == {"x": None}
     assert written["agrees"] == {"x": False}
     assert written["checks"][0]["low"] is None
@@ -128,7 +154,9 @@ def test_ctrl_c_in_the_middle_of_a_training_leaves_nothing(fake, tmp_path, monke
             signal.raise_signal(signal.SIGINT)
 
     def measure(quick, sets):
-        fnn.mlp([4, 3], backend="numpy").fit(np.ones((8, 4)), np.zeros(8, int), epochs=5, callbacks=[Impatient()])
+        fnn.mlp([4, 3], backend="numpy").fit(
+            np.ones((8, 4)), np.zeros(8, int), epochs=5, callbacks=[Impatient()]
+        )
         return Outcome([], {})
 
     fake()
@@ -147,13 +175,17 @@ def test_a_picture_that_cannot_be_drawn_leaves_nothing(fake, tmp_path, monkeypat
 
 
 def test_nothing_is_measured_that_cannot_be_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(registry.experiment("chain"), "run", lambda quick, data: pytest.fail("measured all the same"))
+    monkeypatch.setattr(
+        registry.experiment("chain"),
+        "run",
+        lambda quick, data: pytest.fail("measured all the same"),
+    )
     (tmp_path / "chain.png").mkdir()
     with pytest.raises(IsADirectoryError, match=r"chain\.png is a folder"):
         runner.run("chain", out=tmp_path)
 
 
-# --- data ---------------------------------------------------------------------------------------------------------------------------------
+# --- data -----------------------------------------------------------------------------------------
 
 
 def test_data_are_read_once_and_when_asked_for():
@@ -167,14 +199,21 @@ def test_data_are_read_once_and_when_asked_for():
 
 def test_quick_data_are_the_sample():
     sets = data.mnist(quick=True)
-    assert [X.shape for X, _ in (sets.train, sets.validation, sets.test)] == [(4500, 784), (500, 784), (1000, 784)]
+    assert [X.shape for X, _ in (sets.train, sets.validation, sets.test)] == [
+        (4500, 784),
+        (500, 784),
+        (1000, 784),
+    ]
     assert sets.first(1000)[0].shape == (1000, 784)
 
 
 @pytest.mark.parametrize(
     ("name", "first"),
     [
-        ("initial_gradient", [-0.00397068, -0.00316843, 0.00810324, 0.012598, -0.0264659, 0.00175833]),
+        (
+            "initial_gradient",
+            [-0.00397068, -0.00316843, 0.00810324, 0.012598, -0.0264659, 0.00175833],
+        ),
         ("norms_during_training_2_layers", [0.0657413, 0.309218]),
         ("norms_during_training_3_layers", [0.0118382, 0.0599652, 0.283142]),
         ("norms_during_training_4_layers", [0.00297527, 0.0170767, 0.0695392, 0.285139]),
@@ -186,13 +225,13 @@ def test_the_books_figures_are_in_the_package(name, first):
     np.testing.assert_array_equal(table[0], first)
 
 
-# --- the command --------------------------------------------------------------------------------------------------------------------------
+# --- the command ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def run(capsys):
     def call(*arguments, status=0):
-        assert cli.main(["experiment", *map(str, arguments)]) == status
+        assert commands.main(["experiment", *map(str, arguments)]) == status
         return capsys.readouterr()
 
     return call
@@ -220,8 +259,11 @@ def test_a_folder_that_cannot_be_made_is_one_line(run, tmp_path):
 
 
 def test_all_ends_with_a_table(run, fake, tmp_path, monkeypatch):
-    fake(close("speed of light", "s", 3e8, 2.998e8, relative=0.01), at_most("weight of nothing", "s", 0.0, 0.5))
-    monkeypatch.setattr(command, "EXPERIMENTS", ("one", "two"))
+    fake(
+        close("speed of light", "s", 3e8, 2.998e8, relative=0.01),
+        at_most("weight of nothing", "s", 0.0, 0.5),
+    )
+    monkeypatch.setattr(_experiment, "EXPERIMENTS", ("one", "two"))
     out, err = run("all", "--quick", "--out", tmp_path / "new" / "folder")
     assert len([line for line in err.splitlines() if "1 of 2 figures agree" in line]) == 2
     assert out.count("agrees") == out.count("differs") == 2
@@ -229,7 +271,12 @@ def test_all_ends_with_a_table(run, fake, tmp_path, monkeypatch):
     for text in ("one", "two", "speed of light", "3e+08", "2.998e+08", "at most 0", "0.5"):
         assert text in out
     assert "2 figures differ" in out.splitlines()[-1]
-    assert {path.name for path in (tmp_path / "new" / "folder").iterdir()} == {"one.json", "one.png", "two.json", "two.png"}
+    assert {path.name for path in (tmp_path / "new" / "folder").iterdir()} == {
+        "one.json",
+        "one.png",
+        "two.json",
+        "two.png",
+    }
 
 
 @pytest.mark.parametrize(("measured", "status"), [(0.0, 0), (0.5, 1)])

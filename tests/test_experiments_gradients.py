@@ -1,4 +1,6 @@
-"""The experiments on gradients and signals in deep networks: what each rests on, checked by itself, and each run on little data."""
+"""The experiments on gradients and signals in deep networks: what each rests on, checked by itself,
+and each run on little data.
+"""
 
 import numpy as np
 import pytest
@@ -6,7 +8,17 @@ import pytest
 import fastnn as fnn
 
 pytest.importorskip("matplotlib", reason="experiments draw with Matplotlib")
-from fastnn.experiments import book, chain, depth, learning_speed, linear_depth, neuron_bars, normalisation, residual, runner
+from fastnn.experiments import (
+    book,
+    chain,
+    depth,
+    learning_speed,
+    linear_depth,
+    neuron_bars,
+    normalisation,
+    residual,
+    runner,
+)
 from fastnn.experiments.data import Data
 
 RNG = np.random.default_rng(0)
@@ -30,7 +42,7 @@ def test_they_run_and_draw_whatever_the_figures(name, tmp_path):
     assert (tmp_path / f"{name}.json").stat().st_size > 1000
 
 
-# --- chain --------------------------------------------------------------------------------------------------------------------------------
+# --- chain ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("w", [4.5, 6.9, 20.0])
@@ -51,11 +63,14 @@ def test_a_wrong_gradient_would_be_seen():
     net = chain._chain(np.array([0.5, -0.4, 0.3, 0.9]), np.zeros(4))
     assert chain._product_error(net) < 1e-12
     right = net.gradients
-    net.gradients = lambda X, y: (0.0, {name: 1.001 * gradient for name, gradient in right(X, y)[1].items()})
+    net.gradients = lambda X, y: (
+        0.0,
+        {name: 1.001 * gradient for name, gradient in right(X, y)[1].items()},
+    )
     assert chain._product_error(net) == pytest.approx(1e-3, rel=0.01)
 
 
-# --- the book's networks ------------------------------------------------------------------------------------------------------------------
+# --- the book's networks --------------------------------------------------------------------------
 
 
 def test_the_books_network():
@@ -63,7 +78,10 @@ def test_the_books_network():
     assert [layer.units for layer in net.layers] == [30, 30, 10]
     assert net.parameters["0.weight"].std() == pytest.approx(784**-0.5, rel=0.02)
     assert net.parameters["0.bias"].std() == pytest.approx(1.0, rel=0.3)
-    assert net.penalty() == pytest.approx(0.05 * sum((net.parameters[f"{i}.weight"].astype(float) ** 2).sum() for i in range(3)), rel=1e-5)
+    assert net.penalty() == pytest.approx(
+        0.05 * sum((net.parameters[f"{i}.weight"].astype(float) ** 2).sum() for i in range(3)),
+        rel=1e-5,
+    )
 
 
 def test_curves_begin_at_the_start_and_follow_full_batch_descent(monkeypatch):
@@ -73,7 +91,9 @@ def test_curves_begin_at_the_start_and_follow_full_batch_descent(monkeypatch):
     net = book.network(2, 0, l2=5.0 / len(X))
     for epoch in range(4):
         if epoch in (0, 1, 3):
-            np.testing.assert_allclose(curve[[0, 1, 3].index(epoch)], net.learning_speed(X, y), rtol=1e-5)
+            np.testing.assert_allclose(
+                curve[[0, 1, 3].index(epoch)], net.learning_speed(X, y), rtol=1e-5
+            )
         _, gradients = net.gradients(X, y)
         for name, gradient in gradients.items():
             net.parameters[name] = net.parameters[name] - 0.1 * gradient
@@ -90,14 +110,16 @@ def test_the_books_own_curves_agree_with_themselves():
 def test_bars_are_the_first_neurons_gradients():
     X, y = tiny_data().train
     _, gradients = book.network(2, 5).gradients(X, y)
-    np.testing.assert_array_equal(neuron_bars._bars(5, X, y), [gradients["0.bias"][:6], gradients["1.bias"][:6]])
+    np.testing.assert_array_equal(
+        neuron_bars._bars(5, X, y), [gradients["0.bias"][:6], gradients["1.bias"][:6]]
+    )
 
 
 def test_quick_depth_has_the_penalty_of_the_book():
     assert depth._L2 == 1e-4
 
 
-# --- depth without and with shortcuts -----------------------------------------------------------------------------------------------------
+# --- depth without and with shortcuts -------------------------------------------------------------
 
 
 @pytest.mark.parametrize("factor", [1.5, 0.5])
@@ -112,7 +134,12 @@ def test_a_network_without_a_part_keeps_the_others():
     net.fit(*tiny_data().train, 1, progress=False)
     rest = residual._without(net, 2)
     assert len(rest.layers) == len(net.layers) - 1
-    for name, old in {"0.weight": "0.weight", "1.1.bias": "1.1.bias", "2.0.weight": "3.0.weight", "3.bias": "4.bias"}.items():
+    for name, old in {
+        "0.weight": "0.weight",
+        "1.1.bias": "1.1.bias",
+        "2.0.weight": "3.0.weight",
+        "3.bias": "4.bias",
+    }.items():
         np.testing.assert_array_equal(rest.parameters[name], net.parameters[old])
 
 
@@ -130,7 +157,7 @@ def test_depth_counts_layers_with_weights(kind, depth):
     assert len(names) == depth
 
 
-# --- normalisation ------------------------------------------------------------------------------------------------------------------------
+# --- normalisation --------------------------------------------------------------------------------
 
 
 def test_the_spread_over_samples_is_that_before_each_sigmoid():

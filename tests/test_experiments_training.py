@@ -34,11 +34,13 @@ def tiny_data(n=60, seed=0):
     return Data(lambda: (samples(n), samples(n), samples(n)))
 
 
-# --- linear regression --------------------------------------------------------------------------------------------------------------------
+# --- linear regression ----------------------------------------------------------------------------
 
 
 def test_three_ways_to_the_best_line_agree():
-    best, *_ = np.linalg.lstsq(np.column_stack([linear_regression._X, np.ones(7)]), linear_regression._Y, rcond=None)
+    best, *_ = np.linalg.lstsq(
+        np.column_stack([linear_regression._X, np.ones(7)]), linear_regression._Y, rcond=None
+    )
     series = linear_regression.run(True, tiny_data()).series
     np.testing.assert_allclose(series["best"], best, rtol=1e-12)
     np.testing.assert_allclose(series["lbfgs"][-1], best, atol=1e-6)
@@ -50,13 +52,17 @@ def test_three_ways_to_the_best_line_agree():
 
 def test_the_bowl_is_the_networks_loss():
     X, y = linear_regression._X[:, None], linear_regression._Y
-    net = fnn.Network([fnn.Dense(1, init=[[-0.11]], bias_init=[2.5])], 1, "mse", dtype="float64", backend="numpy")
-    assert linear_regression._mse(-0.11, 2.5) == pytest.approx(net.evaluate(X, y)["loss"], rel=1e-12)
+    net = fnn.Network(
+        [fnn.Dense(1, init=[[-0.11]], bias_init=[2.5])], 1, "mse", dtype="float64", backend="numpy"
+    )
+    assert linear_regression._mse(-0.11, 2.5) == pytest.approx(
+        net.evaluate(X, y)["loss"], rel=1e-12
+    )
     assert linear_regression._mse(-0.11, 2.5) == pytest.approx(0.16024, abs=1e-5)
     assert linear_regression._mse(np.zeros((3, 4)), np.ones((3, 4))).shape == (3, 4)
 
 
-# --- optimisers ---------------------------------------------------------------------------------------------------------------------------
+# --- optimisers -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("surface", optimisers._SURFACES.values(), ids=optimisers._SURFACES)
@@ -81,14 +87,24 @@ def test_a_step_of_the_network_is_a_step_on_the_surface(name):
     w = np.array(surface.start)
     expected = [w.copy()]
     for step in range(1, 31):
-        _UPDATES[rule["code"]](w, np.array(surface.gradient(*w)), slots, optimizer.lr, rule, step, products)
+        _UPDATES[rule["code"]](
+            w, np.array(surface.gradient(*w)), slots, optimizer.lr, rule, step, products
+        )
         expected.append(w.copy())
-    np.testing.assert_allclose(optimisers._descend(optimizer, surface.gradient, surface.start, 30), expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        optimisers._descend(optimizer, surface.gradient, surface.start, 30),
+        expected,
+        rtol=1e-9,
+        atol=1e-12,
+    )
 
 
 def test_momentum_of_nothing_is_plain_descent():
     surface = optimisers._SURFACES["beale"]
-    paths = [optimisers._descend(fnn.SGD(0.003, momentum=beta), surface.gradient, surface.start, 20) for beta in (0.0, 1e-15)]
+    paths = [
+        optimisers._descend(fnn.SGD(0.003, momentum=beta), surface.gradient, surface.start, 20)
+        for beta in (0.0, 1e-15)
+    ]
     np.testing.assert_allclose(*paths, rtol=1e-10)
 
 
@@ -103,7 +119,7 @@ def test_an_animation_lies_beside_the_picture(tmp_path, monkeypatch):
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".gif", ".json", ".png"]
 
 
-# --- the others ---------------------------------------------------------------------------------------------------------------------------
+# --- the others -----------------------------------------------------------------------------------
 
 
 def test_the_best_guess_is_the_best():
@@ -132,7 +148,9 @@ def test_finite_differences_take_a_pass_for_each_parameter_and_one_more():
 
 @pytest.mark.parametrize("power", [1, 2])
 def test_the_order_of_an_error(power):
-    assert gradient_check._order(7 * gradient_check._STEPS**power, 1e-1, 1e-3) == pytest.approx(power)
+    assert gradient_check._order(7 * gradient_check._STEPS**power, 1e-1, 1e-3) == pytest.approx(
+        power
+    )
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3, 0.8])
@@ -167,4 +185,6 @@ def test_scores_leave_penalties_out():
     data = tiny_data()
     net = fnn.mlp([10, 5, 10], l2=0.5, l1=0.1)
     plain = fnn.mlp([10, 5, 10])
-    assert overfitting._scores(net, *data.train)["loss"] == pytest.approx(plain.evaluate(*data.train)["loss"], rel=1e-6)
+    assert overfitting._scores(net, *data.train)["loss"] == pytest.approx(
+        plain.evaluate(*data.train)["loss"], rel=1e-6
+    )

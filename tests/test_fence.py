@@ -24,6 +24,8 @@ print("beyond")
 @pytest.mark.skipif(sys.platform == "win32", reason="protects pages by mprotect")
 def test_a_touch_beyond_either_end_ends_the_process():
     paths = {"PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)}
-    ended = subprocess.run([sys.executable, "-c", TOUCH], env=os.environ | paths, capture_output=True, text=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", TOUCH], env=os.environ | paths, capture_output=True, text=True
+    )
     assert ended.stdout.split() == ["within"], ended.stderr
     assert ended.returncode < 0

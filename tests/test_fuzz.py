@@ -1,7 +1,9 @@
-"""Random networks, trained a few steps by every CPU engine: what comes out is what the reference makes of them, but for rounding.
+"""Random networks, trained a few steps by every CPU engine: what comes out is what the reference
+makes of them, but for rounding.
 
-Each entry of the tables of operations, activations, losses and optimisers is in all examples of a test; hypothesis draws the rest.
-``FASTNN_FUZZ=1000`` draws as many examples for each, other ones every time.
+Each entry of the tables of operations, activations, losses and optimisers is in all examples of a
+test; hypothesis draws the rest. ``FASTNN_FUZZ=1000`` draws as many examples for each, other ones
+every time.
 """
 
 import os
@@ -9,34 +11,50 @@ import os
 import numpy as np
 import pytest
 from builders import COMPILED, LOSS_CASES, STEPPING
-from fuzzing import MAKES, Graph, Judge, activations, cases, dense, graphs, large, lower_graph, mini_batches, stacks, wide_stacks
+from fuzzing import (
+    MAKES,
+    Graph,
+    Judge,
+    activations,
+    cases,
+    dense,
+    graphs,
+    large,
+    lower_graph,
+    mini_batches,
+    stacks,
+    wide_stacks,
+)
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from fastnn import program
 from fastnn._kernels import cpu_engine, opcodes
 from fastnn._kernels.contract import aligned_zeros
-from fastnn.activations import ACTIVATIONS
+from fastnn.nn import lowering
+from fastnn.nn.activations import ACTIVATIONS
 
 EXAMPLES = int(os.environ.get("FASTNN_FUZZ", "0"))
 fuzz = settings(
     max_examples=EXAMPLES or 12,
     derandomize=not EXAMPLES,
     print_blob=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],  # each example sets its own number of threads
+    # each example sets its own number of threads
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 
 @pytest.fixture(autouse=True)
 def surroundings(use_threads, monkeypatch):
-    """Any number of threads; graphs can be lowered; and what a kernel has not written itself is not a number."""
+    """Any number of threads; graphs can be lowered; and what a kernel has not written itself is not
+    a number.
+    """
 
     def spoilt(n, dtype):
         array = aligned_zeros(n, dtype)
         array.fill(np.nan)
         return array
 
-    monkeypatch.setitem(program._LOWERINGS, Graph, lower_graph)
+    monkeypatch.setitem(lowering._LOWERINGS, Graph, lower_graph)
     monkeypatch.setattr(cpu_engine, "aligned_zeros", spoilt)
 
 
@@ -44,7 +62,9 @@ def check(case):
     judge = Judge(case)
     assume(judge.is_tame())
     wrong = {engine: found for engine in COMPILED if (found := judge.wrong(engine))}
-    assert not wrong, "\n".join(f"{engine}: {name} {how}" for engine, found in wrong.items() for name, how in found.items())
+    assert not wrong, "\n".join(
+        f"{engine}: {name} {how}" for engine, found in wrong.items() for name, how in found.items()
+    )
     return judge.program
 
 

@@ -1,4 +1,6 @@
-"""Samples on their way to the device: what does not fit travels piece by piece, what is there already stays where it is."""
+"""Samples on their way to the device: what does not fit travels piece by piece, what is there
+already stays where it is.
+"""
 
 import ctypes
 from types import SimpleNamespace
@@ -10,13 +12,15 @@ from builders import assert_same_bits
 from training_cases import LABELS, VALUES, X, network, noisy, raises
 
 import fastnn as fnn
-from fastnn import cli, engines, inputs
+from fastnn import engines
 from fastnn._kernels import opcodes
-from fastnn._kernels.numba_cuda import lt, stream
-from fastnn._kernels.numba_cuda.gpu_arrays import GpuArray
-from fastnn._kernels.numba_cuda.launch import Product
-from fastnn._kernels.numba_cuda.library import Library
-from fastnn._kernels.numba_cuda.workspace import NAMES
+from fastnn._kernels.numba_cuda.driver.gpu_arrays import GpuArray
+from fastnn._kernels.numba_cuda.driver.launch import Product
+from fastnn._kernels.numba_cuda.runtime import cublaslt, sample_transfer
+from fastnn._kernels.numba_cuda.runtime.cublaslt_products import Library
+from fastnn._kernels.numba_cuda.runtime.workspace import NAMES
+from fastnn.cli import commands
+from fastnn.data import validation as validate
 
 WEIGHTS = np.linspace(0.5, 2, len(X))
 
@@ -31,38 +35,51 @@ def narrow(monkeypatch):
     """Hardly more room for samples than a mini-batch needs."""
     made = []
 
-    class Streams(stream.Stream):
+    class Streams(sample_transfer.Stream):
         def __init__(self, *args):
             super().__init__(*args)
             made.append(self)
 
-    monkeypatch.setattr(stream, "_ONES_SHARE", 0.0)
-    monkeypatch.setattr(stream, "PIECE_BYTES", 9 * 8 * 6)  # nine rows of X, labels and weights
-    monkeypatch.setattr(stream, "Stream", Streams)
+    monkeypatch.setattr(sample_transfer, "_ONES_SHARE", 0.0)
+    # nine rows of X, labels and weights
+    monkeypatch.setattr(sample_transfer, "PIECE_BYTES", 9 * 8 * 6)
+    monkeypatch.setattr(sample_transfer, "Stream", Streams)
     return made
 
 
 def assert_close(found, expected):
-    """Predictions, figures by name, or arrays of layers: BLAS rounds another number of rows another way."""
+    """Predictions, figures by name, or arrays of layers: BLAS rounds another number of rows another
+    way.
+    """
     if isinstance(expected, dict | list):
-        found, expected = (list(each.values()) if isinstance(each, dict) else each for each in (found, expected))
+        found, expected = (
+            list(each.values()) if isinstance(each, dict) else each for each in (found, expected)
+        )
         for ours, theirs in zip(found, expected, strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-11)
     else:
         np.testing.assert_allclose(found, expected, rtol=1e-11)
 
 
-# --- what does not fit -------------------------------------------------------------------------------------------------------------------
+# --- what does not fit ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "lbfgs"])
 def test_streaming_gives_the_same_bits(gpu, narrow, monkeypatch, optimizer, shuffle):
     if optimizer == "lbfgs":
-        monkeypatch.setattr(stream, "PIECE_BYTES", 1 << 20)  # all data at once is what it takes
+        # all data at once is what it takes
+        monkeypatch.setattr(sample_transfer, "PIECE_BYTES", 1 << 20)
     nets = noisy(backend="cuda"), noisy(backend="numpy")
-    options = {"shuffle": shuffle, "sample_weight": WEIGHTS, "validation": (X, LABELS), "optimizer": optimizer}
-    histories = [net.fit(X, LABELS, 3, 4, callbacks=[fnn.GradientFlow(2)], **options) for net in nets]
+    options = {
+        "shuffle": shuffle,
+        "sample_weight": WEIGHTS,
+        "validation": (X, LABELS),
+        "optimizer": optimizer,
+    }
+    histories = [
+        net.fit(X, LABELS, 3, 4, callbacks=[fnn.GradientFlow(2)], **options) for net in nets
+    ]
     assert_same_bits(*nets)
     np.testing.assert_allclose(histories[0]["val_loss"], histories[1]["val_loss"], rtol=1e-12)
     assert histories[0].gradient_flow.to_plain() == histories[1].gradient_flow.to_plain()
@@ -74,7 +91,8 @@ def test_streaming_gives_the_same_bits(gpu, narrow, monkeypatch, optimizer, shuf
 def test_predictions_stream(gpu, narrow, method):
     nets = noisy(backend="cuda"), noisy(backend="numpy")
     found, expected = (getattr(net, method)(X) for net in nets)
-    np.testing.assert_allclose(found, expected, rtol=1e-13)  # BLAS rounds another number of rows another way
+    # BLAS rounds another number of rows another way
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
     assert narrow[0].most_rows < len(X)
     spoilt = X.copy()
     spoilt[3, 1] = np.inf  # in the first of several pieces
@@ -92,7 +110,10 @@ def test_streams_of_values_and_of_a_memory_map(gpu, narrow, tmp_path):
 
 
 def test_a_divergence_in_a_stream(gpu, narrow):
-    nets = [network([fnn.Dense(6, "relu"), fnn.BatchNorm(), fnn.Dense(3)], backend=backend) for backend in ("cuda", "numpy")]
+    nets = [
+        network([fnn.Dense(6, "relu"), fnn.BatchNorm(), fnn.Dense(3)], backend=backend)
+        for backend in ("cuda", "numpy")
+    ]
     for net in nets:
         with raises(fnn.DivergenceError, "diverged"):
             net.fit(X, LABELS, 3, 4, fnn.SGD(1e300))
@@ -125,7 +146,7 @@ def test_the_limit_can_be_set(gpu, monkeypatch):
             net.fit(big, y)
 
 
-# --- what is there already ---------------------------------------------------------------------------------------------------------------
+# --- what is there already ------------------------------------------------------------------------
 
 
 def test_features_on_the_gpu_are_not_copied(gpu):
@@ -133,12 +154,19 @@ def test_features_on_the_gpu_are_not_copied(gpu):
     nets = noisy(backend="cuda"), noisy(backend="numpy")
     histories = []
     for net, (features, labels, weights) in zip(nets, (given, (X, LABELS, WEIGHTS)), strict=True):
-        histories.append(net.fit(features, labels, 3, 7, sample_weight=weights, validation=(features, labels)))
+        histories.append(
+            net.fit(features, labels, 3, 7, sample_weight=weights, validation=(features, labels))
+        )
     assert X.nbytes not in gpu.uploads + gpu.downloads
     assert_same_bits(*nets)
     np.testing.assert_allclose(histories[0]["val_loss"], histories[1]["val_loss"], rtol=1e-12)
     for net, features in zip(nets, (given[0], X), strict=True):
-        net.found = net.predict(features), net.forward(features), net.evaluate(features, LABELS), net.activations(features)
+        net.found = (
+            net.predict(features),
+            net.forward(features),
+            net.evaluate(features, LABELS),
+            net.activations(features),
+        )
         net.found += (net.gradients(features, LABELS)[0],)
     assert type(nets[0].found[0]) is np.ndarray
     for found, expected in zip(nets[0].found, nets[1].found, strict=True):
@@ -160,7 +188,10 @@ def test_a_share_of_features_on_the_gpu_is_held_out(gpu, optimizer):
 
 def test_a_diagnosis_of_features_on_the_gpu(gpu):
     nets = noisy(backend="cuda"), noisy(backend="numpy")
-    found, expected = (net.diagnose(features, LABELS) for net, features in zip(nets, (fake_gpu.OnGpu(X), X), strict=True))
+    found, expected = (
+        net.diagnose(features, LABELS)
+        for net, features in zip(nets, (fake_gpu.OnGpu(X), X), strict=True)
+    )
     assert str(found) == str(expected)
 
 
@@ -172,31 +203,54 @@ def test_what_works_on_rows_takes_them_from_the_gpu(gpu):
 
 
 def test_rows_of_an_array_on_the_gpu(gpu, monkeypatch):
-    monkeypatch.setattr("fastnn._kernels.numba_cuda.gpu_arrays._BLOCK_BYTES", 100)
+    monkeypatch.setattr("fastnn._kernels.numba_cuda.driver.gpu_arrays._BLOCK_BYTES", 100)
     array = GpuArray(fake_gpu.OnGpu(X), "X")
     rows = np.random.default_rng(0).permutation(40)[:13]
     for index in (rows, slice(0, 2), slice(None), np.arange(0)):
         np.testing.assert_array_equal(array[index], X[index])
     np.testing.assert_array_equal(array.to_host(), X)
-    assert (len(array), array.shape, array.ndim, array.dtype, array.nbytes) == (40, (40, 4), 2, np.float64, X.nbytes)
+    assert (len(array), array.shape, array.ndim, array.dtype, array.nbytes) == (
+        40,
+        (40, 4),
+        2,
+        np.float64,
+        X.nbytes,
+    )
 
 
 SPOILT = X.copy()
 SPOILT[31, 1] = np.nan
 MISTAKES = [
-    (fake_gpu.OnGpu(X.astype(np.float32)), TypeError, "X is of float32 on the GPU", "network is of float64", "X.astype('float64')"),
+    (
+        fake_gpu.OnGpu(X.astype(np.float32)),
+        TypeError,
+        "X is of float32 on the GPU",
+        "network is of float64",
+        "X.astype('float64')",
+    ),
     (fake_gpu.OnGpu(X[:, :3]), ValueError, "X has 3 columns, but the network takes 4"),
     (fake_gpu.OnGpu(X[:, 0]), ValueError, "X is 1-D"),
     (fake_gpu.OnGpu(X[:0]), ValueError, "X is empty"),
-    (fake_gpu.OnGpu(X, strides=(8, 320)), ValueError, "X cannot be read where it lies on the GPU", "C-contiguous"),
+    (
+        fake_gpu.OnGpu(X, strides=(8, 320)),
+        ValueError,
+        "X cannot be read where it lies on the GPU",
+        "C-contiguous",
+    ),
     (fake_gpu.OnGpu(SPOILT), ValueError, "X is nan at row 31, column 1"),
 ]
 
 
-@pytest.mark.parametrize(("given", "error", "parts"), [(given, error, parts) for given, error, *parts in MISTAKES])
+@pytest.mark.parametrize(
+    ("given", "error", "parts"), [(given, error, parts) for given, error, *parts in MISTAKES]
+)
 def test_mistakes_in_features_on_the_gpu(gpu, given, error, parts):
     net = noisy(backend="cuda")
-    for use in (lambda: net.fit(given, LABELS), lambda: net.predict(given), lambda: net.evaluate(given, LABELS)):
+    for use in (
+        lambda: net.fit(given, LABELS),
+        lambda: net.predict(given),
+        lambda: net.evaluate(given, LABELS),
+    ):
         with raises(error, *parts):
             use()
 
@@ -216,23 +270,23 @@ def test_engines_of_the_cpu_do_not_read_the_gpu():
 
 
 def test_what_is_on_a_gpu():
-    assert inputs.is_on_gpu(fake_gpu.OnGpu(X))
+    assert validate.is_on_gpu(fake_gpu.OnGpu(X))
     for thing in (X, [1], (1,), {}, None, 3, "text", np.float32(1)):
-        assert not inputs.is_on_gpu(thing)
+        assert not validate.is_on_gpu(thing)
 
 
 def test_tensors_of_the_cpu_are_not_on_a_gpu():
     torch = pytest.importorskip("torch")
     for tensor in (torch.zeros(3), torch.zeros(3, requires_grad=True)):
-        assert not inputs.is_on_gpu(tensor)
+        assert not validate.is_on_gpu(tensor)
 
 
-# --- precision ---------------------------------------------------------------------------------------------------------------------------
+# --- precision ------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def library(monkeypatch):
-    monkeypatch.setattr(lt, "available", lambda: None)
+    monkeypatch.setattr(cublaslt, "available", lambda: None)
 
 
 def test_precision_is_part_of_the_network(gpu, library, tmp_path):
@@ -243,18 +297,27 @@ def test_precision_is_part_of_the_network(gpu, library, tmp_path):
     net.save(tmp_path / "m")
     for same in (fnn.load(tmp_path / "m", backend="cuda"), net.copy()):
         assert same.precision == "tf32"
-    for other in (fnn.load(tmp_path / "m"), fnn.load(tmp_path / "m", backend="numpy"), net.copy(backend="numpy"), net.copy("float64")):
+    for other in (
+        fnn.load(tmp_path / "m"),
+        fnn.load(tmp_path / "m", backend="numpy"),
+        net.copy(backend="numpy"),
+        net.copy("float64"),
+    ):
         assert other.precision == "float32"
     assert fnn.load(tmp_path / "m", "cuda", precision="bf16").precision == "bf16"
     assert net.copy(precision="float32").precision == "float32"
-    np.testing.assert_array_equal(fnn.load(tmp_path / "m", "numpy").parameters["0.weight"], net.parameters["0.weight"])
+    np.testing.assert_array_equal(
+        fnn.load(tmp_path / "m", "numpy").parameters["0.weight"], net.parameters["0.weight"]
+    )
 
 
 def test_info_tells_the_precision(gpu, library, tmp_path, capsys):
     for precision in ("tf32", "float32"):
         fnn.mlp([4, 3], backend="cuda", precision=precision).save(tmp_path / "m")
-        assert cli.main(["info", str(tmp_path / "m")]) == 0
-        assert ("precision     tf32 on backend cuda" in capsys.readouterr().out) == (precision == "tf32")
+        assert commands.main(["info", str(tmp_path / "m")]) == 0
+        assert ("precision     tf32 on backend cuda" in capsys.readouterr().out) == (
+            precision == "tf32"
+        )
 
 
 def test_precision_that_cannot_be_had(gpu, library, tmp_path):
@@ -271,8 +334,10 @@ def test_precision_that_cannot_be_had(gpu, library, tmp_path):
 
 
 def test_precision_without_the_library(gpu, monkeypatch):
-    monkeypatch.setattr(lt, "available", lambda: "nvmath-python is not there: pip install it")
-    with raises(RuntimeError, "precision 'bf16' cannot be had here", "nvmath-python", "pip install"):
+    monkeypatch.setattr(cublaslt, "available", lambda: "nvmath-python is not there: pip install it")
+    with raises(
+        RuntimeError, "precision 'bf16' cannot be had here", "nvmath-python", "pip install"
+    ):
         fnn.mlp([4, 3], backend="cuda", precision="bf16")
 
 
@@ -282,7 +347,7 @@ def test_auto_never_takes_the_gpu(gpu):
     assert fnn.backends()["cuda"] == "available"
 
 
-# --- products by the library -------------------------------------------------------------------------------------------------------------
+# --- products by the library ----------------------------------------------------------------------
 
 
 class Multiplying:
@@ -293,11 +358,15 @@ class Multiplying:
 
     def _at(self, pointer, *shape):
         nbytes = int(np.prod(shape)) * self._dtype.itemsize
-        return np.frombuffer((ctypes.c_char * nbytes).from_address(pointer), self._dtype).reshape(shape)
+        return np.frombuffer((ctypes.c_char * nbytes).from_address(pointer), self._dtype).reshape(
+            shape
+        )
 
     def forward(self, x, w, bias, z, rows, n_in, n_out, relu, stream):
         assert not relu
-        self._at(z, rows, n_out)[:] = self._at(x, rows, n_in) @ self._at(w, n_in, n_out) + (self._at(bias, n_out) if bias else 0)
+        self._at(z, rows, n_out)[:] = self._at(x, rows, n_in) @ self._at(w, n_in, n_out) + (
+            self._at(bias, n_out) if bias else 0
+        )
 
     def input_gradient(self, d_z, w, d_x, rows, n_in, n_out, add, stream):
         product = self._at(d_z, rows, n_out) @ self._at(w, n_in, n_out).T
@@ -313,32 +382,49 @@ def test_products_of_the_library_lie_where_the_table_says(dtype, monkeypatch):
     layers = [fnn.Dense(6, bias=False), fnn.Residual([fnn.Dense(6), fnn.Dense(6)]), fnn.Dense(2)]
     program = fnn.Network(layers, 4, "mse", dtype, "numpy").program
     made = []
-    monkeypatch.setattr(lt, "Products", lambda device, precision: made.append(precision) or Multiplying(dtype))
+    monkeypatch.setattr(
+        cublaslt, "Products", lambda device, precision: made.append(precision) or Multiplying(dtype)
+    )
     rng, capacity, rows = np.random.default_rng(0), 8, 5
-    sizes = dict.fromkeys(("theta", "gradient"), program.n_parameters) | dict.fromkeys(("work", "d_work"), capacity * program.n_columns)
+    sizes = dict.fromkeys(("theta", "gradient"), program.n_parameters) | dict.fromkeys(
+        ("work", "d_work"), capacity * program.n_columns
+    )
     memory = {name: rng.normal(size=size).astype(dtype) for name, size in sizes.items()}
-    arguments = [SimpleNamespace(pointer=memory[name].ctypes.data if name in memory else 0) for name in NAMES]
+    arguments = [
+        SimpleNamespace(pointer=memory[name].ctypes.data if name in memory else 0) for name in NAMES
+    ]
     library = Library(SimpleNamespace(stream=0), program)
 
     def value(name, offset, width):
-        return memory[name][offset * capacity : offset * capacity + rows * width].reshape(rows, width)
+        return memory[name][offset * capacity : offset * capacity + rows * width].reshape(
+            rows, width
+        )
 
     for index, op in enumerate(program.ops):
         if op["code"] != opcodes.DENSE:
             continue
-        weight = memory["theta"][op["weight"] :][: op["n_in"] * op["n_out"]].reshape(op["n_in"], op["n_out"])
+        weight = memory["theta"][op["weight"] :][: op["n_in"] * op["n_out"]].reshape(
+            op["n_in"], op["n_out"]
+        )
         bias = memory["theta"][op["bias"] :][: op["n_out"]] if op["bias"] >= 0 else 0
         for adds in (False, True)[: 1 + (op["bias"] >= 0)]:
             library.multiply(Product("forward", index, rows, adds), arguments, capacity)
             expected = value("work", op["x"], op["n_in"]) @ weight + (bias if adds else 0)
             np.testing.assert_allclose(value("work", op["y"], op["n_out"]), expected, rtol=1e-5)
-        d_z, before = value("d_work", op["y"], op["n_out"]), value("d_work", op["x"], op["n_in"]).copy()
+        d_z, before = (
+            value("d_work", op["y"], op["n_out"]),
+            value("d_work", op["x"], op["n_in"]).copy(),
+        )
         library.multiply(Product("weight", index, rows), arguments, capacity)
         d_weight = memory["gradient"][op["weight"] :][: weight.size].reshape(weight.shape)
-        np.testing.assert_allclose(d_weight, value("work", op["x"], op["n_in"]).T @ d_z, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            d_weight, value("work", op["x"], op["n_in"]).T @ d_z, rtol=1e-4, atol=1e-5
+        )
         if op["x_grad"] != opcodes.GRAD_NONE:
             library.multiply(Product("input", index, rows), arguments, capacity)
             expected = d_z @ weight.T + (before if op["x_grad"] == opcodes.GRAD_ADD else 0)
-            np.testing.assert_allclose(value("d_work", op["x"], op["n_in"]), expected, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(
+                value("d_work", op["x"], op["n_in"]), expected, rtol=1e-4, atol=1e-5
+            )
     assert opcodes.GRAD_ADD in program.ops["x_grad"]
     assert made == [dtype]

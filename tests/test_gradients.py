@@ -2,13 +2,25 @@
 
 import numpy as np
 import pytest
-from builders import COMPILED, LOSS_CASES, OUTPUTS, STACKS, example, features, layer, network, relative_error, sample_weights, targets
+from builders import (
+    COMPILED,
+    LOSS_CASES,
+    OUTPUTS,
+    STACKS,
+    example,
+    features,
+    layer,
+    network,
+    relative_error,
+    sample_weights,
+    targets,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastnn as fnn
-from fastnn.activations import ACTIVATIONS
-from fastnn.layers import LAYERS
+from fastnn.nn.activations import ACTIVATIONS
+from fastnn.nn.layers import LAYERS
 
 AGREEMENT = {"float64": 1e-10, "float32": 2e-5}
 either_pass = pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
@@ -17,12 +29,19 @@ each_layer = pytest.mark.parametrize("kind", LAYERS)
 each_stack = pytest.mark.parametrize("stack", STACKS)
 
 
-# --- against central differences ------------------------------------------------------------------------------------------------------
+# --- against central differences ------------------------------------------------------------------
 
 
 def check(layers, case, engine, training, samples=8):
     loss, kind = LOSS_CASES[case]
-    errors = fnn.check_gradients(network(layers, loss, engine), features(5), targets(kind, 5), training, step=1e-5, samples=samples)
+    errors = fnn.check_gradients(
+        network(layers, loss, engine),
+        features(5),
+        targets(kind, 5),
+        training,
+        step=1e-5,
+        samples=samples,
+    )
     assert max(errors.values()) <= 1e-6, errors
 
 
@@ -46,18 +65,23 @@ def test_each_stack(engine, stack, training):
     check(STACKS[stack], "softmax_cross_entropy", engine, training)
 
 
-# --- against the reference ------------------------------------------------------------------------------------------------------------
+# --- against the reference ------------------------------------------------------------------------
 
 
-def compare(layers, case, engine, training, dtype="float64", rows=13, weighted=False, tolerance=None):
+def compare(
+    layers, case, engine, training, dtype="float64", rows=13, weighted=False, tolerance=None
+):
     loss, kind = LOSS_CASES[case]
     X, y, w = features(rows), targets(kind, rows), sample_weights(rows) if weighted else None
     (cost, found), (reference_cost, expected) = (
-        network(layers, loss, name, dtype).gradients(X, y, training, sample_weight=w) for name in (engine, "numpy")
+        network(layers, loss, name, dtype).gradients(X, y, training, sample_weight=w)
+        for name in (engine, "numpy")
     )
     tolerance = tolerance or AGREEMENT[dtype]
     assert abs(cost - reference_cost) <= tolerance * max(abs(reference_cost), 1.0)
-    assert relative_error(found, expected) <= tolerance, {n: relative_error({n: found[n]}, {n: expected[n]}) for n in found}
+    assert relative_error(found, expected) <= tolerance, {
+        n: relative_error({n: found[n]}, {n: expected[n]}) for n in found
+    }
 
 
 @pytest.mark.parametrize("dtype", AGREEMENT)
@@ -81,15 +105,25 @@ def test_engines_agree_on_each_stack(compiled, stack, training, dtype):
 @either_pass
 def test_engines_agree_on_each_batch_size(compiled, rows, training):
     for stack in ("nested residuals", "wide", "norms at the end"):
-        compare(STACKS[stack], "softmax_cross_entropy", compiled, training, rows=rows, tolerance=1e-8)
+        compare(
+            STACKS[stack], "softmax_cross_entropy", compiled, training, rows=rows, tolerance=1e-8
+        )
 
 
 @pytest.mark.parametrize(
-    ("loss", "y"), [("binary_cross_entropy", features(9, 1)[:, 0] > 0), ("poisson", np.arange(9)), ("mse", np.arange(9.0))]
+    ("loss", "y"),
+    [
+        ("binary_cross_entropy", features(9, 1)[:, 0] > 0),
+        ("poisson", np.arange(9)),
+        ("mse", np.arange(9.0)),
+    ],
 )
 def test_engines_agree_on_one_output(compiled, loss, y):
     found, expected = (
-        network([fnn.Dense(3, "tanh"), fnn.Dense(1, "sigmoid")], loss, name).gradients(features(9), y)[1] for name in (compiled, "numpy")
+        network([fnn.Dense(3, "tanh"), fnn.Dense(1, "sigmoid")], loss, name).gradients(
+            features(9), y
+        )[1]
+        for name in (compiled, "numpy")
     )
     assert relative_error(found, expected) <= 1e-10
 
@@ -98,7 +132,9 @@ def test_integer_labels_become_one_hot_rows(engine):
     labels = targets("labels", 9)
     for loss in ("softmax_cross_entropy", "binary_cross_entropy", "mse", "quadratic"):
         net = network(STACKS["activation at the end"], loss, engine)
-        (cost, found), (same_cost, expected) = (net.gradients(features(9), y) for y in (labels, np.eye(OUTPUTS)[labels]))
+        (cost, found), (same_cost, expected) = (
+            net.gradients(features(9), y) for y in (labels, np.eye(OUTPUTS)[labels])
+        )
         assert cost == pytest.approx(same_cost, rel=1e-12)
         assert relative_error(found, expected) <= 1e-12
 
@@ -112,17 +148,27 @@ def test_gradients_change_nothing(engine):
     assert net.state.step == 0
 
 
-# --- random networks ------------------------------------------------------------------------------------------------------------------
+# --- random networks ------------------------------------------------------------------------------
 
 names = st.sampled_from(list(ACTIVATIONS))
 widths = st.integers(1, 40)
 simple = st.builds(
-    layer, st.sampled_from([kind for kind in LAYERS if kind != "Residual"]), names, widths, st.floats(0, 0.9), st.floats(0, 1)
+    layer,
+    st.sampled_from([kind for kind in LAYERS if kind != "Residual"]),
+    names,
+    widths,
+    st.floats(0, 0.9),
+    st.floats(0, 1),
 )
 stacks = st.lists(
     st.recursive(
         simple,
-        lambda inner: st.builds(fnn.Residual, st.lists(inner, min_size=1, max_size=3), names, st.sampled_from(["auto", True])),
+        lambda inner: st.builds(
+            fnn.Residual,
+            st.lists(inner, min_size=1, max_size=3),
+            names,
+            st.sampled_from(["auto", True]),
+        ),
         max_leaves=4,
     ),
     max_size=4,
@@ -133,5 +179,14 @@ stacks = st.lists(
 @given(stacks, st.sampled_from(list(LOSS_CASES)), widths, st.booleans(), st.booleans())
 def test_engines_agree_on_random_networks(layers, case, rows, training, weighted):
     for engine in COMPILED:
-        # A norm of two rows or columns is ±1 but for ε, and magnifies the rounding errors before it up to 300 times.
-        compare([*layers, fnn.Dense(OUTPUTS)], case, engine, training, rows=rows, weighted=weighted, tolerance=1e-7)
+        # A norm of two rows or columns is ±1 but for ε, and magnifies the rounding errors before it
+        # up to 300 times.
+        compare(
+            [*layers, fnn.Dense(OUTPUTS)],
+            case,
+            engine,
+            training,
+            rows=rows,
+            weighted=weighted,
+            tolerance=1e-7,
+        )

@@ -5,8 +5,8 @@ import pytest
 from builders import INPUTS, STACKS
 
 import fastnn as fnn
-from fastnn.activations import ACTIVATIONS
-from fastnn.initializers import INITIALIZERS, Draw
+from fastnn.nn.activations import ACTIVATIONS
+from fastnn.nn.initializers import INITIALIZERS, Draw
 
 N_IN, N_OUT = 300, 200
 # name → variance of a weight, and its largest size (None where there is none)
@@ -75,7 +75,9 @@ def test_orthogonal(shape):
 
 
 def test_orthogonal_matrices_are_uniform():
-    """Uniform over orthogonal matrices, the trace of a large one is N(0, 1), so of mean 0; a plain QR decomposition favours one sign."""
+    """Uniform over orthogonal matrices, the trace of a large one is N(0, 1), so of mean 0; a plain
+    QR decomposition favours one sign.
+    """
     traces = [np.trace(draw("orthogonal", (6, 6), seed=seed)) for seed in range(400)]
     assert abs(np.mean(traces)) < 5 / np.sqrt(400)
     assert np.var(traces) == pytest.approx(1.0, rel=0.4)
@@ -96,7 +98,9 @@ def test_biases_start_by_any_of_them(name):
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_auto_goes_by_the_activation(activation):
     named = dense_net(activation=activation, init=ACTIVATIONS[activation].init)
-    np.testing.assert_array_equal(dense_net(activation=activation).parameters["0.weight"], named.parameters["0.weight"])
+    np.testing.assert_array_equal(
+        dense_net(activation=activation).parameters["0.weight"], named.parameters["0.weight"]
+    )
     if activation != "linear":  # the activation may also come after a norm and dropout
         layers = [fnn.Dense(8), fnn.BatchNorm(), fnn.Dropout(0.5), fnn.Activation(activation)]
         later = fnn.Network(layers, 6, "mse", "float64", "numpy", 0)
@@ -114,7 +118,9 @@ def test_auto_is_he_for_relu_lecun_for_selu_glorot_for_tanh():
 
 def test_an_array():
     w = np.arange(48.0).reshape(6, 8)
-    np.testing.assert_array_equal(dense_net(init=w, bias_init=np.arange(8)).parameters["0.weight"], w)
+    np.testing.assert_array_equal(
+        dense_net(init=w, bias_init=np.arange(8)).parameters["0.weight"], w
+    )
     w[:] = 0  # it was copied
     np.testing.assert_array_equal(dense_net(init=w.tolist()).parameters["0.weight"], 0)
 
@@ -129,18 +135,34 @@ def test_norms_start_as_the_identity():
 
 def test_names_are_in_layer_order():
     net = fnn.Network(STACKS["projection"], INPUTS, "mse", backend="numpy")
-    assert list(net.parameters) == ["0.weight", "0.bias", "1.0.weight", "1.0.bias", "1.projection.weight", "2.weight", "2.bias"]
+    assert list(net.parameters) == [
+        "0.weight",
+        "0.bias",
+        "1.0.weight",
+        "1.0.bias",
+        "1.projection.weight",
+        "2.weight",
+        "2.bias",
+    ]
 
 
 @pytest.mark.parametrize(
     ("error", "parts", "make"),
     [
-        (ValueError, "unknown init 'hee_normal'.*he_normal", lambda: fnn.Dense(3, init="hee_normal")),
+        (
+            ValueError,
+            "unknown init 'hee_normal'.*he_normal",
+            lambda: fnn.Dense(3, init="hee_normal"),
+        ),
         (TypeError, "std", lambda: fnn.Initializer("zeros", std=1.0)),
         (ValueError, "std", lambda: fnn.Initializer("normal", std=-1.0)),
         (ValueError, "bias_init", lambda: fnn.Dense(3, bias_init="auto")),
         (ValueError, "finite", lambda: fnn.Dense(3, init=[[np.nan]])),
-        (ValueError, r"0\.weight has shape \(2, 2\).*\(6, 8\)", lambda: dense_net(init=np.zeros((2, 2)))),
+        (
+            ValueError,
+            r"0\.weight has shape \(2, 2\).*\(6, 8\)",
+            lambda: dense_net(init=np.zeros((2, 2))),
+        ),
     ],
 )
 def test_mistakes_are_named(error, parts, make):

@@ -1,4 +1,6 @@
-"""What users pass: every container and dtype arrives right, without a copy where none is needed, and every mistake is named."""
+"""What users pass: every container and dtype arrives right, without a copy where none is needed,
+and every mistake is named.
+"""
 
 import re
 import tracemalloc
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fastnn import inputs
+from fastnn.data import validation
 
 FLOATS = (np.float32, np.float64)
 X = np.arange(12, dtype=np.float64).reshape(4, 3) / 8
@@ -42,7 +44,7 @@ def raises(error, *parts):
     return pytest.raises(error, match=".*".join(re.escape(part) for part in parts))
 
 
-# --- features ------------------------------------------------------------------------------------------------------------------------
+# --- features -------------------------------------------------------------------------------------
 
 
 def containers():
@@ -69,7 +71,7 @@ def containers():
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", containers())
 def test_features_from_any_container(name, dtype):
-    result = inputs.as_features(containers()[name], dtype, n_inputs=3)
+    result = validation.as_features(containers()[name], dtype, n_inputs=3)
     assert type(result) is np.ndarray
     assert result.dtype == dtype
     assert result.flags.c_contiguous
@@ -79,29 +81,34 @@ def test_features_from_any_container(name, dtype):
 
 @given(
     hnp.arrays(
-        st.one_of(hnp.integer_dtypes(), hnp.unsigned_integer_dtypes(), hnp.boolean_dtypes()), hnp.array_shapes(min_dims=2, max_dims=2)
+        st.one_of(hnp.integer_dtypes(), hnp.unsigned_integer_dtypes(), hnp.boolean_dtypes()),
+        hnp.array_shapes(min_dims=2, max_dims=2),
     )
 )
 def test_features_from_any_whole_numbers(array):
-    np.testing.assert_array_equal(inputs.as_features(array, np.float32), array.astype(np.float32))
+    np.testing.assert_array_equal(
+        validation.as_features(array, np.float32), array.astype(np.float32)
+    )
 
 
 def test_features_from_frames():
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame({"a": [1, 2], "b": [0.5, 1.5], "c": [True, False]})
-    np.testing.assert_array_equal(inputs.as_features(frame, np.float32), [[1, 0.5, 1], [2, 1.5, 0]])
+    np.testing.assert_array_equal(
+        validation.as_features(frame, np.float32), [[1, 0.5, 1], [2, 1.5, 0]]
+    )
     nullable = pandas.DataFrame({"a": [1, 2], "b": [3, None]}, dtype="Int64")
-    np.testing.assert_array_equal(inputs.as_features(nullable[["a"]], np.float32), [[1], [2]])
+    np.testing.assert_array_equal(validation.as_features(nullable[["a"]], np.float32), [[1], [2]])
     with raises(TypeError, "X is <NA> at row 1, column 1"):
-        inputs.as_features(nullable, np.float32)
+        validation.as_features(nullable, np.float32)
 
 
 def test_features_from_tensors():
     torch = pytest.importorskip("torch")
     tensor = torch.tensor(X)
-    assert np.shares_memory(inputs.as_features(tensor, np.float64), tensor.numpy())
+    assert np.shares_memory(validation.as_features(tensor, np.float64), tensor.numpy())
     with raises(TypeError, "X cannot be read as an array", "detach"):
-        inputs.as_features(tensor.requires_grad_(), np.float64)
+        validation.as_features(tensor.requires_grad_(), np.float64)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -111,39 +118,52 @@ def test_no_copy_where_none_is_needed(dtype, tmp_path):
     mapped[:] = array
     read_only = array.copy()
     read_only.flags.writeable = False
-    for given_ in (array, mapped, np.memmap(tmp_path / "x", dtype, "r", shape=array.shape), read_only, OnlyDLPack(array)):
-        result = inputs.as_features(given_, dtype)
+    for given_ in (
+        array,
+        mapped,
+        np.memmap(tmp_path / "x", dtype, "r", shape=array.shape),
+        read_only,
+        OnlyDLPack(array),
+    ):
+        result = validation.as_features(given_, dtype)
         assert np.shares_memory(result, getattr(given_, "array", given_))
 
 
 @pytest.mark.parametrize("shape", [(4096, 1024), (2, 2048 * 1024)])  # 16 MB: a mask would take 4
 def test_the_check_for_bad_values_needs_little_memory(shape):
     array = np.ones(shape, np.float32)
-    inputs.as_features(array, np.float32)
+    validation.as_features(array, np.float32)
     tracemalloc.start()
-    inputs.as_features(array, np.float32)
+    validation.as_features(array, np.float32)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1 << 20
 
 
-@given(st.sampled_from([(3, 5), (700, 1000), (2, 400_000)]), st.sampled_from([np.nan, np.inf, -np.inf]), st.sampled_from(FLOATS), st.data())
+@given(
+    st.sampled_from([(3, 5), (700, 1000), (2, 400_000)]),
+    st.sampled_from([np.nan, np.inf, -np.inf]),
+    st.sampled_from(FLOATS),
+    st.data(),
+)
 def test_the_first_bad_value_is_named(shape, bad, dtype, data):
     array = np.zeros(shape, np.float32)
-    places = data.draw(st.lists(st.tuples(*(st.integers(0, n - 1) for n in shape)), min_size=1, max_size=3))
+    places = data.draw(
+        st.lists(st.tuples(*(st.integers(0, n - 1) for n in shape)), min_size=1, max_size=3)
+    )
     for place in places:
         array[place] = bad
     row, column = min(places)
     with raises(ValueError, f"X is {bad} at row {row}, column {column};"):
-        inputs.as_features(array, dtype)
+        validation.as_features(array, dtype)
 
 
 def test_sums_may_overflow_but_numbers_may_not():
     large = np.full((4, 3), 3e38, np.float32)
-    assert inputs.as_features(large, np.float32) is large
+    assert validation.as_features(large, np.float32) is large
     with raises(ValueError, "X is 1e+300 at row 1, column 0; too large for float32"):
-        inputs.as_features([[1, 2], [1e300, 1e301]], np.float32)
-    assert inputs.as_features([[1e300]], np.float64) == 1e300
+        validation.as_features([[1, 2], [1e300, 1e301]], np.float32)
+    assert validation.as_features([[1e300]], np.float64) == 1e300
 
 
 SHAPE_MISTAKES = [
@@ -158,10 +178,12 @@ SHAPE_MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("mistake", "parts"), [(mistake, parts) for mistake, *parts in SHAPE_MISTAKES])
+@pytest.mark.parametrize(
+    ("mistake", "parts"), [(mistake, parts) for mistake, *parts in SHAPE_MISTAKES]
+)
 def test_shape_mistakes(mistake, parts):
     with raises(ValueError, *parts):
-        inputs.as_features(mistake, np.float32, n_inputs=3)
+        validation.as_features(mistake, np.float32, n_inputs=3)
 
 
 class Sparse:
@@ -184,29 +206,31 @@ TYPE_MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("mistake", "parts"), [(mistake, parts) for mistake, *parts in TYPE_MISTAKES])
+@pytest.mark.parametrize(
+    ("mistake", "parts"), [(mistake, parts) for mistake, *parts in TYPE_MISTAKES]
+)
 def test_type_mistakes(mistake, parts):
     with raises(TypeError, *parts):
-        inputs.as_features(mistake, np.float32)
+        validation.as_features(mistake, np.float32)
 
 
 def test_scipy_matrices_are_sparse():
     sparse = pytest.importorskip("scipy.sparse")
     for make in (sparse.csr_matrix, sparse.coo_array):
         with raises(TypeError, "use X.toarray()"):
-            inputs.as_features(make(X), np.float32)
+            validation.as_features(make(X), np.float32)
 
 
 def test_errors_call_the_array_by_its_name():
     with raises(ValueError, "validation X is 1-D", "validation X[None, :]"):
-        inputs.as_features([1.0], np.float32, name="validation X")
+        validation.as_features([1.0], np.float32, name="validation X")
 
 
-# --- sample weights ------------------------------------------------------------------------------------------------------------------
+# --- sample weights -------------------------------------------------------------------------------
 
 
 def test_sample_weight():
-    weight = inputs.as_sample_weight([0, 1, 2], 3, np.float32)
+    weight = validation.as_sample_weight([0, 1, 2], 3, np.float32)
     assert weight.dtype == np.float32
     np.testing.assert_array_equal(weight, [0, 1, 2])
 
@@ -224,10 +248,10 @@ def test_sample_weight():
 )
 def test_sample_weight_mistakes(weight, part):
     with raises(ValueError, part):
-        inputs.as_sample_weight(weight, 3, np.float32)
+        validation.as_sample_weight(weight, 3, np.float32)
 
 
-# --- targets -------------------------------------------------------------------------------------------------------------------------
+# --- targets --------------------------------------------------------------------------------------
 
 
 def label_containers():
@@ -243,7 +267,9 @@ def label_containers():
 
 @pytest.mark.parametrize("name", label_containers())
 def test_labels_from_any_container(name):
-    targets = inputs.as_targets(label_containers()[name], 4, 3, "softmax_cross_entropy", np.float32)
+    targets = validation.as_targets(
+        label_containers()[name], 4, 3, "softmax_cross_entropy", np.float32
+    )
     assert targets.is_labels
     assert targets.values is None
     assert len(targets) == 4
@@ -255,36 +281,60 @@ def test_labels_from_any_container(name):
 def test_labels_from_frames_and_tensors():
     pandas, torch = pytest.importorskip("pandas"), pytest.importorskip("torch")
     series = pandas.Series(LABELS, index=[9, 8, 7, 6])
-    for labels in (series, series.to_frame(), series.astype("Int64"), series.astype("category"), torch.tensor(LABELS)):
-        np.testing.assert_array_equal(inputs.as_targets(labels, 4, 3, "softmax_cross_entropy", np.float32).labels, LABELS)
+    for labels in (
+        series,
+        series.to_frame(),
+        series.astype("Int64"),
+        series.astype("category"),
+        torch.tensor(LABELS),
+    ):
+        np.testing.assert_array_equal(
+            validation.as_targets(labels, 4, 3, "softmax_cross_entropy", np.float32).labels, LABELS
+        )
 
 
 def test_bool_labels():
-    np.testing.assert_array_equal(inputs.as_targets([True, False], 2, 2, "softmax_cross_entropy", np.float32).labels, [1, 0])
+    np.testing.assert_array_equal(
+        validation.as_targets([True, False], 2, 2, "softmax_cross_entropy", np.float32).labels,
+        [1, 0],
+    )
 
 
 def test_int64_labels_are_not_copied():
-    assert np.shares_memory(inputs.as_targets(LABELS, 4, 3, "softmax_cross_entropy", np.float32).labels, LABELS)
+    assert np.shares_memory(
+        validation.as_targets(LABELS, 4, 3, "softmax_cross_entropy", np.float32).labels, LABELS
+    )
 
 
-@given(st.integers(1, 300), st.one_of(st.integers(-(2**62), -1), st.integers(300, 2**62)), st.integers(0, 5))
+@given(
+    st.integers(1, 300),
+    st.one_of(st.integers(-(2**62), -1), st.integers(300, 2**62)),
+    st.integers(0, 5),
+)
 def test_the_first_bad_label_is_named(n_classes, bad, row):
     labels = np.zeros(7, np.int64)
     labels[[row, 6]] = bad
-    with raises(ValueError, f"y is {bad} at row {row}; class labels are whole numbers from 0 to {n_classes - 1}"):
-        inputs.as_targets(labels, 7, n_classes, "softmax_cross_entropy", np.float32)
+    with raises(
+        ValueError,
+        f"y is {bad} at row {row}; class labels are whole numbers from 0 to {n_classes - 1}",
+    ):
+        validation.as_targets(labels, 7, n_classes, "softmax_cross_entropy", np.float32)
 
 
 @pytest.mark.parametrize("bad", [0.5, np.nan, np.inf, 1e300, -1.0])
 def test_float_labels_must_be_labels(bad):
     with raises(ValueError, f"y is {bad} at row 1"):
-        inputs.as_targets([0, bad], 2, 3, "softmax_cross_entropy", np.float32)
+        validation.as_targets([0, bad], 2, 3, "softmax_cross_entropy", np.float32)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_probabilities(dtype):
-    for y in (np.eye(3), np.eye(3, dtype=int), [[0.2, 0.3, 0.5], [1, 0, 0], [0.3333, 0.3333, 0.3333]]):
-        targets = inputs.as_targets(y, 3, 3, "softmax_cross_entropy", dtype)
+    for y in (
+        np.eye(3),
+        np.eye(3, dtype=int),
+        [[0.2, 0.3, 0.5], [1, 0, 0], [0.3333, 0.3333, 0.3333]],
+    ):
+        targets = validation.as_targets(y, 3, 3, "softmax_cross_entropy", dtype)
         assert not targets.is_labels
         assert targets.values.dtype == dtype
         np.testing.assert_allclose(targets.values, y, rtol=1e-6)
@@ -293,18 +343,24 @@ def test_probabilities(dtype):
 @pytest.mark.parametrize("loss", ["binary_cross_entropy", "mse", "quadratic"])
 @pytest.mark.parametrize("y", [LABELS, LABELS[:, None], LABELS.astype(np.uint8)])
 def test_integer_labels_become_one_hot(loss, y):
-    targets = inputs.as_targets(y, 4, 3, loss, np.float32)
+    targets = validation.as_targets(y, 4, 3, loss, np.float32)
     assert targets.values.dtype == np.float32
     np.testing.assert_array_equal(targets.values, np.eye(3)[LABELS])
 
 
-@pytest.mark.parametrize("loss", ["binary_cross_entropy", "mse", "quadratic", "mae", "huber", "poisson"])
+@pytest.mark.parametrize(
+    "loss", ["binary_cross_entropy", "mse", "quadratic", "mae", "huber", "poisson"]
+)
 def test_values(loss):
     y = X[:, :2] / 2
-    np.testing.assert_array_equal(inputs.as_targets(y, 4, 2, loss, np.float64).values, y)
+    np.testing.assert_array_equal(validation.as_targets(y, 4, 2, loss, np.float64).values, y)
     for single in (y[:, 0], y[:, :1], y[:, 0].tolist()):
-        np.testing.assert_array_equal(inputs.as_targets(single, 4, 1, loss, np.float64).values, y[:, :1])
-    np.testing.assert_array_equal(inputs.as_targets([0, 1], 2, 1, loss, np.float32).values, [[0], [1]])
+        np.testing.assert_array_equal(
+            validation.as_targets(single, 4, 1, loss, np.float64).values, y[:, :1]
+        )
+    np.testing.assert_array_equal(
+        validation.as_targets([0, 1], 2, 1, loss, np.float32).values, [[0], [1]]
+    )
 
 
 VALUE_MISTAKES = [
@@ -325,38 +381,42 @@ VALUE_MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("loss", "y", "parts"), [(loss, y, parts) for loss, y, *parts in VALUE_MISTAKES])
+@pytest.mark.parametrize(
+    ("loss", "y", "parts"), [(loss, y, parts) for loss, y, *parts in VALUE_MISTAKES]
+)
 def test_value_mistakes(loss, y, parts):
     with raises(ValueError, *parts):
-        inputs.as_targets(y, 2, 2, loss, np.float32)
+        validation.as_targets(y, 2, 2, loss, np.float32)
 
 
 @pytest.mark.parametrize("y", [["cat", "dog"], np.array(["cat", "dog"], object)])
 def test_text_labels(y):
     with raises(TypeError, "y is 'cat' at row 0", "encode"):
-        inputs.as_targets(y, 2, 2, "softmax_cross_entropy", np.float32)
+        validation.as_targets(y, 2, 2, "softmax_cross_entropy", np.float32)
 
 
 def test_taking_targets():
-    labels = inputs.Targets(labels=LABELS)
-    values = inputs.Targets(values=X)
+    labels = validation.Targets(labels=LABELS)
+    values = validation.Targets(values=X)
     np.testing.assert_array_equal(labels.take([3, 0]).labels, LABELS[[3, 0]])
     np.testing.assert_array_equal(values.take(slice(2)).values, X[:2])
     assert len(values.take([1])) == 1
     assert values.take([1]).labels is None
 
 
-# --- class weights -------------------------------------------------------------------------------------------------------------------
+# --- class weights --------------------------------------------------------------------------------
 
 
 def test_class_weights():
-    np.testing.assert_array_equal(inputs.class_weights({2: 3, 0: 0.5}, LABELS, 3), [0.5, 3, 1, 3])
-    np.testing.assert_array_equal(inputs.class_weights({}, LABELS, 3), np.ones(4))
+    np.testing.assert_array_equal(
+        validation.class_weights({2: 3, 0: 0.5}, LABELS, 3), [0.5, 3, 1, 3]
+    )
+    np.testing.assert_array_equal(validation.class_weights({}, LABELS, 3), np.ones(4))
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=50).map(np.array))
 def test_balanced_classes_count_alike(labels):
-    weights = inputs.class_weights("balanced", labels, 5)
+    weights = validation.class_weights("balanced", labels, 5)
     totals = np.bincount(labels, weights, 5)
     np.testing.assert_allclose(totals[totals > 0], len(labels) / 5)
 
@@ -376,4 +436,4 @@ def test_balanced_classes_count_alike(labels):
 )
 def test_class_weight_mistakes(error, class_weight, part):
     with raises(error, part):
-        inputs.class_weights(class_weight, LABELS, 3)
+        validation.class_weights(class_weight, LABELS, 3)

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from training_cases import LABELS, At, Recorder, X, network, noisy
 
-from fastnn import training as loop
+from fastnn.training import loop as loop
 
-# --- Ctrl-C ---------------------------------------------------------------------------------------------------------------------------
+# --- Ctrl-C ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -60,7 +60,9 @@ def test_ctrl_c_ends_after_the_current_chunk(engine, handler, monkeypatch):
     monkeypatch.setattr(loop, "_FIRST_CHUNK_OPERATIONS", 0)
     monkeypatch.setattr(loop, "_CHUNK_SECONDS", 0)
     recorder = Recorder()
-    history = network(backend=engine).fit(X, LABELS, epochs=5, batch_size=4, callbacks=[recorder, At("on_chunk_end", interrupt)])
+    history = network(backend=engine).fit(
+        X, LABELS, epochs=5, batch_size=4, callbacks=[recorder, At("on_chunk_end", interrupt)]
+    )
     assert recorder.hooks == ["start", "chunk", "epoch 1", "end"]
     assert (history.stopped, len(history["loss"])) == ("interrupted", 1)
 
@@ -69,7 +71,11 @@ def test_a_second_ctrl_c_interrupts_at_once(handler):
     signal.signal(signal.SIGINT, signal.default_int_handler)
     recorder = Recorder()
     with pytest.raises(KeyboardInterrupt):
-        network().fit(X, LABELS, callbacks=[recorder, At("on_chunk_end", lambda t: [interrupt(), interrupt()])])
+        network().fit(
+            X,
+            LABELS,
+            callbacks=[recorder, At("on_chunk_end", lambda t: [interrupt(), interrupt()])],
+        )
     assert recorder.hooks == ["start", "chunk", "end"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
@@ -89,7 +95,7 @@ def test_fit_in_another_thread(engine, handler):
     np.testing.assert_array_equal(net.state.theta, main.state.theta)
 
 
-# --- progress -------------------------------------------------------------------------------------------------------------------------
+# --- progress -------------------------------------------------------------------------------------
 
 
 class FakeTerminal(io.StringIO):
@@ -98,7 +104,9 @@ class FakeTerminal(io.StringIO):
 
 
 def terminal(monkeypatch):
-    """Standard error as a terminal; not a fixture, since pytest puts its own back when the test begins."""
+    """Standard error as a terminal; not a fixture, since pytest puts its own back when the test
+    begins.
+    """
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
     for name in ("NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):

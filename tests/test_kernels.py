@@ -1,47 +1,71 @@
-"""The Numba kernels one by one against slow NumPy twins; these tests also run as plain Python, with NUMBA_DISABLE_JIT=1."""
+"""The Numba kernels one by one against slow NumPy twins; these tests also run as plain Python, with
+NUMBA_DISABLE_JIT=1.
+"""
 
 import functools
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from builders import EVERYTHING, OUTPUTS, STEPPING, features, in_threads, learnt, network, optimizer, relative_error, targets
+from builders import (
+    EVERYTHING,
+    OUTPUTS,
+    STEPPING,
+    features,
+    in_threads,
+    learnt,
+    network,
+    optimizer,
+    relative_error,
+    targets,
+)
 
 from fastnn._kernels import philox as generator
 from fastnn._kernels import reference
-from fastnn.losses import LOSSES, Loss
+from fastnn.nn.losses import LOSSES, Loss
 
 pytest.importorskip("numba")
 from numba import config
 
+from fastnn._kernels.numba_cpu import barrier, philox, update, views
 from fastnn._kernels.numba_cpu import compile as compiling
 from fastnn._kernels.numba_cpu import loss as losses
-from fastnn._kernels.numba_cpu import memory, philox, sync, update
 
 JIT = not config.DISABLE_JIT
 EXACT = {np.float32: 2e-6, np.float64: 1e-14}
-pytestmark = [pytest.mark.filterwarnings("ignore::RuntimeWarning")]  # NumPy scalars warn of NaN and overflow
+# NumPy scalars warn of NaN and overflow
+pytestmark = [pytest.mark.filterwarnings("ignore::RuntimeWarning")]
 dtypes = pytest.mark.parametrize("dtype", EXACT, ids=["float32", "float64"])
 
 
 def records(array):
     """Records whose fields are attributes, as they are to compiled code."""
-    return array if JIT else [SimpleNamespace(**dict(zip(array.dtype.names, record.item(), strict=True))) for record in array]
+    return (
+        array
+        if JIT
+        else [
+            SimpleNamespace(**dict(zip(array.dtype.names, record.item(), strict=True)))
+            for record in array
+        ]
+    )
 
 
-# --- kernels as Python calls them, kept in the cache ---------------------------------------------------------------------------------
+# --- kernels as Python calls them, kept in the cache ----------------------------------------------
 
 entry = functools.partial(compiling.entry, name="tests")
 
 
 @entry
 def gemm(transpose_a, transpose_b, alpha, a, b, beta, c):
-    memory.gemm(transpose_a, transpose_b, alpha, a, b, beta, c)
+    views.gemm(transpose_a, transpose_b, alpha, a, b, beta, c)
 
 
 @entry
 def double_block(vector, offset, rows, columns):
-    block, stretch = memory.matrix(vector, offset, rows, columns), memory.segment(vector, offset, rows * columns)
+    block, stretch = (
+        views.matrix(vector, offset, rows, columns),
+        views.segment(vector, offset, rows * columns),
+    )
     for i in range(rows):
         for j in range(columns):
             block[i, j] += stretch[i * columns + j]
@@ -80,18 +104,20 @@ def limit_columns(w, first, last, max_norm):
 
 @entry
 def meet(counter, seen, rank, n_threads, meetings):
-    """Each thread writes its number of the meeting, meets, and checks that all others have written theirs."""
+    """Each thread writes its number of the meeting, meets, and checks that all others have written
+    theirs.
+    """
     phase, late = 1, 0
     for k in range(meetings):
         seen[rank, 0] = k + 1
-        phase = sync.wait(counter, phase, n_threads)
+        phase = barrier.wait(counter, phase, n_threads)
         for other in range(n_threads):
             late += seen[other, 0] < k + 1
-        phase = sync.wait(counter, phase, n_threads)
+        phase = barrier.wait(counter, phase, n_threads)
     return late, phase
 
 
-# --- products ---------------------------------------------------------------------------------------------------------------------------
+# --- products -------------------------------------------------------------------------------------
 
 SHAPES = [
     (1, 1, 1),
@@ -130,11 +156,20 @@ def test_gemm(transpose_a, transpose_b, strided, dtype):
             if beta == 0:
                 around[:, 2 : 2 + n] = np.nan  # does not matter then
             c, before = around[:, 2 : 2 + n], around.copy()
-            expected = alpha * (op_a @ op_b) + (beta * before[:, 2 : 2 + n].astype(np.float64) if beta else 0)
+            expected = alpha * (op_a @ op_b) + (
+                beta * before[:, 2 : 2 + n].astype(np.float64) if beta else 0
+            )
             gemm(transpose_a, transpose_b, alpha, a, b, beta, c)
             scale = np.sqrt(max(k, 1)) * 4
-            np.testing.assert_allclose(c, expected, rtol=0, atol=EXACT[dtype] * scale, err_msg=f"{m} {k} {n} {alpha} {beta}")
-            np.testing.assert_array_equal(around[:, :2], before[:, :2])  # and nothing beside C is touched
+            np.testing.assert_allclose(
+                c,
+                expected,
+                rtol=0,
+                atol=EXACT[dtype] * scale,
+                err_msg=f"{m} {k} {n} {alpha} {beta}",
+            )
+            # and nothing beside C is touched
+            np.testing.assert_array_equal(around[:, :2], before[:, :2])
             np.testing.assert_array_equal(around[:, 2 + n :], before[:, 2 + n :])
 
 
@@ -150,10 +185,12 @@ def test_gemm_passes_nan(dtype):
 def test_views(dtype):
     vector = np.arange(20, dtype=dtype)
     double_block(vector, 3, 4, 2)
-    np.testing.assert_array_equal(vector, np.arange(20) * np.where((np.arange(20) >= 3) & (np.arange(20) < 11), 2, 1))
+    np.testing.assert_array_equal(
+        vector, np.arange(20) * np.where((np.arange(20) >= 3) & (np.arange(20) < 11), 2, 1)
+    )
 
 
-# --- random numbers -----------------------------------------------------------------------------------------------------------------------
+# --- random numbers -------------------------------------------------------------------------------
 
 SEED, STREAM, STEP = np.uint64(2**63 + 12345), 2 << 16 | 3, 2**32 + 7
 
@@ -163,7 +200,9 @@ SEED, STREAM, STEP = np.uint64(2**63 + 12345), 2 << 16 | 3, 2**32 + 7
 def test_dropout_masks(n, dtype):
     bits = generator.random_bits(int(SEED), STREAM, STEP, n, rows=6)
     for rate in (0.2, 0.5, 0.999):
-        expected = np.where(bits >= generator.dropout_threshold(rate), dtype(1 / (1 - rate)), dtype(0))
+        expected = np.where(
+            bits >= generator.dropout_threshold(rate), dtype(1 / (1 - rate)), dtype(0)
+        )
         for cut in range(7):
             masks = np.full((6, n), np.nan, dtype)
             dropout_masks(masks[:cut], rate, 0, SEED, STREAM, STEP)
@@ -183,7 +222,7 @@ def test_noise(n, dtype):
     np.testing.assert_allclose(z, expected, rtol=0, atol=10 * EXACT[dtype])
 
 
-# --- losses -------------------------------------------------------------------------------------------------------------------------------
+# --- losses ---------------------------------------------------------------------------------------
 
 
 def losses_of(name):
@@ -206,17 +245,36 @@ def test_losses(name, outputs, weighted, dtype):
         for spread in (1.0, 30.0 if link != "exp" else 3.0):
             z = (spread * rng.normal(size=(5, outputs))).astype(dtype)
             labels = rng.integers(0, outputs, n if link == "softmax" else 0)
-            draws = {"sigmoid": rng.integers(0, 2, (n, outputs)), "exp": rng.poisson(2, (n, outputs))}
+            draws = {
+                "sigmoid": rng.integers(0, 2, (n, outputs)),
+                "exp": rng.poisson(2, (n, outputs)),
+            }
             values = draws.get(link, rng.normal(size=(n, outputs))).astype(dtype)
-            forms = [(labels, np.zeros((0, 1), dtype), np.eye(outputs)[labels]), (labels[:0], np.abs(values), np.abs(values))]
-            for given_labels, given_values, t in forms if link == "softmax" else [(labels, values, values)]:
+            forms = [
+                (labels, np.zeros((0, 1), dtype), np.eye(outputs)[labels]),
+                (labels[:0], np.abs(values), np.abs(values)),
+            ]
+            for given_labels, given_values, t in (
+                forms if link == "softmax" else [(labels, values, values)]
+            ):
                 d = np.full_like(z, np.nan)
-                total, hits = loss_and_gradient(records(record), z, d, chosen, given_labels, given_values, weights, float(share.sum()))
+                total, hits = loss_and_gradient(
+                    records(record),
+                    z,
+                    d,
+                    chosen,
+                    given_labels,
+                    given_values,
+                    weights,
+                    float(share.sum()),
+                )
                 z64, t64 = z.astype(np.float64), t[chosen].astype(np.float64)
                 each, slope = reference.per_sample_loss(record, z64, t64)
                 scale = max(1.0, np.abs(each).max(), np.abs(slope).max())
                 assert abs(total - share @ each / share.sum()) <= 10 * EXACT[dtype] * scale
-                np.testing.assert_allclose(d, share[:, None] / share.sum() * slope, rtol=0, atol=10 * EXACT[dtype] * scale)
+                np.testing.assert_allclose(
+                    d, share[:, None] / share.sum() * slope, rtol=0, atol=10 * EXACT[dtype] * scale
+                )
                 if LOSSES[name].classifies:
                     right = reference.classified_rightly(record["code"][0], z64, t64)
                     assert hits == pytest.approx(share @ right, rel=1e-6)
@@ -229,12 +287,21 @@ def test_losses_pass_nan(name, dtype):
     z, d = np.zeros((2, 3), dtype), np.zeros((2, 3), dtype)
     z[1, 1] = np.nan
     nothing = np.zeros(0, dtype)
-    total, _ = loss_and_gradient(records(record), z, d, np.arange(2), np.zeros(0, np.int64), np.zeros((2, 3), dtype), nothing, 2.0)
+    total, _ = loss_and_gradient(
+        records(record),
+        z,
+        d,
+        np.arange(2),
+        np.zeros(0, np.int64),
+        np.zeros((2, 3), dtype),
+        nothing,
+        2.0,
+    )
     assert np.isnan(total)
     assert np.isnan(d[1, 1])
 
 
-# --- updates ------------------------------------------------------------------------------------------------------------------------------
+# --- updates --------------------------------------------------------------------------------------
 
 
 @dtypes
@@ -271,7 +338,9 @@ def test_updates_pass_nan(name, dtype):
     rule = records(record)
     w, g = np.ones(20, dtype), np.full(20, 0.1, dtype)
     g[13] = np.nan
-    step(rule, 0.1, 1, 0.9, 0.0, w, g, *(np.zeros(20 if n_slots > k else 0, dtype) for k in range(2)))
+    step(
+        rule, 0.1, 1, 0.9, 0.0, w, g, *(np.zeros(20 if n_slots > k else 0, dtype) for k in range(2))
+    )
     np.testing.assert_array_equal(np.isnan(w), np.arange(20) == 13)
 
 
@@ -299,16 +368,22 @@ def test_limit_columns(dtype):
     norms = np.linalg.norm(before, axis=0)
     limited = (np.arange(9) >= 2) & (np.arange(9) < 8) & (norms > 1.5)
     assert 0 < limited.sum() < 6
-    np.testing.assert_allclose(w, np.where(limited, before * 1.5 / norms, before), rtol=4 * EXACT[dtype])
+    np.testing.assert_allclose(
+        w, np.where(limited, before * 1.5 / norms, before), rtol=4 * EXACT[dtype]
+    )
 
 
-# --- threads and the whole ----------------------------------------------------------------------------------------------------------------
+# --- threads and the whole ------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not JIT, reason="without the JIT there is one thread")
 @pytest.mark.parametrize("n_threads", [1, 2, 3, 4])
 def test_threads_meet(n_threads):
-    counter, seen, results = np.zeros(1, np.int64), np.zeros((n_threads, 8), np.int64), [None] * n_threads
+    counter, seen, results = (
+        np.zeros(1, np.int64),
+        np.zeros((n_threads, 8), np.int64),
+        [None] * n_threads,
+    )
     meet(np.zeros(1, np.int64), np.zeros((1, 8), np.int64), 0, 1, 1)  # compiled, or loaded
 
     def run(rank):
@@ -327,7 +402,12 @@ def test_one_thread_need_not_wait():
 def test_a_tiny_network_trains_as_the_reference(rule):
     nets = [network(EVERYTHING, "mse", name) for name in ("numba", "numpy")]
     for net in nets:
-        net.fit(features(8), targets("values", 8, OUTPUTS), batch_size=3, optimizer=optimizer(rule, clip_norm=0.5, weight_decay=0.01))
+        net.fit(
+            features(8),
+            targets("values", 8, OUTPUTS),
+            batch_size=3,
+            optimizer=optimizer(rule, clip_norm=0.5, weight_decay=0.01),
+        )
         assert net.state.step == 3
     for name, values in learnt(nets[0]).items():
         assert relative_error({name: values}, {name: learnt(nets[1])[name]}) <= 1e-9, name

@@ -1,4 +1,6 @@
-"""Compiled modules of the Cython engine: which are there, which this processor runs, what is said when there are none."""
+"""Compiled modules of the Cython engine: which are there, which this processor runs, what is said
+when there are none.
+"""
 
 import importlib
 import platform
@@ -13,7 +15,9 @@ from fastnn._kernels import opcodes
 from fastnn._kernels.cython_cpu import levels
 
 BUILT = levels.built()
-needs_modules = pytest.mark.skipif(not BUILT, reason=f"the Cython engine is not compiled: {levels.why_not() if not BUILT else ''}")
+needs_modules = pytest.mark.skipif(
+    not BUILT, reason=f"the Cython engine is not compiled: {levels.why_not() if not BUILT else ''}"
+)
 number_types = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 
@@ -29,7 +33,9 @@ def fresh(monkeypatch):
 def pretend(monkeypatch, installed, processor):
     """These levels are installed, and the processor is of that level."""
     monkeypatch.setattr(levels, "built", lambda: installed)
-    monkeypatch.setattr(levels, "_load", lambda name: SimpleNamespace(name=name, PROCESSOR_LEVEL=processor))
+    monkeypatch.setattr(
+        levels, "_load", lambda name: SimpleNamespace(name=name, PROCESSOR_LEVEL=processor)
+    )
     levels._load.cache_clear = lambda: None
 
 
@@ -40,13 +46,20 @@ def test_each_module_has_its_number_type_and_the_records_of_opcodes(monkeypatch,
     monkeypatch.setenv("FASTNN_CPU_LEVEL", level)
     module = levels.module(np.dtype(dtype))
     assert module.__name__ == f"fastnn._kernels.cython_cpu.{dtype}_{level}"
-    assert {name: getattr(opcodes, name).itemsize for name in ("OP", "RULE", "LOSS")} == module.RECORD_SIZES
+    assert {
+        name: getattr(opcodes, name).itemsize for name in ("OP", "RULE", "LOSS")
+    } == module.RECORD_SIZES
 
 
 @needs_modules
-@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64") or not Path("/proc/cpuinfo").exists(), reason="needs Linux on x86-64")
+@pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64") or not Path("/proc/cpuinfo").exists(),
+    reason="needs Linux on x86-64",
+)
 def test_the_processor_is_what_the_system_says():
-    flags = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")).split()
+    flags = next(
+        line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")
+    ).split()
     v3 = {"avx2", "fma", "bmi2"} <= set(flags)
     v4 = v3 and {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"} <= set(flags)
     module = importlib.import_module("fastnn._kernels.cython_cpu.float32_base")
@@ -64,7 +77,9 @@ def test_the_processor_is_what_the_system_says():
         ((), 4, ()),
     ],
 )
-def test_the_best_level_is_the_highest_installed_that_runs(monkeypatch, installed, processor, supported):
+def test_the_best_level_is_the_highest_installed_that_runs(
+    monkeypatch, installed, processor, supported
+):
     pretend(monkeypatch, installed, processor)
     assert levels.supported() == supported
     if supported:
@@ -76,7 +91,10 @@ def test_the_best_level_is_the_highest_installed_that_runs(monkeypatch, installe
 def test_a_level_asked_for_must_run_here(monkeypatch, level):
     pretend(monkeypatch, ("base", "v3", "v4"), 3)
     monkeypatch.setenv("FASTNN_CPU_LEVEL", level)
-    with pytest.raises(ValueError, match=f"FASTNN_CPU_LEVEL .* got '{level}'; installed: base, v3, v4; this processor runs: base, v3$"):
+    with pytest.raises(
+        ValueError,
+        match=f"FASTNN_CPU_LEVEL .* got '{level}'; installed: base, v3, v4; this processor runs: base, v3$",
+    ):
         levels.why_not()
 
 

@@ -1,4 +1,6 @@
-"""Other libraries in the same process, with thread pools of their own, change no number, and fastnn leaves their settings alone."""
+"""Other libraries in the same process, with thread pools of their own, change no number, and fastnn
+leaves their settings alone.
+"""
 
 import importlib.util
 import json
@@ -39,7 +41,13 @@ print(json.dumps([losses, hashlib.sha256(net.state.theta.tobytes()).hexdigest(),
 
 
 def trained_beside(neighbour, engine):
-    run = subprocess.run([sys.executable, "-c", _TRAIN, neighbour, engine], capture_output=True, text=True, check=True, timeout=300)
+    run = subprocess.run(
+        [sys.executable, "-c", _TRAIN, neighbour, engine],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
     return json.loads(run.stdout)
 
 

@@ -1,4 +1,6 @@
-"""The network as users meet it: names, shapes, predictions, scores, weights of samples and gradients."""
+"""The network as users meet it: names, shapes, predictions, scores, weights of samples and
+gradients.
+"""
 
 import copy
 import pickle
@@ -9,15 +11,20 @@ import pytest
 from network_cases import LABELS, RNG, VALUES, X, arrays, assert_same_arrays, raises, small
 
 import fastnn as fnn
-from fastnn.layers import LAYERS
-from fastnn.losses import LOSSES
 from fastnn.metrics import METRICS
+from fastnn.nn.layers import LAYERS
+from fastnn.nn.losses import LOSSES
 
-# --- parameters and buffers -----------------------------------------------------------------------------------------------------------
+# --- parameters and buffers -----------------------------------------------------------------------
 
 SCALES = {"0.scale": (4,), "0.shift": (4,)}
 DENSE = {"1.weight": (4, 2), "1.bias": (2,)}
-NESTED = [fnn.Dense(4), fnn.Residual([fnn.Dense(6), fnn.Residual([fnn.BatchNorm(), fnn.Dense(3, bias=False)]), fnn.Dense(5)])]
+NESTED = [
+    fnn.Dense(4),
+    fnn.Residual(
+        [fnn.Dense(6), fnn.Residual([fnn.BatchNorm(), fnn.Dense(3, bias=False)]), fnn.Dense(5)]
+    ),
+]
 NAMES = {
     "dense": ([fnn.Dense(2)], {"0.weight": (4, 2), "0.bias": (2,)}, {}),
     "no bias": ([fnn.Dense(2, bias=False)], {"0.weight": (4, 2)}, {}),
@@ -25,9 +32,21 @@ NAMES = {
     "dropout": ([fnn.Dropout(0.5), fnn.Dense(2)], DENSE, {}),
     "noise": ([fnn.GaussianNoise(0.5), fnn.Dense(2)], DENSE, {}),
     "layer norm": ([fnn.LayerNorm(), fnn.Dense(2)], SCALES | DENSE, {}),
-    "batch norm": ([fnn.BatchNorm(), fnn.Dense(2)], SCALES | DENSE, {"0.running_mean": (4,), "0.running_var": (4,)}),
-    "residual": ([fnn.Residual([fnn.Dense(4)]), fnn.Dense(2)], {"0.0.weight": (4, 4), "0.0.bias": (4,)} | DENSE, {}),
-    "projection": ([fnn.Residual([fnn.Dense(2)])], {"0.0.weight": (4, 2), "0.0.bias": (2,), "0.projection.weight": (4, 2)}, {}),
+    "batch norm": (
+        [fnn.BatchNorm(), fnn.Dense(2)],
+        SCALES | DENSE,
+        {"0.running_mean": (4,), "0.running_var": (4,)},
+    ),
+    "residual": (
+        [fnn.Residual([fnn.Dense(4)]), fnn.Dense(2)],
+        {"0.0.weight": (4, 4), "0.0.bias": (4,)} | DENSE,
+        {},
+    ),
+    "projection": (
+        [fnn.Residual([fnn.Dense(2)])],
+        {"0.0.weight": (4, 2), "0.0.bias": (2,), "0.projection.weight": (4, 2)},
+        {},
+    ),
     "forced projection": (
         [fnn.Residual([fnn.Activation("tanh"), fnn.Dense(4)], projection=True)],
         {"0.1.weight": (4, 4), "0.1.bias": (4,), "0.projection.weight": (4, 4)},
@@ -114,30 +133,54 @@ def test_unknown_names_are_reported_with_the_known_ones():
     with raises(KeyError, "buffer", "'running_mean'", "0.running_mean", "0.running_var"):
         net.buffers["running_mean"]
     assert "nothing" not in net.parameters
-    assert repr(net.parameters) == "{'0.scale': (4,), '0.shift': (4,), '1.weight': (4, 2), '1.bias': (2,)}"
+    assert (
+        repr(net.parameters)
+        == "{'0.scale': (4,), '0.shift': (4,), '1.weight': (4, 2), '1.bias': (2,)}"
+    )
 
 
 def test_repr_shows_layers_options_and_size():
-    layers = [fnn.Dense(5, "relu", init="nielsen"), fnn.Dropout(0.2), fnn.Residual([fnn.Dense(5)]), fnn.Dense(1200)]
+    layers = [
+        fnn.Dense(5, "relu", init="nielsen"),
+        fnn.Dropout(0.2),
+        fnn.Residual([fnn.Dense(5)]),
+        fnn.Dense(1200),
+    ]
     text = repr(small("mse", layers, seed=3))
-    for part in ("Dense(units=5, activation='relu', init='nielsen')", "Dropout(rate=0.2)", "Residual(layers=[Dense(units=5)])"):
+    for part in (
+        "Dense(units=5, activation='relu', init='nielsen')",
+        "Dropout(rate=0.2)",
+        "Residual(layers=[Dense(units=5)])",
+    ):
         assert part in text
     for part in ("inputs=4", "mse", "'float64'", "backend='numpy'", "seed=3", "7,255 parameters"):
         assert part in text
 
 
 def test_printed_layers_can_be_typed_in_again():
-    layers = [fnn.Dense(5, fnn.Activation("elu", alpha=2.0), l2=0.1), fnn.BatchNorm(0.2), fnn.Residual([fnn.Dense(5)], "relu", False)]
-    assert repr(eval(repr(layers), vars(fnn) | {name: getattr(fnn, name) for name in LAYERS})) == repr(layers)
+    layers = [
+        fnn.Dense(5, fnn.Activation("elu", alpha=2.0), l2=0.1),
+        fnn.BatchNorm(0.2),
+        fnn.Residual([fnn.Dense(5)], "relu", False),
+    ]
+    assert repr(
+        eval(repr(layers), vars(fnn) | {name: getattr(fnn, name) for name in LAYERS})
+    ) == repr(layers)
 
 
-# --- initial weights ------------------------------------------------------------------------------------------------------------------
+# --- initial weights ------------------------------------------------------------------------------
 
 
 def test_same_seed_same_parameters_on_every_engine(engine):
-    net, other = small(layers=NESTED, loss="mse", backend=engine, seed=5), small(layers=NESTED, loss="mse", seed=5)
+    net, other = (
+        small(layers=NESTED, loss="mse", backend=engine, seed=5),
+        small(layers=NESTED, loss="mse", seed=5),
+    )
     assert_same_arrays(arrays(net), arrays(other))
-    assert (small(layers=NESTED, loss="mse", backend=engine, seed=6).parameters["0.weight"] != net.parameters["0.weight"]).any()
+    assert (
+        small(layers=NESTED, loss="mse", backend=engine, seed=6).parameters["0.weight"]
+        != net.parameters["0.weight"]
+    ).any()
 
 
 def test_layers_of_equal_shape_start_differently():
@@ -147,7 +190,9 @@ def test_layers_of_equal_shape_start_differently():
 
 def test_both_precisions_start_from_the_same_numbers():
     single, double = (small(dtype=dtype) for dtype in ("float32", "float64"))
-    assert_same_arrays(arrays(single), {name: a.astype("float32") for name, a in double.parameters.items()})
+    assert_same_arrays(
+        arrays(single), {name: a.astype("float32") for name, a in double.parameters.items()}
+    )
 
 
 def test_array_as_initialiser():
@@ -156,10 +201,13 @@ def test_array_as_initialiser():
     np.testing.assert_array_equal(net.parameters["0.bias"], [1, 2])
 
 
-# --- mlp ------------------------------------------------------------------------------------------------------------------------------
+# --- mlp ------------------------------------------------------------------------------------------
 
 MLPS = {
-    "plain": ({}, "[Dense(units=6, activation='relu'), Dense(units=6, activation='relu'), Dense(units=2)]"),
+    "plain": (
+        {},
+        "[Dense(units=6, activation='relu'), Dense(units=6, activation='relu'), Dense(units=2)]",
+    ),
     "dropout": (
         {"dropout": 0.1},
         "[Dense(units=6, activation='relu'), Dropout(rate=0.1), Dense(units=6, activation='relu'), Dropout(rate=0.1), Dense(units=2)]",
@@ -208,7 +256,7 @@ def test_mlp_of_the_source_has_its_size():
     assert fnn.mlp([784, 15, 10], backend="numpy").n_parameters == 11935
 
 
-# --- predictions ----------------------------------------------------------------------------------------------------------------------
+# --- predictions ----------------------------------------------------------------------------------
 
 LINKS = {
     "softmax_cross_entropy": lambda z: np.exp(z) / np.exp(z).sum(axis=1, keepdims=True),
@@ -258,17 +306,25 @@ def test_results_are_the_callers_own(engine):
 
 def test_many_rows_are_predicted_as_few_are(engine):
     net, rows = small(backend=engine), RNG.normal(size=(1500, 4))
-    np.testing.assert_allclose(net.forward(rows), np.vstack([net.forward(part) for part in np.array_split(rows, 7)]), rtol=1e-12)
+    np.testing.assert_allclose(
+        net.forward(rows),
+        np.vstack([net.forward(part) for part in np.array_split(rows, 7)]),
+        rtol=1e-12,
+    )
 
 
-@pytest.mark.parametrize("layers", [[fnn.Dropout(0.5)], [fnn.GaussianNoise(3.0)]], ids=["dropout", "noise"])
+@pytest.mark.parametrize(
+    "layers", [[fnn.Dropout(0.5)], [fnn.GaussianNoise(3.0)]], ids=["dropout", "noise"]
+)
 def test_prediction_has_no_noise(engine, layers):
     net, plain = small(layers=[*layers, fnn.Dense(3)], backend=engine), small(layers=[fnn.Dense(3)])
     plain.parameters["0.weight"] = net.parameters["1.weight"]
     np.testing.assert_allclose(net.predict(X), plain.predict(X), rtol=1e-12)
 
 
-@pytest.mark.parametrize("clone", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))], ids=["copy", "pickle"])
+@pytest.mark.parametrize(
+    "clone", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))], ids=["copy", "pickle"]
+)
 def test_a_copy_is_independent_and_complete(engine, clone):
     net = small(layers=[fnn.Dense(5, "tanh"), fnn.BatchNorm(), fnn.Dense(3)], backend=engine)
     net.fit(X, LABELS)
@@ -280,7 +336,9 @@ def test_a_copy_is_independent_and_complete(engine, clone):
     assert_same_arrays(arrays(twin), arrays(net))
 
 
-@pytest.mark.parametrize(("loss", "call"), [("poisson", "predict"), ("poisson", "evaluate"), ("mse", "evaluate")])
+@pytest.mark.parametrize(
+    ("loss", "call"), [("poisson", "predict"), ("poisson", "evaluate"), ("mse", "evaluate")]
+)
 def test_an_overflow_is_infinity_not_a_warning(loss, call):
     net = small(loss, dtype="float32")
     net.parameters["1.bias"] = [1e30, 1e30, 1e30]
@@ -298,13 +356,22 @@ def test_memory_does_not_grow_with_the_square_of_the_classes():
     assert peak < 50e6  # a table of 5000 × 5000 is 100 MB
 
 
-# --- binary cross-entropy -------------------------------------------------------------------------------------------------------------
+# --- binary cross-entropy -------------------------------------------------------------------------
 
 
 def sigmoid_outputs(backend="numpy", **options):
-    """The same network with the sigmoid as the link only, in the output layer, and as a layer of its own."""
-    kinds = {"linear": [fnn.Dense(2)], "sigmoid": [fnn.Dense(2, "sigmoid")], "layer": [fnn.Dense(2), fnn.Activation("sigmoid")]}
-    return [small("binary_cross_entropy", [fnn.Dense(5, "tanh"), *end], backend=backend, **options) for end in kinds.values()]
+    """The same network with the sigmoid as the link only, in the output layer, and as a layer of
+    its own.
+    """
+    kinds = {
+        "linear": [fnn.Dense(2)],
+        "sigmoid": [fnn.Dense(2, "sigmoid")],
+        "layer": [fnn.Dense(2), fnn.Activation("sigmoid")],
+    }
+    return [
+        small("binary_cross_entropy", [fnn.Dense(5, "tanh"), *end], backend=backend, **options)
+        for end in kinds.values()
+    ]
 
 
 def test_a_sigmoid_output_means_the_same_as_a_linear_one(engine):
@@ -328,17 +395,24 @@ def test_binary_cross_entropy_is_stable(engine, dtype):
         loss, gradients = net.gradients(X, np.tile([0.0, 1.0], (30, 1)))
         assert loss == pytest.approx(2000)
         np.testing.assert_allclose(gradients["1.bias"], [1, -1], rtol=1e-6)
-        assert net.evaluate(X, np.tile([1.0, 0.0], (30, 1))) == {"loss": pytest.approx(0, abs=1e-6), "accuracy": 1.0}
+        assert net.evaluate(X, np.tile([1.0, 0.0], (30, 1))) == {
+            "loss": pytest.approx(0, abs=1e-6),
+            "accuracy": 1.0,
+        }
         np.testing.assert_allclose(net.predict(X), np.tile([1.0, 0.0], (30, 1)), atol=1e-30)
 
 
-# --- scores ---------------------------------------------------------------------------------------------------------------------------
+# --- scores ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_keys_and_types_of_evaluate(engine, loss):
     net = small(loss, backend=engine)
-    y = {"softmax_cross_entropy": LABELS, "binary_cross_entropy": VALUES > 0, "poisson": abs(VALUES)}.get(loss, VALUES)
+    y = {
+        "softmax_cross_entropy": LABELS,
+        "binary_cross_entropy": VALUES > 0,
+        "poisson": abs(VALUES),
+    }.get(loss, VALUES)
     scores = net.evaluate(X, y)
     assert list(scores) == ["loss", "accuracy" if LOSSES[loss].classifies else "r2"]
     assert all(type(score) is float for score in scores.values())
@@ -351,8 +425,14 @@ def test_evaluate_takes_metrics():
     scores = net.evaluate(X, VALUES, metrics=("mae", "rmse", "r2", "mae"))
     assert list(scores) == ["loss", "mae", "rmse", "r2"]
     assert scores["mae"] == pytest.approx(np.abs(residual).mean())
-    assert scores["rmse"] == pytest.approx(np.sqrt((residual**2).mean())) == pytest.approx(np.sqrt(scores["loss"]))
-    assert scores["r2"] == pytest.approx((1 - (residual**2).sum(0) / ((VALUES - VALUES.mean(0)) ** 2).sum(0)).mean())
+    assert (
+        scores["rmse"]
+        == pytest.approx(np.sqrt((residual**2).mean()))
+        == pytest.approx(np.sqrt(scores["loss"]))
+    )
+    assert scores["r2"] == pytest.approx(
+        (1 - (residual**2).sum(0) / ((VALUES - VALUES.mean(0)) ** 2).sum(0)).mean()
+    )
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -360,11 +440,15 @@ def test_every_metric_uses_sample_weights(metric):
     net, weights = small(), np.arange(30) % 4
     doubled = np.repeat(np.arange(30), weights)
     weighted = net.evaluate(X, LABELS, sample_weight=weights, metrics=(metric,))
-    assert weighted == pytest.approx(net.evaluate(X[doubled], LABELS[doubled], metrics=(metric,)), rel=1e-12)
+    assert weighted == pytest.approx(
+        net.evaluate(X[doubled], LABELS[doubled], metrics=(metric,)), rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("loss", ["quadratic", "mse", "binary_cross_entropy"])
-@pytest.mark.parametrize("labels", [LABELS, LABELS[:, None], LABELS.tolist()], ids=["vector", "column", "list"])
+@pytest.mark.parametrize(
+    "labels", [LABELS, LABELS[:, None], LABELS.tolist()], ids=["vector", "column", "list"]
+)
 def test_labels_mean_one_hot_rows(loss, labels):
     net, one_hot = small(loss), np.eye(3)[LABELS]
     scores = net.evaluate(X, labels)
@@ -389,30 +473,47 @@ def test_labels_from_a_tensor_are_labels():
     assert list(small("mse").evaluate(Tensor(X), Tensor(LABELS))) == ["loss", "accuracy"]
 
 
-@pytest.mark.parametrize(("loss", "targets"), [("binary_cross_entropy", [0, 1, 1, 0]), ("binary_cross_entropy", [0.0, 1.0, 1.0, 0.0])])
+@pytest.mark.parametrize(
+    ("loss", "targets"),
+    [("binary_cross_entropy", [0, 1, 1, 0]), ("binary_cross_entropy", [0.0, 1.0, 1.0, 0.0])],
+)
 def test_accuracy_of_one_output(loss, targets):
     net = small(loss, [fnn.Dense(1, init=np.ones((1, 1)))], inputs=1)
     assert net.evaluate([[-1.0], [2.0], [-3.0], [-4.0]], targets)["accuracy"] == 0.75
 
 
 def test_penalties_count(engine):
-    layers = [fnn.Dense(5, "tanh", l1=0.1, l2=0.2), fnn.Residual([fnn.Dense(5, l2=0.3)]), fnn.Dense(3, bias_init="standard_normal")]
-    net, bare = small(layers=layers, backend=engine), small(layers=[fnn.Dense(5, "tanh"), fnn.Residual([fnn.Dense(5)]), fnn.Dense(3)])
+    layers = [
+        fnn.Dense(5, "tanh", l1=0.1, l2=0.2),
+        fnn.Residual([fnn.Dense(5, l2=0.3)]),
+        fnn.Dense(3, bias_init="standard_normal"),
+    ]
+    net, bare = (
+        small(layers=layers, backend=engine),
+        small(layers=[fnn.Dense(5, "tanh"), fnn.Residual([fnn.Dense(5)]), fnn.Dense(3)]),
+    )
     for name, values in net.parameters.items():
         bare.parameters[name] = values
     w0, w1 = net.parameters["0.weight"], net.parameters["1.0.weight"]
     penalty = 0.1 * abs(w0).sum() + 0.5 * 0.2 * (w0**2).sum() + 0.5 * 0.3 * (w1**2).sum()
     assert net.penalty() == pytest.approx(penalty)
-    assert net.evaluate(X, LABELS)["loss"] == pytest.approx(bare.evaluate(X, LABELS)["loss"] + penalty)
-    (loss, gradients), (bare_loss, bare_gradients) = net.gradients(X, LABELS), bare.gradients(X, LABELS)
+    assert net.evaluate(X, LABELS)["loss"] == pytest.approx(
+        bare.evaluate(X, LABELS)["loss"] + penalty
+    )
+    (loss, gradients), (bare_loss, bare_gradients) = (
+        net.gradients(X, LABELS),
+        bare.gradients(X, LABELS),
+    )
     assert loss == pytest.approx(bare_loss + penalty)
-    np.testing.assert_allclose(gradients["0.weight"] - bare_gradients["0.weight"], 0.1 * np.sign(w0) + 0.2 * w0, rtol=1e-9)
+    np.testing.assert_allclose(
+        gradients["0.weight"] - bare_gradients["0.weight"], 0.1 * np.sign(w0) + 0.2 * w0, rtol=1e-9
+    )
     np.testing.assert_allclose(gradients["2.bias"], bare_gradients["2.bias"], rtol=1e-9)
     history = net.fit(X, LABELS, batch_size=30, optimizer="sgd")
     assert history["loss"] == [pytest.approx(loss)]
 
 
-# --- weights of samples and classes ---------------------------------------------------------------------------------------------------
+# --- weights of samples and classes ---------------------------------------------------------------
 
 
 def one_step(X, y, engine, **options):
@@ -445,7 +546,9 @@ def test_balanced_class_weight_makes_classes_count_alike():
     labels = np.array([0] * 20 + [1] * 8 + [2] * 2)
     by_hand = 1 / np.bincount(labels)[labels]
     assert_same_arrays(
-        one_step(X, labels, "numpy", class_weight="balanced"), one_step(X, labels, "numpy", sample_weight=by_hand), rtol=1e-12
+        one_step(X, labels, "numpy", class_weight="balanced"),
+        one_step(X, labels, "numpy", sample_weight=by_hand),
+        rtol=1e-12,
     )
 
 
@@ -469,20 +572,36 @@ def test_weights_that_leave_nothing_to_learn_are_refused(options):
         small().fit(X, LABELS, **options)
 
 
-# --- gradients ------------------------------------------------------------------------------------------------------------------------
+# --- gradients ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("training", [False, True])
 def test_gradients_have_the_parameters_names_and_leave_the_state_alone(engine, training):
-    layers = [fnn.Dense(5, "gelu"), fnn.BatchNorm(), fnn.Dropout(0.3), fnn.GaussianNoise(0.1), fnn.Residual([fnn.Dense(7)]), fnn.Dense(3)]
+    layers = [
+        fnn.Dense(5, "gelu"),
+        fnn.BatchNorm(),
+        fnn.Dropout(0.3),
+        fnn.GaussianNoise(0.1),
+        fnn.Residual([fnn.Dense(7)]),
+        fnn.Dense(3),
+    ]
     net = small(layers=layers, backend=engine)
     net.fit(X, LABELS, batch_size=10)
     state = net.state
-    before = [a.copy() for a in (state.theta, state.buffers, state.slots, state.products)] + [state.step, state.optimizer_step]
+    before = [a.copy() for a in (state.theta, state.buffers, state.slots, state.products)] + [
+        state.step,
+        state.optimizer_step,
+    ]
     _, gradients = net.gradients(X, LABELS, training=training)
-    assert {n: (g.shape, g.dtype) for n, g in gradients.items()} == {n: (p.shape, p.dtype) for n, p in net.parameters.items()}
+    assert {n: (g.shape, g.dtype) for n, g in gradients.items()} == {
+        n: (p.shape, p.dtype) for n, p in net.parameters.items()
+    }
     assert list(gradients) == list(net.parameters)
-    for kept, now in zip(before, (state.theta, state.buffers, state.slots, state.products, state.step, state.optimizer_step), strict=True):
+    for kept, now in zip(
+        before,
+        (state.theta, state.buffers, state.slots, state.products, state.step, state.optimizer_step),
+        strict=True,
+    ):
         np.testing.assert_array_equal(kept, now)
     again = net.gradients(X, LABELS, training=training)[1]
     assert_same_arrays(gradients, again)
@@ -494,19 +613,29 @@ def test_gradients_in_training_use_batch_statistics(engine):
     normalised = (shifted - shifted.mean(0)) / np.sqrt(shifted.var(0) + 1e-5)
     plain = small(layers=[fnn.Dense(3)])
     plain.parameters["0.weight"] = net.parameters["1.weight"]
-    assert net.gradients(shifted, LABELS, training=True)[0] == pytest.approx(plain.gradients(normalised, LABELS)[0])
+    assert net.gradients(shifted, LABELS, training=True)[0] == pytest.approx(
+        plain.gradients(normalised, LABELS)[0]
+    )
     assert net.gradients(shifted, LABELS)[0] == pytest.approx(net.evaluate(shifted, LABELS)["loss"])
 
 
 def test_gradients_take_sample_weights():
     weights = np.repeat([0, 2], 15)
-    weighted, half = small().gradients(X, LABELS, sample_weight=weights), small().gradients(X[15:], LABELS[15:])
+    weighted, half = (
+        small().gradients(X, LABELS, sample_weight=weights),
+        small().gradients(X[15:], LABELS[15:]),
+    )
     assert weighted[0] == pytest.approx(half[0])
     assert_same_arrays(weighted[1], half[1], rtol=1e-9)
 
 
 def test_learning_speed_is_the_norm_of_bias_gradients(engine):
-    layers = [fnn.Dense(5, "sigmoid"), fnn.Residual([fnn.Dense(6, "sigmoid")]), fnn.Dense(4, "tanh"), fnn.Dense(3)]
+    layers = [
+        fnn.Dense(5, "sigmoid"),
+        fnn.Residual([fnn.Dense(6, "sigmoid")]),
+        fnn.Dense(4, "tanh"),
+        fnn.Dense(3),
+    ]
     net = small(layers=layers, backend=engine)
     _, gradients = net.gradients(X, LABELS)
     expected = [np.linalg.norm(gradients[name]) for name in ("0.bias", "1.0.bias", "2.bias")]
@@ -520,7 +649,15 @@ def test_learning_speed_names_the_missing_bias():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_check_gradients(dtype):
-    net = small(layers=[fnn.Dense(5, "tanh"), fnn.BatchNorm(), fnn.Residual([fnn.Dense(4)]), fnn.Dense(3, l2=0.1)], dtype=dtype)
+    net = small(
+        layers=[
+            fnn.Dense(5, "tanh"),
+            fnn.BatchNorm(),
+            fnn.Residual([fnn.Dense(4)]),
+            fnn.Dense(3, l2=0.1),
+        ],
+        dtype=dtype,
+    )
     before = net.state.theta.copy()
     for training in (False, True):
         errors = fnn.check_gradients(net, X, LABELS, training=training, samples=10)

@@ -1,4 +1,6 @@
-"""The book's modules: the same numbers, files, lists and lines as its algorithm, here written out sample by sample."""
+"""The book's modules: the same numbers, files, lists and lines as its algorithm, here written out
+sample by sample.
+"""
 
 import itertools
 import json
@@ -18,7 +20,12 @@ COSTS = (CrossEntropyCost, QuadraticCost)
 INITIALIZERS = ("default_weight_initializer", "large_weight_initializer")
 each_cost = pytest.mark.parametrize("cost", COSTS)
 each_start = pytest.mark.parametrize("initializer", INITIALIZERS)
-FLAGS = ("monitor_evaluation_cost", "monitor_evaluation_accuracy", "monitor_training_cost", "monitor_training_accuracy")
+FLAGS = (
+    "monitor_evaluation_cost",
+    "monitor_evaluation_accuracy",
+    "monitor_training_cost",
+    "monitor_training_accuracy",
+)
 
 
 def pairs(n, seed=0, vectors=True, sizes=SIZES):
@@ -27,16 +34,26 @@ def pairs(n, seed=0, vectors=True, sizes=SIZES):
     labels = rng.integers(sizes[-1], size=n)
     x = rng.uniform(size=(n, sizes[0], 1))
     x[np.arange(n), labels] += 1.0
-    return [(a, np.eye(sizes[-1])[:, [label]] if vectors else int(label)) for a, label in zip(x, labels, strict=True)]
+    return [
+        (a, np.eye(sizes[-1])[:, [label]] if vectors else int(label))
+        for a, label in zip(x, labels, strict=True)
+    ]
 
 
-def new(cost=CrossEntropyCost, initializer=INITIALIZERS[0], sizes=SIZES, seed=0, dtype="float64", **options):
+def new(
+    cost=CrossEntropyCost,
+    initializer=INITIALIZERS[0],
+    sizes=SIZES,
+    seed=0,
+    dtype="float64",
+    **options,
+):
     net = network2.Network(sizes, cost=cost, seed=seed, dtype=dtype, **options)
     getattr(net, initializer)()
     return net
 
 
-# --- the algorithm, sample by sample ------------------------------------------------------------------------------------------------------
+# --- the algorithm, sample by sample --------------------------------------------------------------
 
 
 def logistic(z):
@@ -71,18 +88,25 @@ def sample_gradient(cost, weights, biases, x, y):
 def step(cost, weights, biases, batch, eta, lmbda, n):
     """Weights and biases after one mini-batch."""
     gradients = [sample_gradient(cost, weights, biases, x, y) for x, y in batch]
-    mean_b, mean_w = ([sum(layer) / len(batch) for layer in zip(*part, strict=True)] for part in zip(*gradients, strict=True))
+    mean_b, mean_w = (
+        [sum(layer) / len(batch) for layer in zip(*part, strict=True)]
+        for part in zip(*gradients, strict=True)
+    )
     weights = [(1 - eta * lmbda / n) * w - eta * g for w, g in zip(weights, mean_w, strict=True)]
     return weights, [b - eta * g for b, g in zip(biases, mean_b, strict=True)]
 
 
 def cost_of(cost, net, data, lmbda):
-    mean = sum(sample_cost(cost, activations(net.weights, net.biases, x)[-1], y) for x, y in data) / len(data)
+    mean = sum(
+        sample_cost(cost, activations(net.weights, net.biases, x)[-1], y) for x, y in data
+    ) / len(data)
     return mean + lmbda / (2 * len(data)) * sum((w**2).sum() for w in net.weights)
 
 
 def hits(net, data):
-    return sum(int(activations(net.weights, net.biases, x)[-1].argmax() == y.argmax()) for x, y in data)
+    return sum(
+        int(activations(net.weights, net.biases, x)[-1].argmax() == y.argmax()) for x, y in data
+    )
 
 
 def assert_same(ours, theirs, rtol=1e-11):
@@ -96,7 +120,7 @@ def test_modules_are_reached_by_their_names():
     assert fnn.nielsen.mnist_loader is mnist_loader
 
 
-# --- the same numbers ---------------------------------------------------------------------------------------------------------------------
+# --- the same numbers -----------------------------------------------------------------------------
 
 
 @each_cost
@@ -116,7 +140,10 @@ def test_backprop_of_several_columns_is_the_mean(cost):
     together = net.backprop(*(np.hstack(part) for part in zip(*data, strict=True)))
     apart = [net.backprop(x, y) for x, y in data]
     for part in (0, 1):
-        assert_same(together[part], [sum(layer) / 4 for layer in zip(*(each[part] for each in apart), strict=True)])
+        assert_same(
+            together[part],
+            [sum(layer) / 4 for layer in zip(*(each[part] for each in apart), strict=True)],
+        )
 
 
 @each_cost
@@ -164,7 +191,9 @@ def test_sgd_takes_mini_batches_in_a_new_order_each_epoch(capsys):
 @pytest.mark.parametrize("vectors", [True, False])
 def test_total_cost_and_accuracy(cost, initializer, vectors):
     net, known, given = new(cost, initializer), pairs(30), pairs(30, vectors=vectors)
-    assert net.total_cost(given, 4.0, convert=not vectors) == pytest.approx(cost_of(cost, net, known, 4.0), rel=1e-12)
+    assert net.total_cost(given, 4.0, convert=not vectors) == pytest.approx(
+        cost_of(cost, net, known, 4.0), rel=1e-12
+    )
     assert net.accuracy(given, convert=vectors) == hits(net, known)
 
 
@@ -174,7 +203,14 @@ def test_cost_classes(cost):
     a, y = logistic(z), np.array([[1.0], [0.0], [1.0]])
     assert cost.fn(a, y) == pytest.approx(sample_cost(cost, a, y), rel=1e-12)
     h = 1e-6 * np.eye(3)
-    nudged = [(sample_cost(cost, logistic(z + h[:, [j]]), y) - sample_cost(cost, logistic(z - h[:, [j]]), y)) / 2e-6 for j in range(3)]
+    nudged = [
+        (
+            sample_cost(cost, logistic(z + h[:, [j]]), y)
+            - sample_cost(cost, logistic(z - h[:, [j]]), y)
+        )
+        / 2e-6
+        for j in range(3)
+    ]
     np.testing.assert_allclose(cost.delta(z, a, y)[:, 0], nudged, rtol=1e-8)
 
 
@@ -185,8 +221,12 @@ def test_cross_entropy_of_a_certain_and_right_answer_is_zero():
 
 def test_sigmoid_and_its_derivative():
     z = np.array([-800.0, -1.0, 0.0, 2.0, 800.0])
-    np.testing.assert_allclose(network2.sigmoid(z), [0, 1 / (1 + np.e), 0.5, 1 / (1 + np.exp(-2.0)), 1])
-    np.testing.assert_allclose(network2.sigmoid_prime(z), network2.sigmoid(z) * network2.sigmoid(-z))
+    np.testing.assert_allclose(
+        network2.sigmoid(z), [0, 1 / (1 + np.e), 0.5, 1 / (1 + np.exp(-2.0)), 1]
+    )
+    np.testing.assert_allclose(
+        network2.sigmoid_prime(z), network2.sigmoid(z) * network2.sigmoid(-z)
+    )
 
 
 def test_feedforward():
@@ -196,7 +236,7 @@ def test_feedforward():
     assert_same([net.feedforward(np.hstack([x for x, _ in data]))], [np.hstack(expected)])
 
 
-# --- weights ------------------------------------------------------------------------------------------------------------------------------
+# --- weights --------------------------------------------------------------------------------------
 
 
 @each_start
@@ -206,7 +246,11 @@ def test_seeds_draw_the_books_numbers(initializer):
     biases = [book.randn(n_out, 1) for n_out in SIZES[1:]]
     large = [book.randn(n_out, n_in) for n_in, n_out in itertools.pairwise(SIZES)]
     assert_same(net.biases, biases, rtol=0)
-    assert_same(net.weights, [w / np.sqrt(w.shape[1]) if "default" in initializer else w for w in large], rtol=0)
+    assert_same(
+        net.weights,
+        [w / np.sqrt(w.shape[1]) if "default" in initializer else w for w in large],
+        rtol=0,
+    )
 
 
 def test_without_a_seed_the_global_generators_decide():
@@ -219,7 +263,9 @@ def test_without_a_seed_the_global_generators_decide():
         outcomes.append(net.weights[0])
     np.testing.assert_array_equal(outcomes[0], outcomes[1])
     assert not np.array_equal(outcomes[0], outcomes[2])
-    assert not np.array_equal(network2.Network(SIZES).weights[0], network2.Network(SIZES).weights[0])
+    assert not np.array_equal(
+        network2.Network(SIZES).weights[0], network2.Network(SIZES).weights[0]
+    )
 
 
 def test_training_goes_on():
@@ -235,11 +281,15 @@ def test_weights_can_be_read_changed_and_assigned():
     net.weights[0] = 2 * net.weights[0]
     net.biases[1][2] = -3.0
     net.weights[2] += 0.5
-    np.testing.assert_allclose(net.feedforward(x), activations(net.weights, net.biases, x)[-1], rtol=1e-12)
+    np.testing.assert_allclose(
+        net.feedforward(x), activations(net.weights, net.biases, x)[-1], rtol=1e-12
+    )
     net.weights = [np.zeros_like(w) for w in net.weights]
     net.biases = [np.ones(b.shape, int) for b in net.biases]
     np.testing.assert_allclose(net.feedforward(x), logistic(1.0), rtol=1e-12)
-    assert net.total_cost(pairs(3), 0.0) == pytest.approx(cost_of(CrossEntropyCost, net, pairs(3), 0.0))
+    assert net.total_cost(pairs(3), 0.0) == pytest.approx(
+        cost_of(CrossEntropyCost, net, pairs(3), 0.0)
+    )
 
 
 def test_training_leaves_arrays_alone_that_were_handed_out(capsys):
@@ -256,9 +306,21 @@ def test_training_leaves_arrays_alone_that_were_handed_out(capsys):
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [
-        ("weights", [np.zeros((5, 6)), np.zeros((5, 4)), np.zeros((3, 4))], r"weights\[1\] must have the shape \(4, 5\), not \(5, 4\)"),
-        ("biases", [np.zeros((5, 1)), np.zeros(4), np.zeros((3, 1))], r"biases\[1\] must have the shape \(4, 1\), not \(4,\)"),
-        ("biases", [np.zeros((5, 1))], r"biases must be a list of 3 arrays, one per layer but the input; got 1"),
+        (
+            "weights",
+            [np.zeros((5, 6)), np.zeros((5, 4)), np.zeros((3, 4))],
+            r"weights\[1\] must have the shape \(4, 5\), not \(5, 4\)",
+        ),
+        (
+            "biases",
+            [np.zeros((5, 1)), np.zeros(4), np.zeros((3, 1))],
+            r"biases\[1\] must have the shape \(4, 1\), not \(4,\)",
+        ),
+        (
+            "biases",
+            [np.zeros((5, 1))],
+            r"biases must be a list of 3 arrays, one per layer but the input; got 1",
+        ),
     ],
 )
 def test_wrong_shapes_are_named(name, values, message):
@@ -275,18 +337,28 @@ def test_cost_can_be_assigned(cost):
     assert net.total_cost(data, 0.0) == pytest.approx(cost_of(cost, net, data, 0.0))
 
 
-# --- monitoring ---------------------------------------------------------------------------------------------------------------------------
+# --- monitoring -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("flags", [(), *((flag,) for flag in FLAGS), FLAGS[:2], FLAGS], ids=lambda flags: "+".join(flags) or "none")
+@pytest.mark.parametrize(
+    "flags",
+    [(), *((flag,) for flag in FLAGS), FLAGS[:2], FLAGS],
+    ids=lambda flags: "+".join(flags) or "none",
+)
 def test_lists_and_printed_lines(flags, capsys):
-    """The figures after each epoch, as lists and as lines in the book's order: training before evaluation, cost before accuracy."""
+    """The figures after each epoch, as lists and as lines in the book's order: training before
+    evaluation, cost before accuracy.
+    """
     train, held_out = pairs(20), pairs(9, seed=1)
     net, twin = new(), new()
-    lists = net.SGD(train, 2, 20, 0.5, 1.0, pairs(9, seed=1, vectors=False), **dict.fromkeys(flags, True))
+    lists = net.SGD(
+        train, 2, 20, 0.5, 1.0, pairs(9, seed=1, vectors=False), **dict.fromkeys(flags, True)
+    )
     expected, lines = {flag: [] for flag in FLAGS}, []
     for epoch in range(2):
-        twin.weights, twin.biases = step(CrossEntropyCost, twin.weights, twin.biases, train, 0.5, 1.0, 20)
+        twin.weights, twin.biases = step(
+            CrossEntropyCost, twin.weights, twin.biases, train, 0.5, 1.0, 20
+        )
         lines.append(f"Epoch {epoch} training complete")
         for of, data in (("training", train), ("evaluation", held_out)):
             if f"monitor_{of}_cost" in flags:
@@ -301,7 +373,9 @@ def test_lists_and_printed_lines(flags, capsys):
         np.testing.assert_allclose(ours, expected[flag], rtol=1e-11)
     printed = capsys.readouterr().out.splitlines()
     costs = [float(line.split(": ")[1]) for line in printed if line.startswith("Cost")]
-    assert [line.split(": ")[0] + ": COST" if line.startswith("Cost") else line for line in printed] == lines
+    assert [
+        line.split(": ")[0] + ": COST" if line.startswith("Cost") else line for line in printed
+    ] == lines
     assert sorted(costs) == sorted(lists[0] + lists[2])
 
 
@@ -313,22 +387,42 @@ def test_arguments_come_in_the_books_order(capsys):
 @pytest.mark.parametrize("monitored", ["evaluation", "training"])
 def test_early_stopping(monitored, capsys):
     """Accuracy that cannot rise: without a learning rate the best epoch is the first."""
-    lists = new().SGD(pairs(30), 50, 10, 0.0, evaluation_data=pairs(9), early_stopping_n=3, **{f"monitor_{monitored}_accuracy": True})
+    lists = new().SGD(
+        pairs(30),
+        50,
+        10,
+        0.0,
+        evaluation_data=pairs(9),
+        early_stopping_n=3,
+        **{f"monitor_{monitored}_accuracy": True},
+    )
     assert len(lists[1 if monitored == "evaluation" else 3]) == 4
 
 
 def test_early_stopping_goes_by_the_evaluation_data_where_both_are_monitored(capsys):
-    """No sample of the one kind is right and none can become so; those of the other go from none to all."""
+    """No sample of the one kind is right and none can become so; those of the other go from none to
+    all.
+    """
     never = [(x, (np.argmax(y) + 1) % 3) for x, y in pairs(30)]
     lists = new(sizes=[6, 3]).SGD(
-        pairs(30), 60, 5, 0.5, 0.0, never, monitor_evaluation_accuracy=True, monitor_training_accuracy=True, early_stopping_n=4
+        pairs(30),
+        60,
+        5,
+        0.5,
+        0.0,
+        never,
+        monitor_evaluation_accuracy=True,
+        monitor_training_accuracy=True,
+        early_stopping_n=4,
     )
     assert int(np.argmax(lists[1])) + 5 == len(lists[1])
     assert int(np.argmax(lists[3])) + 5 > len(lists[3])
 
 
 def test_early_stopping_waits_while_accuracy_rises(capsys):
-    _, _, _, accuracy = new(initializer=INITIALIZERS[1]).SGD(pairs(60), 200, 5, 0.5, monitor_training_accuracy=True, early_stopping_n=5)
+    _, _, _, accuracy = new(initializer=INITIALIZERS[1]).SGD(
+        pairs(60), 200, 5, 0.5, monitor_training_accuracy=True, early_stopping_n=5
+    )
     best = int(np.argmax(accuracy))
     assert best > 0
     assert len(accuracy) == best + 1 + 5
@@ -346,22 +440,45 @@ def test_it_learns_and_iterators_are_welcome(capsys):
     train, held_out = pairs(300), pairs(100, seed=1, vectors=False)
     net = new()
     _, accuracy, _, _ = net.SGD(
-        zip(*zip(*train, strict=True), strict=True), 30, 10, 0.5, evaluation_data=iter(held_out), monitor_evaluation_accuracy=True
+        zip(*zip(*train, strict=True), strict=True),
+        30,
+        10,
+        0.5,
+        evaluation_data=iter(held_out),
+        monitor_evaluation_accuracy=True,
     )
     assert accuracy[-1] >= 95
     assert net.accuracy(iter(held_out)) == accuracy[-1]
 
 
 MISTAKES = {
-    "empty": ({"training_data": []}, "training_data must be .*: there are none; an iterator can be read only once"),
+    "empty": (
+        {"training_data": []},
+        "training_data must be .*: there are none; an iterator can be read only once",
+    ),
     "no pairs": ({"training_data": [1, 2]}, r"training_data must be pairs \(x, y\)"),
     "triples": ({"training_data": [(1, 2, 3)]}, r"training_data must be pairs \(x, y\)"),
-    "width": ({"training_data": [(np.zeros((5, 1)), 0)]}, "training_data must be .*: x has 5 columns, but the network takes 6"),
-    "ragged": ({"training_data": [*pairs(2), (np.zeros((5, 1)), np.zeros((3, 1)))]}, "training_data must be .*: x cannot be read"),
-    "label": ({"evaluation_data": [(np.zeros((6, 1)), 3)]}, "evaluation_data must be .*: y is 3 at row 0; class labels are whole numbers"),
-    "outputs": ({"evaluation_data": [(np.zeros((6, 1)), np.zeros((4, 1)))]}, "evaluation_data must be .*: y has 4 columns"),
+    "width": (
+        {"training_data": [(np.zeros((5, 1)), 0)]},
+        "training_data must be .*: x has 5 columns, but the network takes 6",
+    ),
+    "ragged": (
+        {"training_data": [*pairs(2), (np.zeros((5, 1)), np.zeros((3, 1)))]},
+        "training_data must be .*: x cannot be read",
+    ),
+    "label": (
+        {"evaluation_data": [(np.zeros((6, 1)), 3)]},
+        "evaluation_data must be .*: y is 3 at row 0; class labels are whole numbers",
+    ),
+    "outputs": (
+        {"evaluation_data": [(np.zeros((6, 1)), np.zeros((4, 1)))]},
+        "evaluation_data must be .*: y has 4 columns",
+    ),
     "nothing to monitor": ({"monitor_evaluation_cost": True}, "need evaluation_data"),
-    "nothing to stop by": ({"early_stopping_n": 2}, "early_stopping_n needs monitor_evaluation_accuracy"),
+    "nothing to stop by": (
+        {"early_stopping_n": 2},
+        "early_stopping_n needs monitor_evaluation_accuracy",
+    ),
     "eta": ({"eta": -1.0}, "eta must lie in"),
     "lmbda": ({"lmbda": -1.0}, "lmbda must lie in"),
     "epochs": ({"epochs": 1.5}, "epochs must be an integer"),
@@ -374,22 +491,34 @@ def test_mistakes_are_named_before_anything_is_trained(arguments, message, capsy
     net = new()
     weights = [w.copy() for w in net.weights]
     with pytest.raises((ValueError, TypeError), match=message):
-        net.SGD(**{"training_data": pairs(5), "epochs": 1, "mini_batch_size": 2, "eta": 0.1, **arguments})
+        net.SGD(
+            **{
+                "training_data": pairs(5),
+                "epochs": 1,
+                "mini_batch_size": 2,
+                "eta": 0.1,
+                **arguments,
+            }
+        )
     assert_same(net.weights, weights, rtol=0)
     assert capsys.readouterr().out == ""
 
 
 def test_the_cost_must_be_one_of_the_two():
-    with pytest.raises(ValueError, match="cost must be QuadraticCost or CrossEntropyCost, not <class 'str'>"):
+    with pytest.raises(
+        ValueError, match="cost must be QuadraticCost or CrossEntropyCost, not <class 'str'>"
+    ):
         network2.Network(SIZES, cost=str)
 
 
-# --- files --------------------------------------------------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------
 
 
 @each_cost
 def test_files_are_the_books(cost, tmp_path):
-    """Its schema: sizes, nested lists of weights and biases, the cost's name; and back without a bit lost."""
+    """Its schema: sizes, nested lists of weights and biases, the cost's name; and back without a
+    bit lost.
+    """
     net, path = new(cost), tmp_path / "net.json"
     net.SGD(pairs(10), 1, 5, 0.5)
     net.save(path)
@@ -427,7 +556,7 @@ def test_other_files_are_refused(text, tmp_path):
         network2.load(path)
 
 
-# --- the loader ---------------------------------------------------------------------------------------------------------------------------
+# --- the loader -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -459,7 +588,9 @@ def test_lists_as_they_were_made_are_not_put_together_again(small_mnist, monkeyp
     plain = net.accuracy(list(training_data)), net.total_cost(list(validation_data), 1.0)
     monkeypatch.setattr(network2, "_put_together", None)
     assert (net.accuracy(training_data), net.total_cost(validation_data, 1.0)) == plain
-    net.SGD(training_data, 1, 2, 0.5, evaluation_data=validation_data, monitor_evaluation_accuracy=True)
+    net.SGD(
+        training_data, 1, 2, 0.5, evaluation_data=validation_data, monitor_evaluation_accuracy=True
+    )
 
 
 CHANGES = {
@@ -497,7 +628,9 @@ def test_vectorized_result(module):
 @pytest.mark.parametrize("bad", ["NaN", "1e400"])
 def test_weights_that_are_not_finite_are_refused(tmp_path, bad):
     path = tmp_path / "net.json"
-    path.write_text(f'{{"sizes": [2, 1], "weights": [[[{bad}, 2]]], "biases": [[[0]]], "cost": "CrossEntropyCost"}}')
+    path.write_text(
+        f'{{"sizes": [2, 1], "weights": [[[{bad}, 2]]], "biases": [[[0]]], "cost": "CrossEntropyCost"}}'
+    )
     with pytest.raises(fnn.ModelFileError, match=r"weights\[0\] must be finite"):
         network2.load(path)
 

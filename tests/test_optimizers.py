@@ -7,16 +7,26 @@ import pytest
 from builders import STEPPING, features, optimizer
 
 import fastnn as fnn
-from fastnn.optimizers import OPTIMIZERS, Optimizer, as_optimizer
+from fastnn.optim.optimizers import OPTIMIZERS, Optimizer, as_optimizer
 
 each = pytest.mark.parametrize("name", STEPPING)
 # Learning rates for the problems below, where the default is meant for networks.
-RATES = {"sgd": 0.2, "momentum": 0.05, "nesterov": 0.05, "adagrad": 0.5, "adadelta": 20.0, "rmsprop": 0.02, "nadam": 0.05}
+RATES = {
+    "sgd": 0.2,
+    "momentum": 0.05,
+    "nesterov": 0.05,
+    "adagrad": 0.5,
+    "adadelta": 20.0,
+    "rmsprop": 0.02,
+    "nadam": 0.05,
+}
 W, B = np.array([[1.0], [-2.0], [0.5], [3.0]]), np.array([0.7])
 
 
 def regression(engine, rule, epochs, **dense):
-    """Least squares of a linear function: a parabola of five dimensions with its minimum at (W, B)."""
+    """Least squares of a linear function: a parabola of five dimensions with its minimum at (W,
+    B).
+    """
     X = features(60) * [1.0, 0.5, 2.0, 1.0]
     net = fnn.Network([fnn.Dense(1, **dense)], 4, "mse", "float64", engine)
     return net, net.fit(X, X @ W + B, epochs=epochs, batch_size=60, optimizer=rule)
@@ -40,11 +50,20 @@ def test_lbfgs_finds_it_to_rounding(engine):
 
 @each
 def test_weight_decay_is_for_weights_only(engine, name):
-    """Where all samples are zero no weight has a gradient: decay alone moves them. It leaves biases, scales and shifts alone."""
-    nets = [fnn.Network([fnn.LayerNorm(), fnn.Dense(3)], 4, "mse", "float64", engine) for _ in range(2)]
+    """Where all samples are zero no weight has a gradient: decay alone moves them. It leaves
+    biases, scales and shifts alone.
+    """
+    nets = [
+        fnn.Network([fnn.LayerNorm(), fnn.Dense(3)], 4, "mse", "float64", engine) for _ in range(2)
+    ]
     start = nets[0].parameters["1.weight"].copy()
     for net, decay in zip(nets, (0.1, 0.0), strict=True):
-        net.fit(np.zeros((10, 4)), np.ones((10, 3)), batch_size=10, optimizer=optimizer(name, lr=1e-3, weight_decay=decay))
+        net.fit(
+            np.zeros((10, 4)),
+            np.ones((10, 3)),
+            batch_size=10,
+            optimizer=optimizer(name, lr=1e-3, weight_decay=decay),
+        )
     decayed, plain = (net.parameters for net in nets)
     np.testing.assert_array_equal(plain["1.weight"], start)
     assert (np.abs(decayed["1.weight"]) < np.abs(start)).all()
@@ -57,21 +76,35 @@ def test_coupled_decay_is_a_penalty(engine):
     penalised, _ = regression(engine, "adam", 20, l2=0.3)
     coupled, _ = regression(engine, fnn.Adam(weight_decay=0.3), 20)
     decoupled, _ = regression(engine, fnn.AdamW(weight_decay=0.3), 20)
-    np.testing.assert_allclose(coupled.parameters["0.weight"], penalised.parameters["0.weight"], rtol=1e-12)
+    np.testing.assert_allclose(
+        coupled.parameters["0.weight"], penalised.parameters["0.weight"], rtol=1e-12
+    )
     assert np.abs(decoupled.parameters["0.weight"] - coupled.parameters["0.weight"]).max() > 1e-4
 
 
 @pytest.mark.parametrize(
-    ("options", "length"), [({"clip_norm": 0.1}, 0.1), ({"clip_value": 0.1}, 0.1 * np.sqrt(5)), ({"clip_norm": 1e9}, None)]
+    ("options", "length"),
+    [
+        ({"clip_norm": 0.1}, 0.1),
+        ({"clip_value": 0.1}, 0.1 * np.sqrt(5)),
+        ({"clip_norm": 1e9}, None),
+    ],
 )
 def test_clipping_shortens_the_step(engine, options, length):
     plain, _ = regression(engine, fnn.SGD(1.0), 1)
     clipped, _ = regression(engine, fnn.SGD(1.0, **options), 1)
     start = fnn.Network([fnn.Dense(1)], 4, "mse", "float64", engine)
-    step, full = (np.concatenate([(net.parameters[k] - start.parameters[k]).ravel() for k in start.parameters]) for net in (clipped, plain))
+    step, full = (
+        np.concatenate(
+            [(net.parameters[k] - start.parameters[k]).ravel() for k in start.parameters]
+        )
+        for net in (clipped, plain)
+    )
     assert np.linalg.norm(step) == pytest.approx(length or np.linalg.norm(full), rel=1e-9)
     if "clip_norm" in options:
-        np.testing.assert_allclose(step / np.linalg.norm(step), full / np.linalg.norm(full), rtol=1e-9)
+        np.testing.assert_allclose(
+            step / np.linalg.norm(step), full / np.linalg.norm(full), rtol=1e-9
+        )
 
 
 @each

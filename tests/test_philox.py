@@ -1,4 +1,6 @@
-"""The counter-based generator against published vectors, and what is drawn from it against its distribution."""
+"""The counter-based generator against published vectors, and what is drawn from it against its
+distribution.
+"""
 
 import numpy as np
 import pytest
@@ -9,9 +11,21 @@ from fastnn._kernels import philox
 
 # Known answers of Random123 (kat_vectors, philox4x32 with 10 rounds): counter, key, words.
 KNOWN_ANSWERS = [
-    ("00000000 00000000 00000000 00000000", "00000000 00000000", "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
-    ("ffffffff ffffffff ffffffff ffffffff", "ffffffff ffffffff", "408f276d 41c83b0e a20bc7c6 6d5451fd"),
-    ("243f6a88 85a308d3 13198a2e 03707344", "a4093822 299f31d0", "d16cfe09 94fdcceb 5001e420 24126ea1"),
+    (
+        "00000000 00000000 00000000 00000000",
+        "00000000 00000000",
+        "6627e8d5 e169c58d bc57ac4c 9b00dbd8",
+    ),
+    (
+        "ffffffff ffffffff ffffffff ffffffff",
+        "ffffffff ffffffff",
+        "408f276d 41c83b0e a20bc7c6 6d5451fd",
+    ),
+    (
+        "243f6a88 85a308d3 13198a2e 03707344",
+        "a4093822 299f31d0",
+        "d16cfe09 94fdcceb 5001e420 24126ea1",
+    ),
 ]
 SEEDS = st.integers(0, 2**64 - 1)
 STEPS = st.integers(0, 2**64 - 1)
@@ -39,7 +53,10 @@ def test_layout_of_a_row():
     blocks = 3
     for element in range(10):
         lane, block = divmod(element, blocks)
-        assert bits[element] == philox.philox4x32((block, 5, 3, stream), (0xA4093822, 0x299F31D0))[lane]
+        assert (
+            bits[element]
+            == philox.philox4x32((block, 5, 3, stream), (0xA4093822, 0x299F31D0))[lane]
+        )
 
 
 @given(SEEDS, STREAMS, STEPS, st.integers(1, 9), st.integers(2, 8), st.data())
@@ -62,7 +79,11 @@ def test_permutation_is_one(seed, stream, step, n):
 @given(SEEDS, STREAMS, STEPS)
 def test_seed_stream_and_step_each_matter(seed, stream, step):
     base = philox.random_bits(seed, stream, step, 8)
-    for other in ((seed ^ 1 << 40, stream, step), (seed, stream ^ 1, step), (seed, stream, step ^ 1 << 40)):
+    for other in (
+        (seed ^ 1 << 40, stream, step),
+        (seed, stream ^ 1, step),
+        (seed, stream, step ^ 1 << 40),
+    ):
         assert (philox.random_bits(*other, 8) != base).any()
 
 
@@ -84,7 +105,8 @@ def test_uniform_fills_the_open_interval():
 
 def test_moments_of_the_normal_distribution():
     z = philox.normal(3, 0, 0, 200_000)
-    for power, moment, spread in ((1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96)):  # E z^p, and the variance of z^p
+    # E z^p, and the variance of z^p
+    for power, moment, spread in ((1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96)):
         assert abs((z**power).mean() - moment) < 5 * np.sqrt(spread / z.size), power
 
 

@@ -14,7 +14,12 @@ pytest.importorskip("matplotlib", reason="Matplotlib is not installed: pip insta
 from fastnn import plotting
 from fastnn._kernels.philox import normal
 
-HISTORY = {"loss": [2.0, 1.0, 0.5], "val_loss": [2.1, 1.3, 1.1], "accuracy": [0.2, 0.5, 0.9], "lr": [0.1, 0.1, 0.01]}
+HISTORY = {
+    "loss": [2.0, 1.0, 0.5],
+    "val_loss": [2.1, 1.3, 1.1],
+    "accuracy": [0.2, 0.5, 0.9],
+    "lr": [0.1, 0.1, 0.01],
+}
 
 
 def flow(layers, steps=6):
@@ -22,7 +27,10 @@ def flow(layers, steps=6):
     dead = np.full((steps, layers), np.nan)
     dead[:, 0] = 0.5
     return SimpleNamespace(
-        steps=np.arange(steps) * 10, layers=tuple(f"layer {n}" for n in range(1, layers + 1)), learning_speed=speed, dead=dead
+        steps=np.arange(steps) * 10,
+        layers=tuple(f"layer {n}" for n in range(1, layers + 1)),
+        learning_speed=speed,
+        dead=dead,
     )
 
 
@@ -32,7 +40,11 @@ def noise(*shape):
 
 def classifier(classes):
     output = 1 if classes == 2 else classes
-    return fnn.mlp([2, 8, output], loss="binary_cross_entropy" if output == 1 else "softmax_cross_entropy", backend="numpy")
+    return fnn.mlp(
+        [2, 8, output],
+        loss="binary_cross_entropy" if output == 1 else "softmax_cross_entropy",
+        backend="numpy",
+    )
 
 
 def value_network():
@@ -48,13 +60,25 @@ PICTURES = {
     "learning_curves": lambda ax: plotting.learning_curves(HISTORY, ax=ax),
     "gradient_flow": lambda ax: plotting.gradient_flow(flow(3), ax=ax),
     "gradient_flow of many layers": lambda ax: plotting.gradient_flow(flow(30), ax=ax),
-    "layer_bars": lambda ax: plotting.layer_bars([0.003, 0.017, 0.07, 0.285], ylabel="learning speed", ax=ax),
+    "layer_bars": lambda ax: plotting.layer_bars(
+        [0.003, 0.017, 0.07, 0.285], ylabel="learning speed", ax=ax
+    ),
     "neuron_bars": lambda ax: plotting.neuron_bars([noise(6), noise(4)], ax=ax),
-    "activation_histograms": lambda ax: plotting.activation_histograms([noise(20, 5), np.zeros(9)], ax=ax),
-    "loss_surface": lambda ax: plotting.loss_surface(bowl, (-2, 2), (-1, 1), {"path": [(1, 1), (0, 0)]}, ax=ax),
-    "decision_surface of two classes": lambda ax: plotting.decision_surface(classifier(2), noise(20, 2), np.arange(20) % 2, ax=ax),
-    "decision_surface of three classes": lambda ax: plotting.decision_surface(classifier(3), noise(20, 2), np.arange(20) % 3, ax=ax),
-    "decision_surface of values": lambda ax: plotting.decision_surface(value_network(), noise(20, 2), noise(20), ax=ax),
+    "activation_histograms": lambda ax: plotting.activation_histograms(
+        [noise(20, 5), np.zeros(9)], ax=ax
+    ),
+    "loss_surface": lambda ax: plotting.loss_surface(
+        bowl, (-2, 2), (-1, 1), {"path": [(1, 1), (0, 0)]}, ax=ax
+    ),
+    "decision_surface of two classes": lambda ax: plotting.decision_surface(
+        classifier(2), noise(20, 2), np.arange(20) % 2, ax=ax
+    ),
+    "decision_surface of three classes": lambda ax: plotting.decision_surface(
+        classifier(3), noise(20, 2), np.arange(20) % 3, ax=ax
+    ),
+    "decision_surface of values": lambda ax: plotting.decision_surface(
+        value_network(), noise(20, 2), noise(20), ax=ax
+    ),
 }
 each = pytest.mark.parametrize("draw", PICTURES.values(), ids=PICTURES)
 
@@ -84,7 +108,9 @@ def test_axes_must_be_axes(draw):
 
 
 def python(code):
-    return subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60
+    )
 
 
 def test_no_display_and_no_pyplot():
@@ -96,13 +122,15 @@ def test_no_display_and_no_pyplot():
 
 
 def test_without_matplotlib_the_error_says_what_to_install():
-    done = python("import sys; sys.modules['matplotlib'] = None\nfrom fastnn import *\nimport fastnn; fastnn.plotting")
+    done = python(
+        "import sys; sys.modules['matplotlib'] = None\nfrom fastnn import *\nimport fastnn; fastnn.plotting"
+    )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("ImportError: fastnn.plotting needs Matplotlib")
     assert "pip install 'fastnn[plot]'" in done.stderr.splitlines()[-1]
 
 
-# --- what is drawn ------------------------------------------------------------------------------------------------------------------------
+# --- what is drawn --------------------------------------------------------------------------------
 
 
 def legend(ax):
@@ -127,7 +155,10 @@ def test_learning_curves_begin_at_epoch_one():
     np.testing.assert_array_equal(ax.lines[1].get_xdata(), [1, 2, 3])
     np.testing.assert_array_equal(ax.lines[1].get_ydata(), HISTORY["val_loss"])
     ax = plotting.learning_curves(HISTORY, ["accuracy", "lr"])
-    assert (legend(ax), ax.get_ylabel()) == (["accuracy, training", "learning rate"], "accuracy / learning rate")
+    assert (legend(ax), ax.get_ylabel()) == (
+        ["accuracy, training", "learning rate"],
+        "accuracy / learning rate",
+    )
 
 
 def test_the_history_of_a_fit_can_be_drawn():
@@ -153,10 +184,17 @@ def test_many_layers_have_a_colour_bar_instead_of_a_legend():
     ax = plotting.gradient_flow(flow(30))
     assert ax.get_legend() is None
     assert len(ax.lines) == 30
-    assert [other.get_ylabel() for other in ax.figure.axes] == [ax.get_ylabel(), "layer, from the input"]
+    assert [other.get_ylabel() for other in ax.figure.axes] == [
+        ax.get_ylabel(),
+        "layer, from the input",
+    ]
 
 
-@pytest.mark.parametrize("values", [[0.003, 0.017, 0.3], [0.0, 0.1, 0.2], [0.0, 0.0], np.geomspace(1, 1e-30, 60)], ids=str)
+@pytest.mark.parametrize(
+    "values",
+    [[0.003, 0.017, 0.3], [0.0, 0.1, 0.2], [0.0, 0.0], np.geomspace(1, 1e-30, 60)],
+    ids=str,
+)
 def test_layer_bars_stand_at_their_values_also_where_a_layer_has_none(values):
     ax = plotting.layer_bars(values)
     bottom = ax.get_ylim()[0]
@@ -185,7 +223,10 @@ def test_activation_histograms_count_per_layer():
 
 
 def test_the_surface_shows_every_path_from_start_to_end():
-    paths = {"one": np.array([(1.0, 1.0), (0.5, 0.2), (0.0, 0.0)]), "two": np.array([(1.0, 1.0), (0.0, 1.0)])}
+    paths = {
+        "one": np.array([(1.0, 1.0), (0.5, 0.2), (0.0, 0.0)]),
+        "two": np.array([(1.0, 1.0), (0.0, 1.0)]),
+    }
     ax = plotting.loss_surface(bowl, (-2, 2), (-1, 1), paths)
     assert legend(ax) == ["one", "two"]
     drawn = {line.get_label(): line.get_xydata() for line in ax.lines}
@@ -202,24 +243,36 @@ def test_contours_are_where_the_function_says():
 
 
 def test_the_decision_boundary_is_the_networks():
-    net = fnn.Network([fnn.Dense(1, init=[[1.0], [0.0]])], 2, "binary_cross_entropy", backend="numpy")  # class 1 where x₁ > 0
+    # class 1 where x₁ > 0
+    net = fnn.Network(
+        [fnn.Dense(1, init=[[1.0], [0.0]])], 2, "binary_cross_entropy", backend="numpy"
+    )
     ax = plotting.decision_surface(net, [[-1, 0], [1, 1], [1, -1]], [0, 1, 1])
     boundary = next(c for c in ax.collections if not c.get_facecolor().size)
     np.testing.assert_allclose(boundary.get_paths()[0].vertices[:, 0], 0, atol=1e-6)
     assert legend(ax) == ["class 0", "class 1"]
 
 
-# --- files --------------------------------------------------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("name", "start"), [("a.png", b"\x89PNG"), ("a.svg", b"<?xml"), ("a.pdf", b"%PDF"), ("a", b"\x89PNG"), ("a.PNG", b"\x89PNG")]
+    ("name", "start"),
+    [
+        ("a.png", b"\x89PNG"),
+        ("a.svg", b"<?xml"),
+        ("a.pdf", b"%PDF"),
+        ("a", b"\x89PNG"),
+        ("a.PNG", b"\x89PNG"),
+    ],
 )
 def test_the_suffix_names_the_format(tmp_path, name, start):
     plotting.save(plotting.layer_bars([1, 2]).figure, tmp_path / name)
     contents = (tmp_path / name).read_bytes()
     assert contents.startswith(start)
-    assert contents.rstrip().endswith({b"\x89PNG": b"IEND\xaeB`\x82", b"<?xml": b"</svg>", b"%PDF": b"%%EOF"}[start])
+    assert contents.rstrip().endswith(
+        {b"\x89PNG": b"IEND\xaeB`\x82", b"<?xml": b"</svg>", b"%PDF": b"%%EOF"}[start]
+    )
 
 
 def test_a_failed_save_leaves_the_old_file(tmp_path):
@@ -238,7 +291,9 @@ def test_an_animation_has_all_its_frames(tmp_path):
 
     figure, ax = plotting.new_axes()
     (line,) = ax.plot([0, 1], [0, 1])
-    plotting.save_animation(figure, lambda frame: line.set_ydata([frame, 1]), 5, tmp_path / "a.gif", fps=10)
+    plotting.save_animation(
+        figure, lambda frame: line.set_ydata([frame, 1]), 5, tmp_path / "a.gif", fps=10
+    )
     with Image.open(tmp_path / "a.gif") as image:
         assert (image.format, image.n_frames, image.info["duration"]) == ("GIF", 5, 100)
 
@@ -247,22 +302,49 @@ def test_an_animation_has_all_its_frames(tmp_path):
     ("message", "call"),
     [
         (r"rows must be an integer of at least 1", lambda: plotting.new_axes(0)),
-        (r"path ends in \.gnp, .*known: .*png", lambda: plotting.save(plotting.new_axes()[0], "a.gnp")),
-        (r"unknown key 'val_acuracy'.*known: loss", lambda: plotting.learning_curves(HISTORY, ["val_acuracy"])),
+        (
+            r"path ends in \.gnp, .*known: .*png",
+            lambda: plotting.save(plotting.new_axes()[0], "a.gnp"),
+        ),
+        (
+            r"unknown key 'val_acuracy'.*known: loss",
+            lambda: plotting.learning_curves(HISTORY, ["val_acuracy"]),
+        ),
         (r"unknown key 'loss'", lambda: plotting.learning_curves({"lr": [0.1]})),
         (r"unknown what 'speed'.*learning_speed", lambda: plotting.gradient_flow(flow(2), "speed")),
-        (r"x has 3 values, but series\['a'\] has 2", lambda: plotting.lines({"a": [1, 2]}, [1, 2, 3])),
+        (
+            r"x has 3 values, but series\['a'\] has 2",
+            lambda: plotting.lines({"a": [1, 2]}, [1, 2, 3]),
+        ),
         (r"series\['a'\] must be .*shape \(1, 2\)", lambda: plotting.lines({"a": [[1, 2]]})),
         (r"labels must be 2 names, one a layer; got 1", lambda: plotting.layer_bars([1, 2], ["a"])),
         (r"values must be .*shape \(0,\)", lambda: plotting.layer_bars([])),
         (r"gradients must hold at least one layer", lambda: plotting.neuron_bars([])),
         (r"activations must hold at least one layer", lambda: plotting.activation_histograms([])),
-        (r"activations\[1\] must be .*at least one number", lambda: plotting.activation_histograms([[1], []])),
-        (r"f must give a finite array of shape", lambda: plotting.loss_surface(lambda x, y: 1.0, (0, 1), (0, 1))),
-        (r"paths\['p'\] must have shape \(n, 2\), not \(2,\)", lambda: plotting.loss_surface(bowl, (0, 1), (0, 1), {"p": [1, 2]})),
-        (r"net must have 2 inputs, not 3", lambda: plotting.decision_surface(fnn.mlp([3, 2]), noise(4, 3), noise(4))),
-        (r"X must have shape \(n, 2\) and y \(n,\)", lambda: plotting.decision_surface(classifier(2), noise(4, 2), [1, 0])),
-        (r"net must have 1 output", lambda: plotting.decision_surface(fnn.mlp([2, 2], loss="mse"), noise(4, 2), noise(4))),
+        (
+            r"activations\[1\] must be .*at least one number",
+            lambda: plotting.activation_histograms([[1], []]),
+        ),
+        (
+            r"f must give a finite array of shape",
+            lambda: plotting.loss_surface(lambda x, y: 1.0, (0, 1), (0, 1)),
+        ),
+        (
+            r"paths\['p'\] must have shape \(n, 2\), not \(2,\)",
+            lambda: plotting.loss_surface(bowl, (0, 1), (0, 1), {"p": [1, 2]}),
+        ),
+        (
+            r"net must have 2 inputs, not 3",
+            lambda: plotting.decision_surface(fnn.mlp([3, 2]), noise(4, 3), noise(4)),
+        ),
+        (
+            r"X must have shape \(n, 2\) and y \(n,\)",
+            lambda: plotting.decision_surface(classifier(2), noise(4, 2), [1, 0]),
+        ),
+        (
+            r"net must have 1 output",
+            lambda: plotting.decision_surface(fnn.mlp([2, 2], loss="mse"), noise(4, 2), noise(4)),
+        ),
     ],
 )
 def test_mistakes_are_named(message, call):
@@ -278,5 +360,7 @@ def test_labels_that_are_no_classes_are_refused():
 
 @pytest.mark.parametrize("given", [None, {"loss": [1.0]}])
 def test_gradient_flow_says_where_it_is_found(given):
-    with pytest.raises(TypeError, match=r"history\.gradient_flow of a training with callbacks=\[GradientFlow\(\)\]"):
+    with pytest.raises(
+        TypeError, match=r"history\.gradient_flow of a training with callbacks=\[GradientFlow\(\)\]"
+    ):
         plotting.gradient_flow(given)

@@ -1,4 +1,6 @@
-"""Lowering: which operations a stack of layers becomes, and where everything lies in the flat buffers."""
+"""Lowering: which operations a stack of layers becomes, and where everything lies in the flat
+buffers.
+"""
 
 import numpy as np
 import pytest
@@ -8,9 +10,9 @@ from hypothesis import strategies as st
 import fastnn as fnn
 from fastnn._kernels import opcodes
 from fastnn._kernels.contract import aligned_zeros
-from fastnn.activations import ACTIVATIONS
-from fastnn.losses import Loss
-from fastnn.program import lower
+from fastnn.nn.activations import ACTIVATIONS
+from fastnn.nn.losses import Loss
+from fastnn.nn.lowering import lower
 
 NAMES = {code: name for name, code in opcodes.OPERATIONS.items()}
 
@@ -37,26 +39,66 @@ FUSED = {
     "dropout": ([fnn.Dense(3), fnn.Dropout(0.5)], ["dense dropout"]),
     "both": ([fnn.Dense(3, "relu"), fnn.Dropout(0.5)], ["dense relu dropout"]),
     "norms": (
-        [fnn.BatchNorm(), fnn.Activation("relu"), fnn.LayerNorm(), fnn.Activation("tanh"), fnn.Dropout(0.1), fnn.Dense(2)],
+        [
+            fnn.BatchNorm(),
+            fnn.Activation("relu"),
+            fnn.LayerNorm(),
+            fnn.Activation("tanh"),
+            fnn.Dropout(0.1),
+            fnn.Dense(2),
+        ],
         ["batch_norm relu", "layer_norm tanh dropout", "dense"],
     ),
-    "noise": ([fnn.GaussianNoise(0.1), fnn.Activation("relu"), fnn.Dense(2)], ["noise relu", "dense"]),
+    "noise": (
+        [fnn.GaussianNoise(0.1), fnn.Activation("relu"), fnn.Dense(2)],
+        ["noise relu", "dense"],
+    ),
     "nothing to do": ([fnn.Dropout(0.0), fnn.GaussianNoise(0.0), fnn.Dense(2)], ["dense"]),
-    "residual": ([fnn.Residual([fnn.Dense(4)], "relu"), fnn.Dropout(0.1), fnn.Dense(2)], ["dense", "add relu dropout", "dense"]),
+    "residual": (
+        [fnn.Residual([fnn.Dense(4)], "relu"), fnn.Dropout(0.1), fnn.Dense(2)],
+        ["dense", "add relu dropout", "dense"],
+    ),
     # an epilogue is f first, then dropout: a second f, or an f after dropout, does not fit
-    "two activations": ([fnn.Dense(3, "relu"), fnn.Activation("tanh")], ["dense relu", "elementwise tanh"]),
-    "dropout first": ([fnn.Dense(3), fnn.Dropout(0.5), fnn.Activation("tanh")], ["dense dropout", "elementwise tanh"]),
-    "two dropouts": ([fnn.Dense(3), fnn.Dropout(0.5), fnn.Dropout(0.2)], ["dense dropout", "elementwise dropout"]),
+    "two activations": (
+        [fnn.Dense(3, "relu"), fnn.Activation("tanh")],
+        ["dense relu", "elementwise tanh"],
+    ),
+    "dropout first": (
+        [fnn.Dense(3), fnn.Dropout(0.5), fnn.Activation("tanh")],
+        ["dense dropout", "elementwise tanh"],
+    ),
+    "two dropouts": (
+        [fnn.Dense(3), fnn.Dropout(0.5), fnn.Dropout(0.2)],
+        ["dense dropout", "elementwise dropout"],
+    ),
     # what a residual block adds back must stay as it is
-    "inputs": ([fnn.Activation("tanh"), fnn.Dropout(0.5), fnn.Dense(2)], ["elementwise tanh dropout", "dense"]),
-    "pinned": ([fnn.Dense(3), fnn.Residual([fnn.Activation("tanh")])], ["dense", "elementwise tanh", "add"]),
-    "pinned, dropout": ([fnn.Dense(3), fnn.Residual([fnn.Dropout(0.5), fnn.Dense(3)])], ["dense", "elementwise dropout", "dense", "add"]),
+    "inputs": (
+        [fnn.Activation("tanh"), fnn.Dropout(0.5), fnn.Dense(2)],
+        ["elementwise tanh dropout", "dense"],
+    ),
+    "pinned": (
+        [fnn.Dense(3), fnn.Residual([fnn.Activation("tanh")])],
+        ["dense", "elementwise tanh", "add"],
+    ),
+    "pinned, dropout": (
+        [fnn.Dense(3), fnn.Residual([fnn.Dropout(0.5), fnn.Dense(3)])],
+        ["dense", "elementwise dropout", "dense", "add"],
+    ),
     "pinned, nested": (
-        [fnn.Dense(3), fnn.Residual([fnn.Residual([fnn.Activation("tanh"), fnn.Activation("relu")])])],
+        [
+            fnn.Dense(3),
+            fnn.Residual([fnn.Residual([fnn.Activation("tanh"), fnn.Activation("relu")])]),
+        ],
         ["dense", "elementwise tanh", "elementwise relu", "add", "add"],
     ),
-    "projection": ([fnn.Dense(3), fnn.Residual([fnn.Dense(2, "relu")], "tanh")], ["dense", "dense relu", "dense", "add tanh"]),
-    "after the block": ([fnn.Residual([fnn.Dense(4, "relu")]), fnn.Activation("tanh")], ["dense relu", "add tanh"]),
+    "projection": (
+        [fnn.Dense(3), fnn.Residual([fnn.Dense(2, "relu")], "tanh")],
+        ["dense", "dense relu", "dense", "add tanh"],
+    ),
+    "after the block": (
+        [fnn.Residual([fnn.Dense(4, "relu")]), fnn.Activation("tanh")],
+        ["dense relu", "add tanh"],
+    ),
 }
 
 
@@ -74,10 +116,27 @@ def test_constants_reach_the_operations():
         fnn.Dropout(0.6),
     )
     dense, batch, layer, noise = program.ops
-    assert (dense["alpha"], dense["l1"], dense["l2"], dense["max_norm"], dense["bias"]) == (0.5, 0.1, 0.2, 3, -1)
-    assert (batch["momentum"], batch["epsilon"], layer["epsilon"], noise["std"], noise["rate"]) == (0.2, 0.3, 0.4, 0.5, 0.6)
-    smoothed = lower([fnn.Dense(2)], 4, Loss("softmax_cross_entropy", label_smoothing=0.1), np.float32)
-    assert (smoothed.loss["code"][0], smoothed.loss["label_smoothing"][0]) == (opcodes.SOFTMAX_CROSS_ENTROPY, 0.1)
+    assert (dense["alpha"], dense["l1"], dense["l2"], dense["max_norm"], dense["bias"]) == (
+        0.5,
+        0.1,
+        0.2,
+        3,
+        -1,
+    )
+    assert (batch["momentum"], batch["epsilon"], layer["epsilon"], noise["std"], noise["rate"]) == (
+        0.2,
+        0.3,
+        0.4,
+        0.5,
+        0.6,
+    )
+    smoothed = lower(
+        [fnn.Dense(2)], 4, Loss("softmax_cross_entropy", label_smoothing=0.1), np.float32
+    )
+    assert (smoothed.loss["code"][0], smoothed.loss["label_smoothing"][0]) == (
+        opcodes.SOFTMAX_CROSS_ENTROPY,
+        0.1,
+    )
 
 
 SIGMOID_ENDS = {
@@ -105,12 +164,25 @@ INITS = {
     "none": ([fnn.Dense(3)], "glorot_uniform"),
     "next layer": ([fnn.Dense(3), fnn.Activation("relu")], "he_normal"),
     "past norms and noise": (
-        [fnn.Dense(3), fnn.BatchNorm(), fnn.LayerNorm(), fnn.Dropout(0.1), fnn.GaussianNoise(0.1), fnn.Activation("selu")],
+        [
+            fnn.Dense(3),
+            fnn.BatchNorm(),
+            fnn.LayerNorm(),
+            fnn.Dropout(0.1),
+            fnn.GaussianNoise(0.1),
+            fnn.Activation("selu"),
+        ],
         "lecun_normal",
     ),
-    "not past another product": ([fnn.Dense(3), fnn.Dense(3), fnn.Activation("relu")], ACTIVATIONS["linear"].init),
+    "not past another product": (
+        [fnn.Dense(3), fnn.Dense(3), fnn.Activation("relu")],
+        ACTIVATIONS["linear"].init,
+    ),
     "not past its own": ([fnn.Dense(3, "tanh"), fnn.Activation("relu")], ACTIVATIONS["tanh"].init),
-    "first of two": ([fnn.Dense(3), fnn.Activation("tanh"), fnn.Activation("relu")], ACTIVATIONS["tanh"].init),
+    "first of two": (
+        [fnn.Dense(3), fnn.Activation("tanh"), fnn.Activation("relu")],
+        ACTIVATIONS["tanh"].init,
+    ),
     "named": ([fnn.Dense(3, "relu", init="orthogonal")], "orthogonal"),
 }
 
@@ -128,18 +200,22 @@ def test_auto_covers_the_kinds_of_the_contract(kind):
         "lecun": {"selu"},
         "glorot": {"linear", "sigmoid", "tanh", "softsign", "hard_sigmoid", "hard_tanh"},
     }
-    assert {name for name, spec in ACTIVATIONS.items() if spec.init.startswith(kind)} == families[kind]
+    assert {name for name, spec in ACTIVATIONS.items() if spec.init.startswith(kind)} == families[
+        kind
+    ]
 
 
 def test_gradients_are_planned_only_where_something_learns_before():
-    first, second, add, last = lowered(fnn.Dense(4), fnn.Residual([fnn.Dense(4, "gelu")]), fnn.Dense(2)).ops
+    first, second, add, last = lowered(
+        fnn.Dense(4), fnn.Residual([fnn.Dense(4, "gelu")]), fnn.Dense(2)
+    ).ops
     assert first["x_grad"] == opcodes.GRAD_NONE
     assert (add["skip_grad"], add["x_grad"], last["x_grad"]) == (opcodes.GRAD_WRITE,) * 3
     assert second["x_grad"] == opcodes.GRAD_ADD  # the skip connection has written before
     assert (second["aux"] >= 0, first["aux"], last["aux"]) == (True, -1, -1)
 
 
-# --- layout ---------------------------------------------------------------------------------------------------------------------------
+# --- layout ---------------------------------------------------------------------------------------
 
 activations = st.sampled_from(list(ACTIVATIONS))
 units = st.integers(1, 40)
@@ -152,7 +228,11 @@ simple = st.one_of(
     st.builds(fnn.LayerNorm),
 )
 stacks = st.lists(
-    st.recursive(simple, lambda inner: st.builds(fnn.Residual, st.lists(inner, min_size=1, max_size=3), activations), max_leaves=8),
+    st.recursive(
+        simple,
+        lambda inner: st.builds(fnn.Residual, st.lists(inner, min_size=1, max_size=3), activations),
+        max_leaves=8,
+    ),
     min_size=1,
     max_size=6,
 )
@@ -173,16 +253,23 @@ def test_nothing_overlaps(layers, inputs):
     program = lowered(*layers, inputs=inputs)
     assert_disjoint([(a.offset, a.size) for a in program.parameters], program.n_parameters)
     assert_disjoint([(a.offset, a.size) for a in program.buffers], program.n_buffers)
-    assert all(a.offset * 4 % 64 == 0 for a in program.parameters)  # on a cache line in float32, and so in float64
+    # on a cache line in float32, and so in float64
+    assert all(a.offset * 4 % 64 == 0 for a in program.parameters)
     columns, scratch = [(opcodes.INPUT, inputs)], []
     for op in program.ops:
         columns.append((op["y"], op["n_out"]))
         columns += [(op["aux"], op["n_out"])] if op["aux"] >= 0 else []
         columns += [(op["row_stats"], 2)] if op["row_stats"] >= 0 else []
-        scratch += [(op["column_stats"], opcodes.COLUMN_STATS * op["n_out"])] if op["column_stats"] >= 0 else []
+        scratch += (
+            [(op["column_stats"], opcodes.COLUMN_STATS * op["n_out"])]
+            if op["column_stats"] >= 0
+            else []
+        )
     assert_disjoint(columns, program.n_columns)
     assert_disjoint(scratch, program.n_scratch)
-    assert len({a.name for a in program.parameters + program.buffers}) == len(program.parameters + program.buffers)
+    assert len({a.name for a in program.parameters + program.buffers}) == len(
+        program.parameters + program.buffers
+    )
 
 
 @settings(max_examples=150, deadline=None)
@@ -208,7 +295,12 @@ def test_operations_read_only_what_is_there(layers, inputs):
 def test_vectors_begin_on_a_cache_line(dtype):
     for n in (1, 17, 1000, 300_000):  # the last one in huge pages
         vector = aligned_zeros(n, np.dtype(dtype))
-        assert (vector.shape, vector.dtype, vector.ctypes.data % 64, vector.any()) == ((n,), dtype, 0, False)
+        assert (vector.shape, vector.dtype, vector.ctypes.data % 64, vector.any()) == (
+            (n,),
+            dtype,
+            0,
+            False,
+        )
 
 
 def test_networks_parameters_lie_on_cache_lines():

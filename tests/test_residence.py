@@ -1,4 +1,6 @@
-"""A state on the device: it stays there while a network trains, and whoever looks at it, or writes to it, need not know."""
+"""A state on the device: it stays there while a network trains, and whoever looks at it, or writes
+to it, need not know.
+"""
 
 import copy
 import inspect
@@ -14,10 +16,10 @@ from builders import assert_same_bits
 from training_cases import LABELS, VALUES, At, Recorder, X, network, noisy
 
 import fastnn as fnn
-from fastnn import training as loop
 from fastnn._kernels.contract import Chunk, Engine, State
 from fastnn._kernels.numba_cuda import engine as cuda_engine
-from fastnn.samples import checked_samples
+from fastnn.data.samples import checked_samples
+from fastnn.training import loop as loop
 
 OPTIMIZERS = ["sgd", "adam", "rmsprop", "adadelta", "adamw", "lbfgs"]
 
@@ -39,23 +41,29 @@ def pair(make=noisy, **options):
     return make(backend="cuda", **options), make(backend="numpy", **options)
 
 
-# --- the same as anywhere ---------------------------------------------------------------------------------------------------------------
+# --- the same as anywhere -------------------------------------------------------------------------
 
 
 def test_signatures_are_the_contracts():
     for name, function in inspect.getmembers(Engine, inspect.isfunction):
         if name == "__init__" or not name.startswith("_"):
-            assert inspect.signature(getattr(cuda_engine.CudaEngine, name)) == inspect.signature(function), name
+            assert inspect.signature(getattr(cuda_engine.CudaEngine, name)) == inspect.signature(
+                function
+            ), name
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_training_gives_the_bits_of_the_engine_below(gpu, optimizer):
     weights = np.linspace(0.5, 2, len(X))
     nets = pair()
-    histories = [net.fit(X, LABELS, 3, 7, optimizer, validation=(X, LABELS), sample_weight=weights) for net in nets]
+    histories = [
+        net.fit(X, LABELS, 3, 7, optimizer, validation=(X, LABELS), sample_weight=weights)
+        for net in nets
+    ]
     assert_same_bits(*nets)
     for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
-        np.testing.assert_allclose(histories[0][name], histories[1][name], rtol=1e-11)  # the clock cuts epochs into sums
+        # the clock cuts epochs into sums
+        np.testing.assert_allclose(histories[0][name], histories[1][name], rtol=1e-11)
 
 
 def test_two_fits_equal_one(gpu):
@@ -67,7 +75,10 @@ def test_two_fits_equal_one(gpu):
 
 
 def test_figures_of_layers(gpu, many_chunks):
-    flows = [net.fit(X, LABELS, 2, 7, callbacks=[fnn.GradientFlow(every=3)]).gradient_flow for net in pair()]
+    flows = [
+        net.fit(X, LABELS, 2, 7, callbacks=[fnn.GradientFlow(every=3)]).gradient_flow
+        for net in pair()
+    ]
     assert flows[0].to_plain() == flows[1].to_plain()
 
 
@@ -88,7 +99,9 @@ def test_gradients_and_predictions(gpu):
 
 def test_regression_with_values(gpu):
     nets = pair(network, layers=[fnn.Dense(2, l2=0.1, l1=0.01)], loss="mse")
-    np.testing.assert_allclose(*(net.fit(X, VALUES, 3, 7, "sgd")["loss"] for net in nets), rtol=1e-11)
+    np.testing.assert_allclose(
+        *(net.fit(X, VALUES, 3, 7, "sgd")["loss"] for net in nets), rtol=1e-11
+    )
     assert_same_bits(*nets)
 
 
@@ -109,7 +122,7 @@ def test_a_long_chunk_is_cut(gpu, monkeypatch):
     assert gpu.launches >= 12
 
 
-# --- where the numbers are -------------------------------------------------------------------------------------------------------------
+# --- where the numbers are ------------------------------------------------------------------------
 
 
 def test_little_goes_over_the_bus(gpu, many_chunks):
@@ -134,7 +147,8 @@ def test_snapshots_use_the_same_memory_again(gpu, many_chunks):
     gpu.empty = lambda n, dtype: made.append(n) or empty(n, dtype)
     net = fnn.mlp([4, 300, 3], backend="cuda", dtype="float64")
     net.fit(X, LABELS, 3, 4)
-    assert made.count(net.program.n_parameters) == 1 + 2  # θ; what was sound, and what may become so
+    # θ; what was sound, and what may become so
+    assert made.count(net.program.n_parameters) == 1 + 2
 
 
 def test_an_epoch_reads_penalties_where_they_are(gpu, many_chunks):
@@ -165,7 +179,7 @@ def test_what_a_user_writes_counts(gpu):
     assert_same_bits(*nets)
 
 
-# --- callbacks ----------------------------------------------------------------------------------------------------------------------------
+# --- callbacks ------------------------------------------------------------------------------------
 
 
 def test_callbacks_read(gpu, many_chunks):
@@ -240,7 +254,7 @@ def test_early_stopping(gpu, many_chunks, restore):
     assert_same_bits(*nets)
 
 
-# --- when something goes wrong ------------------------------------------------------------------------------------------------------------
+# --- when something goes wrong --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("lr", [1e200, 1e308])
@@ -263,7 +277,13 @@ def test_an_exception_in_a_callback(gpu, many_chunks):
     for net in nets:
         view = net.state.theta
         with pytest.raises(ZeroDivisionError):
-            net.fit(X, LABELS, 3, 7, callbacks=[At("on_chunk_end", lambda training: training.epoch == 2 and 1 / 0)])
+            net.fit(
+                X,
+                LABELS,
+                3,
+                7,
+                callbacks=[At("on_chunk_end", lambda training: training.epoch == 2 and 1 / 0)],
+            )
         assert net.state.theta is view
         assert net.state.residence is None
     assert_same_bits(*nets)
@@ -300,7 +320,11 @@ def test_ctrl_c_while_the_device_works(monkeypatch):
     samples = checked_samples(net, X, LABELS)
     with pytest.raises(KeyboardInterrupt), net.engine.resident(net.state, samples):
         net.engine.train_steps(net.state, samples, chunk)
-    other.engine.train_steps(other.state, samples, Chunk(chunk.order[:20], chunk.bounds[:5], chunk.rates[:4], chunk.rule, 5))
+    other.engine.train_steps(
+        other.state,
+        samples,
+        Chunk(chunk.order[:20], chunk.bounds[:5], chunk.rates[:4], chunk.rule, 5),
+    )
     assert_same_bits(net, other)
 
 
@@ -362,7 +386,7 @@ def test_a_device_that_is_lost(gpu, many_chunks):
     net.copy(backend="numpy").predict(X)
 
 
-# --- the contract itself ------------------------------------------------------------------------------------------------------------------
+# --- the contract itself --------------------------------------------------------------------------
 
 
 def test_outside_nothing_stays_on_the_device(gpu):
@@ -408,10 +432,17 @@ def test_slots_of_another_optimizer_within_a_residence(gpu):
     samples = checked_samples(nets[0], X, LABELS)
     for net in nets:
         with net.engine.resident(net.state, samples):
-            for optimizer in (fnn.SGD(0.1), fnn.Adam(0.1), fnn.SGD(0.1, momentum=0.9), fnn.AdaDelta()):
+            for optimizer in (
+                fnn.SGD(0.1),
+                fnn.Adam(0.1),
+                fnn.SGD(0.1, momentum=0.9),
+                fnn.AdaDelta(),
+            ):
                 net.forget_optimizer()
                 net.use_optimizer(type(optimizer).__name__)
-                chunk = Chunk(np.arange(40), np.arange(0, 41, 10), np.full(4, 0.1), optimizer.rule(), 10)
+                chunk = Chunk(
+                    np.arange(40), np.arange(0, 41, 10), np.full(4, 0.1), optimizer.rule(), 10
+                )
                 net.engine.train_steps(net.state, samples, chunk)
     assert_same_bits(*nets)
 

@@ -1,4 +1,6 @@
-"""The scalar formulas of the Numba engines, compiled and as plain Python, against NumPy in a higher precision."""
+"""The scalar formulas of the Numba engines, compiled and as plain Python, against NumPy in a higher
+precision.
+"""
 
 import functools
 import math
@@ -13,19 +15,30 @@ from numba import config, njit
 from fastnn._kernels import opcodes, scalars
 
 JIT = not config.DISABLE_JIT
-OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "arcp", "nsz"}}  # the kernels'
+# the kernels'
+OPTIONS = {
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"contract", "reassoc", "arcp", "nsz"},
+}
 PRECISIONS = {np.float32: np.float64, np.float64: np.longdouble}  # and what to check them with
-CODES = {name: getattr(opcodes, name.upper()) for name in (f[2:] for f in dir(scalars) if f.startswith("f_"))}
+CODES = {
+    name: getattr(opcodes, name.upper())
+    for name in (f[2:] for f in dir(scalars) if f.startswith("f_"))
+}
 POINTS = 100_000 if JIT else 300
 
-pytestmark = [pytest.mark.filterwarnings("ignore::RuntimeWarning")]  # NumPy scalars warn of every overflow
+# NumPy scalars warn of every overflow
+pytestmark = [pytest.mark.filterwarnings("ignore::RuntimeWarning")]
 precisions = pytest.mark.parametrize("dtype", PRECISIONS)
 activations = pytest.mark.parametrize("name", CODES)
 
 
 @functools.cache
 def loop(function, code=None):
-    """The function over an array, compiled as the kernels do it; with a code, one of the three that take (code, x, alpha)."""
+    """The function over an array, compiled as the kernels do it; with a code, one of the three that
+    take (code, x, alpha).
+    """
     if code is None:
 
         @njit(**OPTIONS)
@@ -45,7 +58,9 @@ def loop(function, code=None):
 
 def over(function, x, code=None, alpha=0.3):
     out = np.empty_like(x)
-    loop(function, code)(x, out) if code is None else loop(function, code)(x, x.dtype.type(alpha), out)
+    loop(function, code)(x, out) if code is None else loop(function, code)(
+        x, x.dtype.type(alpha), out
+    )
     return out
 
 
@@ -111,7 +126,13 @@ def test_elementary_functions_are_accurate(name, dtype):
 def test_elementary_functions_are_accurate_anywhere(name, data):
     for dtype, width in ((np.float32, 32), (np.float64, 64)):
         low, high = (float(dtype(bound)) for bound in ELEMENTARY[name][1][dtype])
-        xs = data.draw(st.lists(st.floats(math.nextafter(low, 0), math.nextafter(high, 0), width=64), min_size=1, max_size=20))
+        xs = data.draw(
+            st.lists(
+                st.floats(math.nextafter(low, 0), math.nextafter(high, 0), width=64),
+                min_size=1,
+                max_size=20,
+            )
+        )
         check_elementary(name, np.array(xs, f"f{width // 8}"))
 
 
@@ -119,7 +140,9 @@ def test_elementary_functions_are_accurate_anywhere(name, data):
 def test_exp_near_its_bounds(dtype):
     info = np.finfo(dtype)
     top, bottom = np.log(info.max), np.log(info.tiny)
-    near = np.array([top, bottom]) + np.arange(-40, 41)[:, None] * np.spacing(np.array([top, bottom]))
+    near = np.array([top, bottom]) + np.arange(-40, 41)[:, None] * np.spacing(
+        np.array([top, bottom])
+    )
     x = near.ravel().astype(dtype)
     with np.errstate(over="ignore"):
         exact = np.exp(x.astype(PRECISIONS[dtype]))
@@ -146,7 +169,11 @@ PLAIN = {
     "relu": (lambda z: np.maximum(z, 0), 0, np.inf),
     "leaky_relu": (lambda z: np.where(z > 0, z, 0.3 * z), -np.inf, np.inf),
     "elu": (lambda z: np.where(z > 0, z, 0.3 * np.expm1(np.minimum(z, 0))), -0.3, np.inf),
-    "selu": (lambda z: SCALE * np.where(z > 0, z, SELU_ALPHA * np.expm1(np.minimum(z, 0))), -SCALE * SELU_ALPHA, np.inf),
+    "selu": (
+        lambda z: SCALE * np.where(z > 0, z, SELU_ALPHA * np.expm1(np.minimum(z, 0))),
+        -SCALE * SELU_ALPHA,
+        np.inf,
+    ),
     "gelu": (lambda z: z * (1 + exact_erf(z / np.sqrt(2))) / 2, 0, np.inf),
     "silu": (lambda z: z * exact_sigmoid(z), 0, np.inf),
     "mish": (lambda z: z * np.tanh(np.log1p(np.exp(z))), 0, np.inf),
@@ -155,8 +182,17 @@ PLAIN = {
     "hard_sigmoid": (lambda z: np.clip(z / 6 + 0.5, 0, 1), 0, 1),
     "hard_tanh": (lambda z: np.clip(z, -1, 1), -1, 1),
 }
-KINKS = {"relu": [0], "leaky_relu": [0], "elu": [0], "selu": [0], "softsign": [0], "hard_sigmoid": [-3, 3], "hard_tanh": [-1, 1]}
-ABSOLUTE = {"gelu", "hard_sigmoid"}  # these cancel: their error is small beside max(1, |z|), not always beside the result
+KINKS = {
+    "relu": [0],
+    "leaky_relu": [0],
+    "elu": [0],
+    "selu": [0],
+    "softsign": [0],
+    "hard_sigmoid": [-3, 3],
+    "hard_tanh": [-1, 1],
+}
+# these cancel: their error is small beside max(1, |z|), not always beside the result
+ABSOLUTE = {"gelu", "hard_sigmoid"}
 
 
 def test_every_activation_has_a_plain_twin():
@@ -170,7 +206,11 @@ def test_activations_are_accurate(name, dtype):
     z = grid(dtype, -40, 40)
     exact = PLAIN[name][0](z.astype(PRECISIONS[dtype]))
     error = np.abs(activate(name, z) - exact)
-    scale = np.maximum(np.abs(exact), np.minimum(np.abs(z), 1) + np.abs(z)) if name in ABSOLUTE else np.abs(exact)
+    scale = (
+        np.maximum(np.abs(exact), np.minimum(np.abs(z), 1) + np.abs(z))
+        if name in ABSOLUTE
+        else np.abs(exact)
+    )
     if name == "hard_sigmoid":
         scale = np.ones_like(exact)
     assert np.all(error <= 5 * np.finfo(dtype).eps * scale)
@@ -224,11 +264,15 @@ def test_plain_python_gives_the_compiled_numbers(name, dtype):
         pairs.append((derivative(name, x), [d(code, v, alpha) for v in at]))
     for compiled, plain in pairs:
         assert {type(v) for v in plain} == {dtype}
-        close = np.abs(compiled - plain) <= 2 * np.spacing(np.maximum(np.abs(plain), 0.5)) if name in CODES else ulps(compiled, plain) <= 2
+        close = (
+            np.abs(compiled - plain) <= 2 * np.spacing(np.maximum(np.abs(plain), 0.5))
+            if name in CODES
+            else ulps(compiled, plain) <= 2
+        )
         assert np.all(close)
 
 
-# --- update rules ---------------------------------------------------------------------------------------------------------------------
+# --- update rules ---------------------------------------------------------------------------------
 # name: (slots, hyperparameters, one step of the textbook on (w, g, slots, hyperparameters))
 
 
@@ -271,7 +315,12 @@ UPDATES = {
     "adadelta": (scalars.adadelta, plain_adadelta, 2, (1.0, 0.9, 1 - 0.9, 1e-6)),
     "rmsprop": (scalars.rmsprop, plain_rmsprop, 1, (0.01, 0.999, 1 - 0.999, 1e-6)),
     "adam": (scalars.adam, plain_adam, 2, (0.1, 0.9, 1 - 0.9, 0.999, 1 - 0.999, 30.0, 1e-6)),
-    "nadam": (scalars.nadam, plain_nadam, 2, (0.02, 0.1, 0.9, 1 - 0.9, 0.999, 1 - 0.999, 30.0, 1e-6)),
+    "nadam": (
+        scalars.nadam,
+        plain_nadam,
+        2,
+        (0.02, 0.1, 0.9, 1 - 0.9, 0.999, 1 - 0.999, 30.0, 1e-6),
+    ),
 }
 
 
@@ -313,7 +362,7 @@ def test_updates_follow_the_textbook(name, dtype):
     np.testing.assert_allclose(slots, exact_slots, rtol=tolerance, atol=tolerance / 100)
 
 
-# --- what the compiler makes of it ----------------------------------------------------------------------------------------------------
+# --- what the compiler makes of it ----------------------------------------------------------------
 
 
 def assert_float32_vectors(kernel, *args):
@@ -321,14 +370,20 @@ def assert_float32_vectors(kernel, *args):
     (code,) = (kernel.inspect_llvm(s) for s in kernel.signatures if "float64" not in str(s))
     assert "fpext" not in code, "some arithmetic became float64"
     assert re.search(r"<\d+ x float>", code), "the loop was not vectorised"
-    assert not re.search(r"call \w+ @(exp|log1p|tanh|erf|floor|rint)", code), "a call to the C library is left"
+    assert not re.search(r"call \w+ @(exp|log1p|tanh|erf|floor|rint)", code), (
+        "a call to the C library is left"
+    )
 
 
 @pytest.mark.skipif(not JIT, reason="nothing is compiled")
 @activations
 def test_loops_are_float32_vectors(name):
     x, alpha = np.zeros(100, np.float32), np.float32(0.3)
-    d = scalars.derivative_from_z if CODES[name] in opcodes.DERIVATIVE_NEEDS_Z else scalars.derivative
+    d = (
+        scalars.derivative_from_z
+        if CODES[name] in opcodes.DERIVATIVE_NEEDS_Z
+        else scalars.derivative
+    )
     for function in (scalars.activate, d):
         if name != "linear":  # that becomes a copy
             assert_float32_vectors(loop(function, CODES[name]), x, alpha, x.copy())
@@ -339,4 +394,6 @@ def test_loops_are_float32_vectors(name):
 def test_update_loops_are_float32_vectors(name):
     _, _, count, hyper = UPDATES[name]
     typed = tuple(h if isinstance(h, bool) else np.float32(h) for h in hyper)
-    assert_float32_vectors(update_loop(name), *(np.ones(100, np.float32) for _ in range(2 + count)), typed)
+    assert_float32_vectors(
+        update_loop(name), *(np.ones(100, np.float32) for _ in range(2 + count)), typed
+    )

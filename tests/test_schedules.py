@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastnn as fnn
-from fastnn.schedules import SCHEDULES, as_schedule
+from fastnn.optim.schedules import SCHEDULES, as_schedule
 
 EXAMPLES = {
     "Constant": fnn.Constant(0.1),
@@ -41,7 +41,9 @@ def test_many_steps_are_single_steps(name, start, n):
     rates = EXAMPLES[name].rates(start, n)
     assert rates.dtype == np.float64
     assert rates.shape == (n,)
-    np.testing.assert_allclose(rates, [EXAMPLES[name](step) for step in range(start, start + n)], rtol=1e-15)
+    np.testing.assert_allclose(
+        rates, [EXAMPLES[name](step) for step in range(start, start + n)], rtol=1e-15
+    )
 
 
 @each

@@ -1,4 +1,6 @@
-"""Model files: what was saved comes back, training goes on bit for bit, and nothing but a whole file of this library is accepted."""
+"""Model files: what was saved comes back, training goes on bit for bit, and nothing but a whole
+file of this library is accepted.
+"""
 
 import errno
 import json
@@ -17,9 +19,9 @@ from safetensors.numpy import load_file, save_file
 
 import fastnn as fnn
 from fastnn import serialization
-from fastnn.initializers import INITIALIZERS
-from fastnn.losses import LOSSES
-from fastnn.optimizers import OPTIMIZERS
+from fastnn.nn.initializers import INITIALIZERS
+from fastnn.nn.losses import LOSSES
+from fastnn.optim.optimizers import OPTIMIZERS
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(20, 4))
@@ -29,7 +31,15 @@ VALUES /= VALUES.sum(axis=1, keepdims=True)  # targets for every loss
 STACKS = {
     "dense": [fnn.Dense(3, "sigmoid", init="nielsen", bias_init="standard_normal")],
     "dense, all options": [
-        fnn.Dense(3, fnn.Activation("elu", alpha=0.5), fnn.Initializer("normal", std=0.3), False, l1=0.1, l2=0.2, max_norm=3)
+        fnn.Dense(
+            3,
+            fnn.Activation("elu", alpha=0.5),
+            fnn.Initializer("normal", std=0.3),
+            False,
+            l1=0.1,
+            l2=0.2,
+            max_norm=3,
+        )
     ],
     "array": [fnn.Dense(3, init=np.ones((4, 3)), bias_init=[1, 2, 3])],
     "activation": [fnn.Dense(3), fnn.Activation("leaky_relu", alpha=0.2)],
@@ -37,16 +47,25 @@ STACKS = {
     "layer norm": [fnn.LayerNorm(1e-3), fnn.Dense(3)],
     "dropout": [fnn.Dropout(0.25), fnn.Dense(3)],
     "noise": [fnn.GaussianNoise(0.25), fnn.Dense(3)],
-    "residual": [fnn.Residual([fnn.Dense(5), fnn.Residual([fnn.BatchNorm(), fnn.Dense(3)], "tanh", projection=True)]), fnn.Dense(3)],
+    "residual": [
+        fnn.Residual(
+            [fnn.Dense(5), fnn.Residual([fnn.BatchNorm(), fnn.Dense(3)], "tanh", projection=True)]
+        ),
+        fnn.Dense(3),
+    ],
 }
 
 
 def network(layers=None, loss="mse", **options):
-    return fnn.Network(layers or [fnn.Dense(3)], 4, loss, **{"dtype": "float64", "backend": "numpy", **options})
+    return fnn.Network(
+        layers or [fnn.Dense(3)], 4, loss, **{"dtype": "float64", "backend": "numpy", **options}
+    )
 
 
 def raises(error, *parts):
-    return pytest.raises(error, match="(?s)" + "".join(f"(?=.*{re.escape(part)})" for part in parts))
+    return pytest.raises(
+        error, match="(?s)" + "".join(f"(?=.*{re.escape(part)})" for part in parts)
+    )
 
 
 def assert_same_state(a, b):
@@ -71,7 +90,7 @@ def round_trip(net, path, optimizer, backend="numpy"):
     return loaded
 
 
-# --- there and back -------------------------------------------------------------------------------------------------------------------
+# --- there and back -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("layers", STACKS.values(), ids=STACKS)
@@ -87,7 +106,10 @@ def test_every_optimizer_goes_on(tmp_path, optimizer):
     round_trip(network(STACKS["residual"]), tmp_path / "m", optimizer)
 
 
-@pytest.mark.parametrize("loss", [*LOSSES, fnn.Loss("huber", delta=0.3), fnn.Loss("softmax_cross_entropy", label_smoothing=0.2)])
+@pytest.mark.parametrize(
+    "loss",
+    [*LOSSES, fnn.Loss("huber", delta=0.3), fnn.Loss("softmax_cross_entropy", label_smoothing=0.2)],
+)
 def test_every_loss_comes_back(tmp_path, loss):
     net = network(loss=loss)
     assert repr(round_trip(net, tmp_path / "m", "sgd").loss) == repr(net.loss)
@@ -106,7 +128,12 @@ def test_every_initializer_comes_back(tmp_path, init):
 @pytest.mark.parametrize("backend", ENGINES)
 def test_every_engine_and_precision_goes_on(tmp_path, backend, dtype):
     layers = [fnn.Dense(5, "gelu"), fnn.BatchNorm(), fnn.Dropout(0.3), *STACKS["residual"]]
-    loaded = round_trip(network(layers, backend=backend, dtype=dtype), tmp_path / "m", fnn.NAdam(fnn.Cosine(0.01, 20)), backend)
+    loaded = round_trip(
+        network(layers, backend=backend, dtype=dtype),
+        tmp_path / "m",
+        fnn.NAdam(fnn.Cosine(0.01, 20)),
+        backend,
+    )
     assert (loaded.backend, loaded.dtype) == (backend, dtype)
 
 
@@ -121,12 +148,27 @@ def test_a_file_serves_every_engine(tmp_path):
 
 def test_metadata_comes_back(tmp_path):
     net = network()
-    net.metadata = {"classes": ["ja", "nein", "한국"], "mean": [0.1, 1e-300], "nested": {"flag": True, "nothing": None, "n": 2**60}}
+    net.metadata = {
+        "classes": ["ja", "nein", "한국"],
+        "mean": [0.1, 1e-300],
+        "nested": {"flag": True, "nothing": None, "n": 2**60},
+    }
     net.save(tmp_path / "m")
     assert fnn.load(tmp_path / "m", backend="numpy").metadata == net.metadata
 
 
-@pytest.mark.parametrize("metadata", [{"a": np.ones(3)}, {"a": {1, 2}}, {"a": object()}, {("a", "b"): 1}, {"a": "\ud800"}, [1], {1: "one"}])
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"a": np.ones(3)},
+        {"a": {1, 2}},
+        {"a": object()},
+        {("a", "b"): 1},
+        {"a": "\ud800"},
+        [1],
+        {1: "one"},
+    ],
+)
 def test_metadata_that_would_not_come_back_is_refused(tmp_path, metadata):
     """A dict with keys that are no strings would come back changed."""
     net, path = network(), tmp_path / "m"
@@ -159,11 +201,15 @@ def test_the_file_is_plain_safetensors(tmp_path):
         np.testing.assert_array_equal(tensors[name], values)
     with safe_open(path, framework="numpy") as file:
         description = json.loads(file.metadata()["description"])
-    assert (description["fastnn"], description["inputs"], description["optimizer"]) == (fnn.__version__, 4, "Adam")
+    assert (description["fastnn"], description["inputs"], description["optimizer"]) == (
+        fnn.__version__,
+        4,
+        "Adam",
+    )
     assert [layer["layer"] for layer in description["layers"]] == ["BatchNorm", "Dense"]
 
 
-# --- files that are not whole, or not ours --------------------------------------------------------------------------------------------
+# --- files that are not whole, or not ours --------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +231,9 @@ def refuse(folder, data, *parts):
 
 def test_truncated_files(model):
     folder, _, data = model
-    for length in sorted({*range(64), *range(64, len(data), 37), *range(len(data) - 16, len(data))}):
+    for length in sorted(
+        {*range(64), *range(64, len(data), 37), *range(len(data) - 16, len(data))}
+    ):
         refuse(folder, data[:length])
     refuse(folder, data + b"\0")
 
@@ -208,13 +256,19 @@ def test_one_wrong_bit_in_each_byte(model):
         load_flipped(model, position, 1 << position % 8)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.data())
 def test_one_wrong_byte_anywhere(model, data):
-    load_flipped(model, data.draw(st.integers(0, len(model[2]) - 1)), data.draw(st.integers(1, 255)))
+    load_flipped(
+        model, data.draw(st.integers(0, len(model[2]) - 1)), data.draw(st.integers(1, 255))
+    )
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.binary(max_size=200))
 def test_any_bytes(model, data):
     refuse(model[0], data)
@@ -248,7 +302,12 @@ def test_another_programs_safetensors(tmp_path):
 
 def test_a_later_format_says_so(model):
     folder, _, data = model
-    refuse(folder, data.replace(b"fastnn-model-1", b"fastnn-model-2"), "fastnn-model-2", "fastnn-model-1")
+    refuse(
+        folder,
+        data.replace(b"fastnn-model-1", b"fastnn-model-2"),
+        "fastnn-model-2",
+        "fastnn-model-1",
+    )
 
 
 def test_missing_file(tmp_path):
@@ -261,7 +320,7 @@ def test_a_folder_is_no_model(tmp_path):
         fnn.load(tmp_path)
 
 
-# --- crafted files: the checksum is right, the contents are not ------------------------------------------------------------------------
+# --- crafted files: the checksum is right, the contents are not -----------------------------------
 
 
 def craft(folder, net, change):
@@ -269,7 +328,11 @@ def craft(folder, net, change):
     description, tensors = serialization._describe(net), serialization._tensors(net)
     description = change(description, tensors) or description
     text = description if isinstance(description, str) else json.dumps(description)
-    metadata = {"format": serialization.FORMAT, "description": text, "sha256": serialization._checksum(text, tensors)}
+    metadata = {
+        "format": serialization.FORMAT,
+        "description": text,
+        "sha256": serialization._checksum(text, tensors),
+    }
     save_file(tensors, folder / "crafted", metadata=metadata)
     return folder / "crafted"
 
@@ -324,7 +387,20 @@ CRAFTED = {
     "optimizer a number": setting("optimizer", 3),
     "another optimizer": setting("optimizer", "Adam"),
     "metadata a list": setting("metadata", [1]),
-    **{f"no {key}": lacking(key) for key in ("layers", "inputs", "loss", "dtype", "seed", "epochs", "step", "optimizer", "metadata")},
+    **{
+        f"no {key}": lacking(key)
+        for key in (
+            "layers",
+            "inputs",
+            "loss",
+            "dtype",
+            "seed",
+            "epochs",
+            "step",
+            "optimizer",
+            "metadata",
+        )
+    },
     "a tensor missing": lambda d, t: t.pop("0.weight") is None,
     "a slot missing": lambda d, t: t.pop("optimizer.0.0.weight") is None,
     "another shape": lambda d, t: t.update({"0.weight": t["0.weight"].T.copy()}),
@@ -342,12 +418,15 @@ def test_crafted_files(model, tmp_path, change):
 
 
 def test_a_crafted_file_without_a_change_loads(model, tmp_path):
-    assert_same_state(fnn.load(craft(tmp_path, model[1], lambda d, t: None), backend="numpy"), model[1])
+    assert_same_state(
+        fnn.load(craft(tmp_path, model[1], lambda d, t: None), backend="numpy"), model[1]
+    )
 
 
 def test_a_huge_network_is_refused_before_memory_is_taken(tmp_path):
     """The tensors in the file say how large the network may be."""
-    path = craft(tmp_path, network(), setting("layers", 0, "units", 2**26))  # 4 GB of parameters and optimiser's state
+    # 4 GB of parameters and optimiser's state
+    path = craft(tmp_path, network(), setting("layers", 0, "units", 2**26))
     resource = pytest.importorskip("resource")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(fnn.ModelFileError):
@@ -355,7 +434,7 @@ def test_a_huge_network_is_refused_before_memory_is_taken(tmp_path):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000
 
 
-# --- saving that fails ----------------------------------------------------------------------------------------------------------------
+# --- saving that fails ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("function", ["fsync", "replace"])
@@ -396,7 +475,9 @@ def test_a_path_that_cannot_be_a_file(tmp_path):
     assert not os.listdir(tmp_path)
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere"
+)
 def test_a_folder_without_permission(tmp_path):
     tmp_path.chmod(0o500)
     try:

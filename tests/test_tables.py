@@ -1,4 +1,6 @@
-"""Data files: what is read is what is there, a broken file is named, and preprocessing learns from training rows alone."""
+"""Data files: what is read is what is there, a broken file is named, and preprocessing learns from
+training rows alone.
+"""
 
 import json
 import re
@@ -7,7 +9,14 @@ import sys
 import numpy as np
 import pytest
 
-from fastnn.tables import Column, Preprocessing, Table, choose_task, read_table, write_columns
+from fastnn.tabular.table import (
+    Column,
+    Preprocessing,
+    Table,
+    choose_task,
+    read_table,
+    write_columns,
+)
 
 TABLE = Table(
     "things.csv",
@@ -26,7 +35,9 @@ TRAINING = np.array([0, 1, 2])
 
 def raises(error, *parts):
     """Every part must be in the message."""
-    return pytest.raises(error, match="(?s)" + "".join(f"(?=.*{re.escape(part)})" for part in parts))
+    return pytest.raises(
+        error, match="(?s)" + "".join(f"(?=.*{re.escape(part)})" for part in parts)
+    )
 
 
 def column(*values, kind="integer"):
@@ -43,7 +54,7 @@ def write(folder, contents, name="t.csv"):
     return path
 
 
-# --- CSV -----------------------------------------------------------------------------------------------------------------------------
+# --- CSV ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -65,7 +76,11 @@ def arrow():
     ],
 )
 def test_csv_columns(arrow, tmp_path, text, kind, values):
-    table = read_table(write(tmp_path, "\n".join(["n,c", *(f"0,{cell}" for cell in re.split(r"\n(?!lines)", text))])))
+    table = read_table(
+        write(
+            tmp_path, "\n".join(["n,c", *(f"0,{cell}" for cell in re.split(r"\n(?!lines)", text))])
+        )
+    )
     assert table.names == ["n", "c"]
     assert len(table) == 2
     assert table["c"].kind == kind
@@ -105,13 +120,18 @@ def test_broken_csv(arrow, tmp_path, contents, problem):
         read_table(write(tmp_path, contents))
 
 
-# --- other formats -------------------------------------------------------------------------------------------------------------------
+# --- other formats --------------------------------------------------------------------------------
 
 
 def test_parquet(arrow, tmp_path):
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(
-        {"n": [1, 2, 3], "c": pandas.Categorical(["x", None, "y"]), "b": [True, False, True], "f": np.float32([1, 2, 3])}
+        {
+            "n": [1, 2, 3],
+            "c": pandas.Categorical(["x", None, "y"]),
+            "b": [True, False, True],
+            "f": np.float32([1, 2, 3]),
+        }
     )
     frame[frame.n > 1].to_parquet(tmp_path / "t.parquet")
     table = read_table(tmp_path / "t.parquet")
@@ -127,7 +147,15 @@ def test_broken_parquet(arrow, tmp_path, contents):
         read_table(write(tmp_path, contents, "t.parquet"))
 
 
-@pytest.mark.parametrize(("y", "kind"), [([1, 0], "integer"), ([[1.5], [2.0]], "real"), (["a", "b"], "text"), ([True, False], "boolean")])
+@pytest.mark.parametrize(
+    ("y", "kind"),
+    [
+        ([1, 0], "integer"),
+        ([[1.5], [2.0]], "real"),
+        (["a", "b"], "text"),
+        ([True, False], "boolean"),
+    ],
+)
 def test_npz(tmp_path, y, kind):
     np.savez(tmp_path / "t.npz", X=np.float32([[1, 2], [3, 4]]), y=np.array(y))
     table = read_table(tmp_path / "t.npz")
@@ -180,7 +208,7 @@ def test_without_pyarrow(monkeypatch, tmp_path, name):
         read_table(write(tmp_path, "a,b\n1,2\n", f"t.{name}"))
 
 
-# --- tasks ---------------------------------------------------------------------------------------------------------------------------
+# --- tasks ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -217,7 +245,7 @@ def test_targets_that_cannot_be_learnt(target, task, problem):
         choose_task(target, task)
 
 
-# --- preprocessing -------------------------------------------------------------------------------------------------------------------
+# --- preprocessing --------------------------------------------------------------------------------
 
 
 def test_inputs_are_scaled_by_the_training_rows():
@@ -236,7 +264,9 @@ def test_values_come_back_in_their_units():
     preprocessing = fitted()
     targets = preprocessing.targets(TABLE)
     np.testing.assert_allclose(targets[:3], [-(1.5**0.5), 0, 1.5**0.5])
-    np.testing.assert_allclose(preprocessing.target.decode(targets[:, None])["prediction"], TABLE["price"].values)
+    np.testing.assert_allclose(
+        preprocessing.target.decode(targets[:, None])["prediction"], TABLE["price"].values
+    )
 
 
 @pytest.mark.parametrize(
@@ -261,10 +291,22 @@ def test_classes_keep_their_names(target, classes, labels, prediction):
 
 def test_preprocessing_survives_json():
     for preprocessing in (fitted(), fitted("classification", "kind", ["day"])):
-        assert Preprocessing.from_dict(json.loads(json.dumps(preprocessing.to_dict()))) == preprocessing
+        assert (
+            Preprocessing.from_dict(json.loads(json.dumps(preprocessing.to_dict())))
+            == preprocessing
+        )
 
 
-@pytest.mark.parametrize("description", [{}, {"features": 3}, {"features": [{}], "target": {}}, "text", {"features": [], "target": None}])
+@pytest.mark.parametrize(
+    "description",
+    [
+        {},
+        {"features": 3},
+        {"features": [{}], "target": {}},
+        "text",
+        {"features": [], "target": None},
+    ],
+)
 def test_foreign_descriptions(description):
     with raises(ValueError, "preprocessing"):
         Preprocessing.from_dict(description)
@@ -272,7 +314,9 @@ def test_foreign_descriptions(description):
 
 def test_order_and_further_columns_do_not_matter():
     columns = dict(reversed(TABLE.columns.items()))
-    np.testing.assert_array_equal(fitted().inputs(Table("other.csv", columns)), fitted().inputs(TABLE))
+    np.testing.assert_array_equal(
+        fitted().inputs(Table("other.csv", columns)), fitted().inputs(TABLE)
+    )
 
 
 def test_text_columns_stay_text():
@@ -283,17 +327,31 @@ def test_text_columns_stay_text():
 def test_whole_reals_are_labels():
     numbers = Column("label", "real", TABLE["label"].values.astype(float))
     preprocessing = fitted("classification", "label", ["day"])
-    np.testing.assert_array_equal(preprocessing.targets(Table("t", {**TABLE.columns, "label": numbers})), [1, 0, 0, 0])
+    np.testing.assert_array_equal(
+        preprocessing.targets(Table("t", {**TABLE.columns, "label": numbers})), [1, 0, 0, 0]
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "replacement", "problem"),
     [
         ("size", None, "things.csv lacks the columns size; it has kind"),
-        ("size", Column("size", "text", np.array(["1", "2", "many", "4"], object)), "column 'size' is 'many' in row 3; expected a number"),
-        ("size", Column("size", "real", np.array([1, np.inf, 2, 3])), "'size' is infinite in row 2"),
+        (
+            "size",
+            Column("size", "text", np.array(["1", "2", "many", "4"], object)),
+            "column 'size' is 'many' in row 3; expected a number",
+        ),
+        (
+            "size",
+            Column("size", "real", np.array([1, np.inf, 2, 3])),
+            "'size' is infinite in row 2",
+        ),
         ("price", None, "lacks the target column 'price'"),
-        ("price", Column("price", "real", np.array([1, 2, 3, np.nan])), "'price' is empty in row 4"),
+        (
+            "price",
+            Column("price", "real", np.array([1, 2, 3, np.nan])),
+            "'price' is empty in row 4",
+        ),
     ],
 )
 def test_tables_that_do_not_fit(name, replacement, problem):
@@ -316,7 +374,10 @@ def test_unknown_class():
         (("price", "regression", TRAINING), "column 'day' holds date32[day]"),
         (("price", "regression", TRAINING, ["dya"]), "unknown column 'dya' (did you mean 'day'?)"),
         (("price", "regression", TRAINING, TABLE.names), "no column to learn from"),
-        (("kind", "regression", TRAINING, ["day"]), "column 'kind' is 'b' in row 1; expected a number"),
+        (
+            ("kind", "regression", TRAINING, ["day"]),
+            "column 'kind' is 'b' in row 1; expected a number",
+        ),
     ],
 )
 def test_what_cannot_be_fitted(arguments, problem):
@@ -338,12 +399,19 @@ def test_numbers_too_large_to_standardise():
 
 def test_a_column_without_any_number():
     table = Table("t", {"x": Column("x", "real", np.full(2, np.nan)), "y": column(1, 2)})
-    np.testing.assert_array_equal(Preprocessing.fit(table, "y", "regression", np.arange(2)).inputs(table), [[0], [0]])
+    np.testing.assert_array_equal(
+        Preprocessing.fit(table, "y", "regression", np.arange(2)).inputs(table), [[0], [0]]
+    )
 
 
-# --- writing -------------------------------------------------------------------------------------------------------------------------
+# --- writing --------------------------------------------------------------------------------------
 
-COLUMNS = {"prediction": np.array(["a", 'b, "c"']), "p": np.float32([0.1, 1e-9]), "n": np.array([1, 2]), "b": np.array([True, False])}
+COLUMNS = {
+    "prediction": np.array(["a", 'b, "c"']),
+    "p": np.float32([0.1, 1e-9]),
+    "n": np.array([1, 2]),
+    "b": np.array([True, False]),
+}
 
 
 @pytest.mark.parametrize("name", ["p.csv", "p.parquet"])
@@ -359,7 +427,9 @@ def test_what_is_written_can_be_read(arrow, tmp_path, name):
 def test_npz_holds_the_columns(tmp_path):
     write_columns(tmp_path / "p.npz", COLUMNS)
     with np.load(tmp_path / "p.npz", allow_pickle=False) as file:
-        assert {name: file[name].tolist() for name in file.files} == {name: values.tolist() for name, values in COLUMNS.items()}
+        assert {name: file[name].tolist() for name in file.files} == {
+            name: values.tolist() for name, values in COLUMNS.items()
+        }
 
 
 def test_where_nothing_can_be_written(tmp_path):

@@ -2,12 +2,25 @@
 
 import numpy as np
 import pytest
-from training_cases import LABELS, RNG, STEPPING, VALUES, WRONG, At, Recorder, X, network, noisy, raises, record_orders
+from training_cases import (
+    LABELS,
+    RNG,
+    STEPPING,
+    VALUES,
+    WRONG,
+    At,
+    Recorder,
+    X,
+    network,
+    noisy,
+    raises,
+    record_orders,
+)
 
 import fastnn as fnn
-from fastnn import training as loop
+from fastnn.training import loop as loop
 
-# --- history --------------------------------------------------------------------------------------------------------------------------
+# --- history --------------------------------------------------------------------------------------
 
 KEYS = {
     "classification": ("softmax_cross_entropy", LABELS, {}, ["loss", "accuracy", "lr", "seconds"]),
@@ -18,14 +31,24 @@ KEYS = {
         {"validation": 0.25},
         ["loss", "accuracy", "val_loss", "val_accuracy", "lr", "seconds"],
     ),
-    "regression, validation": ("mse", np.eye(3)[LABELS], {"validation": 0.25}, ["loss", "val_loss", "val_r2", "lr", "seconds"]),
+    "regression, validation": (
+        "mse",
+        np.eye(3)[LABELS],
+        {"validation": 0.25},
+        ["loss", "val_loss", "val_r2", "lr", "seconds"],
+    ),
     "metrics": (
         "mse",
         np.eye(3)[LABELS],
         {"validation": 0.25, "metrics": ("mae", "accuracy", "r2")},
         ["loss", "val_loss", "val_mae", "val_r2", "lr", "seconds"],
     ),
-    "no metrics": ("mse", np.eye(3)[LABELS], {"validation": 0.25, "metrics": ()}, ["loss", "val_loss", "lr", "seconds"]),
+    "no metrics": (
+        "mse",
+        np.eye(3)[LABELS],
+        {"validation": 0.25, "metrics": ()},
+        ["loss", "val_loss", "lr", "seconds"],
+    ),
 }
 
 
@@ -48,10 +71,16 @@ def test_loss_and_accuracy_are_means_over_what_was_trained_on(engine):
     for rows in (slice(0, 30), slice(30, 40)):
         scores = with_one_step.evaluate(X[rows], LABELS[rows], sample_weight=weights[rows])
         halves.append((weights[rows].sum(), scores))
-        with_one_step.fit(X[rows], LABELS[rows], batch_size=30, optimizer="sgd", sample_weight=weights[rows])
-    history = net.fit(X, LABELS, batch_size=30, optimizer="sgd", shuffle=False, sample_weight=weights)
+        with_one_step.fit(
+            X[rows], LABELS[rows], batch_size=30, optimizer="sgd", sample_weight=weights[rows]
+        )
+    history = net.fit(
+        X, LABELS, batch_size=30, optimizer="sgd", shuffle=False, sample_weight=weights
+    )
     for name in ("loss", "accuracy"):
-        assert history[name] == [pytest.approx(sum(w * scores[name] for w, scores in halves) / weights.sum(), rel=1e-9)]
+        assert history[name] == [
+            pytest.approx(sum(w * scores[name] for w, scores in halves) / weights.sum(), rel=1e-9)
+        ]
 
 
 def test_accuracy_of_an_exact_share_is_that_share(engine):
@@ -61,11 +90,13 @@ def test_accuracy_of_an_exact_share_is_that_share(engine):
 
 
 def test_the_rate_recorded_is_that_of_the_last_step():
-    history = network().fit(X, LABELS, epochs=3, batch_size=10, optimizer=fnn.SGD(fnn.Exponential(1.0, 0.5)))
+    history = network().fit(
+        X, LABELS, epochs=3, batch_size=10, optimizer=fnn.SGD(fnn.Exponential(1.0, 0.5))
+    )
     assert history["lr"] == [0.5**3, 0.5**7, 0.5**11]
 
 
-# --- going on -------------------------------------------------------------------------------------------------------------------------
+# --- going on -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("optimizer", STEPPING)
@@ -114,14 +145,21 @@ def test_a_refused_call_changes_nothing():
     net = network()
     net.fit(X, LABELS)
     before, step_before = net.state.theta.copy(), net.state.optimizer_step
-    for bad in ({"optimizer": "sgd", "callbacks": [fnn.EarlyStopping()]}, {"optimizer": "sgd", "validation": 2.0}):
+    for bad in (
+        {"optimizer": "sgd", "callbacks": [fnn.EarlyStopping()]},
+        {"optimizer": "sgd", "validation": 2.0},
+    ):
         with pytest.raises(ValueError, match=r"val_loss|validation"):
             net.fit(X, LABELS, **bad)
-        assert (net.optimizer_kind, net.state.optimizer_step, net.epochs) == ("Adam", step_before, 1)
+        assert (net.optimizer_kind, net.state.optimizer_step, net.epochs) == (
+            "Adam",
+            step_before,
+            1,
+        )
         np.testing.assert_array_equal(net.state.theta, before)
 
 
-# --- order and validation -------------------------------------------------------------------------------------------------------------
+# --- order and validation -------------------------------------------------------------------------
 
 
 def test_without_shuffle_samples_come_in_order(engine):
@@ -152,7 +190,10 @@ def test_held_out_samples_are_never_trained_on(share, shuffle):
     assert all(sorted(order) == trained for order in orders)
     held_out = np.setdiff1d(np.arange(40), trained)
     scores = net.evaluate(X[held_out], LABELS[held_out])
-    assert (scores["loss"], scores["accuracy"]) == (history["val_loss"][-1], history["val_accuracy"][-1])
+    assert (scores["loss"], scores["accuracy"]) == (
+        history["val_loss"][-1],
+        history["val_accuracy"][-1],
+    )
 
 
 def test_the_seed_chooses_what_is_held_out():
@@ -168,7 +209,13 @@ def test_the_seed_chooses_what_is_held_out():
 def test_validation_pair(engine):
     net = network(backend=engine)
     orders = record_orders(net)
-    history = net.fit(X[:30], LABELS[:30], epochs=2, validation=(X[30:].tolist(), LABELS[30:].tolist()), metrics=("accuracy", "mae"))
+    history = net.fit(
+        X[:30],
+        LABELS[:30],
+        epochs=2,
+        validation=(X[30:].tolist(), LABELS[30:].tolist()),
+        metrics=("accuracy", "mae"),
+    )
     assert sorted(orders[0]) == list(range(30))
     scores = net.evaluate(X[30:], LABELS[30:], metrics=("accuracy", "mae"))
     assert {name: history[f"val_{name}"][-1] for name in scores} == scores
@@ -210,7 +257,7 @@ def test_no_weight_left_to_train_on_or_to_score(weighted):
         net.fit(X, LABELS, validation=0.25, sample_weight=held_out == weighted)
 
 
-# --- chunks ---------------------------------------------------------------------------------------------------------------------------
+# --- chunks ---------------------------------------------------------------------------------------
 
 
 def train_in_chunks(monkeypatch, engine, first, seconds):
@@ -218,7 +265,15 @@ def train_in_chunks(monkeypatch, engine, first, seconds):
     monkeypatch.setattr(loop, "_CHUNK_SECONDS", seconds)
     recorder, net = Recorder(), noisy(backend=engine)
     optimizer = fnn.NAdam(fnn.OneCycle(0.1, 50), clip_norm=1.0)
-    history = net.fit(X, LABELS, epochs=3, batch_size=3, optimizer=optimizer, validation=0.25, callbacks=[recorder])
+    history = net.fit(
+        X,
+        LABELS,
+        epochs=3,
+        batch_size=3,
+        optimizer=optimizer,
+        validation=0.25,
+        callbacks=[recorder],
+    )
     return net, history, recorder.hooks.count("chunk")
 
 
@@ -229,7 +284,9 @@ def test_chunks_change_nothing(engine, monkeypatch):
         cut, cut_history, chunks = train_in_chunks(monkeypatch, engine, first, seconds)
         assert 3 < chunks <= 30
         for name in ("theta", "buffers", "slots", "products"):
-            np.testing.assert_array_equal(getattr(whole.state, name), getattr(cut.state, name), err_msg=name)
+            np.testing.assert_array_equal(
+                getattr(whole.state, name), getattr(cut.state, name), err_msg=name
+            )
         for name in ("val_loss", "val_accuracy", "accuracy", "lr"):
             assert history[name] == cut_history[name]
 
@@ -241,13 +298,21 @@ def test_chunks_do_not_change_the_loss_recorded(engine, monkeypatch):
     assert history["loss"] == cut_history["loss"]
 
 
-# --- divergence -----------------------------------------------------------------------------------------------------------------------
+# --- divergence -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("lr", [30.0, 1e15, 1e300])
 def test_divergence(engine, dtype, lr):
-    recorder, net = Recorder(), network([fnn.Dense(5), fnn.BatchNorm(), fnn.Dense(5), fnn.Dense(2)], "mse", dtype=dtype, backend=engine)
+    recorder, net = (
+        Recorder(),
+        network(
+            [fnn.Dense(5), fnn.BatchNorm(), fnn.Dense(5), fnn.Dense(2)],
+            "mse",
+            dtype=dtype,
+            backend=engine,
+        ),
+    )
     with raises(fnn.DivergenceError, "epoch", "mini-batch", "learning rate", f"{lr:g}") as caught:
         net.fit(X, VALUES, epochs=200, batch_size=10, optimizer=fnn.SGD(lr), callbacks=[recorder])
     error = caught.value
@@ -269,7 +334,13 @@ def test_divergence_says_where(engine):
 
     with raises(fnn.DivergenceError, "epoch 3, mini-batch 3", "the loss became inf") as caught:
         network([fnn.Dense(2)], "mse", backend=engine).fit(
-            data, VALUES, epochs=9, batch_size=10, shuffle=False, optimizer="sgd", callbacks=[At("on_epoch_end", spoil)]
+            data,
+            VALUES,
+            epochs=9,
+            batch_size=10,
+            shuffle=False,
+            optimizer="sgd",
+            callbacks=[At("on_epoch_end", spoil)],
         )
     assert (caught.value.epoch, caught.value.step) == (3, 3)
 
@@ -288,7 +359,7 @@ def test_training_can_go_on_after_divergence(engine, monkeypatch, lr, first):
     assert np.isfinite(history["loss"]).all()
 
 
-# --- L-BFGS ---------------------------------------------------------------------------------------------------------------------------
+# --- L-BFGS ---------------------------------------------------------------------------------------
 
 
 def linear(engine, **options):
@@ -310,9 +381,13 @@ def test_lbfgs_decays_weights_only(engine):
     net, centred = linear(engine), X - X.mean(axis=0)
     net.fit(X, VALUES, epochs=200, optimizer=fnn.LBFGS(weight_decay=0.3))
     # ∂/∂W of (1/2n)‖XW + b − Y‖² + ½λ‖W‖²: the mean over two outputs halves the squares
-    weight = np.linalg.solve(centred.T @ centred / 40 + 0.3 * np.eye(4), centred.T @ (VALUES - VALUES.mean(axis=0)) / 40)
+    weight = np.linalg.solve(
+        centred.T @ centred / 40 + 0.3 * np.eye(4), centred.T @ (VALUES - VALUES.mean(axis=0)) / 40
+    )
     np.testing.assert_allclose(net.parameters["0.weight"], weight, atol=1e-6)
-    np.testing.assert_allclose(net.parameters["0.bias"], VALUES.mean(axis=0) - X.mean(axis=0) @ weight, atol=1e-6)
+    np.testing.assert_allclose(
+        net.parameters["0.bias"], VALUES.mean(axis=0) - X.mean(axis=0) @ weight, atol=1e-6
+    )
 
 
 def test_lbfgs_counts_penalties_like_weight_decay(engine):
@@ -347,7 +422,14 @@ def test_lbfgs_with_nothing_to_gain():
 
 def test_lbfgs_and_early_stopping():
     net = network([fnn.Dense(8, "tanh"), fnn.Dense(3)])
-    history = net.fit(X, LABELS, epochs=50, optimizer="lbfgs", validation=(X, WRONG), callbacks=[fnn.EarlyStopping(patience=1)])
+    history = net.fit(
+        X,
+        LABELS,
+        epochs=50,
+        optimizer="lbfgs",
+        validation=(X, WRONG),
+        callbacks=[fnn.EarlyStopping(patience=1)],
+    )
     assert "val_loss" in history.stopped
     assert net.evaluate(X, WRONG)["loss"] == min(history["val_loss"])
 

@@ -4,8 +4,8 @@ import pytest
 from builders import INPUTS, OUTPUTS, STACKS
 
 import fastnn as fnn
-from fastnn import variants
-from fastnn.layers import Activation, BatchNorm, Dense, Dropout, LayerNorm, Residual
+from fastnn.diagnostics import variants
+from fastnn.nn.layers import Activation, BatchNorm, Dense, Dropout, LayerNorm, Residual
 
 PLAIN = [
     Dense(8, "sigmoid", init="standard_normal", bias_init="standard_normal"),
@@ -50,39 +50,78 @@ def test_activation():
     ]  # fmt: skip
     first, norm, standing, block, single, output = variants.with_activation(BLOCKS, "elu")
     assert (first.activation.name, type(norm), standing.name) == ("linear", BatchNorm, "elu")
-    assert [layer.activation.name for layer in (*block.layers, block)] == ["elu", "linear", "elu"]  # the sum has the last one's
+    # the sum has the last one's
+    assert [layer.activation.name for layer in (*block.layers, block)] == ["elu", "linear", "elu"]
     assert [layer.activation.name for layer in (*single.layers, single)] == ["elu", "linear"]
     assert output.activation.name == "linear"
 
 
 def test_init_reaches_every_weight_and_bias():
     first, *_ = variants.with_init(PLAIN, "orthogonal")
-    assert (first.init.name, first.bias_init.name, first.activation.name) == ("orthogonal", "zeros", "sigmoid")
+    assert (first.init.name, first.bias_init.name, first.activation.name) == (
+        "orthogonal",
+        "zeros",
+        "sigmoid",
+    )
     assert variants.with_init(BLOCKS, "orthogonal")[3].layers[0].init.name == "orthogonal"
 
 
 def test_norms_stand_between_product_and_activation_once():
     names = [type(layer).__name__ for layer in variants.with_norm(PLAIN)]
-    assert names == ["Dense", "BatchNorm", "Activation", "Dense", "BatchNorm", "Activation", "Dropout", "Dense", "BatchNorm", "Dense"]
+    assert names == [
+        "Dense",
+        "BatchNorm",
+        "Activation",
+        "Dense",
+        "BatchNorm",
+        "Activation",
+        "Dropout",
+        "Dense",
+        "BatchNorm",
+        "Dense",
+    ]
     changed = variants.with_norm(BLOCKS, LayerNorm)
     assert [type(layer) for layer in changed[:3]] == [Dense, LayerNorm, Activation]
-    assert [type(layer) for layer in changed[3].layers] == [Dense, LayerNorm, Activation, Dense, LayerNorm]
-    net = fnn.Network(variants.with_norm([Dense(50, "relu"), Dense(3)]), 200, "mse", backend="numpy")
-    assert net.parameters["0.weight"].std() == pytest.approx((2 / 200) ** 0.5, rel=0.05)  # He still: "auto" looks past the norm
+    assert [type(layer) for layer in changed[3].layers] == [
+        Dense,
+        LayerNorm,
+        Activation,
+        Dense,
+        LayerNorm,
+    ]
+    net = fnn.Network(
+        variants.with_norm([Dense(50, "relu"), Dense(3)]), 200, "mse", backend="numpy"
+    )
+    # He still: "auto" looks past the norm
+    assert net.parameters["0.weight"].std() == pytest.approx((2 / 200) ** 0.5, rel=0.05)
 
 
 def test_shortcuts_go_around_blocks_as_wide_as_their_input():
-    assert [type(layer) for layer in variants.with_shortcuts(PLAIN)] == [Dense, Residual, Residual, Dense]
-    assert [type(layer) for layer in variants.with_shortcuts([Dense(8, "relu"), Dense(9, "relu"), Dense(3)])] == [Dense] * 3
+    assert [type(layer) for layer in variants.with_shortcuts(PLAIN)] == [
+        Dense,
+        Residual,
+        Residual,
+        Dense,
+    ]
+    assert [
+        type(layer)
+        for layer in variants.with_shortcuts([Dense(8, "relu"), Dense(9, "relu"), Dense(3)])
+    ] == [Dense] * 3
 
 
 def test_dropout_is_not_doubled():
-    rates = [layer.rate for layer in variants.with_dropout(PLAIN, 0.5) if isinstance(layer, Dropout)]
+    rates = [
+        layer.rate for layer in variants.with_dropout(PLAIN, 0.5) if isinstance(layer, Dropout)
+    ]
     assert rates == [0.5] * 3
 
 
 def test_saturates():
-    assert [name for name in ("relu", "sigmoid", "tanh", "softplus", "softsign") if variants.saturates(name)] == [
+    assert [
+        name
+        for name in ("relu", "sigmoid", "tanh", "softplus", "softsign")
+        if variants.saturates(name)
+    ] == [
         "sigmoid",
         "tanh",
         "softsign",

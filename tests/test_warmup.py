@@ -1,4 +1,6 @@
-"""``fastnn warmup``: it compiles what is missing, says what it did, and leaves nothing half done."""
+"""``fastnn warmup``: it compiles what is missing, says what it did, and leaves nothing half
+done.
+"""
 
 import os
 import re
@@ -10,8 +12,9 @@ import time
 import pytest
 from builders import empty_cache
 
-from fastnn import cli, engines, warmup
+from fastnn import engines
 from fastnn._kernels.numba_cpu import cache
+from fastnn.cli import commands, warmup
 
 numba = pytest.importorskip("numba")
 if numba.config.DISABLE_JIT:
@@ -25,7 +28,9 @@ place = cache.folder(sys.argv[1])
 (place / "run.1.nbc").write_text("code")
 cache.seal(sys.argv[1])
 """
-CUT_SHORT = COMPILES.replace("cache.seal(sys.argv[1])", "print('trace'); sys.exit('MemoryError: no memory')")
+CUT_SHORT = COMPILES.replace(
+    "cache.seal(sys.argv[1])", "print('trace'); sys.exit('MemoryError: no memory')"
+)
 SILENT = "pass"
 ENDLESS = CUT_SHORT.replace("print('trace')", "import time; time.sleep(600)")
 
@@ -40,7 +45,7 @@ def folder(tmp_path, monkeypatch):
 @pytest.fixture
 def run(capsys):
     def call(*arguments, status=0):
-        assert cli.main(["warmup", *arguments]) == status
+        assert commands.main(["warmup", *arguments]) == status
         out, err = capsys.readouterr()
         assert "Traceback" not in err
         return out if status == 0 else err
@@ -59,17 +64,22 @@ def test_both_number_types_then_nothing_more(run):
 def test_one_number_type(run, dtype, other):
     assert re.fullmatch(rf"{dtype}: compiled in \d+ s\n", run("--dtype", dtype))
     assert not cache.ready(other)
-    assert re.fullmatch(rf"{dtype}: already compiled\n{other}: compiled in \d+ s\n", run("--dtype", "both"))
+    assert re.fullmatch(
+        rf"{dtype}: already compiled\n{other}: compiled in \d+ s\n", run("--dtype", "both")
+    )
 
 
 def test_an_unknown_number_type(run):
     assert (
-        run("--dtype", "float16", status=2) == "fastnn: unknown dtype 'float16' (did you mean 'float64'?); known: float32, float64, both\n"
+        run("--dtype", "float16", status=2)
+        == "fastnn: unknown dtype 'float16' (did you mean 'float64'?); known: float32, float64, both\n"
     )
 
 
 def test_without_numba(run, monkeypatch):
-    monkeypatch.setitem(engines.ENGINES, "numba", engines.EngineSpec("", lambda: "numba is not installed"))
+    monkeypatch.setitem(
+        engines.ENGINES, "numba", engines.EngineSpec("", lambda: "numba is not installed")
+    )
     assert "backend 'numba' cannot run here: numba is not installed" in run(status=2)
 
 
@@ -80,13 +90,20 @@ def test_without_the_jit(run, monkeypatch):
 
 def test_where_nothing_can_be_written(run, folder):
     folder.write_text("a file")
-    assert re.fullmatch(rf"fastnn: {folder}/\S+/float32 cannot be written; .*NUMBA_CACHE_DIR.*\n", run(status=2))
+    assert re.fullmatch(
+        rf"fastnn: {folder}/\S+/float32 cannot be written; .*NUMBA_CACHE_DIR.*\n", run(status=2)
+    )
 
 
-@pytest.mark.parametrize(("script", "reason"), [(CUT_SHORT, "MemoryError: no memory"), (SILENT, "is there space left?")])
+@pytest.mark.parametrize(
+    ("script", "reason"), [(CUT_SHORT, "MemoryError: no memory"), (SILENT, "is there space left?")]
+)
 def test_a_failure_is_told_and_leaves_nothing(run, monkeypatch, script, reason):
     monkeypatch.setattr(warmup, "_COMPILE", script)
-    assert re.fullmatch(rf"fastnn: the kernel for float64 could not be .*{re.escape(reason)}\n", run("--dtype", "float64", status=2))
+    assert re.fullmatch(
+        rf"fastnn: the kernel for float64 could not be .*{re.escape(reason)}\n",
+        run("--dtype", "float64", status=2),
+    )
     assert not cache.ready("float64")
     assert not cache.place("float64").exists()
 
@@ -104,9 +121,14 @@ def test_old_kernels_are_told_of_and_removed_when_asked(run, folder):
     (old / "float32").mkdir(parents=True)
     (old / "float32" / "x.nbc").write_bytes(bytes(2_000_000))
     (folder / "mine").mkdir()
-    assert f"{folder} also holds 1 folder of kernels compiled for other versions or machines, 2.0 MB; --clean removes them" in run()
+    assert (
+        f"{folder} also holds 1 folder of kernels compiled for other versions or machines, 2.0 MB; --clean removes them"
+        in run()
+    )
     assert old.is_dir()
-    assert "removed 1 folder of kernels compiled for other versions or machines, 2.0 MB" in run("--clean")
+    assert "removed 1 folder of kernels compiled for other versions or machines, 2.0 MB" in run(
+        "--clean"
+    )
     assert not old.exists()
     assert (folder / "mine").is_dir()
     assert cache.ready("float32")
@@ -123,7 +145,9 @@ def test_the_processes_find_the_same_modules(run, monkeypatch, tmp_path):
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 def test_ctrl_c_ends_it_at_once_and_leaves_nothing(folder):
     script = f"import sys; from fastnn import cli, warmup; warmup._COMPILE = {ENDLESS!r}; sys.exit(cli.main(['warmup']))"
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     for _ in range(600):
         if len(list(folder.rglob("*.nbc"))) == 2:
             break

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn.optimizers import OPTIMIZERS
+from fastnn.optim.optimizers import OPTIMIZERS
 
 STEPPING = [name for name in OPTIMIZERS if name != "lbfgs"]
 RNG = np.random.default_rng(0)
@@ -17,22 +17,39 @@ VALUES = X @ RNG.normal(size=(4, 2)) + 1 + 0.1 * RNG.normal(size=(40, 2))
 
 
 def network(layers=None, loss="softmax_cross_entropy", **options):
-    return fnn.Network(layers or [fnn.Dense(3)], 4, loss, **{"dtype": "float64", "backend": "numpy", **options})
+    return fnn.Network(
+        layers or [fnn.Dense(3)], 4, loss, **{"dtype": "float64", "backend": "numpy", **options}
+    )
 
 
 def noisy(**options):
     """A network with everything that has a state of its own or draws random numbers."""
-    return network([fnn.Dense(6, "tanh"), fnn.BatchNorm(), fnn.Dropout(0.3), fnn.GaussianNoise(0.1), fnn.Dense(3, l2=0.01)], **options)
+    return network(
+        [
+            fnn.Dense(6, "tanh"),
+            fnn.BatchNorm(),
+            fnn.Dropout(0.3),
+            fnn.GaussianNoise(0.1),
+            fnn.Dense(3, l2=0.01),
+        ],
+        **options,
+    )
 
 
 def raises(error, *parts):
-    return pytest.raises(error, match="(?s)" + "".join(f"(?=.*{re.escape(part)})" for part in parts))
+    return pytest.raises(
+        error, match="(?s)" + "".join(f"(?=.*{re.escape(part)})" for part in parts)
+    )
 
 
 def record_orders(net):
-    """The samples of each epoch in the order in which they are trained on, one list per call of the engine."""
+    """The samples of each epoch in the order in which they are trained on, one list per call of the
+    engine.
+    """
     orders, train = [], net.engine.train_steps
-    net.engine.train_steps = lambda state, samples, chunk: orders.append(chunk.order.tolist()) or train(state, samples, chunk)
+    net.engine.train_steps = lambda state, samples, chunk: (
+        orders.append(chunk.order.tolist()) or train(state, samples, chunk)
+    )
     return orders
 
 

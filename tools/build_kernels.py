@@ -1,7 +1,9 @@
-"""How the kernels of the Cython engine are compiled: one C file, once for each number type and each level of processor.
+"""How the kernels of the Cython engine are compiled: one C file, once for each number type and each
+level of processor.
 
-One wheel is then fast on new processors and runs on old ones; `fastnn._kernels.cython_cpu.levels` chooses among its modules. Without a
-compiler the package is built all the same and says why this engine is missing; FASTNN_REQUIRE_EXT=1 makes that an error.
+One wheel is then fast on new processors and runs on old ones; `fastnn._kernels.cython_cpu.levels`
+chooses among its modules. Without a compiler the package is built all the same and says why this
+engine is missing; FASTNN_REQUIRE_EXT=1 makes that an error.
 """
 
 import os
@@ -36,15 +38,25 @@ MODULE = """#define NPY_NO_DEPRECATED_API NPY_1_7_API_VERSION
 def extensions() -> list[Extension]:
     """The modules that there can be; which of them are compiled depends on the compiler."""
     depends = [KERNELS / "opcodes.py", *sorted(FOLDER.glob("*.pxi")), *sorted(FOLDER.glob("*.h"))]
-    settings = {"depends": [*map(str, depends)], "optional": os.environ.get("FASTNN_REQUIRE_EXT", "0") != "1"}
+    settings = {
+        "depends": [*map(str, depends)],
+        "optional": os.environ.get("FASTNN_REQUIRE_EXT", "0") != "1",
+    }
     names = [f"{number_type}_{level}" for level in LEVELS for number_type in NUMBER_TYPES]
-    return [Extension(f"fastnn._kernels.cython_cpu.{name}", [str(PYX)], **settings) for name in names]
+    return [
+        Extension(f"fastnn._kernels.cython_cpu.{name}", [str(PYX)], **settings) for name in names
+    ]
 
 
 class BuildKernels(build_ext):
-    """The command ``build_ext``, which here chooses flags too and leaves a note where modules are missing."""
+    """The command ``build_ext``, which here chooses flags too and leaves a note where modules are
+    missing.
+    """
 
-    user_options = [*build_ext.user_options, ("only=", None, "the modules to compile, separated by commas: float32_v4,float64_v4")]  # noqa: RUF012
+    user_options = [
+        *build_ext.user_options,
+        ("only=", None, "the modules to compile, separated by commas: float32_v4,float64_v4"),
+    ]
 
     def initialize_options(self):
         super().initialize_options()
@@ -54,7 +66,11 @@ class BuildKernels(build_ext):
     def finalize_options(self):
         super().finalize_options()
         if self.only is not None:
-            self.extensions = [extension for extension in self.extensions if _name(extension) in self.only.split(",")]
+            self.extensions = [
+                extension
+                for extension in self.extensions
+                if _name(extension) in self.only.split(",")
+            ]
 
     def build_extensions(self):
         self._wanted, self._failures = self.extensions, []
@@ -77,11 +93,15 @@ class BuildKernels(build_ext):
             super().build_extension(ext)
         except FAILURES as error:
             self._output(ext).unlink(missing_ok=True)
-            self._failures.append(f"{_name(ext)} did not compile when fastnn was installed: {first_line(error)}")
+            self._failures.append(
+                f"{_name(ext)} did not compile when fastnn was installed: {first_line(error)}"
+            )
             raise
 
     def copy_extensions_to_source(self):
-        """For an editable install; what is there of another build must go where this one has nothing."""
+        """For an editable install; what is there of another build must go where this one has
+        nothing.
+        """
         super().copy_extensions_to_source()
         for extension in self._wanted:
             if not self._output(extension).exists():
@@ -97,7 +117,12 @@ class BuildKernels(build_ext):
         for extension in wanted:
             number_type, level = _name(extension).split("_")
             source = c_file.parent / f"{_name(extension)}.c"
-            _write(source, MODULE.format(name=_name(extension), real=NUMBER_TYPES[number_type], c_file=c_file.name))
+            _write(
+                source,
+                MODULE.format(
+                    name=_name(extension), real=NUMBER_TYPES[number_type], c_file=c_file.name
+                ),
+            )
             extension.sources, extension.extra_compile_args = [str(source)], levels.get(level)
             extension.depends.append(str(c_file))
             extension.libraries = [] if self.compiler.compiler_type == "msvc" else ["m"]
@@ -113,11 +138,21 @@ class BuildKernels(build_ext):
         self.compiler.add_include_dir(str(FOLDER))
         self.compiler.add_include_dir(np.get_include())
         whole = Extension("fastnn._kernels.cython_cpu.cython_cpu", [str(PYX)])
-        translated = cythonize(whole, build_dir=str(folder), include_path=[str(folder)], quiet=True, force=self.force)[0].sources[0]
+        translated = cythonize(
+            whole, build_dir=str(folder), include_path=[str(folder)], quiet=True, force=self.force
+        )[0].sources[0]
         kernels = Path(translated).with_name("kernels.c")
         # What is inline in the source always is; Cython's own functions may be recursive.
         own = r"^static CYTHON_INLINE (?=.*\b__pyx_f_6fastnn_)"
-        _write(kernels, re.sub(own, "static INLINED ", Path(translated).read_text(encoding="utf-8"), flags=re.MULTILINE))
+        _write(
+            kernels,
+            re.sub(
+                own,
+                "static INLINED ",
+                Path(translated).read_text(encoding="utf-8"),
+                flags=re.MULTILINE,
+            ),
+        )
         return kernels
 
     def _output(self, extension: Extension) -> Path:
@@ -136,7 +171,9 @@ def _name(extension: Extension) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all, and only if it changes, so that what was made from it counts as new."""
+    """Write a file whole or not at all, and only if it changes, so that what was made from it
+    counts as new.
+    """
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,8 +14,13 @@ from setuptools.errors import BaseError, CCompilerError
 
 FAILURES = (BaseError, CCompilerError)
 
-# A level is a set of instructions that the compiler may use; the first is what it targets by itself.
-LEVELS = {"base": [], "v3": ["-march=x86-64-v3"], "v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"]}
+# A level is a set of instructions that the compiler may use; the first is what it targets by
+# itself.
+LEVELS = {
+    "base": [],
+    "v3": ["-march=x86-64-v3"],
+    "v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
+}
 # NaN and infinity stay what they are: a divergence must be seen in the loss.
 FLAGS = [
     "-O3",
@@ -29,7 +34,8 @@ FLAGS = [
     "-g0",
     "-Wno-unused-function",
 ]
-# Sums may be taken in another order only where a·b + c is one instruction: elsewhere this would take careful arithmetic apart.
+# Sums may be taken in another order only where a·b + c is one instruction: elsewhere this would
+# take careful arithmetic apart.
 REORDER = "-fassociative-math"
 HAS_FMA = "#if !defined(__FMA__) && !defined(__aarch64__)\n#error no fused multiply-add\n#endif\n"
 
@@ -50,15 +56,23 @@ class Probe:
         return None
 
     def flags_of_levels(self) -> dict[str, list[str]]:
-        """The levels that the compiler knows, each with all its flags. CFLAGS of the environment come after ours, but for the level's."""
+        """The levels that the compiler knows, each with all its flags. CFLAGS of the environment
+        come after ours, but for the level's.
+        """
         if self._msvc:
             return {"base": ["/O2"]}
         common = [*filter(self._accepts, FLAGS), *shlex.split(os.environ.get("CFLAGS", ""))]
-        levels = {level: [*common, *flags] for level, flags in LEVELS.items() if self._accepts(*flags)}
+        levels = {
+            level: [*common, *flags] for level, flags in LEVELS.items() if self._accepts(*flags)
+        }
         return {level: [*self._reorder(flags), *flags] for level, flags in levels.items()}
 
     def _reorder(self, flags: list[str]) -> list[str]:
-        return [REORDER] if self._error(HAS_FMA, flags) is None and self._accepts(*flags, REORDER) else []
+        return (
+            [REORDER]
+            if self._error(HAS_FMA, flags) is None and self._accepts(*flags, REORDER)
+            else []
+        )
 
     def _accepts(self, *flags: str) -> bool:
         return self._error("typedef int nothing;\n", flags) is None

@@ -1,12 +1,15 @@
-"""Registers of the CUDA kernels: every kernel compiled to PTX and assembled, and what the assembler says of it.
+"""Registers of the CUDA kernels: every kernel compiled to PTX and assembled, and what the assembler
+says of it.
 
     python tools/cuda_registers.py [--kernels a,b] [--write]
 
-Needs no GPU: Numba's CUDA target with NVVM, and `ptxas`, from the PATH or from the package nvidia-cuda-nvcc. Prints a table of each
-kernel in each number type for sm_75, sm_80 and sm_90; with --write it becomes tests/cuda/registers.txt, which a test compares.
+Needs no GPU: Numba's CUDA target with NVVM, and `ptxas`, from the PATH or from the package
+nvidia-cuda-nvcc. Prints a table of each kernel in each number type for sm_75, sm_80 and sm_90; with
+--write it becomes tests/cuda/registers.txt, which a test compares.
 
-A spill is a value that found no register and goes through memory; a stack frame is memory of the thread's own, for spills or for arrays
-that are indexed by a variable. Either makes a hot kernel slow.
+A spill is a value that found no register and goes through memory; a stack frame is memory of the
+thread's own, for spills or for arrays that are indexed by a variable. Either makes a hot kernel
+slow.
 """
 
 import argparse
@@ -31,7 +34,9 @@ _VERSION = re.compile(r"release .*, V(\S+)")
 
 
 class Usage(NamedTuple):
-    """What one kernel takes, by `ptxas -v`: registers a thread; bytes of stack, of spills stored and loaded, of static shared memory."""
+    """What one kernel takes, by `ptxas -v`: registers a thread; bytes of stack, of spills stored
+    and loaded, of static shared memory.
+    """
 
     registers: int
     stack: int
@@ -69,7 +74,14 @@ def assemble(ptxas: str, ptx: str, target: str) -> Usage:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "kernel.ptx"
         source.write_text(ptx)
-        command = [ptxas, "-v", f"--gpu-name={target}", str(source), "-o", str(source.with_suffix(".cubin"))]
+        command = [
+            ptxas,
+            "-v",
+            f"--gpu-name={target}",
+            str(source),
+            "-o",
+            str(source.with_suffix(".cubin")),
+        ]
         done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"ptxas refuses the kernel for {target}: {done.stderr.strip()}")
@@ -77,8 +89,13 @@ def assemble(ptxas: str, ptx: str, target: str) -> Usage:
 
 
 def parse(said: str) -> Usage:
-    """The figures in what `ptxas -v` prints about one kernel; what the functions that it calls spill counts too."""
-    registers, used = re.findall(r"Used (\d+) registers(.*)", said), _numbers(r"bytes spill (?:stores|loads)", said)
+    """The figures in what `ptxas -v` prints about one kernel; what the functions that it calls
+    spill counts too.
+    """
+    registers, used = (
+        re.findall(r"Used (\d+) registers(.*)", said),
+        _numbers(r"bytes spill (?:stores|loads)", said),
+    )
     if len(registers) != 1:
         raise ValueError(f"ptxas was to tell of one kernel: {said}")
     stack = re.search(r"(\d+) bytes cumulative stack size", registers[0][1])
@@ -103,13 +120,18 @@ def measure(
     capabilities: Iterable[tuple[int, int]] = CAPABILITIES,
     ptx: Callable[[str, str, tuple[int, int]], str] | None = None,
 ) -> dict[Key, Usage]:
-    """Compile and assemble each kernel; ``ptx`` gives its PTX, that of `fastnn._kernels.numba_cuda.compile` if not given."""
+    """Compile and assemble each kernel; ``ptx`` gives its PTX, that of
+    `fastnn._kernels.numba_cuda.driver.ptx_compiler` if not given.
+    """
     ptxas, source = find_ptxas(), ptx or _ptx
     if ptxas is None:
         raise RuntimeError(f"ptxas is not installed: {INSTALL}")
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Numba compiles in this thread, ptxas works beside it
+    # Numba compiles in this thread, ptxas works beside it
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         pending = {
-            (name, dtype, f"sm_{major}{minor}"): pool.submit(assemble, ptxas, source(name, dtype, (major, minor)), f"sm_{major}{minor}")
+            (name, dtype, f"sm_{major}{minor}"): pool.submit(
+                assemble, ptxas, source(name, dtype, (major, minor)), f"sm_{major}{minor}"
+            )
             for name in kernels
             for dtype in dtypes
             for major, minor in capabilities
@@ -119,9 +141,9 @@ def measure(
 
 def _ptx(name, dtype, capability):
     """From the cache, or compiled and kept there."""
-    from fastnn._kernels.numba_cuda import compile
+    from fastnn._kernels.numba_cuda.driver import ptx_compiler
 
-    return compile.load(name, dtype, capability).ptx
+    return ptx_compiler.load(name, dtype, capability).ptx
 
 
 def versions() -> dict[str, str]:
@@ -131,7 +153,11 @@ def versions() -> dict[str, str]:
     ptxas = find_ptxas()
     return {
         "ptxas": ptxas_version(ptxas) if ptxas else "none",
-        **{package: version(package) for package in ("numba-cuda", "nvidia-nvvm", "numba", "llvmlite") if _installed(package)},
+        **{
+            package: version(package)
+            for package in ("numba-cuda", "nvidia-nvvm", "numba", "llvmlite")
+            if _installed(package)
+        },
     }
 
 
@@ -149,12 +175,20 @@ def to_text(usage: dict[Key, Usage], made_with: dict[str, str]) -> str:
     """The table as it is committed."""
     rows = [_COLUMNS, *((*key, *map(str, values)) for key, values in sorted(usage.items()))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
     said = ", ".join(f"{name} {number}" for name, number in made_with.items())
     head = [
         "# What the CUDA kernels take, by ptxas -v: registers a thread; bytes of stack, spill stores, spill loads, static shared memory."
     ]
-    return "\n".join([*head, "# python tools/cuda_registers.py --write", f"# made with: {said}", *lines]) + "\n"
+    return (
+        "\n".join(
+            [*head, "# python tools/cuda_registers.py --write", f"# made with: {said}", *lines]
+        )
+        + "\n"
+    )
 
 
 def from_text(text: str) -> tuple[dict[Key, Usage], dict[str, str]]:
@@ -162,7 +196,9 @@ def from_text(text: str) -> tuple[dict[Key, Usage], dict[str, str]]:
     made_with, usage = {}, {}
     for line in text.splitlines():
         if line.startswith("# made with: "):
-            made_with = dict(part.split(" ") for part in line.removeprefix("# made with: ").split(", "))
+            made_with = dict(
+                part.split(" ") for part in line.removeprefix("# made with: ").split(", ")
+            )
         elif line and not line.startswith("#") and not line.startswith("kernel "):
             name, dtype, target, *numbers = line.split()
             usage[name, dtype, target] = Usage(*map(int, numbers))
@@ -179,8 +215,9 @@ def main():
     if find_ptxas() is None:
         sys.exit(f"tools/cuda_registers.py: ptxas is not installed: {INSTALL}")
     try:
-        from fastnn._kernels.numba_cuda import compile, shim  # noqa: F401
-        from fastnn._kernels.numba_cuda.kernels import KERNELS
+        from fastnn._kernels.numba_cuda.driver import ptx_compiler  # noqa: F401
+        from fastnn._kernels.numba_cuda.kernels.entry_points import KERNELS
+        from fastnn._kernels.numba_cuda.toolchain import shim  # noqa: F401
     except ImportError as error:
         sys.exit(f"tools/cuda_registers.py: the kernels do not load ({error}): {INSTALL}")
     names = options.kernels.split(",") if options.kernels else list(KERNELS)

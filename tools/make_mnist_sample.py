@@ -1,7 +1,9 @@
-"""Make fastnn/_data/mnist_sample.npz out of the MNIST files: python tools/make_mnist_sample.py FOLDER
+"""Make fastnn/_data/mnist_sample.npz out of the MNIST files: python tools/make_mnist_sample.py
+FOLDER
 
-500 images of each digit out of the 60,000 for training and 100 of each out of the 10,000 for test, chosen and ordered by a Philox
-permutation with seed 0. The same files give the same bytes (with the same zlib).
+500 images of each digit out of the 60,000 for training and 100 of each out of the 10,000 for test,
+chosen and ordered by a Philox permutation with seed 0. The same files give the same bytes (with the
+same zlib).
 """
 
 import io
@@ -12,14 +14,16 @@ import numpy as np
 
 from fastnn._kernels.opcodes import STREAM_SPLIT
 from fastnn._kernels.philox import permutation
-from fastnn._paths import write_atomically
+from fastnn._utils.files import write_atomically
 from fastnn.datasets import mnist
 
 TARGET = Path(__file__).resolve().parent.parent / "fastnn" / "_data" / "mnist_sample.npz"
 
 
 def balanced(labels, per_class, step):
-    """Indices of ``per_class`` samples of each class, in random order: of every class, the first ones of a permutation."""
+    """Indices of ``per_class`` samples of each class, in random order: of every class, the first
+    ones of a permutation.
+    """
     order = permutation(0, STREAM_SPLIT, step, len(labels))
     kept = np.zeros(len(labels), bool)
     for label in np.unique(labels):
@@ -34,10 +38,18 @@ def sample(images, labels, per_class, step):
 
 def main(folder):
     (X, y), (Xv, yv), (Xt, yt) = mnist(folder)
-    train_images, train_labels = sample(np.concatenate([X, Xv]), np.concatenate([y, yv]), 500, step=0)
+    train_images, train_labels = sample(
+        np.concatenate([X, Xv]), np.concatenate([y, yv]), 500, step=0
+    )
     test_images, test_labels = sample(Xt, yt, 100, step=1)
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, train_images=train_images, train_labels=train_labels, test_images=test_images, test_labels=test_labels)
+    np.savez_compressed(
+        buffer,
+        train_images=train_images,
+        train_labels=train_labels,
+        test_images=test_images,
+        test_labels=test_labels,
+    )
     write_atomically(TARGET, buffer.getvalue())
     print(f"{TARGET.name}: {len(buffer.getvalue()):,} bytes")
 

@@ -1,6 +1,7 @@
 """Write what the guide's code prints below it, in all languages: python tools/refresh_docs.py
 
-Each Python block that is followed by a text block gets its output there. Translations show the same code, so they get the same output.
+Each Python block that is followed by a text block gets its output there. Translations show the same
+code, so they get the same output.
 """
 
 import contextlib
@@ -8,10 +9,12 @@ import io
 import re
 from pathlib import Path
 
-from fastnn._paths import write_atomically
+from fastnn._utils.files import write_atomically
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```\n(?P<shown>\n```text\n.*?^```\n)?", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(
+    r"^```python\n(?P<code>.*?)^```\n(?P<shown>\n```text\n.*?^```\n)?", re.DOTALL | re.MULTILINE
+)
 
 
 def outputs(page: str) -> list[str]:

@@ -1,8 +1,10 @@
-"""The libraries that fastnn is measured beside, each written as somebody would who knows that library well.
+"""The libraries that fastnn is measured beside, each written as somebody would who knows that
+library well.
 
-A module here has a class ``Training(workload, X, y, threads, seed)``, those for the GPU with one argument more, ``device="cuda"``, and it
-has ``epoch()``, which trains one epoch, waits till that is done and returns a training loss, and ``predict(X)``, which gives labels.
-Modules are imported only when asked for: most take long.
+A module here has a class ``Training(workload, X, y, threads, seed)``, those for the GPU with one
+argument more, ``device="cuda"``, and it has ``epoch()``, which trains one epoch, waits till that is
+done and returns a training loss, and ``predict(X)``, which gives labels. Modules are imported only
+when asked for: most take long.
 
 To add one: a module, and a line in ``RIVALS`` or ``GPU``.
 """
@@ -19,7 +21,8 @@ RIVALS = {
     "torch.compile": ("torch_compiled", "torch"),
     "sklearn": ("sklearn_mlp", "sklearn"),
 }
-BACKENDS = {"cython": "fastnn_cython", "numba": "fastnn_numba"}  # engines of fastnn, beside each other: `engines`
+# engines of fastnn, beside each other: `engines`
+BACKENDS = {"cython": "fastnn_cython", "numba": "fastnn_numba"}
 GPU = {
     "fastnn": ("fastnn_cuda", "fastnn"),
     "jax": ("jax_scan", "jax"),
@@ -40,4 +43,6 @@ def installed(rivals: dict[str, tuple[str, str]] = RIVALS) -> list[str]:
 
 def load(name: str, rivals: dict[str, tuple[str, str]] = RIVALS) -> ModuleType:
     """The module of a name."""
-    return importlib.import_module(f"rivals.{BACKENDS[name] if name in BACKENDS else rivals[name][0]}")
+    return importlib.import_module(
+        f"rivals.{BACKENDS[name] if name in BACKENDS else rivals[name][0]}"
+    )

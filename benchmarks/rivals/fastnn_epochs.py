@@ -13,18 +13,32 @@ class Training:
 
     backend = "auto"
 
-    def __init__(self, workload: Workload, X: np.ndarray, y: np.ndarray, threads: int, seed: int = 0):
+    def __init__(
+        self, workload: Workload, X: np.ndarray, y: np.ndarray, threads: int, seed: int = 0
+    ):
         fnn.set_num_threads(threads)
-        self.net = fnn.Network(list(workload.layers), inputs=workload.inputs, loss="softmax_cross_entropy", backend=self.backend, seed=seed)
+        self.net = fnn.Network(
+            list(workload.layers),
+            inputs=workload.inputs,
+            loss="softmax_cross_entropy",
+            backend=self.backend,
+            seed=seed,
+        )
         self.samples = X, y
-        self.options = {"batch_size": workload.batch_size, "optimizer": OPTIMIZERS[workload.optimizer], "progress": False}
+        self.options = {
+            "batch_size": workload.batch_size,
+            "optimizer": OPTIMIZERS[workload.optimizer],
+            "progress": False,
+        }
 
     def epoch(self) -> float:
         """Mean loss of the epoch."""
         return self.net.fit(*self.samples, **self.options)["loss"][-1]
 
     def seconds(self, epochs: int) -> list[float]:
-        """Of each of so many epochs. Data is checked once a call, as it is brought into shape once for the rivals."""
+        """Of each of so many epochs. Data is checked once a call, as it is brought into shape once
+        for the rivals.
+        """
         return self.net.fit(*self.samples, epochs=epochs, **self.options)["seconds"]
 
     def predict(self, X: np.ndarray) -> np.ndarray:

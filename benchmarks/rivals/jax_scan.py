@@ -1,8 +1,11 @@
-"""JAX: a whole epoch is one compiled `lax.scan`, and parameters and optimiser's state are donated to it.
+"""JAX: a whole epoch is one compiled `lax.scan`, and parameters and optimiser's state are donated
+to it.
 
-Measured and left out, as they gained nothing or lost: gathering the epoch's rows at once, unrolling the scan, labels by indexing instead
-of one-hot rows, variances from E[x²] − E[x]², the generators "rbg" and "unsafe_rbg" (slower than Threefry on CPUs), 16-bit random numbers
-for dropout, and XLA's options for oneDNN, XNNPACK and fast mathematics. What helped is in `processes.environment` and `parameters`.
+Measured and left out, as they gained nothing or lost: gathering the epoch's rows at once, unrolling
+the scan, labels by indexing instead of one-hot rows, variances from E[x²] − E[x]², the generators
+"rbg" and "unsafe_rbg" (slower than Threefry on CPUs), 16-bit random numbers for dropout, and XLA's
+options for oneDNN, XNNPACK and fast mathematics. What helped is in `processes.environment` and
+`parameters`.
 
 How many threads it uses is for `processes` to say.
 """
@@ -15,7 +18,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from workloads import Workload
 
-from fastnn.layers import Activation, BatchNorm, Dense, Dropout, Residual
+from fastnn.nn.layers import Activation, BatchNorm, Dense, Dropout, Residual
 from rivals import Unsupported, parameters
 
 ACTIVATIONS = {
@@ -32,7 +35,9 @@ def forward(layers, values, running, x, key=None, prefix=""):
     for i, layer in enumerate(layers):
         name, layer_key = f"{prefix}{i}.", None if key is None else jax.random.fold_in(key, i)
         if isinstance(layer, Dense):
-            x = ACTIVATIONS[layer.activation.name](x @ values[f"{name}weight"] + values[f"{name}bias"])
+            x = ACTIVATIONS[layer.activation.name](
+                x @ values[f"{name}weight"] + values[f"{name}bias"]
+            )
         elif isinstance(layer, Activation):
             x = ACTIVATIONS[layer.name](x)
         elif isinstance(layer, BatchNorm):
@@ -42,7 +47,9 @@ def forward(layers, values, running, x, key=None, prefix=""):
         elif isinstance(layer, Residual):
             y, running = forward(layer.layers, values, running, x, layer_key, name)
             projection = values.get(f"{name}projection.weight")
-            x = ACTIVATIONS[layer.activation.name](y + (x if projection is None else x @ projection))
+            x = ACTIVATIONS[layer.activation.name](
+                y + (x if projection is None else x @ projection)
+            )
         else:
             raise Unsupported(f"{type(layer).__name__} is not translated to JAX")
     return x, running
@@ -53,7 +60,13 @@ def batch_norm(layer, values, running, x, training, name):
     if training:
         mean, variance, n = x.mean(axis=0), x.var(axis=0), len(x)
         new = {f"{name}running_mean": mean, f"{name}running_var": variance * n / (n - 1)}
-        running = {**running, **{key: (1 - layer.momentum) * running[key] + layer.momentum * value for key, value in new.items()}}
+        running = {
+            **running,
+            **{
+                key: (1 - layer.momentum) * running[key] + layer.momentum * value
+                for key, value in new.items()
+            },
+        }
     else:
         mean, variance = running[f"{name}running_mean"], running[f"{name}running_var"]
     factor = values[f"{name}scale"] * jax.lax.rsqrt(variance + layer.epsilon)
@@ -76,7 +89,9 @@ def update(optimizer, values, slots, gradient, t):
     first = tree_map(lambda m, g: 0.9 * m + 0.1 * g, slots[0], gradient)
     second = tree_map(lambda v, g: 0.999 * v + 0.001 * g * g, slots[1], gradient)
     rate, root = 1e-3 / (1 - 0.9**t), 1 / (1 - 0.999**t)
-    return tree_map(lambda w, m, v: w - rate * m / (jnp.sqrt(v * root) + 1e-8), values, first, second), (first, second)
+    return tree_map(
+        lambda w, m, v: w - rate * m / (jnp.sqrt(v * root) + 1e-8), values, first, second
+    ), (first, second)
 
 
 def configure_gpu() -> None:
@@ -89,20 +104,36 @@ def configure_gpu() -> None:
 class Training:
     """See `rivals`."""
 
-    def __init__(self, workload: Workload, X: np.ndarray, y: np.ndarray, threads: int, seed: int = 0, device: str = "cpu"):
+    def __init__(
+        self,
+        workload: Workload,
+        X: np.ndarray,
+        y: np.ndarray,
+        threads: int,
+        seed: int = 0,
+        device: str = "cpu",
+    ):
         if device == "cuda":
             configure_gpu()
         self.workload, self.rng = workload, np.random.default_rng(seed)
         self.X, self.y = jnp.asarray(X), jnp.asarray(y, jnp.int32)
         values, running = parameters.initial(workload, seed)
         together = parameters.many_small(values)
-        values, self.as_dict = ravel_pytree(values) if together else (jax.tree.map(jnp.asarray, values), lambda values: values)
+        values, self.as_dict = (
+            ravel_pytree(values)
+            if together
+            else (jax.tree.map(jnp.asarray, values), lambda values: values)
+        )
         zeros = functools.partial(jax.tree.map, jnp.zeros_like, values)
-        slots = {"sgd": tuple, "momentum": zeros, "adam": lambda: (zeros(), zeros())}[workload.optimizer]()
+        slots = {"sgd": tuple, "momentum": zeros, "adam": lambda: (zeros(), zeros())}[
+            workload.optimizer
+        ]()
         self.carry = values, slots, jax.tree.map(jnp.asarray, running), jnp.float32(0)
         self.key, self.order = jax.random.key(seed), self._shuffled()
         self.train = jax.jit(self._train, donate_argnums=0)
-        self.logits = jax.jit(lambda values, running, X: forward(workload.layers, self.as_dict(values), running, X)[0])
+        self.logits = jax.jit(
+            lambda values, running, X: forward(workload.layers, self.as_dict(values), running, X)[0]
+        )
 
     def _loss(self, values, running, x, y, key):
         z, running = forward(self.workload.layers, self.as_dict(values), running, x, key)
@@ -112,16 +143,24 @@ class Training:
         def step(carry, rows):
             values, slots, running, t = carry
             # The rows exist, which spares a look whether each does.
-            batch = X.at[rows].get(mode="promise_in_bounds"), y.at[rows].get(mode="promise_in_bounds")
+            batch = (
+                X.at[rows].get(mode="promise_in_bounds"),
+                y.at[rows].get(mode="promise_in_bounds"),
+            )
             step_key = jax.random.fold_in(key, t.astype(jnp.int32))
-            (loss, running), gradient = jax.value_and_grad(self._loss, has_aux=True)(values, running, *batch, step_key)
+            (loss, running), gradient = jax.value_and_grad(self._loss, has_aux=True)(
+                values, running, *batch, step_key
+            )
             values, slots = update(self.workload.optimizer, values, slots, gradient, t + 1)
             return (values, slots, running, t + 1), loss
 
         return jax.lax.scan(step, carry, order)
 
     def _shuffled(self):
-        size, rows = self.workload.batch_size, self.rng.permutation(np.arange(len(self.X), dtype=np.int32))
+        size, rows = (
+            self.workload.batch_size,
+            self.rng.permutation(np.arange(len(self.X), dtype=np.int32)),
+        )
         return rows[: len(rows) // size * size].reshape(-1, size)
 
     def epoch(self) -> float:

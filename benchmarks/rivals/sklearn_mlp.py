@@ -1,7 +1,8 @@
 """scikit-learn: `MLPClassifier.partial_fit`, one call of which is one epoch.
 
-Plain networks only: dense layers, one hidden activation. Two classes get one logistic output instead of two, which is less work. Weights
-start from scikit-learn's own distribution. How many threads its BLAS uses is for `processes` to say.
+Plain networks only: dense layers, one hidden activation. Two classes get one logistic output
+instead of two, which is less work. Weights start from scikit-learn's own distribution. How many
+threads its BLAS uses is for `processes` to say.
 """
 
 import numpy as np
@@ -9,13 +10,18 @@ import sklearn
 from sklearn.neural_network import MLPClassifier
 from workloads import Workload
 
-from fastnn.layers import Dense
+from fastnn.nn.layers import Dense
 from rivals import Unsupported
 
 ACTIVATIONS = {"linear": "identity", "sigmoid": "logistic", "tanh": "tanh", "relu": "relu"}
 OPTIMIZERS = {
     "sgd": {"solver": "sgd", "learning_rate_init": 0.1, "momentum": 0.0},
-    "momentum": {"solver": "sgd", "learning_rate_init": 0.01, "momentum": 0.9, "nesterovs_momentum": False},
+    "momentum": {
+        "solver": "sgd",
+        "learning_rate_init": 0.01,
+        "momentum": 0.9,
+        "nesterovs_momentum": False,
+    },
     "adam": {"solver": "adam", "learning_rate_init": 1e-3},
 }
 
@@ -23,11 +29,16 @@ OPTIMIZERS = {
 def classifier(workload: Workload, seed: int) -> MLPClassifier:
     """The network, or Unsupported."""
     *hidden, last = workload.layers
-    if not all(isinstance(layer, Dense) for layer in workload.layers) or last.activation.name != "linear":
+    if (
+        not all(isinstance(layer, Dense) for layer in workload.layers)
+        or last.activation.name != "linear"
+    ):
         raise Unsupported("scikit-learn has dense layers only")
     activations = {layer.activation.name for layer in hidden} or {"linear"}
     if len(activations) > 1 or not activations <= ACTIVATIONS.keys():
-        raise Unsupported(f"scikit-learn has no network with the activations {', '.join(sorted(activations))}")
+        raise Unsupported(
+            f"scikit-learn has no network with the activations {', '.join(sorted(activations))}"
+        )
     return MLPClassifier(
         hidden_layer_sizes=[layer.units for layer in hidden],
         activation=ACTIVATIONS[activations.pop()],
@@ -42,7 +53,9 @@ def classifier(workload: Workload, seed: int) -> MLPClassifier:
 class Training:
     """See `rivals`."""
 
-    def __init__(self, workload: Workload, X: np.ndarray, y: np.ndarray, threads: int, seed: int = 0):
+    def __init__(
+        self, workload: Workload, X: np.ndarray, y: np.ndarray, threads: int, seed: int = 0
+    ):
         sklearn.set_config(assume_finite=True, skip_parameter_validation=True)
         self.model, self.samples = classifier(workload, seed), (X, y)
         self.classes = np.arange(workload.layers[-1].units)

@@ -1,7 +1,7 @@
 """PyTorch, eager.
 
-The fused optimisers take two thirds of the time of the default ones on 16-16-2 and on fifty layers. Gathering the epoch's rows at once
-gained nothing.
+The fused optimisers take two thirds of the time of the default ones on 16-16-2 and on fifty layers.
+Gathering the epoch's rows at once gained nothing.
 """
 
 import numpy as np
@@ -21,17 +21,40 @@ OPTIMIZERS = {
 class Training:
     """See `rivals`."""
 
-    def __init__(self, workload: Workload, X: np.ndarray, y: np.ndarray, threads: int, seed: int = 0, device: str = "cpu"):
+    def __init__(
+        self,
+        workload: Workload,
+        X: np.ndarray,
+        y: np.ndarray,
+        threads: int,
+        seed: int = 0,
+        device: str = "cpu",
+    ):
         configure(threads, seed, device)
-        self.workload, self.X, self.y = workload, torch.from_numpy(X).to(device), torch.from_numpy(y).to(device)
+        self.workload, self.X, self.y = (
+            workload,
+            torch.from_numpy(X).to(device),
+            torch.from_numpy(y).to(device),
+        )
         self.values, self.running = tensors(workload, seed, device)
-        self.optimizer = OPTIMIZERS[workload.optimizer]([value.requires_grad_() for value in self.values.values()])
+        self.optimizer = OPTIMIZERS[workload.optimizer](
+            [value.requires_grad_() for value in self.values.values()]
+        )
 
     def epoch(self) -> float:
         """Loss of the last mini-batch."""
-        layers, values, running, optimizer, X, y = self.workload.layers, self.values, self.running, self.optimizer, self.X, self.y
+        layers, values, running, optimizer, X, y = (
+            self.workload.layers,
+            self.values,
+            self.running,
+            self.optimizer,
+            self.X,
+            self.y,
+        )
         for rows in torch.randperm(len(X), device=X.device).split(self.workload.batch_size):
-            loss = F.cross_entropy(forward(layers, values, running, X.index_select(0, rows)), y.index_select(0, rows))
+            loss = F.cross_entropy(
+                forward(layers, values, running, X.index_select(0, rows)), y.index_select(0, rows)
+            )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -41,4 +64,9 @@ class Training:
         """Labels."""
         with torch.inference_mode():
             X = torch.from_numpy(X).to(self.X.device)
-            return forward(self.workload.layers, self.values, self.running, X, training=False).argmax(dim=1).cpu().numpy()
+            return (
+                forward(self.workload.layers, self.values, self.running, X, training=False)
+                .argmax(dim=1)
+                .cpu()
+                .numpy()
+            )

@@ -1,7 +1,8 @@
 """PyTorch with CUDA graphs: ten training steps are captured once and replayed.
 
-The steps of the graph read their samples by a counter in the GPU's memory, so that a replay copies nothing. One step a graph would leave
-the host as the bottleneck of small networks: a launch of a graph takes it several microseconds.
+The steps of the graph read their samples by a counter in the GPU's memory, so that a replay copies
+nothing. One step a graph would leave the host as the bottleneck of small networks: a launch of a
+graph takes it several microseconds.
 """
 
 import numpy as np
@@ -24,14 +25,29 @@ _WARM_UP = 3  # steps before the capture, as PyTorch's documentation asks for
 class Training:
     """See `rivals`."""
 
-    def __init__(self, workload: Workload, X: np.ndarray, y: np.ndarray, threads: int, seed: int = 0, device: str = "cuda"):
+    def __init__(
+        self,
+        workload: Workload,
+        X: np.ndarray,
+        y: np.ndarray,
+        threads: int,
+        seed: int = 0,
+        device: str = "cuda",
+    ):
         configure(threads, seed, device)
         if device != "cuda":
             raise Unsupported("CUDA graphs need a GPU")
-        self.workload, self.X, self.y = workload, torch.from_numpy(X).to(device), torch.from_numpy(y).to(device)
+        self.workload, self.X, self.y = (
+            workload,
+            torch.from_numpy(X).to(device),
+            torch.from_numpy(y).to(device),
+        )
         self.values, self.running = tensors(workload, seed, device)
-        self.optimizer = OPTIMIZERS[workload.optimizer]([value.requires_grad_() for value in self.values.values()])
-        steps = len(X) // workload.batch_size  # samples that fill no mini-batch are left to another epoch
+        self.optimizer = OPTIMIZERS[workload.optimizer](
+            [value.requires_grad_() for value in self.values.values()]
+        )
+        # samples that fill no mini-batch are left to another epoch
+        steps = len(X) // workload.batch_size
         self.order = torch.zeros((steps, workload.batch_size), dtype=torch.int64, device=device)
         self.counter = torch.zeros(1, dtype=torch.int64, device=device)
         self.together = _STEPS if steps % _STEPS == 0 else 1
@@ -49,7 +65,11 @@ class Training:
                 self.loss = self._step()
 
     def _shuffle(self):
-        self.order.copy_(torch.randperm(len(self.X), device=self.X.device)[: self.order.numel()].view_as(self.order))
+        self.order.copy_(
+            torch.randperm(len(self.X), device=self.X.device)[: self.order.numel()].view_as(
+                self.order
+            )
+        )
         self.counter.zero_()
 
     def _step(self):
@@ -73,4 +93,9 @@ class Training:
         """Labels."""
         with torch.inference_mode():
             X = torch.from_numpy(X).to(self.X.device)
-            return forward(self.workload.layers, self.values, self.running, X, training=False).argmax(dim=1).cpu().numpy()
+            return (
+                forward(self.workload.layers, self.values, self.running, X, training=False)
+                .argmax(dim=1)
+                .cpu()
+                .numpy()
+            )

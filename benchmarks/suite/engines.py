@@ -1,4 +1,6 @@
-"""The engines that are measured, with how many threads, and proof that what they compute is right before anything is timed."""
+"""The engines that are measured, with how many threads, and proof that what they compute is right
+before anything is timed.
+"""
 
 import dataclasses
 
@@ -11,13 +13,17 @@ import fastnn as fnn
 
 REFERENCE = "numpy"
 # A graphics processor has no share of this machine's cores, nor of their floor.
-ENGINES = [name for name, status in fnn.backends().items() if status == "available" and name != "cuda"]
+ENGINES = [
+    name for name, status in fnn.backends().items() if status == "available" and name != "cuda"
+]
 COMPILED = [name for name in ENGINES if name != REFERENCE]
 THREADS = [n for n in (1, 2) if n <= fnn.num_threads()]
 NAMES = [workload.name for workload in WORKLOADS]
 
 _REFERENCE_STEPS = 10  # an epoch; it takes up to fifty times as long as compiled engines
-_COMPARED_STEPS = 4  # later ones would tell of rounding: Adam moves a weight with next to no gradient by a full step of either sign
+# later ones would tell of rounding: Adam moves a weight with next to no gradient by a full step of
+# either sign
+_COMPARED_STEPS = 4
 _LEARNING_STEPS = 30  # Adam's first ones may overshoot
 _GRADIENT_TOLERANCE, _LOSS_TOLERANCE = 1e-3, 1e-4  # of float32 sums in another order
 
@@ -25,20 +31,30 @@ _GRADIENT_TOLERANCE, _LOSS_TOLERANCE = 1e-3, 1e-4  # of float32 sums in another 
 def workload(name: str, engine: str) -> Workload:
     """The workload of a name, with fewer steps for the reference."""
     found = next(workload for workload in WORKLOADS if workload.name == name)
-    return dataclasses.replace(found, steps=min(found.steps, _REFERENCE_STEPS)) if engine == REFERENCE else found
+    return (
+        dataclasses.replace(found, steps=min(found.steps, _REFERENCE_STEPS))
+        if engine == REFERENCE
+        else found
+    )
 
 
 def confine(engine: str, threads: int) -> None:
-    """Keep this process to so many threads, on as many cores. `NotImplementedError` is how asv is told to leave a combination out."""
+    """Keep this process to so many threads, on as many cores. `NotImplementedError` is how asv is
+    told to leave a combination out.
+    """
     if engine == REFERENCE and threads > 1:
-        raise NotImplementedError("the reference has no threads of its own: it is measured with one")
+        raise NotImplementedError(
+            "the reference has no threads of its own: it is measured with one"
+        )
     processes.confine(threads)
     fnn.set_num_threads(threads)
 
 
 def network(of: Workload, engine: str) -> fnn.Network:
     """The workload's network, untrained."""
-    return fnn.Network(list(of.layers), inputs=of.inputs, loss="softmax_cross_entropy", backend=engine, seed=0)
+    return fnn.Network(
+        list(of.layers), inputs=of.inputs, loss="softmax_cross_entropy", backend=engine, seed=0
+    )
 
 
 def options(of: Workload) -> dict:
@@ -47,18 +63,26 @@ def options(of: Workload) -> dict:
 
 
 def check(of: Workload, engine: str) -> None:
-    """Compare the gradient of a mini-batch, and the losses of some steps on it, with those of the reference; the losses have to fall."""
+    """Compare the gradient of a mini-batch, and the losses of some steps on it, with those of the
+    reference; the losses have to fall.
+    """
     X, y = dataclasses.replace(of, steps=1).data()
     net, reference = network(of, engine), network(of, REFERENCE)
     (_, ours), (_, theirs) = (each.gradients(X, y, training=True) for each in (net, reference))
     for name, gradient in theirs.items():
         difference = np.linalg.norm(ours[name] - gradient)
         if not difference <= _GRADIENT_TOLERANCE * np.linalg.norm(gradient) + 1e-6:
-            raise AssertionError(f"{engine}, {of.name}: the gradient of {name} is off by {difference:.1e}")
+            raise AssertionError(
+                f"{engine}, {of.name}: the gradient of {name} is off by {difference:.1e}"
+            )
     # A step's loss tells of the updates before it.
-    losses, expected = (each.fit(X, y, epochs=_COMPARED_STEPS, **options(of))["loss"] for each in (net, reference))
+    losses, expected = (
+        each.fit(X, y, epochs=_COMPARED_STEPS, **options(of))["loss"] for each in (net, reference)
+    )
     if not np.allclose(losses, expected, rtol=_LOSS_TOLERANCE):
         raise AssertionError(f"{engine}, {of.name}: losses {losses} instead of {expected}")
     last = net.fit(X, y, epochs=_LEARNING_STEPS, **options(of))["loss"][-1]
     if not last < losses[0]:
-        raise AssertionError(f"{engine}, {of.name}: does not learn, the loss went from {losses[0]} to {last}")
+        raise AssertionError(
+            f"{engine}, {of.name}: does not learn, the loss went from {losses[0]} to {last}"
+        )

@@ -19,7 +19,9 @@ class Memory:
     param_names = ("workload", "engine")
 
     def setup_cache(self):
-        """Checks, and compiles where there is no cache yet: in a process of its own, as both take memory."""
+        """Checks, and compiles where there is no cache yet: in a process of its own, as both take
+        memory.
+        """
         for name in _NAMES:
             for engine in ENGINES:
                 check(workload(name, engine), engine)

@@ -1,4 +1,6 @@
-"""What it takes before anything is trained: importing, compiling, and the first step of a new process."""
+"""What it takes before anything is trained: importing, compiling, and the first step of a new
+process.
+"""
 
 import math
 import os
@@ -29,7 +31,9 @@ def _first_step(engine, inputs, **environment):
     """Seconds from the start of a process to the end of its first step, and that step's loss."""
     command = [sys.executable, "-c", _STEP, engine, str(inputs)]
     start = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}
+    ) as process:
         line = process.stdout.readline()
         seconds = time.perf_counter() - start
     if process.returncode:

@@ -60,7 +60,9 @@ class Training:
 
 
 class Floor:
-    """How near a step comes to the time that no arrangement of the work can beat; see `machine.floor`."""
+    """How near a step comes to the time that no arrangement of the work can beat; see
+    `machine.floor`.
+    """
 
     params = (NAMES, COMPILED, THREADS)
     param_names = ("workload", "engine", "threads")
@@ -78,13 +80,19 @@ class Floor:
     def track_share_of_floor(self, machines, name, engine, threads):
         import machine
 
-        return 100 * machine.floor(workload(name, engine), machines[threads]) / _seconds_a_step(name, engine)
+        return (
+            100
+            * machine.floor(workload(name, engine), machines[threads])
+            / _seconds_a_step(name, engine)
+        )
 
     track_share_of_floor.unit = "%"
 
 
 class Threads:
-    """How many threads engines are given where the parameter says so: it shows a setting that does nothing."""
+    """How many threads engines are given where the parameter says so: it shows a setting that does
+    nothing.
+    """
 
     params = (COMPILED, THREADS)
     param_names = ("engine", "threads")

@@ -1,8 +1,10 @@
-"""What engines are given and what they give back: the whole contract between `Network` and an engine.
+"""What engines are given and what they give back: the whole contract between `Network` and an
+engine.
 
-An engine is made for one `Program` and has four methods. It keeps no state between calls but its workspace: everything that is learnt
-lives in the `State` that it is handed, so a network can be saved, or moved to another engine, between any two chunks. Only inside of
-`Engine.resident` may the newest numbers be on a device, and a `State` that is read brings them back by itself.
+An engine is made for one `Program` and has four methods. It keeps no state between calls but its
+workspace: everything that is learnt lives in the `State` that it is handed, so a network can be
+saved, or moved to another engine, between any two chunks. Only inside of `Engine.resident` may the
+newest numbers be on a device, and a `State` that is read brings them back by itself.
 """
 
 import contextlib
@@ -17,7 +19,8 @@ import numpy as np
 from fastnn._kernels.state import State
 
 DTYPES = ("float32", "float64")  # that engines compute in
-PRECISIONS = ("float32", "tf32", "bf16")  # that the CUDA engine multiplies float32 matrices in; float32 means as they are
+# that the CUDA engine multiplies float32 matrices in; float32 means as they are
+PRECISIONS = ("float32", "tf32", "bf16")
 _HUGE = 1 << 21  # bytes of a huge page on x86-64, and on most of ARM
 
 
@@ -56,7 +59,8 @@ class Program:
     n_scratch: int  # batch-independent scratch, per thread
     loss: np.ndarray  # one opcodes.LOSS record
     dtype: np.dtype
-    precision: str = "float32"  # of the CUDA engine's products, one of PRECISIONS; parameters are of ``dtype`` whatever it says
+    # of the CUDA engine's products, one of PRECISIONS; parameters are of ``dtype`` whatever it says
+    precision: str = "float32"
 
     def new_vector(self) -> np.ndarray:
         """A zero vector of θ's length and dtype."""
@@ -68,19 +72,27 @@ class Program:
 
 
 def aligned_zeros(n: int, dtype: np.dtype) -> np.ndarray:
-    """A zero vector whose first element lies on a cache line, so that vector loads of padded arrays never straddle two.
+    """A zero vector whose first element lies on a cache line, so that vector loads of padded arrays
+    never straddle two.
 
-    A large one lies in huge pages where the system has them: walking down the columns of a wide weight then touches few pages.
+    A large one lies in huge pages where the system has them: walking down the columns of a wide
+    weight then touches few pages.
     """
     size = n * dtype.itemsize
-    raw, alignment = _huge_pages(size) if size >= _HUGE // 2 and hasattr(mmap, "MADV_HUGEPAGE") else (np.zeros(size + 64, np.uint8), 64)
+    raw, alignment = (
+        _huge_pages(size)
+        if size >= _HUGE // 2 and hasattr(mmap, "MADV_HUGEPAGE")
+        else (np.zeros(size + 64, np.uint8), 64)
+    )
     start = -raw.ctypes.data % alignment
     return raw[start : start + size].view(dtype)
 
 
 def _huge_pages(size):
     try:
-        memory = mmap.mmap(-1, -(-size // _HUGE) * _HUGE + _HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        memory = mmap.mmap(
+            -1, -(-size // _HUGE) * _HUGE + _HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        )
     except (OSError, OverflowError) as error:
         raise MemoryError(f"unable to allocate {size} bytes") from error
     with contextlib.suppress(OSError):  # a kernel built without huge pages
@@ -90,7 +102,9 @@ def _huge_pages(size):
 
 @dataclass(frozen=True)
 class Samples:
-    """Training data as engines take it: C-contiguous, finite, of the program's dtype. Exactly one of ``labels`` and ``values`` is given."""
+    """Training data as engines take it: C-contiguous, finite, of the program's dtype. Exactly one
+    of ``labels`` and ``values`` is given.
+    """
 
     X: Any  # ndarray (n, n_inputs); for the CUDA engine also an array that lies on the GPU
     labels: np.ndarray | None = None  # (n,) int64
@@ -109,7 +123,9 @@ class Samples:
 
 @dataclass
 class StepLog:
-    """One entry per mini-batch taken. ``finite`` is false where the last one's loss was not: its update was not made."""
+    """One entry per mini-batch taken. ``finite`` is false where the last one's loss was not: its
+    update was not made.
+    """
 
     losses: np.ndarray  # weighted mean of the per-sample losses, without penalties
     weights: np.ndarray  # Σ wᵢ
@@ -120,18 +136,29 @@ class StepLog:
 
 @dataclass(frozen=True)
 class Chunk:
-    """A stretch of training: mini-batch k takes the samples ``order[bounds[k] : bounds[k + 1]]`` at learning rate ``rates[k]``."""
+    """A stretch of training: mini-batch k takes the samples ``order[bounds[k] : bounds[k + 1]]`` at
+    learning rate ``rates[k]``.
+    """
 
     order: np.ndarray  # int64
     bounds: np.ndarray  # (steps + 1,) int64
     rates: np.ndarray  # (steps,) float64
     rule: np.ndarray = field(repr=False)  # one opcodes.RULE record
-    batch_size: int  # of the mini-batches, the last of an epoch may be shorter; threads go by it, however an epoch is cut into chunks
-    every: int = 0  # statistics are taken of each step whose number ``State.step`` is a multiple of it; 0 for none
+    # of the mini-batches, the last of an epoch may be shorter; threads go by it, however an epoch
+    # is cut into chunks
+    batch_size: int
+    # statistics are taken of each step whose number ``State.step`` is a multiple of it; 0 for none
+    every: int = 0
 
     def recorded(self, step: int) -> np.ndarray:
-        """Which of the chunk's steps have their statistics taken, where ``step`` is the number of the first."""
-        return np.flatnonzero((step + np.arange(len(self.rates))) % self.every == 0) if self.every else np.zeros(0, np.int64)
+        """Which of the chunk's steps have their statistics taken, where ``step`` is the number of
+        the first.
+        """
+        return (
+            np.flatnonzero((step + np.arange(len(self.rates))) % self.every == 0)
+            if self.every
+            else np.zeros(0, np.int64)
+        )
 
 
 class Engine(Protocol):
@@ -140,23 +167,33 @@ class Engine(Protocol):
     def __init__(self, program: Program): ...
 
     def train_steps(self, state: State, samples: Samples, chunk: Chunk) -> StepLog:
-        """Take the chunk's steps, changing ``state`` in place; stop before the update of a step whose loss is not finite."""
+        """Take the chunk's steps, changing ``state`` in place; stop before the update of a step
+        whose loss is not finite.
+        """
 
-    def gradients(self, state: State, samples: Samples, training: bool, measure: bool = False) -> tuple[StepLog, np.ndarray]:
-        """The gradient of the loss plus penalties over all samples as one batch, as a vector like θ; ``state`` stays as it is.
+    def gradients(
+        self, state: State, samples: Samples, training: bool, measure: bool = False
+    ) -> tuple[StepLog, np.ndarray]:
+        """The gradient of the loss plus penalties over all samples as one batch, as a vector like
+        θ; ``state`` stays as it is.
 
-        With ``training`` BatchNorm uses batch statistics, and dropout and noise act with the masks of step ``state.step``. With ``measure``
-        the log has the statistics of the pass, if its loss is finite.
+        With ``training`` BatchNorm uses batch statistics, and dropout and noise act with the masks
+        of step ``state.step``. With ``measure`` the log has the statistics of the pass, if its loss
+        is finite.
         """
 
     def forward(self, state: State, X: np.ndarray, linked: bool = False) -> tuple[np.ndarray, bool]:
-        """Outputs (n, n_outputs) in inference mode (running statistics, no dropout, no noise): raw, or ``linked`` by the loss's link.
+        """Outputs (n, n_outputs) in inference mode (running statistics, no dropout, no noise): raw,
+        or ``linked`` by the loss's link.
 
-        X need not be finite: a row with NaN or infinity gives a row of NaN. The second result is whether all rows were finite.
+        X need not be finite: a row with NaN or infinity gives a row of NaN. The second result is
+        whether all rows were finite.
         """
 
     def resident(self, state: State, *samples: Samples) -> AbstractContextManager[None]:
-        """While inside, ``state`` may stay in memory of the engine's own from call to call, and so may ``samples``, which must not change.
+        """While inside, ``state`` may stay in memory of the engine's own from call to call, and so
+        may ``samples``, which must not change.
 
-        On the way out, also by an exception, the arrays of ``state`` are up to date. Outside, each call reads the host's arrays anew.
+        On the way out, also by an exception, the arrays of ``state`` are up to date. Outside, each
+        call reads the host's arrays anew.
         """

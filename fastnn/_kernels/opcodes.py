@@ -1,12 +1,13 @@
 """Codes and record layouts that the lowering writes and every engine reads.
 
-A `Program` is an array of ``OP`` records. Engines interpret it inside compiled code, so a network that was never seen before compiles
-nothing. `fastnn/_kernels/README.md` explains the design; this file is its vocabulary.
+A `Program` is an array of ``OP`` records. Engines interpret it inside compiled code, so a network
+that was never seen before compiles nothing. `fastnn/_kernels/README.md` explains the design; this
+file is its vocabulary.
 """
 
 import numpy as np
 
-# --- operations: what turns the input value(s) of a layer into z --------------------------------------------------------------------
+# --- operations: what turns the input value(s) of a layer into z ----------------------------------
 DENSE = 0  # z = x W + b
 BATCH_NORM = 1  # z = scale · (x − μ_batch) / √(σ²_batch + ε) + shift, column by column
 LAYER_NORM = 2  # z = scale · (x − μ_row) / √(σ²_row + ε) + shift, row by row
@@ -23,7 +24,7 @@ OPERATIONS = {
     "elementwise": ELEMENTWISE,
 }
 
-# --- activations: every operation ends in the same epilogue y = f(z) · m, with m the dropout mask ----------------------------------
+# --- activations: every operation ends in the same epilogue y = f(z) · m, with m the dropout mask ---
 LINEAR = 0
 SIGMOID = 1
 TANH = 2
@@ -42,7 +43,7 @@ HARD_TANH = 13
 # f′ of these cannot be had from f(z) alone: the forward pass stores f′(z) · m beside y.
 DERIVATIVE_NEEDS_Z = (GELU, SILU, MISH)
 
-# --- losses: they take the raw output z of the last operation ("a loss knows its link") --------------------------------------------
+# --- losses: they take the raw output z of the last operation ("a loss knows its link") -----------
 SOFTMAX_CROSS_ENTROPY = 0
 BINARY_CROSS_ENTROPY = 1
 MSE = 2
@@ -56,7 +57,7 @@ LINKS = {"identity": IDENTITY, "softmax": SOFTMAX, "sigmoid": LOGISTIC, "exp": E
 
 CLASSIFIES = (SOFTMAX_CROSS_ENTROPY, BINARY_CROSS_ENTROPY)  # these count samples classified rightly
 
-# --- optimisers --------------------------------------------------------------------------------------------------------------------
+# --- optimisers -----------------------------------------------------------------------------------
 NO_UPDATE = -1  # leave the gradient in the gradient buffer: `gradients`, L-BFGS
 SGD = 0
 ADAGRAD = 1
@@ -66,14 +67,14 @@ ADAM = 4
 ADAMW = 5
 NADAM = 6
 
-# --- random streams (Philox counter word 3): see philox.py ------------------------------------------------------------------------
+# --- random streams (Philox counter word 3): see philox.py ----------------------------------------
 STREAM_SHUFFLE = 0
 STREAM_SPLIT = 1
 STREAM_INIT = 1 << 16  # + number of the parameter array
 STREAM_MASK = 2 << 16  # + number of the operation: dropout
 STREAM_NOISE = 3 << 16  # + number of the operation: Gaussian noise
 
-# --- statistics of a step: a row of N_STATISTICS sums for each operation, which add up over threads ---------------------------------
+# --- statistics of a step: a row of N_STATISTICS sums for each operation, which add up over threads ---
 # The first four are of operations with a weight or scale.
 DELTA = 0  # Σ over units of (Σ over samples of ∂C/∂z)², whether there is a bias or not
 GRADIENT = 1  # Σ (∂C/∂w)², penalties included, before clipping
@@ -84,20 +85,29 @@ SQUARES = 5  # Σ y²
 DEAD = 6  # units of ReLU that put out 0 for every sample of the mini-batch
 SATURATED = 7  # values that SATURATES says are saturated, among those that dropout keeps
 N_STATISTICS = 8
-STRETCH = 2048  # elements whose sum is taken in the network's dtype: rounding stays below 1e-6 of it in float32
+# elements whose sum is taken in the network's dtype: rounding stays below 1e-6 of it in float32
+STRETCH = 2048
 
-# Activations with two flat ends → bounds beyond which f(z) counts as saturated: the outer 5 % of its range on either side.
-SATURATES = {SIGMOID: (0.05, 0.95), HARD_SIGMOID: (0.05, 0.95), TANH: (-0.9, 0.9), HARD_TANH: (-0.9, 0.9), SOFTSIGN: (-0.9, 0.9)}
+# Activations with two flat ends → bounds beyond which f(z) counts as saturated: the outer 5 % of
+# its range on either side.
+SATURATES = {
+    SIGMOID: (0.05, 0.95),
+    HARD_SIGMOID: (0.05, 0.95),
+    TANH: (-0.9, 0.9),
+    HARD_TANH: (-0.9, 0.9),
+    SOFTSIGN: (-0.9, 0.9),
+}
 
-# --- what backward does with the gradient of an operation's input ------------------------------------------------------------------
+# --- what backward does with the gradient of an operation's input ---------------------------------
 GRAD_NONE = 0  # nobody needs it: no parameter lies before
 GRAD_WRITE = 1  # first to arrive
 GRAD_ADD = 2  # another consumer of the same value has already written
 
 INPUT = 0  # column offset of the mini-batch itself in the workspace
 
-# A value (the input, or what an operation puts out) of width n at column offset o occupies workspace[o·C : (o + n)·C] row by row, C being
-# the workspace's capacity in rows. Its gradient lies at the same place of a second workspace. Offsets of −1 mean "absent".
+# A value (the input, or what an operation puts out) of width n at column offset o occupies
+# workspace[o·C : (o + n)·C] row by row, C being the workspace's capacity in rows. Its gradient lies
+# at the same place of a second workspace. Offsets of −1 mean "absent".
 OP = np.dtype(
     [
         ("code", np.int64),
@@ -112,7 +122,8 @@ OP = np.dtype(
         ("column_stats", np.int64),  # offset of BATCH_NORM's statistics in the per-thread scratch
         ("weight", np.int64),  # offset in θ: weight (n_in, n_out), or scale (n_out,)
         ("bias", np.int64),  # offset in θ: bias or shift (n_out,)
-        ("state", np.int64),  # offset in the buffers: running mean (n_out,), then running variance (n_out,)
+        # offset in the buffers: running mean (n_out,), then running variance (n_out,)
+        ("state", np.int64),
         ("stream", np.int64),  # number of the operation, added to STREAM_MASK and STREAM_NOISE
         ("x_grad", np.int64),  # GRAD_…
         ("skip_grad", np.int64),  # GRAD_…
@@ -147,4 +158,12 @@ RULE = np.dtype(
 )
 
 # A loss, as engines see it.
-LOSS = np.dtype([("code", np.int64), ("link", np.int64), ("delta", np.float64), ("label_smoothing", np.float64)], align=True)
+LOSS = np.dtype(
+    [
+        ("code", np.int64),
+        ("link", np.int64),
+        ("delta", np.float64),
+        ("label_smoothing", np.float64),
+    ],
+    align=True,
+)

@@ -1,11 +1,13 @@
 """Counter-based random numbers: Philox4x32-10, in NumPy.
 
-Every random number of the library is a pure function of (seed, stream, step, row, column): nothing is ever drawn "next". Engines, thread
-counts and resumed runs therefore see the same numbers. The generator is Philox4x32 with ten rounds of Salmon, Moraes, Dror and Shaw,
-"Parallel random numbers: as easy as 1, 2, 3" (SC 2011); tests compare it with the vectors published in Random123.
+Every random number of the library is a pure function of (seed, stream, step, row, column): nothing
+is ever drawn "next". Engines, thread counts and resumed runs therefore see the same numbers. The
+generator is Philox4x32 with ten rounds of Salmon, Moraes, Dror and Shaw, "Parallel random numbers:
+as easy as 1, 2, 3" (SC 2011); tests compare it with the vectors published in Random123.
 
-Layout. The key is the 64-bit seed. The counter is (block, step low, step high, stream). A row of n numbers takes ⌈n/4⌉ blocks, and word j
-of block b of that row is its element j·⌈n/4⌉ + b, so that compiled loops store four contiguous runs.
+Layout. The key is the 64-bit seed. The counter is (block, step low, step high, stream). A row of n
+numbers takes ⌈n/4⌉ blocks, and word j of block b of that row is its element j·⌈n/4⌉ + b, so that
+compiled loops store four contiguous runs.
 """
 
 import sys
@@ -42,7 +44,9 @@ def philox4x32(counter, key):
 
 
 def random_bits(seed, stream, step, n, rows=1, first_row=0):
-    """Random 32-bit words as a (rows, n) uint64 array; row r is row ``first_row + r`` of the stream."""
+    """Random 32-bit words as a (rows, n) uint64 array; row r is row ``first_row + r`` of the
+    stream.
+    """
     blocks = -(-n // 4)
     first = first_row * blocks
     block = np.arange(first, first + rows * blocks, dtype=np.uint64) & _LOW
@@ -53,7 +57,9 @@ def random_bits(seed, stream, step, n, rows=1, first_row=0):
 
 
 def uniform(seed, stream, step, n):
-    """n float64 numbers, uniform on the open interval (0, 1), of 52 random bits each: one more would round the largest up to 1."""
+    """n float64 numbers, uniform on the open interval (0, 1), of 52 random bits each: one more
+    would round the largest up to 1.
+    """
     high, low = random_bits(seed, stream, step, n, rows=2)
     bits = (high >> np.uint64(6)) * np.uint64(1 << 26) + (low >> np.uint64(6))
     return (bits + 0.5) * 2.0**-52
@@ -66,13 +72,20 @@ def normal(seed, stream, step, n):
 
 
 def permutation(seed, stream, step, n):
-    """A random order of 0 … n − 1 as int64: indices sorted by a random word of 32 bits, ties broken by the index itself.
+    """A random order of 0 … n − 1 as int64: indices sorted by a random word of 32 bits, ties broken
+    by the index itself.
 
-    Engines are handed orders and never draw them, so the words may come from NumPy's own Philox4x64-10, two from each of its numbers, which
-    is eight times as fast as the generator above: an epoch of a very small network takes few milliseconds.
+    Engines are handed orders and never draw them, so the words may come from NumPy's own
+    Philox4x64-10, two from each of its numbers, which is eight times as fast as the generator
+    above: an epoch of a very small network takes few milliseconds.
     """
-    keys = np.arange(n, dtype=np.uint64)  # arrays of this size cost more to get from the system than to fill: no more than needed
-    words = np.random.Philox(key=seed, counter=[0, 0, step, stream]).random_raw(-(-n // 2)).view(np.uint32)
+    # arrays of this size cost more to get from the system than to fill: no more than needed
+    keys = np.arange(n, dtype=np.uint64)
+    words = (
+        np.random.Philox(key=seed, counter=[0, 0, step, stream])
+        .random_raw(-(-n // 2))
+        .view(np.uint32)
+    )
     keys.view(np.uint32)[_HIGH_HALF::2] = words[:n]
     keys.sort()
     keys &= _LOW
@@ -80,5 +93,7 @@ def permutation(seed, stream, step, n):
 
 
 def dropout_threshold(rate):
-    """A unit is dropped where its random word is below this number; P(dropped) = rate to within 2⁻³³."""
+    """A unit is dropped where its random word is below this number; P(dropped) = rate to within
+    2⁻³³.
+    """
     return round(rate * 2**32)

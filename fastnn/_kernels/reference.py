@@ -1,8 +1,10 @@
 """The NumPy engine: the executable definition of every operation, loss and optimiser.
 
-It reads the same op table as the compiled engines and shares no arithmetic with them, so that one mistake cannot agree with itself. Where
-speed and clarity pull apart it takes clarity: derivatives are written as functions of z, and the penalties, clipping and updates are whole
-arrays at a time. Notation: x input, z before and y after the activation, d_z = ∂C/∂z and so on, C the mean loss of the mini-batch.
+It reads the same op table as the compiled engines and shares no arithmetic with them, so that one
+mistake cannot agree with itself. Where speed and clarity pull apart it takes clarity: derivatives
+are written as functions of z, and the penalties, clipping and updates are whole arrays at a time.
+Notation: x input, z before and y after the activation, d_z = ∂C/∂z and so on, C the mean loss of
+the mini-batch.
 """
 
 import contextlib
@@ -14,7 +16,7 @@ import numpy as np
 from fastnn._kernels import opcodes, philox
 from fastnn._kernels.contract import Chunk, Program, Samples, State, StepLog
 
-# --- activations: f(z), then f′(z) -------------------------------------------------------------------------------------------------
+# --- activations: f(z), then f′(z) ----------------------------------------------------------------
 
 _SELU_SCALE, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
 
@@ -29,7 +31,9 @@ def _softplus(z, alpha=None):
 
 
 def _normal_cdf(z):
-    return (0.5 * (1 + np.vectorize(math.erf, otypes=[np.float64])(z / math.sqrt(2)))).astype(z.dtype)
+    return (0.5 * (1 + np.vectorize(math.erf, otypes=[np.float64])(z / math.sqrt(2)))).astype(
+        z.dtype
+    )
 
 
 def _normal_pdf(z):
@@ -54,20 +58,32 @@ _ACTIVATIONS = {
     opcodes.SIGMOID: (_sigmoid, lambda z, a: _sigmoid(z) * _sigmoid(-z)),
     opcodes.TANH: (lambda z, a: np.tanh(z), lambda z, a: 1 - np.tanh(z) ** 2),
     opcodes.RELU: (lambda z, a: np.maximum(z, 0), lambda z, a: np.where(z > 0, 1, 0)),
-    opcodes.LEAKY_RELU: (lambda z, a: np.where(z > 0, z, a * z), lambda z, a: np.where(z > 0, 1, a)),
+    opcodes.LEAKY_RELU: (
+        lambda z, a: np.where(z > 0, z, a * z),
+        lambda z, a: np.where(z > 0, 1, a),
+    ),
     opcodes.ELU: (_elu, _d_elu),
-    opcodes.SELU: (lambda z, a: _SELU_SCALE * _elu(z, _SELU_ALPHA), lambda z, a: _SELU_SCALE * _d_elu(z, _SELU_ALPHA)),
-    opcodes.GELU: (lambda z, a: z * _normal_cdf(z), lambda z, a: _normal_cdf(z) + z * _normal_pdf(z)),
+    opcodes.SELU: (
+        lambda z, a: _SELU_SCALE * _elu(z, _SELU_ALPHA),
+        lambda z, a: _SELU_SCALE * _d_elu(z, _SELU_ALPHA),
+    ),
+    opcodes.GELU: (
+        lambda z, a: z * _normal_cdf(z),
+        lambda z, a: _normal_cdf(z) + z * _normal_pdf(z),
+    ),
     opcodes.SILU: (lambda z, a: z * _sigmoid(z), lambda z, a: _sigmoid(z) * (1 + z * _sigmoid(-z))),
     opcodes.MISH: (lambda z, a: z * np.tanh(_softplus(z)), _d_mish),
     opcodes.SOFTPLUS: (_softplus, lambda z, a: _sigmoid(z)),
     opcodes.SOFTSIGN: (lambda z, a: z / (1 + np.abs(z)), lambda z, a: 1 / (1 + np.abs(z)) ** 2),
-    opcodes.HARD_SIGMOID: (lambda z, a: np.clip(z / 6 + 0.5, 0, 1), lambda z, a: np.where(np.abs(z) < 3, 1 / 6, 0)),
+    opcodes.HARD_SIGMOID: (
+        lambda z, a: np.clip(z / 6 + 0.5, 0, 1),
+        lambda z, a: np.where(np.abs(z) < 3, 1 / 6, 0),
+    ),
     opcodes.HARD_TANH: (lambda z, a: np.clip(z, -1, 1), lambda z, a: np.where(np.abs(z) < 1, 1, 0)),
 }
 
 
-# --- losses: per-sample loss and ∂loss/∂z, from raw outputs z (n, k) and targets t (n, k) -------------------------------------------
+# --- losses: per-sample loss and ∂loss/∂z, from raw outputs z (n, k) and targets t (n, k) ---------
 
 
 def _softmax_cross_entropy(z, t, loss):
@@ -120,12 +136,18 @@ def _softmax(z):
     return e / e.sum(axis=1, keepdims=True)
 
 
-_LINKS = {opcodes.IDENTITY: lambda z: z, opcodes.SOFTMAX: _softmax, opcodes.LOGISTIC: _sigmoid, opcodes.EXPONENTIAL: np.exp}
+_LINKS = {
+    opcodes.IDENTITY: lambda z: z,
+    opcodes.SOFTMAX: _softmax,
+    opcodes.LOGISTIC: _sigmoid,
+    opcodes.EXPONENTIAL: np.exp,
+}
 
 
 def link(loss: np.ndarray, z: np.ndarray) -> np.ndarray:
     """What ``predict`` makes of raw outputs z (n, k)."""
-    with np.errstate(over="ignore", invalid="ignore"):  # a rate of exp(1000) is infinite, as it should be
+    # a rate of exp(1000) is infinite, as it should be
+    with np.errstate(over="ignore", invalid="ignore"):
         return _LINKS[int(loss["link"][0])](z)
 
 
@@ -138,24 +160,30 @@ def target_values(samples: Samples, n_outputs: int) -> np.ndarray:
     return one_hot
 
 
-def per_sample_loss(loss: np.ndarray, z: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Loss (n,) and its gradient (n, k) with respect to the raw output z (n, k), for targets t (n, k).
+def per_sample_loss(
+    loss: np.ndarray, z: np.ndarray, t: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Loss (n,) and its gradient (n, k) with respect to the raw output z (n, k), for targets t (n,
+    k).
 
-    Overflow gives infinity, which the caller reports as divergence, so NumPy's warning is switched off.
+    Overflow gives infinity, which the caller reports as divergence, so NumPy's warning is switched
+    off.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         return _LOSSES[int(loss["code"][0])](z, t, _record(loss[0]))
 
 
 def classified_rightly(loss_code: int, z: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """Boolean (n,): the largest output is the target's; for a single output z > 0 (or, without a sigmoid link, z > ½) agrees with t > ½."""
+    """Boolean (n,): the largest output is the target's; for a single output z > 0 (or, without a
+    sigmoid link, z > ½) agrees with t > ½.
+    """
     if z.shape[1] > 1 or loss_code == opcodes.SOFTMAX_CROSS_ENTROPY:
         return z.argmax(axis=1) == t.argmax(axis=1)
     boundary = 0.0 if loss_code == opcodes.BINARY_CROSS_ENTROPY else 0.5
     return (z[:, 0] > boundary) == (t[:, 0] > 0.5)
 
 
-# --- optimisers: w, slots m and v, and the rate η change in place -------------------------------------------------------------------
+# --- optimisers: w, slots m and v, and the rate η change in place ---------------------------------
 
 
 def _sgd(w, g, slots, eta, rule, t, products):
@@ -201,7 +229,9 @@ def _adam(w, g, slots, eta, rule, t, products):
 
 
 def _nadam(w, g, slots, eta, rule, t, products):
-    mu, mu_next = (rule["beta1"] * (1 - 0.5 * 0.96 ** (k * rule["momentum_decay"])) for k in (t, t + 1))
+    mu, mu_next = (
+        rule["beta1"] * (1 - 0.5 * 0.96 ** (k * rule["momentum_decay"])) for k in (t, t + 1)
+    )
     products[0] *= mu
     m, root = _moments(g, slots, rule, t)
     w -= eta * ((1 - mu) / (1 - products[0]) * g + mu_next / (1 - products[0] * mu_next) * m) / root
@@ -218,7 +248,7 @@ _UPDATES = {
 }
 
 
-# --- the engine ---------------------------------------------------------------------------------------------------------------------
+# --- the engine -----------------------------------------------------------------------------------
 
 
 class ReferenceEngine:
@@ -249,13 +279,23 @@ class ReferenceEngine:
             state.step += 1
             state.optimizer_step += 1
         log = (np.array(figures) for figures in (losses, weights, hits))
-        return StepLog(*log, np.array(statistics or self._no_statistics(0)), bool(np.isfinite(losses[-1])))
+        return StepLog(
+            *log, np.array(statistics or self._no_statistics(0)), bool(np.isfinite(losses[-1]))
+        )
 
-    def gradients(self, state: State, samples: Samples, training: bool, measure: bool = False) -> tuple[StepLog, np.ndarray]:
+    def gradients(
+        self, state: State, samples: Samples, training: bool, measure: bool = False
+    ) -> tuple[StepLog, np.ndarray]:
         statistics = self._no_statistics(1 if measure else 0)
         loss, weight, hit, gradient = self._step(state, samples, training, False, statistics)
         finite = bool(np.isfinite(loss))
-        return StepLog(np.array([loss]), np.array([weight]), np.array([hit]), statistics[: 1 if finite else 0], finite), gradient
+        return StepLog(
+            np.array([loss]),
+            np.array([weight]),
+            np.array([hit]),
+            statistics[: 1 if finite else 0],
+            finite,
+        ), gradient
 
     def forward(self, state: State, X: np.ndarray, linked: bool = False) -> tuple[np.ndarray, bool]:
         with np.errstate(invalid="ignore"):
@@ -268,7 +308,9 @@ class ReferenceEngine:
         return contextlib.nullcontext()
 
     def _step(self, state, batch, training, learning, statistics):
-        """Mean loss, Σw, weighted hits and the gradient vector of one mini-batch; fills ``statistics`` where it has a record."""
+        """Mean loss, Σw, weighted hits and the gradient vector of one mini-batch; fills
+        ``statistics`` where it has a record.
+        """
         program, loss_code = self.program, int(self.program.loss["code"][0])
         w = np.ones(len(batch), program.dtype) if batch.weights is None else batch.weights
         share = (w / max(w.sum(), np.finfo(program.dtype).tiny))[:, None]
@@ -278,11 +320,17 @@ class ReferenceEngine:
             losses, d_z = per_sample_loss(program.loss, z, t)
             gradient = self._backward(state, values, share * d_z, training, statistics)
             self._measure_values(values, statistics)
-        hits = float(w @ classified_rightly(loss_code, z, t)) if loss_code in opcodes.CLASSIFIES else 0.0
+        hits = (
+            float(w @ classified_rightly(loss_code, z, t))
+            if loss_code in opcodes.CLASSIFIES
+            else 0.0
+        )
         return float((share[:, 0] * losses).sum()), float(w.sum()), hits, gradient
 
     def _forward(self, state, X, training, learning):
-        """Column offset → (value, z before the epilogue, dropout mask or 1, extra) of every value."""
+        """Column offset → (value, z before the epilogue, dropout mask or 1, extra) of every
+        value.
+        """
         values = {opcodes.INPUT: (X, X, 1, None)}
         for op in self._ops:
             x, extra = values[op["x"]][0], None
@@ -293,7 +341,9 @@ class ReferenceEngine:
             elif op["code"] == opcodes.BATCH_NORM:
                 z, extra = self._batch_norm(state, op, x, training, learning)
             elif op["code"] == opcodes.LAYER_NORM:
-                extra = _normalise(x, x.mean(axis=1, keepdims=True), x.var(axis=1, keepdims=True), op["epsilon"])
+                extra = _normalise(
+                    x, x.mean(axis=1, keepdims=True), x.var(axis=1, keepdims=True), op["epsilon"]
+                )
                 z = self._scale_and_shift(state, op, extra[0])
             elif op["code"] == opcodes.ADD:
                 z = x + values[op["skip"]][0]
@@ -347,11 +397,15 @@ class ReferenceEngine:
         return self._scale_and_shift(state, op, extra[0]), extra
 
     def _scale_and_shift(self, state, op, normalised):
-        scale, shift = (self._array(state.theta, op[name], op["n_out"]) for name in ("weight", "bias"))
+        scale, shift = (
+            self._array(state.theta, op[name], op["n_out"]) for name in ("weight", "bias")
+        )
         return normalised * scale + shift
 
     def _norm_backward(self, state, op, d_z, extra, gradient, training):
-        """d_x of BATCH_NORM (over axis 0) and LAYER_NORM (over axis 1): the part of d_x̂ that changes neither mean nor variance."""
+        """d_x of BATCH_NORM (over axis 0) and LAYER_NORM (over axis 1): the part of d_x̂ that
+        changes neither mean nor variance.
+        """
         normalised, inverse_std = extra
         self._array(gradient, op["weight"], op["n_out"])[...] = (d_z * normalised).sum(axis=0)
         self._array(gradient, op["bias"], op["n_out"])[...] = d_z.sum(axis=0)
@@ -359,7 +413,10 @@ class ReferenceEngine:
         axis = 0 if op["code"] == opcodes.BATCH_NORM else 1
         if axis == 0 and not training:
             return inverse_std * d
-        mean_d, mean_dx = d.mean(axis=axis, keepdims=True), (d * normalised).mean(axis=axis, keepdims=True)
+        mean_d, mean_dx = (
+            d.mean(axis=axis, keepdims=True),
+            (d * normalised).mean(axis=axis, keepdims=True),
+        )
         return inverse_std * (d - mean_d - normalised * mean_dx)
 
     def _update(self, state, gradient, eta, rule):
@@ -373,16 +430,26 @@ class ReferenceEngine:
             state.theta *= 1 - float(eta) * rule["weight_decay"] * self._decay
         else:
             gradient = gradient + rule["weight_decay"] * self._decay * state.theta
-        _UPDATES[rule["code"]](state.theta, gradient, state.slots, float(eta), rule, state.optimizer_step + 1, state.products)
+        _UPDATES[rule["code"]](
+            state.theta,
+            gradient,
+            state.slots,
+            float(eta),
+            rule,
+            state.optimizer_step + 1,
+            state.products,
+        )
 
     def _constrain(self, state):
         for op in self._ops:
             if op["max_norm"] > 0:
                 w = self._array(state.theta, op["weight"], op["n_in"], op["n_out"])
                 norms = np.sqrt((w.astype(np.float64) ** 2).sum(axis=0))
-                w *= np.minimum(1.0, op["max_norm"] / np.maximum(norms, np.finfo(float).tiny)).astype(w.dtype)
+                w *= np.minimum(
+                    1.0, op["max_norm"] / np.maximum(norms, np.finfo(float).tiny)
+                ).astype(w.dtype)
 
-    # --- statistics: arrays (1, operations, N_STATISTICS), or (0, …) where none are wanted ---------------------------------------------
+    # --- statistics: arrays (1, operations, N_STATISTICS), or (0, …) where none are wanted --------
 
     def _no_statistics(self, records):
         return np.zeros((records, len(self._ops), opcodes.N_STATISTICS))
@@ -419,7 +486,9 @@ def _sum_of_squares(values):
 
 
 def _record(record):
-    """A record as a dict of Python numbers, which unlike NumPy's float64 scalars never widen a float32 array."""
+    """A record as a dict of Python numbers, which unlike NumPy's float64 scalars never widen a
+    float32 array.
+    """
     return dict(zip(record.dtype.names, record.item(), strict=True))
 
 
@@ -429,13 +498,19 @@ def _normalise(x, mean, var, epsilon):
 
 
 def _dropout_mask(state, op, z):
-    bits = philox.random_bits(state.seed, opcodes.STREAM_MASK + op["stream"], state.step, z.shape[1], rows=len(z))
-    return (bits >= philox.dropout_threshold(op["rate"])).astype(z.dtype) / z.dtype.type(1 - op["rate"])
+    bits = philox.random_bits(
+        state.seed, opcodes.STREAM_MASK + op["stream"], state.step, z.shape[1], rows=len(z)
+    )
+    return (bits >= philox.dropout_threshold(op["rate"])).astype(z.dtype) / z.dtype.type(
+        1 - op["rate"]
+    )
 
 
 def _noise(state, op, shape):
     """N(0, 1) by Box–Muller: words 0 and 1 of a row's halves give radius and angle."""
     rows, n = shape
-    bits = philox.random_bits(state.seed, opcodes.STREAM_NOISE + op["stream"], state.step, 2 * n, rows=rows)
+    bits = philox.random_bits(
+        state.seed, opcodes.STREAM_NOISE + op["stream"], state.step, 2 * n, rows=rows
+    )
     u = (bits.astype(np.float64) + 0.5) * 2.0**-32
     return np.sqrt(-2 * np.log(u[:, :n])) * np.cos(2 * np.pi * u[:, n:])

@@ -1,24 +1,32 @@
-"""Scalar formulas of the Numba engines: elementary functions, activations with their derivatives, and update rules.
+"""Scalar formulas of the Numba engines: elementary functions, activations with their derivatives,
+and update rules.
 
-Each formula stands here once. The functions are ordinary Python on NumPy scalars and are compiled into the kernels that call them.
+Each formula stands here once. The functions are ordinary Python on NumPy scalars and are compiled
+into the kernels that call them.
 
-a) **Everything inlines, loops vectorise.** Numba's vector maths library is gone, and a call to the C library's ``exp`` stops LLVM from
-   vectorising; exp, log1p, tanh and erf are therefore short polynomials without branches (``tools/fit_polynomials.py`` fits them).
-   In float32 `exp` and `expm1_negative` err by less than 1 unit in the last place, `log1p`, `tanh` and `sigmoid` by less than 2, `erf` by
-   less than 3, wherever the result is a normal number: tried for every float32, with fused multiply-add and without.
-b) **float32 stays float32.** In Numba ``float32 * 0.5`` and ``float32 + 1`` are float64, so constants that enter arithmetic are written
-   ``type(x)(0.5)``. A comparison may keep its literal where float32 has the number: ``x > 0`` and ``x < 0.625`` are narrowed again,
-   ``x > 0.6`` is not.
-c) **NaN comes out wherever it goes in**, so divergence stays visible; infinities give limits. Comparisons are false for NaN, hence the
-   order of the branches below: ``0 if z < 0 else z`` keeps a NaN, ``z if z > 0 else 0`` would hide it, and so does ``max`` on CUDA.
-d) **Own fastmath flags.** LLVM's flags belong to each instruction and survive inlining. ``reassoc`` would undo the rounding and the
-   two-part ln 2 of `_exp_parts` and the correction in `sigmoid`, so these functions do without, whatever their caller uses; ``nnan`` and
-   ``ninf`` would break (c). Numba's CUDA target takes any flag at all as leave to divide float32 by ``fast_fdividef``: it errs by up to 2
-   units in the last place, and gives 0 for divisors above 2¹²⁶, so none here may be that large and matter.
-e) **Common subset.** NumPy's ufuncs do not compile for scalars on CUDA; roots are ``math.sqrt``, which plain Python needs cast back to the
-   type of x (compiled, the cast is nothing).
-f) **A constant code folds.** `activate`, `derivative` and `derivative_from_z` are chains of ifs. Called with a literal code, or from a
-   ``forceinline`` loop that is, nothing of the chain but one formula is left.
+a) **Everything inlines, loops vectorise.** Numba's vector maths library is gone, and a call to the
+   C library's ``exp`` stops LLVM from vectorising; exp, log1p, tanh and erf are therefore short
+   polynomials without branches (``tools/fit_polynomials.py`` fits them). In float32 `exp` and
+   `expm1_negative` err by less than 1 unit in the last place, `log1p`, `tanh` and `sigmoid` by less
+   than 2, `erf` by less than 3, wherever the result is a normal number: tried for every float32,
+   with fused multiply-add and without.
+b) **float32 stays float32.** In Numba ``float32 * 0.5`` and ``float32 + 1`` are float64, so
+   constants that enter arithmetic are written ``type(x)(0.5)``. A comparison may keep its literal
+   where float32 has the number: ``x > 0`` and ``x < 0.625`` are narrowed again, ``x > 0.6`` is not.
+c) **NaN comes out wherever it goes in**, so divergence stays visible; infinities give limits.
+   Comparisons are false for NaN, hence the order of the branches below: ``0 if z < 0 else z`` keeps
+   a NaN, ``z if z > 0 else 0`` would hide it, and so does ``max`` on CUDA.
+d) **Own fastmath flags.** LLVM's flags belong to each instruction and survive inlining. ``reassoc``
+   would undo the rounding and the two-part ln 2 of `_exp_parts` and the correction in `sigmoid`, so
+   these functions do without, whatever their caller uses; ``nnan`` and ``ninf`` would break (c).
+   Numba's CUDA target takes any flag at all as leave to divide float32 by ``fast_fdividef``: it
+   errs by up to 2 units in the last place, and gives 0 for divisors above 2¹²⁶, so none here may be
+   that large and matter.
+e) **Common subset.** NumPy's ufuncs do not compile for scalars on CUDA; roots are ``math.sqrt``,
+   which plain Python needs cast back to the type of x (compiled, the cast is nothing).
+f) **A constant code folds.** `activate`, `derivative` and `derivative_from_z` are chains of ifs.
+   Called with a literal code, or from a ``forceinline`` loop that is, nothing of the chain but one
+   formula is left.
 """
 
 import math
@@ -52,9 +60,10 @@ def _constants(single, double):
     return _by_precision(lambda x: single, lambda x: double)
 
 
-# --- elementary functions -----------------------------------------------------------------------------------------------------------
+# --- elementary functions -------------------------------------------------------------------------
 
-# log₂e; ln 2 in two parts, k · high being exact for every k that occurs; the number whose addition leaves no place for a fraction
+# log₂e; ln 2 in two parts, k · high being exact for every k that occurs; the number whose addition
+# leaves no place for a fraction
 _REDUCTION = _constants(
     (1.4426950408889634, 0.693359375, -2.12194440e-4, 1.5 * 2**23),
     (1.4426950408889634, 6.93147180369123816490e-01, 1.90821492927058770002e-10, 1.5 * 2**52),
@@ -107,9 +116,30 @@ _TANH = _constants(
         -0.3333333333333282,
     ),
 )
-_ERF = tuple(np.float32(c) for c in (7.842288e-05, -0.0008006793, 0.0051879627, -0.026853643, 0.112835824, -0.37612626, 0.12837917))
+_ERF = tuple(
+    np.float32(c)
+    for c in (
+        7.842288e-05,
+        -0.0008006793,
+        0.0051879627,
+        -0.026853643,
+        0.112835824,
+        -0.37612626,
+        0.12837917,
+    )
+)
 _ERFC = tuple(
-    np.float32(c) for c in (1.5652851e-05, 0.00023394659, -5.1231473e-05, -0.0037435216, 0.01039849, 0.039879676, -0.2521597, 0.37687144)
+    np.float32(c)
+    for c in (
+        1.5652851e-05,
+        0.00023394659,
+        -5.1231473e-05,
+        -0.0037435216,
+        0.01039849,
+        0.039879676,
+        -0.2521597,
+        0.37687144,
+    )
 )
 
 
@@ -118,7 +148,8 @@ def _power_of_two_32(x):
 
 
 def _power_of_two_64(x):
-    return np.int64((np.int64(np.int32(x)) + 1023) << 52).view(np.float64)  # by way of int32: AVX2 has no conversion to int64
+    # by way of int32: AVX2 has no conversion to int64
+    return np.int64((np.int64(np.int32(x)) + 1023) << 52).view(np.float64)
 
 
 # 2ˣ of a whole number x, by writing the exponent; 2ˣ must be a normal number
@@ -127,7 +158,9 @@ _power_of_two = _by_precision(_power_of_two_32, _power_of_two_64)
 
 @_scalar
 def _exp_parts(x):
-    """k and q with eˣ = 2ᵏ (1 + q): k = round(x / ln 2), q = expm1(r) = r + r² p(r) of the remainder r = x − k ln 2."""
+    """k and q with eˣ = 2ᵏ (1 + q): k = round(x / ln 2), q = expm1(r) = r + r² p(r) of the
+    remainder r = x − k ln 2.
+    """
     log2e, ln2_high, ln2_low, rounder = _REDUCTION(x)
     k = (x * log2e + rounder) - rounder
     r = x - k * ln2_high - k * ln2_low
@@ -145,7 +178,8 @@ def exp(x):
     x = lowest if x < lowest else x
     x = highest if x > highest else x
     k, q = _exp_parts(x)
-    half = type(x)(np.int32(k * type(x)(0.5)))  # in two steps, as 2ᵏ overflows before eˣ does, and underflows gradually
+    # in two steps, as 2ᵏ overflows before eˣ does, and underflows gradually
+    half = type(x)(np.int32(k * type(x)(0.5)))
     return (type(x)(1) + q) * _power_of_two(half) * _power_of_two(k - half)
 
 
@@ -173,7 +207,9 @@ def log1p(u):
 
 @_scalar
 def tanh(x):
-    """x + x³ p(x²) for |x| < 5/8, where e = exp(−2|x|) would cancel; from there on tanh |x| = 1 − 2e / (1 + e)."""
+    """x + x³ p(x²) for |x| < 5/8, where e = exp(−2|x|) would cancel; from there on tanh |x| = 1 −
+    2e / (1 + e).
+    """
     t = x * x
     coefficients = _TANH(x)
     p = coefficients[0]
@@ -189,7 +225,9 @@ def tanh(x):
 
 @_scalar
 def sigmoid(x):
-    """1 / s, or e / s below 0, with e = exp(−|x|) and s = 1 + e; what rounding takes from s is made up for to first order (s ≈ 1)."""
+    """1 / s, or e / s below 0, with e = exp(−|x|) and s = 1 + e; what rounding takes from s is made
+    up for to first order (s ≈ 1).
+    """
     one = type(x)(1)
     e = exp(-abs(x))
     s = one + e
@@ -198,13 +236,16 @@ def sigmoid(x):
 
 
 def _erf_32(x):
-    """x + x p(x²) below 1, 1 − q(x − 5/2)⁸ above, for x ≥ 0: a power of q is nearer to a Gaussian tail than any short polynomial."""
+    """x + x p(x²) below 1, 1 − q(x − 5/2)⁸ above, for x ≥ 0: a power of q is nearer to a Gaussian
+    tail than any short polynomial.
+    """
     t = x * x
     p = _ERF[0]
     for c in _ERF[1:]:
         p = p * t + c
     a = abs(x)
-    y = (np.float32(4) if a > 4 else a) - np.float32(2.5)  # 1 − erf(4) is less than half a unit in the last place
+    # 1 − erf(4) is less than half a unit in the last place
+    y = (np.float32(4) if a > 4 else a) - np.float32(2.5)
     q = _ERFC[0]
     for c in _ERFC[1:]:
         q = q * y + c
@@ -218,13 +259,15 @@ def _erf_64(x):
     return np.float64(math.erf(x))
 
 
-# the error function 2/√π ∫₀ˣ exp(−t²) dt; in float64 a call to the C library, which does not vectorise
+# the error function 2/√π ∫₀ˣ exp(−t²) dt; in float64 a call to the C library, which does not
+# vectorise
 erf = _by_precision(_erf_32, _erf_64)
 
 
-# --- activations f(z, alpha): alpha is a constant of the activation, which most ignore ---------------------------------------------
+# --- activations f(z, alpha): alpha is a constant of the activation, which most ignore ------------
 
-_FAR = 1e4  # replaces −∞ where a factor that has reached 0 by then would make a NaN of it; +∞ likewise
+# replaces −∞ where a factor that has reached 0 by then would make a NaN of it; +∞ likewise
+_FAR = 1e4
 _SELU_SCALE, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
 _SQRT_HALF, _NORMAL_DENSITY_AT_0 = math.sqrt(0.5), 1 / math.sqrt(2 * math.pi)
 
@@ -268,7 +311,9 @@ def f_elu(z, alpha):
 
 @_scalar
 def f_selu(z, alpha):
-    """f(z) = scale · ELU(z) with the two constants that keep mean 0 and variance 1 (Klambauer et al. 2017)."""
+    """f(z) = scale · ELU(z) with the two constants that keep mean 0 and variance 1 (Klambauer et
+    al. 2017).
+    """
     below = type(z)(_SELU_SCALE * _SELU_ALPHA) * expm1_negative(type(z)(0) if z > 0 else z)
     return type(z)(_SELU_SCALE) * z if z > 0 else below
 
@@ -298,7 +343,9 @@ def f_silu(z, alpha):
 
 @_scalar
 def _mish_parts(z):
-    """e = eᶻ, n = e (e + 2) and 1 / (n + 2), for which tanh(softplus z) = n / (n + 2); that is 1 from z = 30 on."""
+    """e = eᶻ, n = e (e + 2) and 1 / (n + 2), for which tanh(softplus z) = n / (n + 2); that is 1
+    from z = 30 on.
+    """
     high, two = type(z)(30), type(z)(2)
     e = exp(high if z > high else z)
     n = e * (e + two)
@@ -343,7 +390,7 @@ def f_hard_tanh(z, alpha):
     return -one if z < -1 else one if z > 1 else z
 
 
-# --- derivatives that follow from the output: d(a, alpha) = f′(z) where a = f(z) ---------------------------------------------------
+# --- derivatives that follow from the output: d(a, alpha) = f′(z) where a = f(z) ------------------
 
 
 @_scalar
@@ -413,7 +460,7 @@ def d_hard_tanh(a, alpha):
     return a if math.isnan(a) else type(a)(1) if -1 < a < 1 else type(a)(0)
 
 
-# --- derivatives that need the input: d(z, alpha) = f′(z), for `opcodes.DERIVATIVE_NEEDS_Z` ----------------------------------------
+# --- derivatives that need the input: d(z, alpha) = f′(z), for `opcodes.DERIVATIVE_NEEDS_Z` -------
 # Beside f(z) of the same z they share its exponential or its error function.
 
 
@@ -438,7 +485,9 @@ def d_silu(z, alpha):
 
 @_scalar
 def d_mish(z, alpha):
-    """f′(z) = t + z (1 − t²) σ(z) with t = tanh(softplus z) = n w: in terms of e = eᶻ, n w + 4 z e (e + 1) w²."""
+    """f′(z) = t + z (1 − t²) σ(z) with t = tanh(softplus z) = n w: in terms of e = eᶻ, n w + 4 z e
+    (e + 1) w².
+    """
     low, high = type(z)(-_FAR), type(z)(_FAR)
     z = low if z < low else z
     e, n, w = _mish_parts(z)
@@ -446,7 +495,7 @@ def d_mish(z, alpha):
     return n * w + type(z)(4) * x * (e * (e + type(z)(1)) * w) * w
 
 
-# --- by code -----------------------------------------------------------------------------------------------------------------------
+# --- by code --------------------------------------------------------------------------------------
 
 
 @_scalar
@@ -483,7 +532,9 @@ def activate(code, z, alpha):
 
 @_scalar
 def derivative(code, a, alpha):
-    """f′(z) of activation ``code`` from its output a = f(z); not for `opcodes.DERIVATIVE_NEEDS_Z`."""
+    """f′(z) of activation ``code`` from its output a = f(z); not for
+    `opcodes.DERIVATIVE_NEEDS_Z`.
+    """
     if code == oc.SIGMOID:
         return d_sigmoid(a, alpha)
     if code == oc.TANH:
@@ -517,15 +568,17 @@ def derivative_from_z(code, z, alpha):
     return d_mish(z, alpha)
 
 
-# --- update rules: the new values of parameter w and of its slots from gradient g --------------------------------------------------
-# Rates and constants come in the type of w. So do the complements 1 − ρ and 1 − β, as `rest`: in float32, 1 − 0.999 would be off by 1e-5.
+# --- update rules: the new values of parameter w and of its slots from gradient g -----------------
+# Rates and constants come in the type of w. So do the complements 1 − ρ and 1 − β, as `rest`: in
+# float32, 1 − 0.999 would be off by 1e-5.
 
 
 @_scalar
 def sgd_momentum(w, g, m, lr, beta, nesterov):
     """m ← β m + g;  w ← w − η m, or with Nesterov's look-ahead w − η (g + β m).
 
-    Sutskever et al., "On the importance of initialization and momentum in deep learning" (2013), in the form of torch.optim.SGD.
+    Sutskever et al., "On the importance of initialization and momentum in deep learning" (2013), in
+    the form of torch.optim.SGD.
     """
     m = beta * m + g
     return w - lr * (g + beta * m if nesterov else m), m
@@ -543,7 +596,8 @@ def adagrad(w, g, s, lr, eps):
 
 @_scalar
 def adadelta(w, g, s, d, lr, rho, rest, eps):
-    """s ← ρ s + rest g²;  Δ = g √(d + ε) / √(s + ε);  d ← ρ d + rest Δ²;  w ← w − η Δ, with rest = 1 − ρ.
+    """s ← ρ s + rest g²;  Δ = g √(d + ε) / √(s + ε);  d ← ρ d + rest Δ²;  w ← w − η Δ, with rest =
+    1 − ρ.
 
     Zeiler, "ADADELTA: an adaptive learning rate method" (2012).
     """
@@ -567,7 +621,8 @@ def rmsprop(w, g, s, lr, rho, rest, eps):
 def adam(w, g, m, v, step, beta1, rest1, beta2, rest2, root, eps):
     """m ← β₁ m + rest1 g;  v ← β₂ v + rest2 g²;  w ← w − step · m / (root · √v + ε).
 
-    With rest = 1 − β, step = η / (1 − β₁ᵗ) and root = 1 / √(1 − β₂ᵗ) this is Kingma and Ba, "Adam" (2015), as in torch.optim.Adam.
+    With rest = 1 − β, step = η / (1 − β₁ᵗ) and root = 1 / √(1 − β₂ᵗ) this is Kingma and Ba, "Adam"
+    (2015), as in torch.optim.Adam.
     """
     m = beta1 * m + rest1 * g
     v = beta2 * v + rest2 * g * g
@@ -578,8 +633,8 @@ def adam(w, g, m, v, step, beta1, rest1, beta2, rest2, root, eps):
 def nadam(w, g, m, v, step_g, step_m, beta1, rest1, beta2, rest2, root, eps):
     """m and v as in `adam`;  w ← w − (step_g · g + step_m · m) / (root · √v + ε).
 
-    With step_g = η (1 − μₜ) / (1 − Πμ), step_m = η μₜ₊₁ / (1 − Πμ · μₜ₊₁) and root = 1 / √(1 − β₂ᵗ) this is Dozat, "Incorporating
-    Nesterov momentum into Adam" (2016), as in torch.optim.NAdam.
+    With step_g = η (1 − μₜ) / (1 − Πμ), step_m = η μₜ₊₁ / (1 − Πμ · μₜ₊₁) and root = 1 / √(1 − β₂ᵗ)
+    this is Dozat, "Incorporating Nesterov momentum into Adam" (2016), as in torch.optim.NAdam.
     """
     m = beta1 * m + rest1 * g
     v = beta2 * v + rest2 * g * g

@@ -9,10 +9,14 @@ MOVING = ("theta", "buffers", "slots")  # what a residence takes to the device
 
 
 class Residence(Protocol):
-    """An engine's copy of a `State` on a device, from the beginning of `Engine.resident` to its end."""
+    """An engine's copy of a `State` on a device, from the beginning of `Engine.resident` to its
+    end.
+    """
 
     def bring_back(self) -> None:
-        """Bring the host's arrays up to date and give them back to the state. They count from now on: anybody may write to them."""
+        """Bring the host's arrays up to date and give them back to the state. They count from now
+        on: anybody may write to them.
+        """
 
     def peek(self, name: str) -> np.ndarray:
         """One of the arrays, to read; the state stays where it is."""
@@ -34,10 +38,11 @@ class Snapshot(Protocol):
 class State:
     """All that training changes.
 
-    While the valid copy of θ, the running statistics and the slots is on a device, the state lacks these attributes, and `residence` keeps
-    the host's arrays. Asking for one brings all of them up to date and back, so whoever reads or writes them need not know; and where there
-    is no device, they are plain attributes that cost nothing. What only reads, once a chunk or an epoch, takes `peek`, `is_finite` and
-    `snapshot` instead, which leave the state where it is.
+    While the valid copy of θ, the running statistics and the slots is on a device, the state lacks
+    these attributes, and `residence` keeps the host's arrays. Asking for one brings all of them up
+    to date and back, so whoever reads or writes them need not know; and where there is no device,
+    they are plain attributes that cost nothing. What only reads, once a chunk or an epoch, takes
+    `peek`, `is_finite` and `snapshot` instead, which leave the state where it is.
 
     Attributes
     ----------
@@ -76,7 +81,8 @@ class State:
         if residence is None or name not in MOVING:
             raise AttributeError(f"a State has no {name!r}")
         residence.bring_back()
-        return getattr(self, name)  # asked again, as another thread may have taken it away once more
+        # asked again, as another thread may have taken it away once more
+        return getattr(self, name)
 
     def peek(self, name: str) -> np.ndarray:
         """θ, ``buffers`` or ``slots``, to read and not to keep."""
@@ -91,7 +97,11 @@ class State:
     def snapshot(self) -> Snapshot:
         """Parameters and running statistics as they are now."""
         residence = self.residence
-        return HostSnapshot(self.theta.copy(), self.buffers.copy()) if residence is None else residence.snapshot()
+        return (
+            HostSnapshot(self.theta.copy(), self.buffers.copy())
+            if residence is None
+            else residence.snapshot()
+        )
 
     def restore(self, snapshot: Snapshot) -> None:
         """Parameters and running statistics as they were."""

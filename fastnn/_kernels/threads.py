@@ -7,7 +7,8 @@ _requested: int | None = None
 
 
 def set_num_threads(n: int) -> None:
-    """Use ``n`` threads in the CPU engines of this process, in place of ``FASTNN_NUM_THREADS`` or the number of usable cores.
+    """Use ``n`` threads in the CPU engines of this process, in place of ``FASTNN_NUM_THREADS`` or
+    the number of usable cores.
 
     Results depend on the number of threads only by rounding; random numbers not at all.
 
@@ -21,13 +22,17 @@ def set_num_threads(n: int) -> None:
 
 
 def num_threads() -> int:
-    """The number of threads in force: `set_num_threads`, else ``FASTNN_NUM_THREADS``, else the cores this process may use."""
+    """The number of threads in force: `set_num_threads`, else ``FASTNN_NUM_THREADS``, else the
+    cores this process may use.
+    """
     if _requested is not None:
         return _requested
     from_environment = os.environ.get("FASTNN_NUM_THREADS")
     if from_environment:
         if not from_environment.isdecimal():
-            raise ValueError(f"FASTNN_NUM_THREADS must be an integer of at least 1, not {from_environment!r}")
+            raise ValueError(
+                f"FASTNN_NUM_THREADS must be an integer of at least 1, not {from_environment!r}"
+            )
         return _positive("FASTNN_NUM_THREADS", int(from_environment))
     return _usable_cores()
 
@@ -41,7 +46,8 @@ def _positive(name, n):
 
 
 def _usable_cores():
-    """Cores, not hardware threads: two hardware threads share one core's multipliers, so a second one only waits.
+    """Cores, not hardware threads: two hardware threads share one core's multipliers, so a second
+    one only waits.
 
     Linux says which hardware threads are siblings; elsewhere each processor counts as a core.
     """
@@ -55,7 +61,9 @@ def _count_cores(cpus):
     cores = set()
     for cpu in cpus:
         try:
-            with open(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") as siblings:
+            with open(
+                f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
+            ) as siblings:
                 cores.add(siblings.read())
         except OSError:
             cores.add(cpu)

@@ -12,7 +12,8 @@ BOOK = "Nielsen, chapter 5"
 
 
 def network(hidden_layers: int, seed: int, l2: float = 0.0) -> Network:
-    """[784, 30, …, 30, 10]: sigmoids, cross-entropy, weights from N(0, 1/n_in), biases from N(0, 1).
+    """[784, 30, …, 30, 10]: sigmoids, cross-entropy, weights from N(0, 1/n_in), biases from N(0,
+    1).
 
     Parameters
     ----------
@@ -22,16 +23,30 @@ def network(hidden_layers: int, seed: int, l2: float = 0.0) -> Network:
         The book's λ/n.
     """
     sizes = [784, *[30] * hidden_layers, 10]
-    return mlp(sizes, activation="sigmoid", output="sigmoid", init="nielsen", loss="binary_cross_entropy", l2=l2, seed=seed)
+    return mlp(
+        sizes,
+        activation="sigmoid",
+        output="sigmoid",
+        init="nielsen",
+        loss="binary_cross_entropy",
+        l2=l2,
+        seed=seed,
+    )
 
 
 def figures(name: str) -> np.ndarray:
-    """Figures that the book's program made, rounded to six digits: a file of ``fastnn/_data/nielsen``.
+    """Figures that the book's program made, rounded to six digits: a file of
+    ``fastnn/_data/nielsen``.
 
     Parameters
     ----------
     name : str
         "initial_gradient": ∂C/∂b of six neurons of each hidden layer of [784, 30, 30, 10], (2, 6);
-        "norms_during_training_2_layers", likewise 3 and 4: learning speeds before each epoch, (500 epochs, hidden layers).
+        "norms_during_training_2_layers", likewise 3 and 4: learning speeds before each epoch, (500
+        epochs, hidden layers).
     """
-    return np.array(json.loads((Path(fastnn.__file__).parent / "_data" / "nielsen" / f"{name}.json").read_bytes()))
+    return np.array(
+        json.loads(
+            (Path(fastnn.__file__).parent / "_data" / "nielsen" / f"{name}.json").read_bytes()
+        )
+    )

@@ -1,7 +1,7 @@
 """Why gradients vanish and explode, on a chain of single neurons.
 
-Source: Nielsen, Neural Networks and Deep Learning, chapter 5: "Unstable gradients in deep neural nets", its two problems, and "Unstable
-gradients in more complex networks".
+Source: Nielsen, Neural Networks and Deep Learning, chapter 5: "Unstable gradients in deep neural
+nets", its two problems, and "Unstable gradients in more complex networks".
 
 Expected: ∂C/∂b₁ = σ′(z₁) w₂ σ′(z₂) w₃ σ′(z₃) w₄ σ′(z₄) ∂C/∂a₄ (equation 121) and δˡ = Σ′(zˡ)(wˡ⁺¹)ᵀ … Σ′(zᴸ)∇ₐC (equation 124) equal
 backpropagation to rounding. σ′ is at most ¼, at 0. With |w| < 1 each layer learns at least 4 times slower than the next, and b₁ 16 times
@@ -19,8 +19,8 @@ from scipy.optimize import brentq, minimize, minimize_scalar
 from fastnn.experiments.book import BOOK
 from fastnn.experiments.data import Data
 from fastnn.experiments.outcome import Check, Outcome, at_least, at_most, close
-from fastnn.layers import Dense
 from fastnn.network import Network
+from fastnn.nn.layers import Dense
 
 _DEPTH, _CHAINS = 4, 200
 _WIDTHS = (8, 7, 6, 5, 3)  # of the network for the matrix form
@@ -37,24 +37,69 @@ def run(quick: bool, data: Data) -> Outcome:
     exploding = np.abs(_backpropagated(_exploding_chain()))
     z = np.linspace(-6, 6, 241)
     slopes = np.array([_slope(point) for point in z])
-    widest = minimize_scalar(lambda w: -_width(w), bounds=(4.0, 20.0), method="bounded", options={"xatol": 1e-9})
+    widest = minimize_scalar(
+        lambda w: -_width(w), bounds=(4.0, 20.0), method="bounded", options={"xatol": 1e-9}
+    )
     weights = np.geomspace(0.05, 4, 30)
     errors = np.array([_identity_error(w) for w in weights])
     least = _least_identity_error()
     checks = [
-        at_most("product formula: largest relative error", f"{BOOK}, equation 121", _ROUNDING, max(map(_product_error, chains))),
-        at_most("matrix form: largest relative error", f"{BOOK}, equation 124", _ROUNDING, _matrix_error(rng)),
+        at_most(
+            "product formula: largest relative error",
+            f"{BOOK}, equation 121",
+            _ROUNDING,
+            max(map(_product_error, chains)),
+        ),
+        at_most(
+            "matrix form: largest relative error",
+            f"{BOOK}, equation 124",
+            _ROUNDING,
+            _matrix_error(rng),
+        ),
         close("largest σ′", f"{BOOK}, figure of σ′", 0.25, slopes.max(), absolute=1e-12),
-        close("z of the largest σ′", f"{BOOK}, figure of σ′", 0.0, z[slopes.argmax()], absolute=1e-12),
-        at_least("vanishing: least fall from a layer to the one before", f"{BOOK}, |w σ′| < 1/4", 4.0, _falls(speeds, 1)),
+        close(
+            "z of the largest σ′", f"{BOOK}, figure of σ′", 0.0, z[slopes.argmax()], absolute=1e-12
+        ),
+        at_least(
+            "vanishing: least fall from a layer to the one before",
+            f"{BOOK}, |w σ′| < 1/4",
+            4.0,
+            _falls(speeds, 1),
+        ),
         at_least("vanishing: least fall from b₃ to b₁", f"{BOOK}, 1/16", 16.0, _falls(speeds, 2)),
         *_factor_checks(exploding),
-        close("least |w| with |w σ′| ≥ 1", f"{BOOK}, problem 1", 4.0, 1.0 / slopes.max(), absolute=1e-9),
+        close(
+            "least |w| with |w σ′| ≥ 1",
+            f"{BOOK}, problem 1",
+            4.0,
+            1.0 / slopes.max(),
+            absolute=1e-9,
+        ),
         close("|w| of the widest interval", f"{BOOK}, problem 1", 6.9, widest.x, absolute=0.05),
-        close("width of the widest interval", f"{BOOK}, problem 1", 0.45, -widest.fun, absolute=0.005),
-        close("the same width by root finding", f"{BOOK}, equation 123", -widest.fun, _measured_width(widest.x), relative=1e-6),
-        close("identity neuron: error at w₁ = 0.1", "Taylor series, w₁²/96", 0.1**2 / 96, _identity_error(0.1), relative=0.01),
-        close("identity neuron without a constant: least error", "minimax fit", 0.056, least.fun, absolute=0.0005),
+        close(
+            "width of the widest interval", f"{BOOK}, problem 1", 0.45, -widest.fun, absolute=0.005
+        ),
+        close(
+            "the same width by root finding",
+            f"{BOOK}, equation 123",
+            -widest.fun,
+            _measured_width(widest.x),
+            relative=1e-6,
+        ),
+        close(
+            "identity neuron: error at w₁ = 0.1",
+            "Taylor series, w₁²/96",
+            0.1**2 / 96,
+            _identity_error(0.1),
+            relative=0.01,
+        ),
+        close(
+            "identity neuron without a constant: least error",
+            "minimax fit",
+            0.056,
+            least.fun,
+            absolute=0.0005,
+        ),
     ]
     series = {
         "vanishing": np.median(speeds, axis=0),
@@ -65,7 +110,12 @@ def run(quick: bool, data: Data) -> Outcome:
         "width": np.array([_width(each) for each in w]),
         "widest": {"weight": widest.x, "width": -widest.fun},
         "identity": {"weight": weights, "error": errors},
-        "identity_without_constant": {"w1": least.x[0], "w2": least.x[1], "b": least.x[2], "error": least.fun},
+        "identity_without_constant": {
+            "w1": least.x[0],
+            "w2": least.x[1],
+            "b": least.x[2],
+            "error": least.fun,
+        },
     }
     return Outcome(checks, series)
 
@@ -77,26 +127,44 @@ def draw(outcome: Outcome):
     series = outcome.series
     figure, axes = plotting.new_axes(2, 2)
     layers = np.arange(1, _DEPTH + 1)
-    speeds = {"|w| < 1, median of random chains": series["vanishing"], "w = 100, every z = 0": series["exploding"]}
+    speeds = {
+        "|w| < 1, median of random chains": series["vanishing"],
+        "w = 100, every z = 0": series["exploding"],
+    }
     plotting.lines(speeds, layers, "layer", "|∂C/∂b|", log=True, ax=axes[0, 0])
     axes[0, 0].set(title="Learning speed along the chain", xticks=layers)
     plotting.lines({"σ′": series["slope"]}, series["z"], "z", "σ′(z)", ax=axes[0, 1])
     axes[0, 1].axhline(0.25, color="black", linewidth=0.8, linestyle=":")
     axes[0, 1].set(title="The sigmoid's derivative is at most ¼")
-    plotting.lines({"width": series["width"]}, series["weight"], "|w|", "width of the interval of a", ax=axes[1, 0])
+    plotting.lines(
+        {"width": series["width"]},
+        series["weight"],
+        "|w|",
+        "width of the interval of a",
+        ax=axes[1, 0],
+    )
     widest = series["widest"]
     axes[1, 0].plot(widest["weight"], widest["width"], "o", color=plotting.COLOURS[1])
     label = f"{widest['width']:.3f} at |w| = {widest['weight']:.2f}"
-    axes[1, 0].annotate(label, (widest["weight"], widest["width"]), (0, 8), textcoords="offset points", ha="center")
+    axes[1, 0].annotate(
+        label, (widest["weight"], widest["width"]), (0, 8), textcoords="offset points", ha="center"
+    )
     axes[1, 0].set(title="Inputs for which |w σ′(wa + b)| ≥ 1", ylim=(0, 0.52))
     identity = series["identity"]
     errors = {"largest error on [0, 1]": identity["error"], "w₁²/96": identity["weight"] ** 2 / 96}
-    plotting.lines(errors, identity["weight"], "w₁", "|(4/w₁)(σ(w₁x − w₁/2) − ½) + ½ − x|", log=True, ax=axes[1, 1])
+    plotting.lines(
+        errors,
+        identity["weight"],
+        "w₁",
+        "|(4/w₁)(σ(w₁x − w₁/2) − ½) + ½ − x|",
+        log=True,
+        ax=axes[1, 1],
+    )
     axes[1, 1].set(title="The identity neuron", xscale="log")
     return figure
 
 
-# --- chains ---------------------------------------------------------------------------------------------------------------------------
+# --- chains ---------------------------------------------------------------------------------------
 
 
 def _sigmoid(z):
@@ -109,7 +177,10 @@ def _sigmoid_slope(z):
 
 def _network(weights, biases):
     """Sigmoid layers with given weights (n_in, n_out) and the cost ½‖a − y‖²."""
-    layers = [Dense(len(b), activation="sigmoid", init=w, bias_init=b) for w, b in zip(weights, biases, strict=True)]
+    layers = [
+        Dense(len(b), activation="sigmoid", init=w, bias_init=b)
+        for w, b in zip(weights, biases, strict=True)
+    ]
     return Network(layers, inputs=len(weights[0]), loss="quadratic", dtype="float64")
 
 
@@ -137,12 +208,17 @@ def _product_error(chain):
         z = weights[-1] * a + chain.parameters[f"{layer}.bias"][0]
         a = _sigmoid(z)
         slopes.append(_sigmoid_slope(z))
-    products = [np.prod(slopes[layer:]) * np.prod(weights[layer + 1 :]) * a for layer in range(_DEPTH)]  # ∂C/∂a₄ = a₄ − 0
+    # ∂C/∂a₄ = a₄ − 0
+    products = [
+        np.prod(slopes[layer:]) * np.prod(weights[layer + 1 :]) * a for layer in range(_DEPTH)
+    ]
     return np.max(np.abs(_backpropagated(chain) / products - 1.0))
 
 
 def _falls(speeds, layers):
-    """The least ratio of a layer's speed to that of the one so many layers before it, of (chains, layers)."""
+    """The least ratio of a layer's speed to that of the one so many layers before it, of (chains,
+    layers).
+    """
     return (speeds[:, layers:] / speeds[:, :-layers]).min()
 
 
@@ -150,7 +226,13 @@ def _factor_checks(speeds) -> list[Check]:
     """w σ′ at each layer of the exploding chain but the first."""
     factors = speeds[:-1] / speeds[1:]
     return [
-        close(f"exploding: factor w σ′ of layer {layer}", f"{BOOK}, 100 · 1/4", 25.0, factor, relative=1e-9)
+        close(
+            f"exploding: factor w σ′ of layer {layer}",
+            f"{BOOK}, 100 · 1/4",
+            25.0,
+            factor,
+            relative=1e-9,
+        )
         for layer, factor in enumerate(factors, 2)
     ]
 
@@ -180,10 +262,13 @@ def _matrix_error(rng):
             for w, slope in zip(weights[layer + 1 :], slopes[layer + 1 :], strict=True):
                 product = product @ w @ slope  # w is (n_in, n_out): the source's transposed
             deltas[layer] += product @ (activations - y) / len(X)
-    return max(np.abs(gradients[f"{i}.bias"] - delta).max() / np.abs(delta).max() for i, delta in enumerate(deltas))
+    return max(
+        np.abs(gradients[f"{i}.bias"] - delta).max() / np.abs(delta).max()
+        for i, delta in enumerate(deltas)
+    )
 
 
-# --- the problems ---------------------------------------------------------------------------------------------------------------------
+# --- the problems ---------------------------------------------------------------------------------
 
 
 def _width(w):

@@ -1,11 +1,12 @@
 """Gradient clipping: a network whose gradient explodes, with and without it.
 
-Source: "Deep neural networks" (a blog on cures for vanishing and exploding gradients and overfitting), gradient clipping; clipping by
-global norm from Pascanu, Mikolov & Bengio 2013.
+Source: "Deep neural networks" (a blog on cures for vanishing and exploding gradients and
+overfitting), gradient clipping; clipping by global norm from Pascanu, Mikolov & Bengio 2013.
 
-Expected: weights from N(0, σ²) make the gradient of n ReLU units grow by σ√(n/2) a layer, backwards (He et al. 2015), here by 1.5, where
-He's initialisation has 1. Plain descent then diverges within a few steps. Clipped, no component of the gradient passes the threshold, or
-its norm does not and its direction stays, and the network learns. The source has no figures.
+Expected: weights from N(0, σ²) make the gradient of n ReLU units grow by σ√(n/2) a layer, backwards
+(He et al. 2015), here by 1.5, where He's initialisation has 1. Plain descent then diverges within a
+few steps. Clipped, no component of the gradient passes the threshold, or its norm does not and its
+direction stays, and the network learns. The source has no figures.
 """
 
 import numpy as np
@@ -13,9 +14,9 @@ import numpy as np
 from fastnn.errors import DivergenceError
 from fastnn.experiments.data import Data
 from fastnn.experiments.outcome import Check, Outcome, at_least, at_most, close
-from fastnn.initializers import Initializer
 from fastnn.network import mlp
-from fastnn.optimizers import SGD
+from fastnn.nn.initializers import Initializer
+from fastnn.optim.optimizers import SGD
 
 _WIDTH, _DEPTH, _STD = 50, 10, 0.3
 _BATCH, _RATE = 50, 0.3
@@ -37,7 +38,13 @@ def run(quick: bool, data: Data) -> Outcome:
     runs = {name: _train(data, epochs, clipping) for name, clipping in _RUNS.items()}
     plain, by_norm, by_value = runs.values()
     checks = [
-        close("growth of the learning speed a layer, backwards", "He et al. 2015, σ√(n/2)", 1.5, growth, relative=0.15),
+        close(
+            "growth of the learning speed a layer, backwards",
+            "He et al. 2015, σ√(n/2)",
+            1.5,
+            growth,
+            relative=0.15,
+        ),
         Check(
             "steps to divergence, no clipping",
             f"{_SOURCE}, explodes",
@@ -46,13 +53,33 @@ def run(quick: bool, data: Data) -> Outcome:
             1,
             len(data.train[0]) // _BATCH,
         ),
-        at_most("clip_norm: longest step over η · threshold", f"{_SOURCE}, threshold", 1 + _ROUNDING, max(by_norm["length"]) / _NORM),
-        at_least("clip_norm: least cosine of step and gradient", "Pascanu et al. 2013", 1 - _ROUNDING, min(by_norm["cosine"])),
         at_most(
-            "clip_value: largest component over η · threshold", f"{_SOURCE}, threshold", 1 + _ROUNDING, max(by_value["largest"]) / _VALUE
+            "clip_norm: longest step over η · threshold",
+            f"{_SOURCE}, threshold",
+            1 + _ROUNDING,
+            max(by_norm["length"]) / _NORM,
         ),
-        at_least("clip_norm: test accuracy", f"{_SOURCE}, in words; our bound", 0.75, by_norm["accuracy"]),
-        at_least("clip_value: test accuracy", f"{_SOURCE}, in words; our bound", 0.75, by_value["accuracy"]),
+        at_least(
+            "clip_norm: least cosine of step and gradient",
+            "Pascanu et al. 2013",
+            1 - _ROUNDING,
+            min(by_norm["cosine"]),
+        ),
+        at_most(
+            "clip_value: largest component over η · threshold",
+            f"{_SOURCE}, threshold",
+            1 + _ROUNDING,
+            max(by_value["largest"]) / _VALUE,
+        ),
+        at_least(
+            "clip_norm: test accuracy", f"{_SOURCE}, in words; our bound", 0.75, by_norm["accuracy"]
+        ),
+        at_least(
+            "clip_value: test accuracy",
+            f"{_SOURCE}, in words; our bound",
+            0.75,
+            by_value["accuracy"],
+        ),
     ]
     return Outcome(checks, {"learning_speed": speeds, "runs": runs})
 
@@ -69,7 +96,13 @@ def draw(outcome: Outcome):
         ended = "" if run["accuracy"] is not None else f": diverged after {len(run['loss'])} steps"
         for ax, key in ((middle, "loss"), (right, "norm")):
             values = np.array(run[key])
-            ax.plot(np.arange(1, 1 + len(values)), values, label=name + ended, linewidth=1.2, **plotting.line_style(number))
+            ax.plot(
+                np.arange(1, 1 + len(values)),
+                values,
+                label=name + ended,
+                linewidth=1.2,
+                **plotting.line_style(number),
+            )
             if ended:
                 last = np.flatnonzero(np.isfinite(values))[-1]
                 ax.plot(last + 1, values[last], "X", color=plotting.COLOURS[number], markersize=10)
@@ -81,11 +114,16 @@ def draw(outcome: Outcome):
 
 
 def _network(data):
-    return mlp([data.train[0].shape[1], *[_WIDTH] * _DEPTH, 10], activation="relu", init=Initializer("normal", std=_STD))
+    return mlp(
+        [data.train[0].shape[1], *[_WIDTH] * _DEPTH, 10],
+        activation="relu",
+        init=Initializer("normal", std=_STD),
+    )
 
 
 def _train(data, epochs, clipping):
-    """Loss and gradient of every step, how long and how large in units of η the step was, and the test accuracy if training came so far.
+    """Loss and gradient of every step, how long and how large in units of η the step was, and the
+    test accuracy if training came so far.
 
     One call of ``fit`` is one step, so that the parameters can be seen in between.
     """
@@ -112,7 +150,9 @@ def _train(data, epochs, clipping):
 
 
 def _norm(vector):
-    """A sum, not a dot product: BLAS's threads would go on spinning while the engine wants the cores for the next step."""
+    """A sum, not a dot product: BLAS's threads would go on spinning while the engine wants the
+    cores for the next step.
+    """
     return np.sqrt(np.square(vector).sum())
 
 

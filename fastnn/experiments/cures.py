@@ -1,23 +1,26 @@
 """A deep sigmoid network that does not learn, and which of the cures makes it learn.
 
-Source: "Deep neural networks" (a blog on cures for vanishing and exploding gradients and overfitting): Glorot, He and LeCun
-initialisation, ReLU and its kin, batch normalisation, clipping, momentum, RMSProp and Adam; "Deep residual learning" (residual
-connections). The network has six hidden layers of 64 and starts as those of Nielsen, Neural Networks and Deep Learning, chapter 5; with the
-book's four of 30 it learns in the end, after some thousand steps more.
+Source: "Deep neural networks" (a blog on cures for vanishing and exploding gradients and
+overfitting): Glorot, He and LeCun initialisation, ReLU and its kin, batch normalisation, clipping,
+momentum, RMSProp and Adam; "Deep residual learning" (residual connections). The network has six
+hidden layers of 64 and starts as those of Nielsen, Neural Networks and Deep Learning, chapter 5;
+with the book's four of 30 it learns in the end, after some thousand steps more.
 
-Expected: as it is the network stays near chance, 10 %, for want of gradient in its first layers. With ReLU and He's initialisation, with
-batch normalisation, with residual blocks or with Adam, and nothing else changed, it learns. Glorot's initialisation alone does not help,
-as it reckons with a slope of 1 where a sigmoid has ¼; nor does clipping, a cure for exploding gradients. The sources have no figures.
+Expected: as it is the network stays near chance, 10 %, for want of gradient in its first layers.
+With ReLU and He's initialisation, with batch normalisation, with residual blocks or with Adam, and
+nothing else changed, it learns. Glorot's initialisation alone does not help, as it reckons with a
+slope of 1 where a sigmoid has ¼; nor does clipping, a cure for exploding gradients. The sources
+have no figures.
 """
 
 import numpy as np
 
-from fastnn.cure_matrix import FACTORS, KEPT, CureTable, Variant, cures, variant
+from fastnn.diagnostics.cure_search import FACTORS, KEPT, CureTable, Variant, cures, variant
+from fastnn.diagnostics.findings import Cure
 from fastnn.experiments.data import Data
 from fastnn.experiments.outcome import Check, Outcome, at_least
-from fastnn.findings import Cure
 from fastnn.network import mlp
-from fastnn.optimizers import SGD
+from fastnn.optim.optimizers import SGD
 
 _SIZES = [784, 64, 64, 64, 64, 64, 64, 10]
 _OPTIMIZER, _BATCH = SGD(0.05), 32
@@ -36,17 +39,39 @@ _ALONE = {
 
 
 def run(quick: bool, data: Data) -> Outcome:
-    """Quick mode has 4,500 images, 20 epochs of each cure alone and 5 seconds of search, instead of 50,000, 2 and 60."""
+    """Quick mode has 4,500 images, 20 epochs of each cure alone and 5 seconds of search, instead of
+    50,000, 2 and 60.
+    """
     net = mlp(_SIZES, activation="sigmoid", init="nielsen")
     epochs = 20 if quick else 2
-    alone = {name: _accuracy(net, options, data, epochs) for name, (options, _, _) in _ALONE.items()}
-    table = cures(net, *data.train, 5.0 if quick else 60.0, data.validation, _OPTIMIZER, _BATCH, progress=False)
+    alone = {
+        name: _accuracy(net, options, data, epochs) for name, (options, _, _) in _ALONE.items()
+    }
+    table = cures(
+        net,
+        *data.train,
+        5.0 if quick else 60.0,
+        data.validation,
+        _OPTIMIZER,
+        _BATCH,
+        progress=False,
+    )
     checks = [
-        *(Check(f"test accuracy, {name}", _SOURCE, words, alone[name], *bounds) for name, (_, words, bounds) in _ALONE.items()),
+        *(
+            Check(f"test accuracy, {name}", _SOURCE, words, alone[name], *bounds)
+            for name, (_, words, bounds) in _ALONE.items()
+        ),
         at_least("cure matrix: accuracy of the best variant", _SOURCE, 0.88, table.best.score),
-        at_least("cure matrix: gained over the network as it is", _SOURCE, 0.5, table.best.score - table.baseline.score),
+        at_least(
+            "cure matrix: gained over the network as it is",
+            _SOURCE,
+            0.5,
+            table.best.score - table.baseline.score,
+        ),
     ]
-    rows = [{**row.options, "score": row.score, "loss": row.loss, "steps": row.steps} for row in table]
+    rows = [
+        {**row.options, "score": row.score, "loss": row.loss, "steps": row.steps} for row in table
+    ]
     return Outcome(checks, {"alone": alone, "metric": table.metric, "rows": rows})
 
 
@@ -55,7 +80,10 @@ def draw(outcome: Outcome):
     from fastnn import plotting
 
     factors = [name for name in outcome.series["rows"][0] if name not in ("score", "loss", "steps")]
-    variants = [Variant({f: row[f] for f in factors}, Cure(""), row["score"], row["loss"], row["steps"]) for row in outcome.series["rows"]]
+    variants = [
+        Variant({f: row[f] for f in factors}, Cure(""), row["score"], row["loss"], row["steps"])
+        for row in outcome.series["rows"]
+    ]
     table = CureTable(variants, outcome.series["metric"])
     figure, (left, right) = plotting.new_axes(1, 2, (14.0, 4.6))
     plotting.cure_heatmap(table, ax=left)

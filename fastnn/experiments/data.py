@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from fastnn import datasets
-from fastnn.data import train_test_split
+from fastnn.data.splits import train_test_split
 
 Samples = tuple[np.ndarray, np.ndarray]
 
@@ -53,7 +53,9 @@ class Data:
 
 
 def mnist(quick: bool) -> Data:
-    """All of MNIST, or in quick mode the sample inside the package: 4,500 images to train on, 500 to validate, 1,000 to test."""
+    """All of MNIST, or in quick mode the sample inside the package: 4,500 images to train on, 500
+    to validate, 1,000 to test.
+    """
     return Data(_sample if quick else datasets.mnist)
 
 

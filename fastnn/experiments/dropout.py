@@ -1,20 +1,21 @@
 """Dropout: training and test accuracy for rates from 0 to 0.8.
 
-Source: "Deep neural networks" (a blog on cures for vanishing and exploding gradients and overfitting), dropout; ml4a, How neural networks
-are trained: "Dropout"; Srivastava et al. 2014.
+Source: "Deep neural networks" (a blog on cures for vanishing and exploding gradients and
+overfitting), dropout; ml4a, How neural networks are trained: "Dropout"; Srivastava et al. 2014.
 
-Expected: while training, each unit is left out with the rate as its probability, on every pass anew; the survivors are scaled by
-1/(1 − rate), so that the mean stays and prediction needs no scaling. Rates of 20–50 % are usual, and one of them gives the best test
-accuracy of a network that overfits; training accuracy falls as the rate grows.
+Expected: while training, each unit is left out with the rate as its probability, on every pass
+anew; the survivors are scaled by 1/(1 − rate), so that the mean stays and prediction needs no
+scaling. Rates of 20–50 % are usual, and one of them gives the best test accuracy of a network that
+overfits; training accuracy falls as the rate grows.
 """
 
 import numpy as np
 
 from fastnn.experiments.data import Data
 from fastnn.experiments.outcome import Check, Outcome, at_least, at_most, close
-from fastnn.layers import Dense, Dropout
 from fastnn.network import Network, mlp
-from fastnn.optimizers import SGD, Adam
+from fastnn.nn.layers import Dense, Dropout
+from fastnn.optim.optimizers import SGD, Adam
 
 _RATES = np.arange(9) / 10
 _HIDDEN = [200, 200]
@@ -24,10 +25,14 @@ _SOURCE = "ml4a, Dropout"
 
 
 def run(quick: bool, data: Data) -> Outcome:
-    """Quick mode trains 3 seeds on 500 images for 40 epochs instead of 8 on 1,000 for 100, too few to name the best rate."""
+    """Quick mode trains 3 seeds on 500 images for 40 epochs instead of 8 on 1,000 for 100, too few
+    to name the best rate.
+    """
     seeds, images, epochs = (3, 500, 40) if quick else (8, 1000, 100)
     X, y = data.first(images)
-    accuracy = np.array([[_train(X, y, data.test, rate, epochs, seed) for seed in range(seeds)] for rate in _RATES])
+    accuracy = np.array(
+        [[_train(X, y, data.test, rate, epochs, seed) for seed in range(seeds)] for rate in _RATES]
+    )
     train, test = np.median(accuracy, axis=1).T  # a single run may stop at a spike of Adam's
     usual = (_RATES >= 0.2) & (_RATES <= 0.5)
     noise = 0.01 if quick else 0.0  # of the median of few runs, on few test images
@@ -35,14 +40,61 @@ def run(quick: bool, data: Data) -> Outcome:
     shares = np.array([np.mean(mask == 0) for mask in masks.values()])
     means = np.array([mask.mean() for mask in masks.values()])
     checks = [
-        at_most("share of units left out, less the rate: largest", f"{_SOURCE}, at random", 0.01, np.abs(shares - _RATES).max()),
-        close("mean of the scaled masks: farthest from 1", "inverted dropout", 1.0, means[np.abs(means - 1).argmax()], absolute=0.03),
-        at_most("units left out twice, beside chance", f"{_SOURCE}, anew on every pass", 0.01, _repetition()),
-        *([] if quick else [Check("rate of the best test accuracy", f"{_SOURCE}, 20–50 %", "0.2 to 0.5", _RATES[test.argmax()], 0.2, 0.5)]),
-        at_least("test accuracy, best of 20–50 % less none", f"{_SOURCE}, in words", -noise, test[usual].max() - test[0]),
-        at_least("training accuracy, none less 80 %", f"{_SOURCE}, in words; our bound", 0.003, train[0] - train[-1]),
+        at_most(
+            "share of units left out, less the rate: largest",
+            f"{_SOURCE}, at random",
+            0.01,
+            np.abs(shares - _RATES).max(),
+        ),
+        close(
+            "mean of the scaled masks: farthest from 1",
+            "inverted dropout",
+            1.0,
+            means[np.abs(means - 1).argmax()],
+            absolute=0.03,
+        ),
+        at_most(
+            "units left out twice, beside chance",
+            f"{_SOURCE}, anew on every pass",
+            0.01,
+            _repetition(),
+        ),
+        *(
+            []
+            if quick
+            else [
+                Check(
+                    "rate of the best test accuracy",
+                    f"{_SOURCE}, 20–50 %",
+                    "0.2 to 0.5",
+                    _RATES[test.argmax()],
+                    0.2,
+                    0.5,
+                )
+            ]
+        ),
+        at_least(
+            "test accuracy, best of 20–50 % less none",
+            f"{_SOURCE}, in words",
+            -noise,
+            test[usual].max() - test[0],
+        ),
+        at_least(
+            "training accuracy, none less 80 %",
+            f"{_SOURCE}, in words; our bound",
+            0.003,
+            train[0] - train[-1],
+        ),
     ]
-    series = {"rates": _RATES, "train": train, "test": test, "each": accuracy, "images": images, "shares": shares, "means": means}
+    series = {
+        "rates": _RATES,
+        "train": train,
+        "test": test,
+        "each": accuracy,
+        "images": images,
+        "shares": shares,
+        "means": means,
+    }
     return Outcome(checks, series)
 
 
@@ -54,8 +106,18 @@ def draw(outcome: Outcome):
     figure, (left, right) = plotting.new_axes(1, 2)
     for number, (ax, part) in enumerate(((left, "train"), (right, "test"))):
         each = 100 * np.asarray(series["each"])[:, :, number]
-        ax.plot(series["rates"], each, ".", color="0.65", label=["one seed", *[None] * (each.shape[1] - 1)])
-        style = {"label": "median", "marker": plotting.MARKERS[number], **plotting.line_style(number)}
+        ax.plot(
+            series["rates"],
+            each,
+            ".",
+            color="0.65",
+            label=["one seed", *[None] * (each.shape[1] - 1)],
+        )
+        style = {
+            "label": "median",
+            "marker": plotting.MARKERS[number],
+            **plotting.line_style(number),
+        }
         ax.plot(series["rates"], 100 * np.asarray(series[part]), **style)
         ax.set(xlabel="dropout rate", ylabel="accuracy in %")
         ax.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
@@ -73,8 +135,12 @@ def _train(X, y, test, rate, epochs, seed):
 
 
 def _masker(rate):
-    """A network whose gradient is the mask: with weights of zero and the target −1, ∂C/∂wᵢ is the i-th input times its mask."""
-    return Network([Dropout(rate), Dense(1, init="zeros", bias=False)], inputs=_UNITS, loss="quadratic")
+    """A network whose gradient is the mask: with weights of zero and the target −1, ∂C/∂wᵢ is the
+    i-th input times its mask.
+    """
+    return Network(
+        [Dropout(rate), Dense(1, init="zeros", bias=False)], inputs=_UNITS, loss="quadratic"
+    )
 
 
 def _mask(rate, passes=0):

@@ -2,9 +2,10 @@
 
 Source: ml4a, How neural networks are trained: "Backpropagation".
 
-Expected: (J(W + εeᵢ) − J(W))/ε for each of P parameters takes P + 1 forward passes; backpropagation takes one pass forward and one backward
-that costs about as much, about 2. Both give the same gradient: the error of the one-sided difference falls with ε, that of the central one
-with ε², until rounding takes over.
+Expected: (J(W + εeᵢ) − J(W))/ε for each of P parameters takes P + 1 forward passes; backpropagation
+takes one pass forward and one backward that costs about as much, about 2. Both give the same
+gradient: the error of the one-sided difference falls with ε, that of the central one with ε², until
+rounding takes over.
 """
 
 import time
@@ -12,7 +13,7 @@ import time
 import numpy as np
 
 from fastnn._kernels.contract import Samples
-from fastnn.diagnostics import check_gradients
+from fastnn.diagnostics.gradient_check import check_gradients
 from fastnn.experiments.data import Data
 from fastnn.experiments.outcome import Check, Outcome, at_least, at_most, close
 from fastnn.network import Network, mlp
@@ -34,31 +35,69 @@ def run(quick: bool, data: Data) -> Outcome:
     differences, passes = _finite_differences(net, X, y)
     by_differences = time.perf_counter() - started
     exact = _flat(net.gradients(X, y)[1])
-    one_loss, backpropagation = _median_seconds(lambda: _loss(net, X, y), lambda: net.gradients(X, y))
+    one_loss, backpropagation = _median_seconds(
+        lambda: _loss(net, X, y), lambda: net.gradients(X, y)
+    )
     one_sided, central = _errors_by_step(net, X, y, exact)
     scale = np.abs(exact).max()
     checks = [
         at_most(
-            "largest error of backpropagation, by check_gradients", "central differences", 1e-6, max(check_gradients(net, X, y).values())
+            "largest error of backpropagation, by check_gradients",
+            "central differences",
+            1e-6,
+            max(check_gradients(net, X, y).values()),
         ),
-        at_most("largest error of the one-sided differences", f"{_SOURCE}, ε = {_STEP:g}", 1e-5, np.abs(differences - exact).max() / scale),
-        close("forward passes by differences, P + 1", f"{_SOURCE}, P = {net.n_parameters:,}", net.n_parameters + 1, passes),
-        Check("cost of backpropagation in forward passes", f"{_SOURCE}, about 2", 2.0, _cost_in_passes(net, data), 1.3, 3.0),
+        at_most(
+            "largest error of the one-sided differences",
+            f"{_SOURCE}, ε = {_STEP:g}",
+            1e-5,
+            np.abs(differences - exact).max() / scale,
+        ),
+        close(
+            "forward passes by differences, P + 1",
+            f"{_SOURCE}, P = {net.n_parameters:,}",
+            net.n_parameters + 1,
+            passes,
+        ),
+        Check(
+            "cost of backpropagation in forward passes",
+            f"{_SOURCE}, about 2",
+            2.0,
+            _cost_in_passes(net, data),
+            1.3,
+            3.0,
+        ),
         at_least(
             "time by differences over time by backpropagation",
             "a tenth of (P + 1)/2",
             net.n_parameters / 20,
             by_differences / backpropagation,
         ),
-        close("order of the one-sided error", "Taylor series, ε", 1.0, _order(one_sided, 1e-2, 1e-4), absolute=0.1),
-        close("order of the central error", "Taylor series, ε²", 2.0, _order(central, 1e-1, 1e-3), absolute=0.1),
+        close(
+            "order of the one-sided error",
+            "Taylor series, ε",
+            1.0,
+            _order(one_sided, 1e-2, 1e-4),
+            absolute=0.1,
+        ),
+        close(
+            "order of the central error",
+            "Taylor series, ε²",
+            2.0,
+            _order(central, 1e-1, 1e-3),
+            absolute=0.1,
+        ),
     ]
     series = {
         "steps": _STEPS,
         "one_sided": one_sided,
         "central": central,
         "parameters": net.n_parameters,
-        "seconds": {"one loss": one_loss, "backpropagation": backpropagation, "finite differences": by_differences},
+        "seconds": {
+            "one loss": one_loss,
+            "backpropagation": backpropagation,
+            "finite differences": by_differences,
+        },
     }
     return Outcome(checks, series)
 
@@ -70,10 +109,16 @@ def draw(outcome: Outcome):
     series = outcome.series
     figure, (left, right) = plotting.new_axes(1, 2)
     errors = {"one-sided": series["one_sided"], "central": series["central"]}
-    plotting.lines(errors, series["steps"], "step ε", "largest error / largest component", log=True, ax=left)
+    plotting.lines(
+        errors, series["steps"], "step ε", "largest error / largest component", log=True, ax=left
+    )
     left.set(title="Finite differences beside backpropagation", xscale="log")
-    plotting.layer_bars(list(series["seconds"].values()), list(series["seconds"]), "seconds", ax=right)
-    right.set(title=f"One gradient of {series['parameters']:,} parameters, {_SAMPLES} samples", xlabel="")
+    plotting.layer_bars(
+        list(series["seconds"].values()), list(series["seconds"]), "seconds", ax=right
+    )
+    right.set(
+        title=f"One gradient of {series['parameters']:,} parameters, {_SAMPLES} samples", xlabel=""
+    )
     return figure
 
 
@@ -106,12 +151,20 @@ def _moved(net, flat, i, step, X, y):
 
 
 def _errors_by_step(net, X, y, exact):
-    """Largest errors of both kinds of difference over some parameters of the last layer, for each step."""
-    flat, gradient = net.parameters["1.weight"].reshape(-1), net.gradients(X, y)[1]["1.weight"].reshape(-1)
+    """Largest errors of both kinds of difference over some parameters of the last layer, for each
+    step.
+    """
+    flat, gradient = (
+        net.parameters["1.weight"].reshape(-1),
+        net.gradients(X, y)[1]["1.weight"].reshape(-1),
+    )
     here, scale = _loss(net, X, y), np.abs(exact).max()
     one_sided, central = np.zeros((2, len(_STEPS)))
     for k, step in enumerate(_STEPS):
-        up, down = (np.array([_moved(net, flat, i, sign * step, X, y) for i in range(_PROBES)]) for sign in (1.0, -1.0))
+        up, down = (
+            np.array([_moved(net, flat, i, sign * step, X, y) for i in range(_PROBES)])
+            for sign in (1.0, -1.0)
+        )
         one_sided[k] = np.abs((up - here) / step - gradient[:_PROBES]).max() / scale
         central[k] = np.abs((up - down) / (2 * step) - gradient[:_PROBES]).max() / scale
     return one_sided, central
@@ -124,11 +177,14 @@ def _order(errors, large, small):
 
 
 def _cost_in_passes(net, data):
-    """Backpropagation over a forward pass, of the engine alone: on so many samples what Python adds no longer counts."""
+    """Backpropagation over a forward pass, of the engine alone: on so many samples what Python adds
+    no longer counts.
+    """
     X, y = data.first(_TIMED)
     samples = Samples(X.astype(net.dtype), labels=y)
     forward, both = _median_seconds(
-        lambda: net.engine.forward(net.state, samples.X), lambda: net.engine.gradients(net.state, samples, training=False)
+        lambda: net.engine.forward(net.state, samples.X),
+        lambda: net.engine.gradients(net.state, samples, training=False),
     )
     return both / forward
 

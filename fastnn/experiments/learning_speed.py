@@ -1,13 +1,16 @@
 """Early layers of a deep sigmoid network learn slower than later ones, at the start and all along.
 
-Source: Nielsen, Neural Networks and Deep Learning, chapter 5: "The vanishing gradient problem". Learning speed of hidden layer l: ‖δˡ‖₂, δˡ
-the mean of ∂C/∂bˡ over the first 1,000 training images. Curves: full-batch gradient descent on these for 500 epochs, η = 0.1, λ = 5; the
-book's own are in its repository and in ``fastnn/_data/nielsen``.
+Source: Nielsen, Neural Networks and Deep Learning, chapter 5: "The vanishing gradient problem".
+Learning speed of hidden layer l: ‖δˡ‖₂, δˡ the mean of ∂C/∂bˡ over the first 1,000 training images.
+Curves: full-batch gradient descent on these for 500 epochs, η = 0.1, λ = 5; the book's own are in
+its repository and in ``fastnn/_data/nielsen``.
 
-Expected: at the start, the book's networks had 0.07, 0.31 with two hidden layers, 0.012, 0.060, 0.283 with three and 0.003, 0.017, 0.070,
-0.285 with four. Seeds differ: medians of an independent reproduction over 200 of them are 0.060, 0.294; 0.0118, 0.0567, 0.296; 0.0024,
-0.0117, 0.0598, 0.298. With four, the first layer learns about 100 times slower than the last. The curves fall steeply, the layers stay in
-order, and the median of 20 seeds is within a factor of 2 of the book's one run at epochs 0, 10, 50, 100 and 499.
+Expected: at the start, the book's networks had 0.07, 0.31 with two hidden layers, 0.012, 0.060,
+0.283 with three and 0.003, 0.017, 0.070, 0.285 with four. Seeds differ: medians of an independent
+reproduction over 200 of them are 0.060, 0.294; 0.0118, 0.0567, 0.296; 0.0024, 0.0117, 0.0598,
+0.298. With four, the first layer learns about 100 times slower than the last. The curves fall
+steeply, the layers stay in order, and the median of 20 seeds is within a factor of 2 of the book's
+one run at epochs 0, 10, 50, 100 and 499.
 """
 
 from itertools import pairwise
@@ -17,10 +20,11 @@ import numpy as np
 from fastnn.experiments.book import BOOK, figures, network
 from fastnn.experiments.data import Data
 from fastnn.experiments.outcome import Check, Outcome, at_least, at_most, close
-from fastnn.optimizers import SGD
+from fastnn.optim.optimizers import SGD
 
 _IMAGES, _RATE, _LAMBDA = 1000, 0.1, 5.0
-_EPOCHS = np.array([*range(11), *range(12, 50, 2), *range(50, 100, 5), *range(100, 500, 20), 499])  # at which speeds are measured
+# at which speeds are measured
+_EPOCHS = np.array([*range(11), *range(12, 50, 2), *range(50, 100, 5), *range(100, 500, 20), 499])
 _SEEDS = 40  # for the speeds at the start
 _AT = np.flatnonzero(np.isin(_EPOCHS, (0, 10, 50, 100, 499)))  # where curves are compared
 _FALLEN = np.flatnonzero(_EPOCHS == 50)  # where the steep fall is over
@@ -29,7 +33,9 @@ _MEDIANS = {2: (0.060, 0.294), 3: (0.0118, 0.0567, 0.296), 4: (0.0024, 0.0117, 0
 
 
 def run(quick: bool, data: Data) -> Outcome:
-    """In quick mode the images are the sample's and the curves those of 5 seeds, and get a factor of 3."""
+    """In quick mode the images are the sample's and the curves those of 5 seeds, and get a factor
+    of 3.
+    """
     X, y = data.first(_IMAGES)
     seeds, factor = (5, 3.0) if quick else (20, 2.0)
     checks, series = [], {}
@@ -37,11 +43,28 @@ def run(quick: bool, data: Data) -> Outcome:
         start = np.array([network(depth, seed).learning_speed(X, y) for seed in range(_SEEDS)])
         curves = np.array([_curve(depth, seed, X, y) for seed in range(seeds)])
         reference = figures(f"norms_during_training_{depth}_layers")[_EPOCHS]
-        checks += _start_checks(depth, start) + _curve_checks(depth, np.median(curves, axis=0), reference, seeds, factor)
+        checks += _start_checks(depth, start) + _curve_checks(
+            depth, np.median(curves, axis=0), reference, seeds, factor
+        )
         low, median, high = np.percentile(curves, [2.5, 50, 97.5], axis=0)
-        series[depth] = {"start": start, "median": median, "low": low, "high": high, "book": reference}
+        series[depth] = {
+            "start": start,
+            "median": median,
+            "low": low,
+            "high": high,
+            "book": reference,
+        }
     slowest = series[4]["start"][:, -1] / series[4]["start"][:, 0]
-    checks.append(Check("4 hidden layers: last layer's speed ÷ first's", f"{BOOK}, about 100", 100.0, np.median(slowest), 50.0, 200.0))
+    checks.append(
+        Check(
+            "4 hidden layers: last layer's speed ÷ first's",
+            f"{BOOK}, about 100",
+            100.0,
+            np.median(slowest),
+            50.0,
+            200.0,
+        )
+    )
     return Outcome(checks, series)
 
 
@@ -53,12 +76,38 @@ def draw(outcome: Outcome):
     for ax, (depth, series) in zip(axes, outcome.series.items(), strict=True):
         for layer in range(depth):
             style, marker = plotting.line_style(layer), plotting.MARKERS[layer]
-            ax.fill_between(_EPOCHS, series["low"][:, layer], series["high"][:, layer], color=style["color"], alpha=0.12, linewidth=0)
+            ax.fill_between(
+                _EPOCHS,
+                series["low"][:, layer],
+                series["high"][:, layer],
+                color=style["color"],
+                alpha=0.12,
+                linewidth=0,
+            )
             label = f"hidden layer {layer + 1}"
-            ax.plot(_EPOCHS, series["median"][:, layer], color=style["color"], marker=marker, markevery=12, markersize=5, label=label)
-            ax.plot(_EPOCHS, series["book"][:, layer], color=style["color"], linestyle="--", linewidth=1.0)
+            ax.plot(
+                _EPOCHS,
+                series["median"][:, layer],
+                color=style["color"],
+                marker=marker,
+                markevery=12,
+                markersize=5,
+                label=label,
+            )
+            ax.plot(
+                _EPOCHS,
+                series["book"][:, layer],
+                color=style["color"],
+                linestyle="--",
+                linewidth=1.0,
+            )
         ax.plot([], [], color="black", linestyle="--", linewidth=1.0, label="the book's run")
-        ax.set(title=f"{depth} hidden layers", xlabel="epoch", ylabel="learning speed ‖δ‖₂", yscale="log")
+        ax.set(
+            title=f"{depth} hidden layers",
+            xlabel="epoch",
+            ylabel="learning speed ‖δ‖₂",
+            yscale="log",
+        )
         ax.legend(frameon=False, fontsize="small")
     figure.suptitle("Learning speed: median and 95 % band of seeds, beside the book's")
     return figure
@@ -76,12 +125,27 @@ def _curve(depth, seed, X, y):
 
 def _start_checks(depth, start):
     checks = []
-    for layer, (books, median) in enumerate(zip(_BOOKS_SPEEDS[depth], _MEDIANS[depth], strict=True)):
+    for layer, (books, median) in enumerate(
+        zip(_BOOKS_SPEEDS[depth], _MEDIANS[depth], strict=True)
+    ):
         speeds, name = start[:, layer], f"{depth} hidden layers, layer {layer + 1}"
         below = 100.0 * np.mean(speeds < books)
         checks += [
-            close(f"{name}: median speed at the start", "reproduction over 200 seeds", median, np.median(speeds), relative=0.25),
-            Check(f"{name}: % of seeds below the book's {books}", BOOK, "2.5 to 97.5", below, 2.5, 97.5),
+            close(
+                f"{name}: median speed at the start",
+                "reproduction over 200 seeds",
+                median,
+                np.median(speeds),
+                relative=0.25,
+            ),
+            Check(
+                f"{name}: % of seeds below the book's {books}",
+                BOOK,
+                "2.5 to 97.5",
+                below,
+                2.5,
+                97.5,
+            ),
         ]
     return checks
 
@@ -89,10 +153,24 @@ def _start_checks(depth, start):
 def _curve_checks(depth, median, reference, seeds, factor):
     distance = np.exp(np.abs(np.log(median[_AT] / reference[_AT]))).max()
     ordered = (median[_AT, 1:] / median[_AT, :-1]).min()
-    fall, books_fall = (np.exp(np.log(curve[0] / curve[_FALLEN]).mean()) for curve in (median, reference))
+    fall, books_fall = (
+        np.exp(np.log(curve[0] / curve[_FALLEN]).mean()) for curve in (median, reference)
+    )
     name, source = f"{depth} hidden layers", f"{BOOK}, its repository's curves"
     return [
-        at_most(f"{name}: factor between median of {seeds} seeds and the book's curve", source, factor, distance),
+        at_most(
+            f"{name}: factor between median of {seeds} seeds and the book's curve",
+            source,
+            factor,
+            distance,
+        ),
         at_least(f"{name}: least ratio of a layer's speed to the one before", source, 1.0, ordered),
-        Check(f"{name}: fall by epoch 50", source, books_fall, fall, books_fall / factor, books_fall * factor),
+        Check(
+            f"{name}: fall by epoch 50",
+            source,
+            books_fall,
+            fall,
+            books_fall / factor,
+            books_fall * factor,
+        ),
     ]

@@ -1,25 +1,32 @@
 """Linear regression: the bowl of its mean squared error, and three ways to its bottom.
 
-Source: ml4a, How neural networks are trained: "Linear regression", "Loss function" and "Gradient descent". The equations of its three
-candidate lines stand in the picture of them only (lin_reg_randomtries.png).
+Source: ml4a, How neural networks are trained: "Linear regression", "Loss function" and "Gradient
+descent". The equations of its three candidate lines stand in the picture of them only
+(lin_reg_randomtries.png).
 
-Expected: the three lines score 0.17, 0.08 and 0.02. These are halves of the mean squared error: an earlier version of the chapter had
-MSE = 1/(2n) Σ(y − f(x))², and the scores stayed when the ½ went. As the text now reads, f(x) = −0.11x + 2.5 has a mean squared error of
-about 0.17. The bowl over slopes −2…4 and intercepts −6…8 has its bottom near (0.5, 1.0), judged by eye. Gradient descent, L-BFGS and least
-squares find the same line.
+Expected: the three lines score 0.17, 0.08 and 0.02. These are halves of the mean squared error: an
+earlier version of the chapter had MSE = 1/(2n) Σ(y − f(x))², and the scores stayed when the ½ went.
+As the text now reads, f(x) = −0.11x + 2.5 has a mean squared error of about 0.17. The bowl over
+slopes −2…4 and intercepts −6…8 has its bottom near (0.5, 1.0), judged by eye. Gradient descent,
+L-BFGS and least squares find the same line.
 """
 
 import numpy as np
 
 from fastnn.experiments.data import Data
 from fastnn.experiments.outcome import Outcome, at_most, close
-from fastnn.layers import Dense
 from fastnn.network import Network
-from fastnn.optimizers import LBFGS, SGD
+from fastnn.nn.layers import Dense
+from fastnn.optim.optimizers import LBFGS, SGD
 
 _X = np.array([2.4, 2.8, 3.2, 3.6, 4.0, 4.2, 5.0])
 _Y = np.array([1.7, 1.85, 1.79, 1.95, 2.1, 2.0, 2.7])
-_LINES = {"0.92x − 1.0": (0.92, -1.0, 0.17), "−0.11x + 2.5": (-0.11, 2.5, 0.08), "0.52x + 0.1": (0.52, 0.1, 0.02)}  # and the score
+# and the score
+_LINES = {
+    "0.92x − 1.0": (0.92, -1.0, 0.17),
+    "−0.11x + 2.5": (-0.11, 2.5, 0.08),
+    "0.52x + 0.1": (0.52, 0.1, 0.02),
+}
 _SLOPES, _INTERCEPTS = (-2.0, 4.0), (-6.0, 8.0)
 _START = (3.0, 6.0)  # slope and intercept, about where the source's arrow begins
 _RATE = 0.03  # below 1/29.2, from where on the steepest direction would overshoot
@@ -36,14 +43,36 @@ def run(quick: bool, data: Data) -> Outcome:
     scores = {line: float(_mse(slope, intercept)) for line, (slope, intercept, _) in _LINES.items()}
     checks = [
         *(
-            close(f"half the mean squared error of {line}", f"{_SOURCE}, three candidates", expected, scores[line] / 2, absolute=0.005)
+            close(
+                f"half the mean squared error of {line}",
+                f"{_SOURCE}, three candidates",
+                expected,
+                scores[line] / 2,
+                absolute=0.005,
+            )
             for line, (_, _, expected) in _LINES.items()
         ),
-        close("mean squared error of −0.11x + 2.5", f"{_SOURCE}, as it now reads", 0.17, scores["−0.11x + 2.5"], absolute=0.01),
+        close(
+            "mean squared error of −0.11x + 2.5",
+            f"{_SOURCE}, as it now reads",
+            0.17,
+            scores["−0.11x + 2.5"],
+            absolute=0.01,
+        ),
         close("slope at the bottom", f"{_SOURCE}, by eye", 0.5, best[0], absolute=0.2),
         close("intercept at the bottom", f"{_SOURCE}, by eye", 1.0, best[1], absolute=0.2),
-        at_most("gradient descent beside least squares", "the same minimum", _AGREEMENT, np.abs(descent[-1] - best).max()),
-        at_most("L-BFGS beside least squares", "the same minimum", _AGREEMENT, np.abs(quasi_newton[-1] - best).max()),
+        at_most(
+            "gradient descent beside least squares",
+            "the same minimum",
+            _AGREEMENT,
+            np.abs(descent[-1] - best).max(),
+        ),
+        at_most(
+            "L-BFGS beside least squares",
+            "the same minimum",
+            _AGREEMENT,
+            np.abs(quasi_newton[-1] - best).max(),
+        ),
     ]
     series = {
         "best": best,
@@ -71,11 +100,26 @@ def draw(outcome: Outcome):
     bowl.view_init(20, -110)
     bowl.set_box_aspect(None, zoom=0.95)
     paths = (np.vstack([series["first_steps"], series["descent"][1:]]), series["lbfgs"])
-    paths = {f"{name}, {steps:,} steps": path for (name, steps), path in zip(series["steps"].items(), paths, strict=True)}
+    paths = {
+        f"{name}, {steps:,} steps": path
+        for (name, steps), path in zip(series["steps"].items(), paths, strict=True)
+    }
     heights = np.geomspace(0.025, 420, 18)
-    contours = plotting.loss_surface(_mse, _SLOPES, _INTERCEPTS, paths, [0.0, *heights, 1e3], ax=axes[2])
-    contours.plot(*series["best"], "*", color="white", markeredgecolor="black", markersize=13, zorder=6, label="least squares")
-    contours.set(title="Paths to the bottom, contours logarithmic", xlabel="slope m", ylabel="intercept b")
+    contours = plotting.loss_surface(
+        _mse, _SLOPES, _INTERCEPTS, paths, [0.0, *heights, 1e3], ax=axes[2]
+    )
+    contours.plot(
+        *series["best"],
+        "*",
+        color="white",
+        markeredgecolor="black",
+        markersize=13,
+        zorder=6,
+        label="least squares",
+    )
+    contours.set(
+        title="Paths to the bottom, contours logarithmic", xlabel="slope m", ylabel="intercept b"
+    )
     contours.legend(handlelength=2.8)
     return figure
 
@@ -85,7 +129,9 @@ def _draw_lines(ax, series):
 
     ends = np.array([2.2, 5.2])
     best = "{:.3f}x + {:.3f}".format(*series["best"])
-    lines = {line: (slope, intercept) for line, (slope, intercept, _) in _LINES.items()} | {best: series["best"]}
+    lines = {line: (slope, intercept) for line, (slope, intercept, _) in _LINES.items()} | {
+        best: series["best"]
+    }
     named = {f"{line}: {_mse(*at):.3f}": at[0] * ends + at[1] for line, at in lines.items()}
     plotting.lines(named, ends, "x", "y", ax=ax)
     for line in ax.lines:
@@ -97,14 +143,22 @@ def _draw_lines(ax, series):
 
 def _mse(slope, intercept):
     """Mean squared error of a line, for arrays of slopes and intercepts."""
-    return ((np.multiply.outer(slope, _X) + np.asarray(intercept)[..., None] - _Y) ** 2).mean(axis=-1)
+    return ((np.multiply.outer(slope, _X) + np.asarray(intercept)[..., None] - _Y) ** 2).mean(
+        axis=-1
+    )
 
 
 def _path(optimizer, epochs):
-    """Slope and intercept before training and after each epoch on all points at once, (epochs + 1, 2)."""
-    net = Network([Dense(1, init=[[_START[0]]], bias_init=[_START[1]])], inputs=1, loss="mse", dtype="float64")
+    """Slope and intercept before training and after each epoch on all points at once, (epochs + 1,
+    2).
+    """
+    net = Network(
+        [Dense(1, init=[[_START[0]]], bias_init=[_START[1]])], inputs=1, loss="mse", dtype="float64"
+    )
     path = _Path(net)
-    net.fit(_X[:, None], _Y, epochs=epochs, batch_size=len(_X), optimizer=optimizer, callbacks=[path])
+    net.fit(
+        _X[:, None], _Y, epochs=epochs, batch_size=len(_X), optimizer=optimizer, callbacks=[path]
+    )
     return np.array(path.points)
 
 

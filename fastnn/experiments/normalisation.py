@@ -1,23 +1,26 @@
 """Batch normalisation makes a deep network learn where it did not, and learn faster where it did.
 
-Source: "Deep neural networks" (a blog on cures for vanishing and exploding gradients and overfitting), after Ioffe & Szegedy 2015: each
-column of a mini-batch becomes (x − μ)/√(σ² + ε), a learned scale and shift follow; it is added as a layer of its own. Prediction uses
-moving averages of μ and σ². Ba, Kiros & Hinton 2016 take μ and σ² over the units of a sample instead (layer normalisation). Here: ten
-hidden layers of 64 units, normalised before the activation, plain gradient descent; the rate is one of two that were tried.
+Source: "Deep neural networks" (a blog on cures for vanishing and exploding gradients and
+overfitting), after Ioffe & Szegedy 2015: each column of a mini-batch becomes (x − μ)/√(σ² + ε), a
+learned scale and shift follow; it is added as a layer of its own. Prediction uses moving averages
+of μ and σ². Ba, Kiros & Hinton 2016 take μ and σ² over the units of a sample instead (layer
+normalisation). Here: ten hidden layers of 64 units, normalised before the activation, plain
+gradient descent; the rate is one of two that were tried.
 
-Expected: training takes fewer epochs with BatchNorm. Sigmoids, which stay at chance without it, learn. The cause: what tells samples apart
-fades from layer to layer, while BatchNorm restores a standard deviation of 1 over the samples in each. Normalising over units does not, and
-with sigmoids LayerNorm stays at chance (our own finding). In prediction the answer for a sample does not depend on the samples beside it,
-and the moving averages stand for the statistics of a batch.
+Expected: training takes fewer epochs with BatchNorm. Sigmoids, which stay at chance without it,
+learn. The cause: what tells samples apart fades from layer to layer, while BatchNorm restores a
+standard deviation of 1 over the samples in each. Normalising over units does not, and with sigmoids
+LayerNorm stays at chance (our own finding). In prediction the answer for a sample does not depend
+on the samples beside it, and the moving averages stand for the statistics of a batch.
 """
 
 import numpy as np
 
 from fastnn.experiments.data import Data
 from fastnn.experiments.outcome import Outcome, at_least, at_most, close
-from fastnn.layers import Activation, BatchNorm, Dense, LayerNorm
 from fastnn.network import Network
-from fastnn.optimizers import SGD
+from fastnn.nn.layers import Activation, BatchNorm, Dense, LayerNorm
+from fastnn.optim.optimizers import SGD
 
 _ACTIVATIONS = ("sigmoid", "tanh", "relu")
 _NORMS = {"none": (), "BatchNorm": (BatchNorm(),), "LayerNorm": (LayerNorm(),)}
@@ -30,39 +33,87 @@ def run(quick: bool, data: Data) -> Outcome:
     """In quick mode the images are the sample's, with a lower bound on what they can teach."""
     epochs, seeds, bound = (10, 1, 70.0) if quick else (5, 3, 90.0)
     nets = {
-        (activation, norm): [_network(activation, norm, seed) for seed in range(seeds)] for activation in _ACTIVATIONS for norm in _NORMS
+        (activation, norm): [_network(activation, norm, seed) for seed in range(seeds)]
+        for activation in _ACTIVATIONS
+        for norm in _NORMS
     }
-    curves = {key: np.mean([_accuracies(net, data, epochs) for net in copies], axis=0) for key, copies in nets.items()}
+    curves = {
+        key: np.mean([_accuracies(net, data, epochs) for net in copies], axis=0)
+        for key, copies in nets.items()
+    }
     spread = {norm: _spread(norm, data) for norm in _NORMS}
-    early = {activation: curves[activation, "BatchNorm"][0] - curves[activation, "none"][0] for activation in _ACTIVATIONS}
+    early = {
+        activation: curves[activation, "BatchNorm"][0] - curves[activation, "none"][0]
+        for activation in _ACTIVATIONS
+    }
     checks = [
-        at_most("sigmoid, no normalisation: % accuracy", "Ioffe & Szegedy 2015", _CHANCE, curves["sigmoid", "none"][-1]),
-        at_least("sigmoid, BatchNorm: highest % accuracy", "Ioffe & Szegedy 2015; own bound", bound, curves["sigmoid", "BatchNorm"].max()),
-        at_most("sigmoid, LayerNorm: % accuracy", "our own finding", _CHANCE, curves["sigmoid", "LayerNorm"][-1]),
+        at_most(
+            "sigmoid, no normalisation: % accuracy",
+            "Ioffe & Szegedy 2015",
+            _CHANCE,
+            curves["sigmoid", "none"][-1],
+        ),
+        at_least(
+            "sigmoid, BatchNorm: highest % accuracy",
+            "Ioffe & Szegedy 2015; own bound",
+            bound,
+            curves["sigmoid", "BatchNorm"].max(),
+        ),
+        at_most(
+            "sigmoid, LayerNorm: % accuracy",
+            "our own finding",
+            _CHANCE,
+            curves["sigmoid", "LayerNorm"][-1],
+        ),
         *(
-            at_least(f"{activation}: % gained by BatchNorm in the first epoch", f"{_CURES}, shorter training", 1.0, early[activation])
+            at_least(
+                f"{activation}: % gained by BatchNorm in the first epoch",
+                f"{_CURES}, shorter training",
+                1.0,
+                early[activation],
+            )
             for activation in _ACTIVATIONS
         ),
-        close("BatchNorm: deviation over samples in layer 10, at the start", _CURES, 1.0, spread["BatchNorm"][-1], absolute=0.02),
-        at_most("no normalisation: the same, ÷ that of layer 1", "Ioffe & Szegedy 2015", 0.01, spread["none"][-1] / spread["none"][0]),
+        close(
+            "BatchNorm: deviation over samples in layer 10, at the start",
+            _CURES,
+            1.0,
+            spread["BatchNorm"][-1],
+            absolute=0.02,
+        ),
+        at_most(
+            "no normalisation: the same, ÷ that of layer 1",
+            "Ioffe & Szegedy 2015",
+            0.01,
+            spread["none"][-1] / spread["none"][0],
+        ),
         *_prediction_checks(nets["relu", "BatchNorm"][0], data),
     ]
-    accuracy = {activation: {norm: curves[activation, norm] for norm in _NORMS} for activation in _ACTIVATIONS}
+    accuracy = {
+        activation: {norm: curves[activation, norm] for norm in _NORMS}
+        for activation in _ACTIVATIONS
+    }
     return Outcome(checks, {"accuracy": accuracy, "spread": spread})
 
 
 def draw(outcome: Outcome):
-    """Accuracy by epoch for each activation, and what is left of the samples' differences in each layer."""
+    """Accuracy by epoch for each activation, and what is left of the samples' differences in each
+    layer.
+    """
     from fastnn import plotting
 
     figure, axes = plotting.new_axes(2, 2, size=(13, 9))
-    for ax, (activation, curves) in zip(axes.ravel(), outcome.series["accuracy"].items(), strict=False):
+    for ax, (activation, curves) in zip(
+        axes.ravel(), outcome.series["accuracy"].items(), strict=False
+    ):
         epochs = np.arange(1, 1 + len(curves["none"]))
         plotting.lines(curves, epochs, "epoch", "test accuracy, %", ax=ax)
         ax.set(title=f"{activation}, {_HIDDEN} hidden layers", ylim=(0, 103), xticks=epochs)
     layers = np.arange(1, _HIDDEN + 1)
     ylabel = "standard deviation over samples"
-    plotting.lines(outcome.series["spread"], layers, "hidden layer", ylabel, log=True, ax=axes[1, 1])
+    plotting.lines(
+        outcome.series["spread"], layers, "hidden layer", ylabel, log=True, ax=axes[1, 1]
+    )
     axes[1, 1].set(title="sigmoid, before the activation, at the start", xticks=layers)
     return figure
 
@@ -70,7 +121,9 @@ def draw(outcome: Outcome):
 def _network(activation, norm, seed, layer=None):
     """`_HIDDEN` times Dense, normalisation and activation, and a softmax of 10 classes."""
     block = [Dense(_UNITS), *(_NORMS[norm] if layer is None else (layer,)), Activation(activation)]
-    return Network(block * _HIDDEN + [Dense(10)], inputs=784, loss="softmax_cross_entropy", seed=seed)
+    return Network(
+        block * _HIDDEN + [Dense(10)], inputs=784, loss="softmax_cross_entropy", seed=seed
+    )
 
 
 def _accuracies(net, data, epochs):
@@ -83,7 +136,8 @@ def _spread(norm, data):
     """Standard deviation over samples of what goes into each sigmoid, mean over units."""
     X, y = data.first(_IMAGES)
     net = _network("sigmoid", norm, 0, BatchNorm(momentum=1.0) if norm == "BatchNorm" else None)
-    net.fit(X, y, 1, len(X), SGD(0.0), progress=False)  # moves the running averages only, here to the batch's own
+    # moves the running averages only, here to the batch's own
+    net.fit(X, y, 1, len(X), SGD(0.0), progress=False)
     before_activation = net.activations(X)[-2 :: -2 if norm == "none" else -3][::-1]
     return np.array([outputs.std(axis=0).mean() for outputs in before_activation])
 
@@ -100,5 +154,11 @@ def _prediction_checks(net, data):
             1e-5,
             np.abs(together - alone).max() / np.abs(together).max(),
         ),
-        close("loss by moving averages ÷ by the batch's own statistics", _CURES, 1.0, running_loss / batch_loss, absolute=0.25),
+        close(
+            "loss by moving averages ÷ by the batch's own statistics",
+            _CURES,
+            1.0,
+            running_loss / batch_loss,
+            absolute=0.25,
+        ),
     ]

@@ -1,16 +1,18 @@
 """Optimisers on surfaces of two parameters: who overshoots, who crawls, and who leaves a saddle.
 
-Source: ml4a, How neural networks are trained: "Momentum", "Adaptive methods" and "Adam, and a comparison of updaters", with Alec Radford's
-two animations.
+Source: ml4a, How neural networks are trained: "Momentum", "Adaptive methods" and "Adam, and a
+comparison of updaters", with Alec Radford's two animations.
 
-Expected: momentum and Nesterov's method overshoot, plain descent is slow, AdaGrad, AdaDelta, RMSProp and Adam do neither; at the saddle
-plain descent sticks, and all others escape. Momentum is z ← βz + ∇J(W), W ← W − αz, and plain descent with β = 0; Nesterov's takes the
-gradient ahead, at W − αβz (the source leaves α out); AdaGrad is w ← w − α g/√(G + ε). The source has no figures. Rates were chosen by
-trial so that each shows what it is known for: at five times its rate plain descent leaves the saddle within these steps too, and at plain
-descent's rate Adam leaves it all the same.
+Expected: momentum and Nesterov's method overshoot, plain descent is slow, AdaGrad, AdaDelta,
+RMSProp and Adam do neither; at the saddle plain descent sticks, and all others escape. Momentum is
+z ← βz + ∇J(W), W ← W − αz, and plain descent with β = 0; Nesterov's takes the gradient ahead, at W
+− αβz (the source leaves α out); AdaGrad is w ← w − α g/√(G + ε). The source has no figures. Rates
+were chosen by trial so that each shows what it is known for: at five times its rate plain descent
+leaves the saddle within these steps too, and at plain descent's rate Adam leaves it all the same.
 
-The paths are those of the library's own update rules, on its own engine. A network that answers its weights w, with the cost ½‖w − t‖², has
-the gradient w − t: with the target t = w − ∇f(w) that is ∇f(w), and one call of ``fit`` is one step of any optimiser on any surface f.
+The paths are those of the library's own update rules, on its own engine. A network that answers its
+weights w, with the cost ½‖w − t‖², has the gradient w − t: with the target t = w − ∇f(w) that is
+∇f(w), and one call of ``fit`` is one step of any optimiser on any surface f.
 """
 
 from collections.abc import Callable
@@ -20,9 +22,9 @@ import numpy as np
 
 from fastnn.experiments.data import Data
 from fastnn.experiments.outcome import Outcome, at_least, at_most
-from fastnn.layers import Dense
 from fastnn.network import Network
-from fastnn.optimizers import SGD, AdaDelta, AdaGrad, Adam, Optimizer, RMSProp
+from fastnn.nn.layers import Dense
+from fastnn.optim.optimizers import SGD, AdaDelta, AdaGrad, Adam, Optimizer, RMSProp
 
 _ROUNDING = 1e-10  # in float64, over some hundred steps
 _MOMENTUM = 0.9
@@ -36,21 +38,43 @@ def run(quick: bool, data: Data) -> Outcome:
     """All of it is the same in quick mode, and no images are needed."""
     paths = {key: _paths(surface) for key, surface in _SURFACES.items()}
     ends = {name: float(_beale(*path[-1])) for name, path in paths["beale"].items()}
-    lowest = {name: float(path[:, 1].min()) for name, path in paths["beale"].items()}  # they come from above; the minimum lies at y = ½
-    heights = {name: float(abs(path[-1, 1])) for name, path in paths["saddle"].items()}  # 0 at the saddle, 1 at the minima
+    # they come from above; the minimum lies at y = ½
+    lowest = {name: float(path[:, 1].min()) for name, path in paths["beale"].items()}
+    # 0 at the saddle, 1 at the minima
+    heights = {name: float(abs(path[-1, 1])) for name, path in paths["saddle"].items()}
     checks = [
         *_formula_checks(paths["beale"]),
-        at_least("overshoot of momentum and Nesterov", f"{_SOURCE}, in words", 1.0, 0.5 - max(lowest["momentum"], lowest["Nesterov"])),
-        at_most("overshoot of the adaptive", f"{_SOURCE}, in words", 1.0, 0.5 - min(lowest[name] for name in _ADAPTIVE)),
-        at_least("slowness: final f of SGD over the worst of the others", f"{_SOURCE}, in words", 1.0, _behind(ends)),
+        at_least(
+            "overshoot of momentum and Nesterov",
+            f"{_SOURCE}, in words",
+            1.0,
+            0.5 - max(lowest["momentum"], lowest["Nesterov"]),
+        ),
+        at_most(
+            "overshoot of the adaptive",
+            f"{_SOURCE}, in words",
+            1.0,
+            0.5 - min(lowest[name] for name in _ADAPTIVE),
+        ),
+        at_least(
+            "slowness: final f of SGD over the worst of the others",
+            f"{_SOURCE}, in words",
+            1.0,
+            _behind(ends),
+        ),
         at_most("saddle: how far SGD leaves it", f"{_SOURCE}, SGD sticks", 0.1, heights[_PLAIN]),
         *(
-            at_least(f"saddle: how far {name} leaves it", f"{_SOURCE}, it escapes", 0.5, heights[name])
+            at_least(
+                f"saddle: how far {name} leaves it", f"{_SOURCE}, it escapes", 0.5, heights[name]
+            )
             for name in heights
             if name != _PLAIN
         ),
     ]
-    return Outcome(checks, {"paths": paths, "final_f": ends, "lowest_y": lowest, "distance_from_saddle": heights})
+    return Outcome(
+        checks,
+        {"paths": paths, "final_f": ends, "lowest_y": lowest, "distance_from_saddle": heights},
+    )
 
 
 def draw(outcome: Outcome):
@@ -76,7 +100,8 @@ def animate(outcome: Outcome, path):
     growing = []
     for ax, (surface, paths) in zip(axes, _walked(outcome), strict=True):
         _draw_surface(ax, surface, paths)
-        lines, ends = ax.lines[::3], ax.lines[2::3]  # a path is drawn as its line, its start and its end
+        # a path is drawn as its line, its start and its end
+        lines, ends = ax.lines[::3], ax.lines[2::3]
         growing += [(line, end, line.get_xydata()) for line, end in zip(lines, ends, strict=True)]
         ax.get_legend().remove()
     figure.legend(lines, paths, loc="outside right center", handlelength=2.8)
@@ -104,7 +129,7 @@ def _draw_surface(ax, surface, paths):
     ax.set(title=f"{surface.title}: {surface.steps} steps", xlabel="x", ylabel="y")
 
 
-# --- the surfaces ---------------------------------------------------------------------------------------------------------------------
+# --- the surfaces ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -128,7 +153,9 @@ def _beale(x, y):
 
 def _beale_gradient(x, y):
     a, b, c = 1.5 - x + x * y, 2.25 - x + x * y**2, 2.625 - x + x * y**3
-    return 2 * (a * (y - 1) + b * (y**2 - 1) + c * (y**3 - 1)), 2 * x * (a + 2 * b * y + 3 * c * y**2)
+    return 2 * (a * (y - 1) + b * (y**2 - 1) + c * (y**3 - 1)), 2 * x * (
+        a + 2 * b * y + 3 * c * y**2
+    )
 
 
 def _saddle(x, y):
@@ -152,7 +179,7 @@ _SURFACES = {
 }  # fmt: skip
 
 
-# --- the optimisers -------------------------------------------------------------------------------------------------------------------
+# --- the optimisers -------------------------------------------------------------------------------
 
 
 def _optimisers(rates: dict[str, float]) -> dict[str, Optimizer]:
@@ -168,9 +195,13 @@ def _optimisers(rates: dict[str, float]) -> dict[str, Optimizer]:
     return {name: make(rates[name]) for name, make in made.items()}
 
 
-def _descend(optimizer: Optimizer, gradient: Callable, start: tuple[float, float], steps: int) -> np.ndarray:
+def _descend(
+    optimizer: Optimizer, gradient: Callable, start: tuple[float, float], steps: int
+) -> np.ndarray:
     """The points (steps + 1, 2) that ``optimizer`` visits; see the module's docstring for how."""
-    net = Network([Dense(2, init=[list(start)], bias=False)], inputs=1, loss="quadratic", dtype="float64")
+    net = Network(
+        [Dense(2, init=[list(start)], bias=False)], inputs=1, loss="quadratic", dtype="float64"
+    )
     path = [np.array(start)]
     for _ in range(steps):
         net.fit([[1.0]], [path[-1] - gradient(*path[-1])], optimizer=optimizer)
@@ -180,14 +211,17 @@ def _descend(optimizer: Optimizer, gradient: Callable, start: tuple[float, float
 
 def _paths(surface: _Surface) -> dict[str, np.ndarray]:
     optimisers = _optimisers(surface.rates)
-    return {name: _descend(optimizer, surface.gradient, surface.start, surface.steps) for name, optimizer in optimisers.items()}
+    return {
+        name: _descend(optimizer, surface.gradient, surface.start, surface.steps)
+        for name, optimizer in optimisers.items()
+    }
 
 
 def _behind(ends):
     return ends[_PLAIN] / max(value for name, value in ends.items() if name != _PLAIN)
 
 
-# --- the source's formulas ------------------------------------------------------------------------------------------------------------
+# --- the source's formulas ------------------------------------------------------------------------
 
 
 def _formula_checks(paths):
@@ -200,13 +234,20 @@ def _formula_checks(paths):
         "AdaGrad": _by_adagrad(surface, surface.rates["AdaGrad"]),
     }
     return [
-        at_most(f"{name} beside its formula", "ml4a, Momentum; Adaptive methods", _ROUNDING, np.abs(walk - paths[name]).max())
+        at_most(
+            f"{name} beside its formula",
+            "ml4a, Momentum; Adaptive methods",
+            _ROUNDING,
+            np.abs(walk - paths[name]).max(),
+        )
         for name, walk in walks.items()
     ]
 
 
 def _by_momentum(surface, rate, beta, ahead):
-    """z ← βz + ∇J(W), W ← W − αz; ``ahead``, the gradient is that at W − αβz, and so is the point that the library keeps."""
+    """z ← βz + ∇J(W), W ← W − αz; ``ahead``, the gradient is that at W − αβz, and so is the point
+    that the library keeps.
+    """
     w, z = np.array(surface.start), np.zeros(2)
     path = [w]
     for _ in range(surface.steps):

@@ -1,4 +1,6 @@
-"""What an experiment hands back: figures of its source beside those of this run, and the data behind its picture."""
+"""What an experiment hands back: figures of its source beside those of this run, and the data
+behind its picture.
+"""
 
 from dataclasses import dataclass
 from math import inf
@@ -37,14 +39,25 @@ class Check:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The checks of an experiment, and its series: plain data and arrays by name, from which its picture can be drawn again."""
+    """The checks of an experiment, and its series: plain data and arrays by name, from which its
+    picture can be drawn again.
+    """
 
     checks: list[Check]
     series: dict[str, Any]
 
 
-def close(name: str, source: str, expected: float, measured: float, absolute: float = 0.0, relative: float = 0.0) -> Check:
-    """A `Check` that the measured figure is within ``absolute + relative · |expected|`` of the expected one."""
+def close(
+    name: str,
+    source: str,
+    expected: float,
+    measured: float,
+    absolute: float = 0.0,
+    relative: float = 0.0,
+) -> Check:
+    """A `Check` that the measured figure is within ``absolute + relative · |expected|`` of the
+    expected one.
+    """
     margin = absolute + relative * abs(expected)
     return Check(name, source, expected, float(measured), expected - margin, expected + margin)
 

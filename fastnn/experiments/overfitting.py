@@ -1,11 +1,12 @@
 """Overfitting, and what holds it back: L2, L1, dropout, noise on the inputs, early stopping.
 
-Source: ml4a, How neural networks are trained: "Overfitting", "Regularization" and "Dropout"; cures for overfitting also in "Deep neural
-networks" (a blog on the vanishing gradient's cures).
+Source: ml4a, How neural networks are trained: "Overfitting", "Regularization" and "Dropout"; cures
+for overfitting also in "Deep neural networks" (a blog on the vanishing gradient's cures).
 
-Expected: with too few samples the training accuracy goes on to 100 %, while that on other data stops rising and their loss turns upwards;
-that is where to stop. A penalty on large weights (½λΣw² or λΣ|w|), dropout of 20–50 % and noise on the inputs each keep the loss on other
-data lower. The source has no figures: what is compared is each cure with none.
+Expected: with too few samples the training accuracy goes on to 100 %, while that on other data
+stops rising and their loss turns upwards; that is where to stop. A penalty on large weights (½λΣw²
+or λΣ|w|), dropout of 20–50 % and noise on the inputs each keep the loss on other data lower. The
+source has no figures: what is compared is each cure with none.
 """
 
 import numpy as np
@@ -13,9 +14,9 @@ import numpy as np
 from fastnn.callbacks import EarlyStopping
 from fastnn.experiments.data import Data
 from fastnn.experiments.outcome import Outcome, at_least, at_most
-from fastnn.layers import Dense, Dropout, GaussianNoise
 from fastnn.network import Network
-from fastnn.optimizers import Adam
+from fastnn.nn.layers import Dense, Dropout, GaussianNoise
+from fastnn.optim.optimizers import Adam
 
 _HIDDEN, _EPOCHS, _BATCH, _RATE = 100, 100, 20, 1e-3
 _PATIENCE = 5
@@ -37,12 +38,23 @@ def run(quick: bool, data: Data) -> Outcome:
     runs[_STOPPED] = _train(X, y, data, callbacks=[EarlyStopping(patience=_PATIENCE)])
     none = runs["none"]
     checks = [
-        at_least("no cure: training accuracy", f"{_SOURCE}: no error on what was learnt by heart", 0.999, none["train"]["accuracy"]),
         at_least(
-            "no cure: training less test accuracy", f"{_SOURCE}, in words", 0.03, none["train"]["accuracy"] - none["test"]["accuracy"]
+            "no cure: training accuracy",
+            f"{_SOURCE}: no error on what was learnt by heart",
+            0.999,
+            none["train"]["accuracy"],
         ),
         at_least(
-            "no cure: last validation loss over the lowest", f"{_SOURCE}, in words", 1.05, none["val_loss"][-1] / min(none["val_loss"])
+            "no cure: training less test accuracy",
+            f"{_SOURCE}, in words",
+            0.03,
+            none["train"]["accuracy"] - none["test"]["accuracy"],
+        ),
+        at_least(
+            "no cure: last validation loss over the lowest",
+            f"{_SOURCE}, in words",
+            1.05,
+            none["val_loss"][-1] / min(none["val_loss"]),
         ),
         *(
             at_most(
@@ -65,17 +77,40 @@ def draw(outcome: Outcome):
     runs = outcome.series["runs"]
     figure, (left, right) = plotting.new_axes(1, 2, (13.0, 4.6))
     longest = max(len(run["val_loss"]) for run in runs.values())
-    padded = {name: run["val_loss"] + [np.nan] * (longest - len(run["val_loss"])) for name, run in runs.items()}
+    padded = {
+        name: run["val_loss"] + [np.nan] * (longest - len(run["val_loss"]))
+        for name, run in runs.items()
+    }
     plotting.lines(padded, np.arange(1, 1 + longest), "epoch", "validation loss", ax=left)
-    left.plot(range(1, 1 + longest), runs["none"]["loss"], color="0.6", linewidth=1.0, label="training loss of none")
+    left.plot(
+        range(1, 1 + longest),
+        runs["none"]["loss"],
+        color="0.6",
+        linewidth=1.0,
+        label="training loss of none",
+    )
     left.legend(frameon=False, handlelength=2.8, ncols=2)
     left.set(title=f"Trained on {outcome.series['samples']:,} images", ylim=(0, None))
     places = np.arange(len(runs))
     for number, (part, label) in enumerate((("train", "training images"), ("test", "test images"))):
         values = [100 * run[part]["accuracy"] for run in runs.values()]
-        right.plot(places, values, plotting.MARKERS[number], color=plotting.COLOURS[number], label=label, markersize=8)
+        right.plot(
+            places,
+            values,
+            plotting.MARKERS[number],
+            color=plotting.COLOURS[number],
+            label=label,
+            markersize=8,
+        )
         for place, value in zip(places, values, strict=True):
-            right.annotate(f"{value:.1f}", (place, value), (0, 7), textcoords="offset points", ha="center", fontsize="small")
+            right.annotate(
+                f"{value:.1f}",
+                (place, value),
+                (0, 7),
+                textcoords="offset points",
+                ha="center",
+                fontsize="small",
+            )
     right.set_xticks(places, [name.replace(", ", ",\n") for name in runs])
     right.set(title="At the end", ylabel="accuracy in %", ylim=(80, 102))
     right.legend(frameon=False, loc="lower center", ncols=2)
@@ -85,10 +120,23 @@ def draw(outcome: Outcome):
 def _train(X, y, data, l1=0.0, l2=0.0, dropout=0.0, noise=0.0, callbacks=()):
     """Losses by epoch, and loss without penalty and accuracy at the end."""
     layers = [Dense(_HIDDEN, activation="relu", l1=l1, l2=l2), Dense(10, l1=l1, l2=l2)]
-    layers = [*([GaussianNoise(noise)] if noise else []), layers[0], *([Dropout(dropout)] if dropout else []), layers[1]]
+    layers = [
+        *([GaussianNoise(noise)] if noise else []),
+        layers[0],
+        *([Dropout(dropout)] if dropout else []),
+        layers[1],
+    ]
     net = Network(layers, inputs=X.shape[1], loss="softmax_cross_entropy")
     scorer = _Scorer(data.validation, (X, y))
-    net.fit(X, y, epochs=_EPOCHS, batch_size=_BATCH, optimizer=Adam(_RATE), validation=data.validation, callbacks=[scorer, *callbacks])
+    net.fit(
+        X,
+        y,
+        epochs=_EPOCHS,
+        batch_size=_BATCH,
+        optimizer=Adam(_RATE),
+        validation=data.validation,
+        callbacks=[scorer, *callbacks],
+    )
     return {**scorer.losses, "train": _scores(net, X, y), "test": _scores(net, *data.test)}
 
 
@@ -99,10 +147,15 @@ def _scores(net, X, y):
 
 
 class _Scorer:
-    """A callback: `History` has losses with penalties, which are no measure of how well others' data are met."""
+    """A callback: `History` has losses with penalties, which are no measure of how well others'
+    data are met.
+    """
 
     def __init__(self, validation, train):
-        self._sets, self.losses = {"val_loss": validation, "loss": train}, {"val_loss": [], "loss": []}
+        self._sets, self.losses = (
+            {"val_loss": validation, "loss": train},
+            {"val_loss": [], "loss": []},
+        )
 
     def on_epoch_end(self, training):
         for name, samples in self._sets.items():

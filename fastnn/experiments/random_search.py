@@ -1,9 +1,11 @@
 """Guessing weights at random, beside a second of gradient descent.
 
-Source: ml4a, How neural networks are trained: "A needle in a hyper-dimensional haystack" and "n-dimensional space is a lonely place".
+Source: ml4a, How neural networks are trained: "A needle in a hyper-dimensional haystack" and
+"n-dimensional space is a lonely place".
 
-Expected: to try ten values of each of N weights takes 10^N samples, 100 for two weights and 1,000 for three. The network [784, 15, 10] has
-784·15 + 15·10 = 11,910 weights and 25 biases, 11,935 parameters in all: 10^11935 samples, where the universe has 10^80 atoms.
+Expected: to try ten values of each of N weights takes 10^N samples, 100 for two weights and 1,000
+for three. The network [784, 15, 10] has 784·15 + 15·10 = 11,910 weights and 25 biases, 11,935
+parameters in all: 10^11935 samples, where the universe has 10^80 atoms.
 """
 
 import time
@@ -13,7 +15,7 @@ import numpy as np
 from fastnn.experiments.data import Data
 from fastnn.experiments.outcome import Outcome, at_least, at_most, close
 from fastnn.network import mlp
-from fastnn.optimizers import SGD
+from fastnn.optim.optimizers import SGD
 
 _SIZES = [784, 15, 10]
 _IMAGES = 1000  # each guess is scored on
@@ -31,11 +33,18 @@ def run(quick: bool, data: Data) -> Outcome:
     descent, trained = _descend(data)
     n = best.n_parameters
     guessed, learnt = (net.evaluate(*data.test)["accuracy"] for net in (best, trained))
-    weights = sum(values.size for name, values in best.parameters.items() if name.endswith("weight"))
+    weights = sum(
+        values.size for name, values in best.parameters.items() if name.endswith("weight")
+    )
     checks = [
         close("weights of [784, 15, 10]", _SOURCE, 11_910, weights),
         close("parameters of [784, 15, 10]", _SOURCE, 11_935, n),
-        at_most(f"test accuracy of the best of {guesses:,} guesses", "our bound: no digit reader", 0.5, guessed),
+        at_most(
+            f"test accuracy of the best of {guesses:,} guesses",
+            "our bound: no digit reader",
+            0.5,
+            guessed,
+        ),
         at_least("test accuracy after a second of gradient descent", "our bound", 0.85, learnt),
     ]
     records = np.flatnonzero(np.diff(np.maximum.accumulate(accuracies), prepend=-1.0))
@@ -53,21 +62,47 @@ def run(quick: bool, data: Data) -> Outcome:
 
 
 def draw(outcome: Outcome):
-    """The best guess so far beside a second of descent, and how long trying everything would take."""
+    """The best guess so far beside a second of descent, and how long trying everything would
+    take.
+    """
     from fastnn import plotting
 
     series = outcome.series
     figure, (left, right) = plotting.new_axes(1, 2)
     times = np.array(series["guess"]) / series["guesses_per_second"]
-    left.step(times, series["best_accuracy"], where="post", label="best guess so far", linewidth=1.8, **plotting.line_style(0))
+    left.step(
+        times,
+        series["best_accuracy"],
+        where="post",
+        label="best guess so far",
+        linewidth=1.8,
+        **plotting.line_style(0),
+    )
     left.plot(
-        series["descent"]["seconds"], series["descent"]["accuracy"], label="gradient descent", linewidth=1.8, **plotting.line_style(1)
+        series["descent"]["seconds"],
+        series["descent"]["accuracy"],
+        label="gradient descent",
+        linewidth=1.8,
+        **plotting.line_style(1),
     )
     left.axhline(0.1, color="black", linewidth=0.8, linestyle=":", label="chance")
-    left.set(title=f"[784, 15, 10] on {_IMAGES:,} training images", xlabel="seconds", ylabel="accuracy", xscale="log", ylim=(0, 1.02))
+    left.set(
+        title=f"[784, 15, 10] on {_IMAGES:,} training images",
+        xlabel="seconds",
+        ylabel="accuracy",
+        xscale="log",
+        ylim=(0, 1.02),
+    )
     left.legend(frameon=False)
     n = np.arange(1, 41)
-    plotting.lines({"measured rate": 10.0**n / series["guesses_per_second"]}, n, "weights N", "seconds for 10ᴺ guesses", log=True, ax=right)
+    plotting.lines(
+        {"measured rate": 10.0**n / series["guesses_per_second"]},
+        n,
+        "weights N",
+        "seconds for 10ᴺ guesses",
+        log=True,
+        ax=right,
+    )
     right.axhline(_UNIVERSE, color=plotting.COLOURS[1], linestyle="--")
     right.text(1, _UNIVERSE * 3, "age of the universe")
     right.set(title=f"Trying ten values of each weight; this network has {series['parameters']:,}")
@@ -86,7 +121,9 @@ def _guess(guesses, X, y):
 
 
 class _Clock:
-    """A callback that scores the network after each epoch and stops when training has taken its time."""
+    """A callback that scores the network after each epoch and stops when training has taken its
+    time.
+    """
 
     def __init__(self, X, y):
         self._data, self.seconds, self.accuracy = (X, y), [], []

@@ -1,14 +1,14 @@
 """The table of experiments.
 
-To add one: a module here with a docstring (a title; ``Source:``, document and section; ``Expected:``, its figures),
-``run(quick, data) -> Outcome`` and ``draw(outcome) -> Figure``, where it moves also ``animate(outcome, path)``, and its name in
-``EXPERIMENTS``.
+To add one: a module here with a docstring (a title; ``Source:``, document and section;
+``Expected:``, its figures), ``run(quick, data) -> Outcome`` and ``draw(outcome) -> Figure``, where
+it moves also ``animate(outcome, path)``, and its name in ``EXPERIMENTS``.
 """
 
 import importlib
 from types import ModuleType
 
-from fastnn import _checks
+from fastnn._utils import checks
 
 EXPERIMENTS = (
     "chain",
@@ -34,8 +34,12 @@ EXPERIMENTS = (
 
 
 def experiment(name: str) -> ModuleType:
-    """The module of an experiment, loaded at first use; `ValueError` with the nearest known name where there is none."""
-    return importlib.import_module(f"fastnn.experiments.{_checks.one_of('experiment', name, EXPERIMENTS)}")
+    """The module of an experiment, loaded at first use; `ValueError` with the nearest known name
+    where there is none.
+    """
+    return importlib.import_module(
+        f"fastnn.experiments.{checks.one_of('experiment', name, EXPERIMENTS)}"
+    )
 
 
 def title(name: str) -> str:

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import __version__
-from fastnn._paths import check_writable, write_atomically
+from fastnn._utils.files import check_writable, write_atomically
+from fastnn._version import __version__
 from fastnn.experiments.data import Data, mnist
 from fastnn.experiments.outcome import Check, Outcome
 from fastnn.experiments.registry import experiment, title
-from fastnn.training import ctrl_c_raises
+from fastnn.training.loop import ctrl_c_raises
 
 _DIGITS = 7  # of the figures in a JSON file: as many as float32 has
 
@@ -50,7 +50,9 @@ class Report:
         return sum(check.agrees for check in self.checks)
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as plain data: what ``NAME.json`` holds. Numbers that are not finite become None."""
+        """The report as plain data: what ``NAME.json`` holds. Numbers that are not finite become
+        None.
+        """
         plain = {
             "name": self.name,
             "title": self.title,
@@ -66,7 +68,9 @@ class Report:
         return _plain(plain)
 
 
-def run(name: str, quick: bool = False, out: str | os.PathLike = ".", data: Data | None = None) -> Report:
+def run(
+    name: str, quick: bool = False, out: str | os.PathLike = ".", data: Data | None = None
+) -> Report:
     """Run an experiment and write its figures and its picture.
 
     Parameters
@@ -74,8 +78,8 @@ def run(name: str, quick: bool = False, out: str | os.PathLike = ".", data: Data
     name : str
         One of `fastnn.experiments.registry.EXPERIMENTS`.
     quick : bool
-        Under 20 seconds on two cores, on the sample of MNIST inside the package. Bounds are then wider, or others, where figures of
-        the source need the full run.
+        Under 20 seconds on two cores, on the sample of MNIST inside the package. Bounds are then
+        wider, or others, where figures of the source need the full run.
     out : path
         The folder for ``NAME.json``, ``NAME.png`` and ``NAME.gif``; made where it does not exist.
     data : Data, optional
@@ -100,7 +104,10 @@ def run(name: str, quick: bool = False, out: str | os.PathLike = ".", data: Data
         outcome = module.run(quick, mnist(quick) if data is None else data)
     report = Report(name, title(name), quick, time.perf_counter() - started, outcome)
     figure = module.draw(outcome)
-    write_atomically(folder / f"{name}.json", (json.dumps(report.to_dict(), ensure_ascii=False, allow_nan=False) + "\n").encode())
+    write_atomically(
+        folder / f"{name}.json",
+        (json.dumps(report.to_dict(), ensure_ascii=False, allow_nan=False) + "\n").encode(),
+    )
     plotting.save(figure, folder / f"{name}.png")
     if hasattr(module, "animate"):
         module.animate(outcome, folder / f"{name}.gif")
@@ -108,7 +115,9 @@ def run(name: str, quick: bool = False, out: str | os.PathLike = ".", data: Data
 
 
 def check_destination(out: str | os.PathLike, names: Iterable[str]) -> None:
-    """Make the folder ``out`` and raise what would stop `run` from drawing and writing there once it has measured."""
+    """Make the folder ``out`` and raise what would stop `run` from drawing and writing there once
+    it has measured.
+    """
     import fastnn.plotting  # noqa: F401  says what to install where Matplotlib is missing
 
     Path(out).mkdir(parents=True, exist_ok=True)

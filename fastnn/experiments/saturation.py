@@ -1,13 +1,17 @@
-"""The last hidden layer of a sigmoid network saturates at 0 early in training and holds up all others.
+"""The last hidden layer of a sigmoid network saturates at 0 early in training and holds up all
+others.
 
-Source: Nielsen, Neural Networks and Deep Learning, chapter 5: "Other obstacles to deep learning", which reports Glorot & Bengio 2010
-(Understanding the difficulty of training deep feedforward neural networks) and Sutskever, Martens, Dahl & Hinton 2013 (On the importance of
-initialization and momentum in deep learning). As in the former: four hidden layers, weights from U(−1/√n_in, 1/√n_in), zero biases,
-softmax, mini-batches of 10, 300 test images to watch; here layers of 100 units and η = 0.1.
+Source: Nielsen, Neural Networks and Deep Learning, chapter 5: "Other obstacles to deep learning",
+which reports Glorot & Bengio 2010 (Understanding the difficulty of training deep feedforward neural
+networks) and Sutskever, Martens, Dahl & Hinton 2013 (On the importance of initialization and
+momentum in deep learning). As in the former: four hidden layers, weights from U(−1/√n_in, 1/√n_in),
+zero biases, softmax, mini-batches of 10, 300 test images to watch; here layers of 100 units and η =
+0.1.
 
-Expected: the sigmoids of the last hidden layer soon put out almost 0 whatever they see, those before stay near ½, and nothing is learnt;
-after long training they leave saturation by themselves. Tanh does not saturate so, and momentum gets the sigmoids out early. In a deep tanh
-network a good initialisation and momentum each make much of the difference, and too much momentum harms.
+Expected: the sigmoids of the last hidden layer soon put out almost 0 whatever they see, those
+before stay near ½, and nothing is learnt; after long training they leave saturation by themselves.
+Tanh does not saturate so, and momentum gets the sigmoids out early. In a deep tanh network a good
+initialisation and momentum each make much of the difference, and too much momentum harms.
 """
 
 from itertools import pairwise
@@ -17,54 +21,134 @@ import numpy as np
 from fastnn.experiments.book import BOOK
 from fastnn.experiments.data import Data
 from fastnn.experiments.outcome import Check, Outcome, at_least, at_most
-from fastnn.layers import Dense
 from fastnn.network import Network
-from fastnn.optimizers import SGD
+from fastnn.nn.layers import Dense
+from fastnn.optim.optimizers import SGD
 
 _UNITS, _HIDDEN, _RATE, _BATCH = 100, 4, 0.1, 10
 _STAGE = 5000  # images between two looks at the activations
 _WATCHED = 300
-_COURSES = {"sigmoid": ("sigmoid", 0.0), "sigmoid, momentum 0.9": ("sigmoid", 0.9), "tanh": ("tanh", 0.0)}
+_COURSES = {
+    "sigmoid": ("sigmoid", 0.0),
+    "sigmoid, momentum 0.9": ("sigmoid", 0.9),
+    "tanh": ("tanh", 0.0),
+}
 _ENDS = {"sigmoid": (0.05, 0.95), "tanh": (-0.9, 0.9)}  # outputs beyond these count as saturated
 _LOW = 0.05
-_INITS, _MOMENTA, _DEEP, _DEEP_RATE = ("normal", "uniform 1/√n", "glorot_normal", "orthogonal"), (0.0, 0.9, 0.99), 8, 0.003
+_INITS, _MOMENTA, _DEEP, _DEEP_RATE = (
+    ("normal", "uniform 1/√n", "glorot_normal", "orthogonal"),
+    (0.0, 0.9, 0.99),
+    8,
+    0.003,
+)
 _GLOROT, _SUTSKEVER = "Glorot & Bengio 2010", "Sutskever et al. 2013"
 _CHANCE = 12.0
 
 
 def run(quick: bool, data: Data) -> Outcome:
-    """In quick mode the images are the sample's, and training is too short for the sigmoids to leave saturation."""
+    """In quick mode the images are the sample's, and training is too short for the sigmoids to
+    leave saturation.
+    """
     stages, deep_stages = (30, 5) if quick else (80, 10)
     courses = {name: _course(*settings, data, stages) for name, settings in _COURSES.items()}
     plain = courses["sigmoid"]
     worst = int(plain["mean"][:, -1].argmin())
     early = plain["mean"][worst]
-    grid = np.array([[_deep_accuracy(init, momentum, data, deep_stages) for momentum in _MOMENTA] for init in _INITS])
+    grid = np.array(
+        [
+            [_deep_accuracy(init, momentum, data, deep_stages) for momentum in _MOMENTA]
+            for init in _INITS
+        ]
+    )
     poor = grid[_INITS.index("uniform 1/√n"), 0]
     checks = [
-        at_most("sigmoid: lowest mean activation of the last hidden layer", f"{_GLOROT}, almost 0", _LOW, early[-1]),
-        at_least("at that time: % of its activations saturated", _GLOROT, 95.0, plain["saturated"][worst, -1]),
-        Check("at that time: lowest mean of the layers before", _GLOROT, "0.4 to 0.8", early[:-1].min(), 0.4, 0.8),
-        Check("at that time: highest mean of the layers before", _GLOROT, "0.4 to 0.8", early[:-1].max(), 0.4, 0.8),
-        at_most("at that time: % accuracy", f"{BOOK}, slow learning", _CHANCE, plain["accuracy"][worst]),
         at_most(
-            "tanh at that time: % of the last layer's saturated", f"{_GLOROT}; our bound", 50.0, courses["tanh"]["saturated"][worst, -1]
+            "sigmoid: lowest mean activation of the last hidden layer",
+            f"{_GLOROT}, almost 0",
+            _LOW,
+            early[-1],
         ),
-        at_least("tanh: % accuracy at that time", _GLOROT, 90.0, courses["tanh"]["accuracy"][worst]),
-        at_least("sigmoid, momentum 0.9: % accuracy at that time", _SUTSKEVER, 85.0, courses["sigmoid, momentum 0.9"]["accuracy"][worst]),
-        at_least("deep tanh: % gained by initialisation", _SUTSKEVER, 20.0, grid[_INITS.index("glorot_normal"), 0] - poor),
-        at_least("deep tanh: % gained by momentum 0.9", _SUTSKEVER, 20.0, grid[_INITS.index("uniform 1/√n"), 1] - poor),
-        at_most("deep tanh, N(0, 0.01²): highest % accuracy", _SUTSKEVER, _CHANCE, grid[_INITS.index("normal")].max()),
+        at_least(
+            "at that time: % of its activations saturated",
+            _GLOROT,
+            95.0,
+            plain["saturated"][worst, -1],
+        ),
+        Check(
+            "at that time: lowest mean of the layers before",
+            _GLOROT,
+            "0.4 to 0.8",
+            early[:-1].min(),
+            0.4,
+            0.8,
+        ),
+        Check(
+            "at that time: highest mean of the layers before",
+            _GLOROT,
+            "0.4 to 0.8",
+            early[:-1].max(),
+            0.4,
+            0.8,
+        ),
+        at_most(
+            "at that time: % accuracy", f"{BOOK}, slow learning", _CHANCE, plain["accuracy"][worst]
+        ),
+        at_most(
+            "tanh at that time: % of the last layer's saturated",
+            f"{_GLOROT}; our bound",
+            50.0,
+            courses["tanh"]["saturated"][worst, -1],
+        ),
+        at_least(
+            "tanh: % accuracy at that time", _GLOROT, 90.0, courses["tanh"]["accuracy"][worst]
+        ),
+        at_least(
+            "sigmoid, momentum 0.9: % accuracy at that time",
+            _SUTSKEVER,
+            85.0,
+            courses["sigmoid, momentum 0.9"]["accuracy"][worst],
+        ),
+        at_least(
+            "deep tanh: % gained by initialisation",
+            _SUTSKEVER,
+            20.0,
+            grid[_INITS.index("glorot_normal"), 0] - poor,
+        ),
+        at_least(
+            "deep tanh: % gained by momentum 0.9",
+            _SUTSKEVER,
+            20.0,
+            grid[_INITS.index("uniform 1/√n"), 1] - poor,
+        ),
+        at_most(
+            "deep tanh, N(0, 0.01²): highest % accuracy",
+            _SUTSKEVER,
+            _CHANCE,
+            grid[_INITS.index("normal")].max(),
+        ),
     ]
     if not quick:
         risen = plain["mean"][-1, -1] / early[-1]
-        checks.append(at_least("sigmoid: last hidden layer's mean at the end ÷ lowest", f"{_GLOROT}, leaves saturation", 3.0, risen))
-    deep = {"images": deep_stages * _STAGE, "momentum": _MOMENTA, "accuracy": dict(zip(_INITS, grid, strict=True))}
+        checks.append(
+            at_least(
+                "sigmoid: last hidden layer's mean at the end ÷ lowest",
+                f"{_GLOROT}, leaves saturation",
+                3.0,
+                risen,
+            )
+        )
+    deep = {
+        "images": deep_stages * _STAGE,
+        "momentum": _MOMENTA,
+        "accuracy": dict(zip(_INITS, grid, strict=True)),
+    }
     return Outcome(checks, {"courses": courses, "worst": worst, "deep": deep})
 
 
 def draw(outcome: Outcome):
-    """Activations over time and as histograms, accuracy over time, and what initialisation and momentum do."""
+    """Activations over time and as histograms, accuracy over time, and what initialisation and
+    momentum do.
+    """
     from fastnn import plotting
 
     courses, worst = outcome.series["courses"], outcome.series["worst"]
@@ -72,10 +156,23 @@ def draw(outcome: Outcome):
     figure, axes = plotting.new_axes(2, 2, size=(13, 9))
     stages = np.arange(len(plain["mean"]))
     means = {f"hidden layer {layer + 1}": plain["mean"][:, layer] for layer in range(_HIDDEN)}
-    plotting.lines(means, stages, f"× {_STAGE:,} images", "activation, mean ± standard deviation", ax=axes[0, 0])
+    plotting.lines(
+        means,
+        stages,
+        f"× {_STAGE:,} images",
+        "activation, mean ± standard deviation",
+        ax=axes[0, 0],
+    )
     for layer in range(_HIDDEN):
         mean, spread = plain["mean"][:, layer], plain["std"][:, layer]
-        axes[0, 0].fill_between(stages, mean - spread, mean + spread, color=plotting.COLOURS[layer], alpha=0.12, linewidth=0)
+        axes[0, 0].fill_between(
+            stages,
+            mean - spread,
+            mean + spread,
+            color=plotting.COLOURS[layer],
+            alpha=0.12,
+            linewidth=0,
+        )
     axes[0, 0].axvline(worst, color="black", linestyle=":", linewidth=0.8)
     axes[0, 0].set(title="Sigmoids: the last hidden layer goes to 0", ylim=(-0.05, 1.2))
     axes[0, 0].legend(frameon=False, ncols=2, handlelength=2.8)
@@ -85,11 +182,21 @@ def draw(outcome: Outcome):
     accuracies = {name: course["accuracy"] for name, course in courses.items()}
     plotting.lines(accuracies, stages, f"× {_STAGE:,} images", "test accuracy, %", ax=axes[1, 0])
     axes[1, 0].set(title="Accuracy", ylim=(0, 103))
-    shown = {"normal": "N(0, 0.01²)", "uniform 1/√n": "U(±1/√n)", "glorot_normal": "Glorot", "orthogonal": "orthogonal"}
+    shown = {
+        "normal": "N(0, 0.01²)",
+        "uniform 1/√n": "U(±1/√n)",
+        "glorot_normal": "Glorot",
+        "orthogonal": "orthogonal",
+    }
     grid = {shown[init]: row for init, row in outcome.series["deep"]["accuracy"].items()}
-    plotting.lines(grid, np.arange(len(_MOMENTA)), "Nesterov momentum", "test accuracy, %", ax=axes[1, 1])
+    plotting.lines(
+        grid, np.arange(len(_MOMENTA)), "Nesterov momentum", "test accuracy, %", ax=axes[1, 1]
+    )
     axes[1, 1].set_xticks(np.arange(len(_MOMENTA)), [str(momentum) for momentum in _MOMENTA])
-    axes[1, 1].set(title=f"{_DEEP} hidden layers of tanh after {outcome.series['deep']['images']:,} images", ylim=(0, 103))
+    axes[1, 1].set(
+        title=f"{_DEEP} hidden layers of tanh after {outcome.series['deep']['images']:,} images",
+        ylim=(0, 103),
+    )
     return figure
 
 
@@ -99,27 +206,42 @@ def _network(activation, hidden, init):
     sizes = [784, *[_UNITS] * hidden, 10]
     layers = []
     for number, (n_in, units) in enumerate(pairwise(sizes)):
-        start = rng.uniform(-1, 1, (n_in, units)) / np.sqrt(n_in) if init == "uniform 1/√n" else init
-        layers.append(Dense(units, activation=activation if number < hidden else "linear", init=start))
+        start = (
+            rng.uniform(-1, 1, (n_in, units)) / np.sqrt(n_in) if init == "uniform 1/√n" else init
+        )
+        layers.append(
+            Dense(units, activation=activation if number < hidden else "linear", init=start)
+        )
     return Network(layers, inputs=784, loss="softmax_cross_entropy")
 
 
 def _course(activation, momentum, data, stages):
-    """Statistics of the activations, (stages + 1, layers), and accuracy as training goes on; activations where the last mean is lowest."""
+    """Statistics of the activations, (stages + 1, layers), and accuracy as training goes on;
+    activations where the last mean is lowest.
+    """
     (X, y), watched = data.train, data.test[0][:_WATCHED]
     low, high = _ENDS[activation]
-    net, lowest, course = _network(activation, _HIDDEN, "uniform 1/√n"), np.inf, {"mean": [], "std": [], "saturated": [], "accuracy": []}
+    net, lowest, course = (
+        _network(activation, _HIDDEN, "uniform 1/√n"),
+        np.inf,
+        {"mean": [], "std": [], "saturated": [], "accuracy": []},
+    )
     for stage in range(stages + 1):
         outputs = net.activations(watched)
         course["mean"].append([output.mean() for output in outputs])
         course["std"].append([output.std() for output in outputs])
-        course["saturated"].append([100.0 * np.mean((output < low) | (output > high)) for output in outputs])
+        course["saturated"].append(
+            [100.0 * np.mean((output < low) | (output > high)) for output in outputs]
+        )
         course["accuracy"].append(100.0 * net.evaluate(*data.test)["accuracy"])
         if outputs[-1].mean() < lowest:
             lowest, course["activations"] = outputs[-1].mean(), [output[:20] for output in outputs]
         block = np.arange(stage * _STAGE, (stage + 1) * _STAGE) % len(X)
         net.fit(X[block], y[block], 1, _BATCH, SGD(_RATE, momentum=momentum), progress=False)
-    return {name: values if name == "activations" else np.array(values) for name, values in course.items()}
+    return {
+        name: values if name == "activations" else np.array(values)
+        for name, values in course.items()
+    }
 
 
 def _deep_accuracy(init, momentum, data, stages):
@@ -127,5 +249,12 @@ def _deep_accuracy(init, momentum, data, stages):
     X, y = data.train
     block = np.arange(stages * _STAGE) % len(X)
     net = _network("tanh", _DEEP, init)
-    net.fit(X[block], y[block], 1, _BATCH, SGD(_DEEP_RATE, momentum=momentum, nesterov=momentum > 0), progress=False)
+    net.fit(
+        X[block],
+        y[block],
+        1,
+        _BATCH,
+        SGD(_DEEP_RATE, momentum=momentum, nesterov=momentum > 0),
+        progress=False,
+    )
     return 100.0 * net.evaluate(*data.test)["accuracy"]

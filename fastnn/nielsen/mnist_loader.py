@@ -9,7 +9,8 @@ from fastnn.datasets import Samples, mnist
 
 
 class ImagePairs(list):
-    """A list of pairs (x, y) that remembers the arrays they were made from, so that a network need not put them together again.
+    """A list of pairs (x, y) that remembers the arrays they were made from, so that a network need
+    not put them together again.
 
     Parameters
     ----------
@@ -24,7 +25,9 @@ class ImagePairs(list):
         self._images, self._answers, self._made = images, answers, tuple(self)
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """``images`` and ``answers``, or None if the list holds other pairs by now, or these in another order."""
+        """``images`` and ``answers``, or None if the list holds other pairs by now, or these in
+        another order.
+        """
         unchanged = len(self) == len(self._made) and all(map(operator.is_, self, self._made))
         return (self._images, self._answers) if unchanged else None
 
@@ -35,12 +38,14 @@ class ImagePairs(list):
 def load_data(path: str | os.PathLike | None = None) -> tuple[Samples, Samples, Samples]:
     """50,000 training, 10,000 validation and 10,000 test images, as arrays.
 
-    The book's own file holds the same images in the same order with pixels divided by 256; here they are divided by 255 and reach 1.
+    The book's own file holds the same images in the same order with pixels divided by 256; here
+    they are divided by 255 and reach 1.
 
     Parameters
     ----------
     path : path-like, optional
-        Folder of MNIST's files; else they are found, or downloaded, as `fastnn.datasets.mnist` says.
+        Folder of MNIST's files; else they are found, or downloaded, as `fastnn.datasets.mnist`
+        says.
 
     Returns
     -------
@@ -50,8 +55,11 @@ def load_data(path: str | os.PathLike | None = None) -> tuple[Samples, Samples, 
     return mnist(path)
 
 
-def load_data_wrapper(path: str | os.PathLike | None = None) -> tuple[ImagePairs, ImagePairs, ImagePairs]:
-    """The same three sets as lists of pairs (x, y), as `fastnn.nielsen.network2.Network.SGD` takes them.
+def load_data_wrapper(
+    path: str | os.PathLike | None = None,
+) -> tuple[ImagePairs, ImagePairs, ImagePairs]:
+    """The same three sets as lists of pairs (x, y), as `fastnn.nielsen.network2.Network.SGD` takes
+    them.
 
     Parameters
     ----------
@@ -71,5 +79,7 @@ def load_data_wrapper(path: str | os.PathLike | None = None) -> tuple[ImagePairs
 
 
 def vectorized_result(j: int) -> np.ndarray:
-    """The (10, 1) unit vector with 1.0 in row ``j``: what a network should answer to the digit ``j``."""
+    """The (10, 1) unit vector with 1.0 in row ``j``: what a network should answer to the digit
+    ``j``.
+    """
     return np.eye(10)[:, [j]]

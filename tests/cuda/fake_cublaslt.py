@@ -1,7 +1,9 @@
-"""A stand-in for `nvmath.bindings.cublasLt` that does products on host memory, by the library's own rules: matrices lie by columns.
+"""A stand-in for `nvmath.bindings.cublasLt` that does products on host memory, by the library's own
+rules: matrices lie by columns.
 
-It has the functions that `lt` calls with the binding's arguments: handles and addresses as integers, attributes as bytes at an address. It
-refuses what the library refuses: an attribute of the wrong size, a workspace too small, a pointer less aligned than was promised.
+It has the functions that `lt` calls with the binding's arguments: handles and addresses as
+integers, attributes as bytes at an address. It refuses what the library refuses: an attribute of
+the wrong size, a workspace too small, a pointer less aligned than was promised.
 """
 
 import ctypes
@@ -44,7 +46,13 @@ class cuBLASLtError(Exception):
 
 matmul_algo_dtype = np.dtype([("data_", "<u8", (8,))])
 matmul_heuristic_result_dtype = np.dtype(
-    [("algo", matmul_algo_dtype), ("workspace_size", "<u8"), ("state", "<i4"), ("waves_count", "<f4"), ("reserved", "<i4", (4,))]
+    [
+        ("algo", matmul_algo_dtype),
+        ("workspace_size", "<u8"),
+        ("state", "<i4"),
+        ("waves_count", "<f4"),
+        ("reserved", "<i4", (4,)),
+    ]
 )
 
 ALGORITHM = 0xA1  # the one that works
@@ -57,7 +65,11 @@ _PREFERENCE = {1: np.uint64, 3: np.uint32, 5: np.uint32, 6: np.uint32, 7: np.uin
 class Library:
     """The functions, and all that was made and is not freed."""
 
-    Epilogue, MatmulDescAttribute, MatmulPreferenceAttribute = Epilogue, MatmulDescAttribute, MatmulPreferenceAttribute
+    Epilogue, MatmulDescAttribute, MatmulPreferenceAttribute = (
+        Epilogue,
+        MatmulDescAttribute,
+        MatmulPreferenceAttribute,
+    )
     cuBLASLtError, matmul_heuristic_result_dtype = cuBLASLtError, matmul_heuristic_result_dtype
 
     def __init__(self, version=130100, refuses=()):
@@ -74,7 +86,10 @@ class Library:
 
     def matmul_desc_create(self, compute_type, scale_type):
         assert COMPUTE[compute_type] is REAL[scale_type]
-        return self._new("operation", {"compute": compute_type, "scale": REAL[scale_type], 3: 0, 4: 0, 7: 1, 8: 0})
+        return self._new(
+            "operation",
+            {"compute": compute_type, "scale": REAL[scale_type], 3: 0, 4: 0, 7: 1, 8: 0},
+        )
 
     def matmul_desc_set_attribute(self, handle, attribute, buffer, size):
         self._of(handle, "operation")[attribute] = _read(buffer, size, _DESC[attribute])
@@ -98,7 +113,9 @@ class Library:
     def matmul_preference_destroy(self, handle):
         self._free(handle, "preference")
 
-    def matmul_algo_get_heuristic(self, handle, operation, a, b, c, d, preference, asked, results, count):
+    def matmul_algo_get_heuristic(
+        self, handle, operation, a, b, c, d, preference, asked, results, count
+    ):
         self._of(handle, "library")
         self.heuristics += 1
         desc, wishes = self._of(operation, "operation"), self._of(preference, "preference")
@@ -107,14 +124,43 @@ class Library:
         if desc[7] in self.refuses:
             raise cuBLASLtError(15)
         # Those first in line do not work: one says so, one needs too much memory.
-        found = _memory(results, asked * matmul_heuristic_result_dtype.itemsize, np.uint8).view(matmul_heuristic_result_dtype)
+        found = _memory(results, asked * matmul_heuristic_result_dtype.itemsize, np.uint8).view(
+            matmul_heuristic_result_dtype
+        )
         found[:3]["state"] = 15, 0, 0
         found[:3]["workspace_size"] = 0, wishes[1] + 1, wishes[1]
         bias = desc[8] & -desc[8] if desc[8] else 256
-        found[2]["algo"]["data_"] = ALGORITHM, wishes[5], wishes[6], wishes[7], wishes[8], min(bias, 256), wishes[1], operation
+        found[2]["algo"]["data_"] = (
+            ALGORITHM,
+            wishes[5],
+            wishes[6],
+            wishes[7],
+            wishes[8],
+            min(bias, 256),
+            wishes[1],
+            operation,
+        )
         _memory(count, 4, np.int32)[0] = 3
 
-    def matmul(self, handle, operation, alpha, a, a_layout, b, b_layout, beta, c, c_layout, d, d_layout, algo, workspace, size, stream):
+    def matmul(
+        self,
+        handle,
+        operation,
+        alpha,
+        a,
+        a_layout,
+        b,
+        b_layout,
+        beta,
+        c,
+        c_layout,
+        d,
+        d_layout,
+        algo,
+        workspace,
+        size,
+        stream,
+    ):
         self._of(handle, "library")
         desc = self._of(operation, "operation")
         algorithm = _memory(algo, 64, np.uint64).tolist()
@@ -124,10 +170,14 @@ class Library:
             assert pointer % alignment == 0
         assert size >= algorithm[6]
         assert _memory(workspace, size, np.uint8) is not None
-        layouts = [self._of(layout, "layout") for layout in (a_layout, b_layout, c_layout, d_layout)]
+        layouts = [
+            self._of(layout, "layout") for layout in (a_layout, b_layout, c_layout, d_layout)
+        ]
         _shapes(desc, *layouts)
         scale = desc["scale"]
-        alpha, beta = (_memory(scalar, np.dtype(scale).itemsize, scale)[0] for scalar in (alpha, beta))
+        alpha, beta = (
+            _memory(scalar, np.dtype(scale).itemsize, scale)[0] for scalar in (alpha, beta)
+        )
         A, B = _by_columns(a, layouts[0]), _by_columns(b, layouts[1])
         D = alpha * ((A.T if desc[3] else A) @ (B.T if desc[4] else B))
         if beta:
@@ -140,7 +190,9 @@ class Library:
         if epilogue == Epilogue.BGRADA:  # a sum over the depth of the product, for each row of D
             _memory(desc[8], len(D) * D.itemsize, scale)[:] = (A.T if desc[3] else A).sum(axis=1)
         if epilogue == Epilogue.BGRADB:
-            _memory(desc[8], D.shape[1] * D.itemsize, scale)[:] = (B.T if desc[4] else B).sum(axis=0)
+            _memory(desc[8], D.shape[1] * D.itemsize, scale)[:] = (B.T if desc[4] else B).sum(
+                axis=0
+            )
         _by_columns(d, layouts[3])[:] = D
         self.products += 1
         self.seen.append((desc["compute"], epilogue, stream))
@@ -176,12 +228,17 @@ def _by_columns(address, layout):
     kind, rows, columns, ld = layout
     size = ((columns - 1) * ld + rows) * np.dtype(kind).itemsize
     return np.lib.stride_tricks.as_strided(
-        _memory(address, size, kind), (rows, columns), (np.dtype(kind).itemsize, ld * np.dtype(kind).itemsize)
+        _memory(address, size, kind),
+        (rows, columns),
+        (np.dtype(kind).itemsize, ld * np.dtype(kind).itemsize),
     )
 
 
 def _shapes(desc, a, b, c, d):
-    (m, k), (k_too, n) = (a[1:3][::-1] if desc[3] else a[1:3]), (b[1:3][::-1] if desc[4] else b[1:3])
+    (m, k), (k_too, n) = (
+        (a[1:3][::-1] if desc[3] else a[1:3]),
+        (b[1:3][::-1] if desc[4] else b[1:3]),
+    )
     assert k == k_too
     assert (m, n) == c[1:3] == d[1:3]
     assert {layout[0] for layout in (a, b, c, d)} == {desc["scale"]}

@@ -1,6 +1,8 @@
-"""Trains networks whose products are cuBLASLt's, on the simulator with the stand-in for the library: a program, run by test_library_path.
+"""Trains networks whose products are cuBLASLt's, on the simulator with the stand-in for the
+library: a program, run by test_library_path.
 
-The simulator's memory is the host's, where the stand-in works too. The plan is made to leave every product to the library.
+The simulator's memory is the host's, where the stand-in works too. The plan is made to leave every
+product to the library.
 """
 
 import contextlib
@@ -10,14 +12,26 @@ import numpy as np
 from builders import INPUTS, OUTPUTS, features, flat, relative_error, sample_weights, targets
 
 import fastnn as fnn
-from fastnn._kernels.numba_cuda import engine, lt, plan, simulator
+from fastnn._kernels.numba_cuda import engine
+from fastnn._kernels.numba_cuda.driver import simulator
+from fastnn._kernels.numba_cuda.runtime import cublaslt, plan
 
 LAYERS = {
     "relu": [fnn.Dense(130, "relu"), fnn.Dense(9, "gelu"), fnn.Dense(OUTPUTS)],
-    "no bias": [fnn.Dense(130, "tanh", bias=False, l2=0.01), fnn.BatchNorm(), fnn.Dropout(0.3), fnn.Dense(OUTPUTS, bias=False)],
-    # What a BatchNorm hands back does not vanish in rows beyond the end of a short mini-batch by itself. The gradient of a bias before it
-    # is nothing but rounding, which Adam would follow.
-    "norm after a product": [fnn.Dense(9, "sigmoid"), fnn.Dense(7, bias=False), fnn.BatchNorm(), fnn.Dense(OUTPUTS)],
+    "no bias": [
+        fnn.Dense(130, "tanh", bias=False, l2=0.01),
+        fnn.BatchNorm(),
+        fnn.Dropout(0.3),
+        fnn.Dense(OUTPUTS, bias=False),
+    ],
+    # What a BatchNorm hands back does not vanish in rows beyond the end of a short mini-batch by
+    # itself. The gradient of a bias before it is nothing but rounding, which Adam would follow.
+    "norm after a product": [
+        fnn.Dense(9, "sigmoid"),
+        fnn.Dense(7, bias=False),
+        fnn.BatchNorm(),
+        fnn.Dense(OUTPUTS),
+    ],
     "residual": [
         fnn.Dense(6),
         fnn.Residual([fnn.Dense(130, "silu"), fnn.Dense(6)]),
@@ -31,12 +45,19 @@ ROWS, BATCH = 11, 4  # the last batch has three
 def use_the_stand_in():
     library = fake_cublaslt.Library()
     handle = library.create()
-    lt._library, lt._handle = lambda: library, lambda: handle
+    cublaslt._library, cublaslt._handle = lambda: library, lambda: handle
     simulator.Buffer.pointer = property(lambda buffer: buffer.array.ctypes.data)
     simulator.SimulatedDevice.stream, simulator.SimulatedDevice.working = 0, contextlib.nullcontext
     plan.LIBRARY_PRODUCT = plan.LIBRARY_PRODUCT_ROUNDED = 1
     engine.CudaEngine._make_plan = lambda self: plan.Plan(
-        self.program, plan.Limits(self._device.multiprocessors, self._device.shared_per_block, self._device.warp_block, False), library=True
+        self.program,
+        plan.Limits(
+            self._device.multiprocessors,
+            self._device.shared_per_block,
+            self._device.warp_block,
+            False,
+        ),
+        library=True,
     )
     return library
 
@@ -45,16 +66,34 @@ def main():
     library = use_the_stand_in()
     X, y, weights = features(ROWS), targets("values", ROWS), sample_weights(ROWS)
     for name, layers in LAYERS.items():
-        nets = [fnn.Network(layers, INPUTS, "quadratic", "float64", backend, 3) for backend in ("cuda", "numpy")]
+        nets = [
+            fnn.Network(layers, INPUTS, "quadratic", "float64", backend, 3)
+            for backend in ("cuda", "numpy")
+        ]
         before = library.products
         found = [net.gradients(X, y, training=True, sample_weight=weights)[1] for net in nets]
         assert relative_error(*found) <= 1e-10, (name, "gradients", relative_error(*found))
         for net in nets:
-            net.fit(X, y, epochs=2, batch_size=BATCH, optimizer="adam", sample_weight=weights, progress=False)
+            net.fit(
+                X,
+                y,
+                epochs=2,
+                batch_size=BATCH,
+                optimizer="adam",
+                sample_weight=weights,
+                progress=False,
+            )
         assert relative_error(nets[0].parameters, nets[1].parameters) <= 1e-9, (name, "training")
-        assert np.allclose(nets[0].forward(X), nets[1].forward(X), rtol=0, atol=1e-9), (name, "predictions")
-        assert library.products - before >= 3 * len([layer for layer in layers if isinstance(layer, fnn.Dense)]), (name, "no products")
-        print(f"{name}: {library.products - before} products, {len(flat(nets[0].parameters))} parameters")
+        assert np.allclose(nets[0].forward(X), nets[1].forward(X), rtol=0, atol=1e-9), (
+            name,
+            "predictions",
+        )
+        assert library.products - before >= 3 * len(
+            [layer for layer in layers if isinstance(layer, fnn.Dense)]
+        ), (name, "no products")
+        print(
+            f"{name}: {library.products - before} products, {len(flat(nets[0].parameters))} parameters"
+        )
 
 
 if __name__ == "__main__":

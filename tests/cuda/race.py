@@ -1,9 +1,11 @@
-"""Looks for races in the simulator: two threads at the same element of memory, one of them writing, and nothing that says who comes first.
+"""Looks for races in the simulator: two threads at the same element of memory, one of them writing,
+and nothing that says who comes first.
 
-What orders two threads of a block is a barrier; two blocks of a grid, a meeting (`blocks.meet`) or the end of the launch. That depends on
-the program alone, not on how fast threads happen to run, so a race is found although the simulator never shows its effect. Every access is
-compared with those before it to the same address. Found besides: threads of a block that wait for each other at different barriers, and
-indices that are negative or too large, which a GPU does not notice.
+What orders two threads of a block is a barrier; two blocks of a grid, a meeting (`blocks.meet`) or
+the end of the launch. That depends on the program alone, not on how fast threads happen to run, so
+a race is found although the simulator never shows its effect. Every access is compared with those
+before it to the same address. Found besides: threads of a block that wait for each other at
+different barriers, and indices that are negative or too large, which a GPU does not notice.
 """
 
 import bisect
@@ -16,10 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from fastnn._kernels.numba_cuda import frame as fr
-from fastnn._kernels.numba_cuda import simulated_blocks
-from fastnn._kernels.numba_cuda.simulator import SimulatedDevice
-from fastnn._kernels.numba_cuda.workspace import NAMES
+from fastnn._kernels.numba_cuda.driver import simulated_blocks
+from fastnn._kernels.numba_cuda.driver.simulator import SimulatedDevice
+from fastnn._kernels.numba_cuda.kernels import frame as fr
+from fastnn._kernels.numba_cuda.runtime.workspace import NAMES
 
 
 def _arrivals(block: Any) -> list[int]:
@@ -41,11 +43,14 @@ class _Access(NamedTuple):
     def is_before(self, other: "_Access") -> bool:
         if self.block is other.block:
             return self.barriers < other.barriers or self.thread == other.thread
-        return bisect.bisect_right(_arrivals(self.block), self.barriers) < other.meetings  # the first that this thread's barriers lead to
+        # the first that this thread's barriers lead to
+        return bisect.bisect_right(_arrivals(self.block), self.barriers) < other.meetings
 
 
 class _Thread(simulated_blocks._Thread):
-    """A thread that knows how many barriers and meetings it has passed, and checks that all of its block are at the same barrier."""
+    """A thread that knows how many barriers and meetings it has passed, and checks that all of its
+    block are at the same barrier.
+    """
 
     barriers = meetings = 0
 
@@ -57,7 +62,9 @@ class _Thread(simulated_blocks._Thread):
         places = self._manager.__dict__.setdefault("places", {})
         place = places.setdefault(self.barriers, stack)
         if place != stack:
-            raise AssertionError(f"a barrier for some threads of a block at {place}, for others at {stack}")
+            raise AssertionError(
+                f"a barrier for some threads of a block at {place}, for others at {stack}"
+            )
         super().syncthreads()
         self.barriers += 1
         self.meetings = len(_arrivals(self._manager))
@@ -69,7 +76,8 @@ class Watch:
     def __init__(self, control: np.ndarray):
         address = control.__array_interface__["data"][0]
         self._barrier = address + fr.BARRIER * control.itemsize
-        self._unordered = (self._barrier, address + fr.POISONED * control.itemsize)  # all who write to that one write the same
+        # all who write to that one write the same
+        self._unordered = (self._barrier, address + fr.POISONED * control.itemsize)
         self._writes: dict[int, _Access] = {}
         self._reads: dict[int, dict[tuple, _Access]] = {}
         self._lock, self.races = threading.Lock(), set()
@@ -79,7 +87,14 @@ class Watch:
         thread, caller = threading.current_thread(), sys._getframe(2)
         if address in self._unordered:
             return
-        new = _Access(thread._manager, thread.thread_id, thread.barriers, thread.meetings, caller.f_code, caller.f_lineno)
+        new = _Access(
+            thread._manager,
+            thread.thread_id,
+            thread.barriers,
+            thread.meetings,
+            caller.f_code,
+            caller.f_lineno,
+        )
         with self._lock:
             earlier = [self._writes[address]] if address in self._writes else []
             if writes:
@@ -90,7 +105,9 @@ class Watch:
             self.races.update(f"{old} and {new}" for old in earlier if not old.is_before(new))
 
     def meets(self, address: int, increase: int) -> None:
-        """Count a meeting of the calling thread's block, if that is what the change of an element means."""
+        """Count a meeting of the calling thread's block, if that is what the change of an element
+        means.
+        """
         if address == self._barrier and increase > 0:
             thread = threading.current_thread()
             _arrivals(thread._manager).append(thread.barriers)
@@ -100,7 +117,13 @@ class _Watched:
     """An array, each access to which is noted."""
 
     def __init__(self, array: np.ndarray, watch: Watch):
-        self._array, self._watch, self.dtype, self.shape, self.size = array, watch, array.dtype, array.shape, array.size
+        self._array, self._watch, self.dtype, self.shape, self.size = (
+            array,
+            watch,
+            array.dtype,
+            array.shape,
+            array.size,
+        )
         self._address = array.__array_interface__["data"][0]
 
     def __len__(self) -> int:
@@ -126,7 +149,9 @@ class _Watched:
 
 @contextlib.contextmanager
 def watched() -> Iterator[None]:
-    """While inside, a launch in which threads race raises an AssertionError that names the lines."""
+    """While inside, a launch in which threads race raises an AssertionError that names the
+    lines.
+    """
     launch, watches = SimulatedDevice.launch, []
 
     def watched_launch(device, what, arguments):

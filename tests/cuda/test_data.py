@@ -1,4 +1,6 @@
-"""The engine's data in the simulator: what travels, and what is there already, gives the bits of what stays."""
+"""The engine's data in the simulator: what travels, and what is there already, gives the bits of
+what stays.
+"""
 
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from fake_gpu import OnGpu
 from training_cases import LABELS, X
 
 import fastnn as fnn
-from fastnn._kernels.numba_cuda import plan, stream
+from fastnn._kernels.numba_cuda.runtime import plan, sample_transfer
 
 FEW, WEIGHTS = 6, np.linspace(0.5, 2, 6)
 
@@ -38,16 +40,31 @@ def path(request, monkeypatch):
 
 def train(features):
     net = network()
-    history = net.fit(features, LABELS[:FEW], 1, 2, fnn.Adam(0.1), sample_weight=WEIGHTS, validation=(features, LABELS[:FEW]))
-    return net, history, net.predict(features[:1] if isinstance(features, np.ndarray) else Here(features.memory[:1]))
+    history = net.fit(
+        features,
+        LABELS[:FEW],
+        1,
+        2,
+        fnn.Adam(0.1),
+        sample_weight=WEIGHTS,
+        validation=(features, LABELS[:FEW]),
+    )
+    return (
+        net,
+        history,
+        net.predict(
+            features[:1] if isinstance(features, np.ndarray) else Here(features.memory[:1])
+        ),
+    )
 
 
 def test_bits_do_not_depend_on_the_way_of_the_data(path, monkeypatch):
     net, history, predictions = train(X[:FEW])
     for way in ("there already", "streamed"):
         if way == "streamed":
-            monkeypatch.setattr(stream, "_ONES_SHARE", 0.0)
-            monkeypatch.setattr(stream, "PIECE_BYTES", 4 * 8 * 6)  # four rows of X, labels and weights
+            monkeypatch.setattr(sample_transfer, "_ONES_SHARE", 0.0)
+            # four rows of X, labels and weights
+            monkeypatch.setattr(sample_transfer, "PIECE_BYTES", 4 * 8 * 6)
         other, twin, same = train(Here(X[:FEW]) if way == "there already" else X[:FEW])
         assert_same_bits(net, other)
         assert history["val_loss"] == twin["val_loss"]
@@ -76,6 +93,9 @@ def test_parameters_that_become_infinite_are_noticed():
 def test_what_layers_put_out_before_any_has_parameters(monkeypatch, widest):
     monkeypatch.setattr(plan, "WIDEST", widest)
     layers = [fnn.Dropout(0.3), fnn.Activation("tanh"), fnn.Dense(3, "relu"), fnn.Dense(2)]
-    found, expected = (fnn.Network(layers, 4, "mse", "float32", backend).activations(X[:3]) for backend in ("cuda", "numpy"))
+    found, expected = (
+        fnn.Network(layers, 4, "mse", "float32", backend).activations(X[:3])
+        for backend in ("cuda", "numpy")
+    )
     for here, there in zip(found, expected, strict=True):
         np.testing.assert_allclose(here, there, atol=1e-6)

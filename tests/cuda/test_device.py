@@ -1,4 +1,6 @@
-"""The simulated device: what holds for it and what it takes for a mistake. Its real twin's tests are in tests/cuda_driver."""
+"""The simulated device: what holds for it and what it takes for a mistake. Its real twin's tests
+are in tests/cuda_driver.
+"""
 
 import sys
 from types import ModuleType
@@ -9,14 +11,21 @@ from builders import in_threads
 from numba import float32
 
 from fastnn._kernels import opcodes
-from fastnn._kernels.numba_cuda import available
-from fastnn._kernels.numba_cuda.device import open_device
-from fastnn._kernels.numba_cuda.frame import ARGUMENTS
-from fastnn._kernels.numba_cuda.launch import Launch
-from fastnn._kernels.numba_cuda.shim import SIMULATED, cuda, device
+from fastnn._kernels.numba_cuda.driver.device import open_device
+from fastnn._kernels.numba_cuda.driver.launch import Launch
+from fastnn._kernels.numba_cuda.kernels.frame import ARGUMENTS
+from fastnn._kernels.numba_cuda.toolchain import available
+from fastnn._kernels.numba_cuda.toolchain.shim import SIMULATED, cuda, device
 
 PLACE = {name: place for place, (name, _) in enumerate(ARGUMENTS)}
-KINDS = {"real": np.float32, "int64": np.int64, "float64": np.float64, "ops": opcodes.OP, "loss": opcodes.LOSS, "rule": opcodes.RULE}
+KINDS = {
+    "real": np.float32,
+    "int64": np.int64,
+    "float64": np.float64,
+    "ops": opcodes.OP,
+    "loss": opcodes.LOSS,
+    "rule": opcodes.RULE,
+}
 
 
 @device
@@ -25,7 +34,9 @@ def scaled(x, op):
 
 
 def turn(*arguments):
-    """Each block turns its part of θ around, times the deviation of an operation, by shared memory."""
+    """Each block turns its part of θ around, times the deviation of an operation, by shared
+    memory.
+    """
     theta, ops, index = arguments[PLACE["theta"]], arguments[PLACE["ops"]], arguments[-1]
     part = cuda.shared.array(0, float32)
     part[cuda.threadIdx.x] = scaled(theta[cuda.grid(1)], ops[index])
@@ -46,8 +57,8 @@ def beyond(*arguments):
 def simulated(monkeypatch):
     kernels = ModuleType("kernels")
     kernels.KERNELS = {"turn": turn, "overflow": overflow, "beyond": beyond}
-    monkeypatch.setitem(sys.modules, "fastnn._kernels.numba_cuda.kernels", kernels)
-    monkeypatch.setattr("fastnn._kernels.numba_cuda.kernels", kernels, raising=False)
+    monkeypatch.setitem(sys.modules, "fastnn._kernels.numba_cuda.kernels.entry_points", kernels)
+    monkeypatch.setattr("fastnn._kernels.numba_cuda.kernels.entry_points", kernels, raising=False)
     opened = open_device()
     monkeypatch.setattr(opened, "_entries", {})
     return opened
@@ -55,7 +66,11 @@ def simulated(monkeypatch):
 
 @pytest.fixture
 def arguments(simulated):
-    made = {name: simulated.zeros(8 if kind == "real" else 2, KINDS[kind]) for name, kind in ARGUMENTS if kind != "scalar"}
+    made = {
+        name: simulated.zeros(8 if kind == "real" else 2, KINDS[kind])
+        for name, kind in ARGUMENTS
+        if kind != "scalar"
+    }
     ops = np.zeros(2, opcodes.OP)
     ops["std"] = 1, 10  # a record of NumPy's has a method of that name
     simulated.upload(made["ops"], ops)
@@ -73,7 +88,9 @@ def test_it_is_the_simulator(simulated):
 
 def test_a_kernel_with_blocks_and_shared_memory(simulated, arguments):
     simulated.launch(Launch("turn", 2, 4, shared=16, index=1), list(arguments.values()))
-    np.testing.assert_array_equal(simulated.download(arguments["theta"]), [30, 20, 10, 0, 70, 60, 50, 40])
+    np.testing.assert_array_equal(
+        simulated.download(arguments["theta"]), [30, 20, 10, 0, 70, 60, 50, 40]
+    )
 
 
 def test_recorded_work_is_done_later_and_often(simulated, arguments):
@@ -116,7 +133,9 @@ def test_memory_that_nobody_wrote_is_nan(simulated):
 def test_views_and_arrays_of_any_shape(simulated, arguments):
     view = arguments["theta"].view(2, 4).view(1, 2)
     simulated.upload(view, np.array([[-1], [-2]], np.float32))
-    np.testing.assert_array_equal(simulated.download(arguments["theta"]), [0, 1, 2, -1, -2, 5, 6, 7])
+    np.testing.assert_array_equal(
+        simulated.download(arguments["theta"]), [0, 1, 2, -1, -2, 5, 6, 7]
+    )
     target = np.empty((2, 1), np.float32)
     assert simulated.download(view, target) is target
     np.testing.assert_array_equal(target, [[-1], [-2]])

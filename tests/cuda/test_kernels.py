@@ -1,7 +1,9 @@
-"""The kernels of the CUDA engine in the simulator, against the reference: every operation, activation, loss and optimiser, on each path.
+"""The kernels of the CUDA engine in the simulator, against the reference: every operation,
+activation, loss and optimiser, on each path.
 
-*persistent* is one block that takes all steps, *meeting* three that meet, *graph* a step as a row of launches on small tiles, several
-blocks each, *wide* the same on large tiles. Where several blocks work, each has two warps. All the while `race` looks for races.
+*persistent* is one block that takes all steps, *meeting* three that meet, *graph* a step as a row
+of launches on small tiles, several blocks each, *wide* the same on large tiles. Where several
+blocks work, each has two warps. All the while `race` looks for races.
 """
 
 import numpy as np
@@ -11,13 +13,13 @@ from race import watched
 import fastnn as fnn
 from fastnn._kernels import opcodes
 from fastnn._kernels.contract import Chunk, Samples, State
-from fastnn._kernels.numba_cuda import plan
-from fastnn._kernels.numba_cuda.device import open_device
+from fastnn._kernels.numba_cuda.driver.device import open_device
 from fastnn._kernels.numba_cuda.engine import CudaEngine
+from fastnn._kernels.numba_cuda.runtime import plan
 from fastnn._kernels.reference import ReferenceEngine
-from fastnn.activations import ACTIVATIONS
-from fastnn.losses import LOSSES
-from fastnn.optimizers import OPTIMIZERS
+from fastnn.nn.activations import ACTIVATIONS
+from fastnn.nn.losses import LOSSES
+from fastnn.optim.optimizers import OPTIMIZERS
 
 PATHS = ("persistent", "meeting", "graph", "wide")
 DESCENDING = [name for name in OPTIMIZERS if name != "lbfgs"]
@@ -35,7 +37,9 @@ BLOCK = [
 
 @pytest.fixture
 def no_races():
-    """Where threads could meet otherwise than elsewhere; formulas of an element need no watch, which takes several times as long."""
+    """Where threads could meet otherwise than elsewhere; formulas of an element need no watch,
+    which takes several times as long.
+    """
     with watched():
         yield
 
@@ -79,13 +83,22 @@ def state_of(net, optimizer):
 
 
 def assert_steps_agree(net, samples, optimizer, batch_size, every=0, epochs=1):
-    """A few mini-batches, the last one short, on both engines from the same state: all that they change and report."""
+    """A few mini-batches, the last one short, on both engines from the same state: all that they
+    change and report.
+    """
     n, program = len(samples), net.program
     order = np.concatenate([np.random.default_rng(k).permutation(n) for k in range(epochs)])
-    bounds = np.concatenate([np.arange(k * n, (k + 1) * n, batch_size) for k in range(epochs)] + [[epochs * n]])
-    chunk = Chunk(order, bounds, np.linspace(0.05, 0.02, len(bounds) - 1), optimizer.rule(), batch_size, every)
+    bounds = np.concatenate(
+        [np.arange(k * n, (k + 1) * n, batch_size) for k in range(epochs)] + [[epochs * n]]
+    )
+    chunk = Chunk(
+        order, bounds, np.linspace(0.05, 0.02, len(bounds) - 1), optimizer.rule(), batch_size, every
+    )
     states = [state_of(net, optimizer) for _ in range(2)]
-    logs = [make(program).train_steps(state, samples, chunk) for make, state in zip((ReferenceEngine, CudaEngine), states, strict=True)]
+    logs = [
+        make(program).train_steps(state, samples, chunk)
+        for make, state in zip((ReferenceEngine, CudaEngine), states, strict=True)
+    ]
     tolerance = TOLERANCE[program.dtype.name]
     for name in ("theta", "buffers", "slots", "products"):
         assert_close(*(getattr(state, name) for state in states), tolerance, name)
@@ -97,29 +110,49 @@ def assert_steps_agree(net, samples, optimizer, batch_size, every=0, epochs=1):
 def assert_close(expected, found, tolerance, what):
     assert expected.shape == found.shape, what
     if expected.size:
-        np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance * max(1e-30, np.abs(expected).max()), err_msg=what)
+        np.testing.assert_allclose(
+            found,
+            expected,
+            rtol=tolerance,
+            atol=tolerance * max(1e-30, np.abs(expected).max()),
+            err_msg=what,
+        )
 
 
 @pytest.mark.usefixtures("no_races")
 def test_every_operation(path):
     net = network(BLOCK)
-    assert {int(code) for code in net.program.ops["code"]} == set(opcodes.OPERATIONS.values()) - {opcodes.ELEMENTWISE}
+    assert {int(code) for code in net.program.ops["code"]} == set(opcodes.OPERATIONS.values()) - {
+        opcodes.ELEMENTWISE
+    }
     assert_steps_agree(net, samples_for(net, 7), fnn.Adam(), 3, every=1)
 
 
 @pytest.mark.usefixtures("no_races")
 def test_an_elementwise_operation_and_constraints(path):
     net = network(
-        [fnn.Dropout(0.5), fnn.Dense(5, "tanh", max_norm=0.4), fnn.Residual([fnn.Dense(5)]), fnn.Activation("selu"), fnn.Dense(3)]
+        [
+            fnn.Dropout(0.5),
+            fnn.Dense(5, "tanh", max_norm=0.4),
+            fnn.Residual([fnn.Dense(5)]),
+            fnn.Activation("selu"),
+            fnn.Dense(3),
+        ]
     )
     assert opcodes.ELEMENTWISE in net.program.ops["code"]
-    assert_steps_agree(net, samples_for(net, 7, weights=True), fnn.SGD(0.1, momentum=0.9), 3, every=2)
+    assert_steps_agree(
+        net, samples_for(net, 7, weights=True), fnn.SGD(0.1, momentum=0.9), 3, every=2
+    )
 
 
 @pytest.mark.parametrize("drops", [False, True], ids=["plain", "under dropout"])
 @pytest.mark.parametrize("path", ["persistent", "wide"], indirect=True)
 def test_every_activation(path, drops):
-    hidden = [layer for name in ACTIVATIONS for layer in (fnn.Dense(3, name), *([fnn.Dropout(0.1)] if drops else []))]
+    hidden = [
+        layer
+        for name in ACTIVATIONS
+        for layer in (fnn.Dense(3, name), *([fnn.Dropout(0.1)] if drops else []))
+    ]
     net = network([*hidden, fnn.Dense(2)])
     assert_steps_agree(net, samples_for(net, 5), fnn.SGD(0.1), 3, every=2)
 
@@ -135,7 +168,10 @@ def test_every_loss(path, loss):
 @pytest.mark.usefixtures("no_races")
 @pytest.mark.parametrize("outputs", [1, 3, 40])
 def test_labels_of_few_and_many_classes(path, outputs):
-    net = network([fnn.Dense(4, "relu"), fnn.Dense(outputs)], fnn.Loss("softmax_cross_entropy", label_smoothing=0.1))
+    net = network(
+        [fnn.Dense(4, "relu"), fnn.Dense(outputs)],
+        fnn.Loss("softmax_cross_entropy", label_smoothing=0.1),
+    )
     assert_steps_agree(net, samples_for(net, 5, labels=True), fnn.SGD(0.1), 3)
 
 
@@ -149,7 +185,11 @@ def test_every_optimizer(path, optimizer):
 @pytest.mark.usefixtures("no_races")
 @pytest.mark.parametrize(
     "optimizer",
-    [fnn.Adam(clip_norm=0.1), fnn.SGD(0.1, nesterov=True, momentum=0.9, clip_value=0.01), fnn.RMSProp(clip_norm=0.2, clip_value=0.02)],
+    [
+        fnn.Adam(clip_norm=0.1),
+        fnn.SGD(0.1, nesterov=True, momentum=0.9, clip_value=0.01),
+        fnn.RMSProp(clip_norm=0.2, clip_value=0.02),
+    ],
     ids=["norm", "value", "both"],
 )
 def test_clipping(path, optimizer):
@@ -182,7 +222,9 @@ def test_more_than_a_large_tile(path):
 
 @pytest.mark.parametrize("path", ["persistent", "graph"], indirect=True)
 def test_a_training_in_float32_ends_where_the_reference_does(path):
-    """Normalisation, dropout, a residual block, clipping and Adam: within 1e-4 after eight steps."""
+    """Normalisation, dropout, a residual block, clipping and Adam: within 1e-4 after eight
+    steps.
+    """
     layers = [fnn.Dense(6, "relu", bias=False), *BLOCK[1:4], fnn.Dense(3)]
     net = network(layers, dtype="float32")
     samples, optimizer = samples_for(net, 16, labels=True), fnn.Adam(clip_norm=1.0)
@@ -202,7 +244,8 @@ def test_gradients(path, training):
     net = network(BLOCK)
     samples, state = samples_for(net, 6, weights=True), net.state
     (expected_log, expected), (log, found) = (
-        make(net.program).gradients(state, samples, training, True) for make in (ReferenceEngine, CudaEngine)
+        make(net.program).gradients(state, samples, training, True)
+        for make in (ReferenceEngine, CudaEngine)
     )
     assert_close(expected, found, 1e-12, "gradient")
     assert_close(expected_log.statistics, log.statistics, 1e-12, "statistics")
@@ -210,7 +253,9 @@ def test_gradients(path, training):
 
 
 @pytest.mark.usefixtures("no_races")
-@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "binary_cross_entropy", "poisson", "mse"])
+@pytest.mark.parametrize(
+    "loss", ["softmax_cross_entropy", "binary_cross_entropy", "poisson", "mse"]
+)
 @pytest.mark.parametrize("path", ["persistent", "graph"], indirect=True)
 def test_predictions(path, loss):
     net = network(BLOCK, loss)
@@ -218,7 +263,8 @@ def test_predictions(path, loss):
     X[5, 2], X[36, 0] = np.inf, np.nan
     for linked in (False, True):
         (expected, finite), (found, found_finite) = (
-            make(net.program).forward(net.state, X, linked) for make in (ReferenceEngine, CudaEngine)
+            make(net.program).forward(net.state, X, linked)
+            for make in (ReferenceEngine, CudaEngine)
         )
         np.testing.assert_allclose(found, expected, rtol=1e-12)
         assert not finite
@@ -231,7 +277,10 @@ def test_a_divergence_stops_before_its_update(path):
     samples.values[4] = np.inf
     chunk = Chunk(np.arange(9), np.arange(0, 10, 3), np.full(3, 0.01), optimizer.rule(), 3)
     states = [state_of(net, optimizer) for _ in range(2)]
-    logs = [make(net.program).train_steps(state, samples, chunk) for make, state in zip((ReferenceEngine, CudaEngine), states, strict=True)]
+    logs = [
+        make(net.program).train_steps(state, samples, chunk)
+        for make, state in zip((ReferenceEngine, CudaEngine), states, strict=True)
+    ]
     assert not logs[0].finite
     assert not logs[1].finite
     assert len(logs[1].losses) == 2

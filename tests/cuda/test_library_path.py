@@ -1,4 +1,6 @@
-"""The graph path with cuBLASLt's products agrees with the reference: bias, penalties, short batches and what follows a product."""
+"""The graph path with cuBLASLt's products agrees with the reference: bias, penalties, short batches
+and what follows a product.
+"""
 
 import os
 import subprocess
@@ -7,14 +9,26 @@ from pathlib import Path
 
 import pytest
 
-from fastnn._kernels.numba_cuda import available
+from fastnn._kernels.numba_cuda.toolchain import available
 
 
-@pytest.mark.skipif(available.packages_missing() is not None, reason="numba-cuda, which has the simulator, is not installed")
+@pytest.mark.skipif(
+    available.packages_missing() is not None,
+    reason="numba-cuda, which has the simulator, is not installed",
+)
 def test_networks_train_on_the_librarys_products():
     here = Path(__file__).parent
     paths = [str(here.parents[1]), str(here.parent), str(here), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    done = subprocess.run([sys.executable, str(here / "library_path.py")], capture_output=True, text=True, env=environment)
+    environment = {
+        **os.environ,
+        "NUMBA_ENABLE_CUDASIM": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+    }
+    done = subprocess.run(
+        [sys.executable, str(here / "library_path.py")],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("products") == 4

@@ -1,24 +1,29 @@
-"""No two threads of a kernel race, in blocks of several warps too; and `race` finds those that do."""
+"""No two threads of a kernel race, in blocks of several warps too; and `race` finds those that
+do.
+"""
 
 import pytest
 from race import watched
 
-from fastnn._kernels.numba_cuda import frame as fr
-from fastnn._kernels.numba_cuda import kernels
-from fastnn._kernels.numba_cuda.blocks import meet
-from fastnn._kernels.numba_cuda.device import open_device
-from fastnn._kernels.numba_cuda.launch import Launch
-from fastnn._kernels.numba_cuda.shim import cuda, device
-from fastnn._kernels.numba_cuda.workspace import NAMES
+from fastnn._kernels.numba_cuda.driver.device import open_device
+from fastnn._kernels.numba_cuda.driver.launch import Launch
+from fastnn._kernels.numba_cuda.kernels import entry_points
+from fastnn._kernels.numba_cuda.kernels import frame as fr
+from fastnn._kernels.numba_cuda.kernels.blocks import meet
+from fastnn._kernels.numba_cuda.runtime.workspace import NAMES
+from fastnn._kernels.numba_cuda.toolchain.shim import cuda, device
 
 
 def _run(monkeypatch, stage, grid, block=2):
     """Run a stage under watch, on a vector of sums and the control."""
     machine = open_device()
-    monkeypatch.setitem(kernels.KERNELS, stage.__name__, kernels._entry(device(stage)))
+    monkeypatch.setitem(entry_points.KERNELS, stage.__name__, entry_points._entry(device(stage)))
     lengths = {"control": fr.N_CONTROL, "sums": 8}
     integers = ("control", "order", "bounds", "labels")
-    arguments = [machine.zeros(lengths.get(name, 0), "int64" if name in integers else "float64") for name in NAMES]
+    arguments = [
+        machine.zeros(lengths.get(name, 0), "int64" if name in integers else "float64")
+        for name in NAMES
+    ]
     try:
         with watched():
             machine.launch(Launch(stage.__name__, grid, block, together=True), arguments)

@@ -1,4 +1,6 @@
-"""The real driver.py on a fake driver: `tests/test_cuda_processes.py` builds that and runs these tests in a process that finds it."""
+"""The real driver.py on a fake driver: `tests/test_cuda_processes.py` builds that and runs these
+tests in a process that finds it.
+"""
 
 import ctypes
 import os
@@ -8,12 +10,14 @@ import numpy as np
 import pytest
 
 from fastnn._kernels import opcodes
-from fastnn._kernels.numba_cuda import compile
-from fastnn._kernels.numba_cuda.device import open_device
-from fastnn._kernels.numba_cuda.frame import ARGUMENTS
+from fastnn._kernels.numba_cuda.driver import ptx_compiler
+from fastnn._kernels.numba_cuda.driver.device import open_device
+from fastnn._kernels.numba_cuda.kernels.frame import ARGUMENTS
 
 N_WORDS = 7 * (len(ARGUMENTS) - 1) + 1
-_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_char_p, *[ctypes.c_int] * 4, ctypes.POINTER(ctypes.c_int64), ctypes.c_int)
+_CALLBACK = ctypes.CFUNCTYPE(
+    None, ctypes.c_char_p, *[ctypes.c_int] * 4, ctypes.POINTER(ctypes.c_int64), ctypes.c_int
+)
 
 
 class FakeDriver:
@@ -29,7 +33,12 @@ class FakeDriver:
 
     def _launched(self, name, grid, block, shared, together, words, n):
         launch = SimpleNamespace(
-            name=name.decode(), grid=grid, block=block, shared=shared, together=bool(together), words=[words[i] for i in range(n)]
+            name=name.decode(),
+            grid=grid,
+            block=block,
+            shared=shared,
+            together=bool(together),
+            words=[words[i] for i in range(n)],
         )
         self.launches.append(launch)
         self.run(launch)
@@ -74,7 +83,9 @@ def fake(opened):
 @pytest.fixture
 def device(fake, monkeypatch):
     """The process's device, with kernels of any name that do nothing."""
-    monkeypatch.setattr(compile, "load", lambda name, dtype, capability: compile.parse(ptx_of(name)))
+    monkeypatch.setattr(
+        ptx_compiler, "load", lambda name, dtype, capability: ptx_compiler.parse(ptx_of(name))
+    )
     device = open_device()
     device.synchronize()
     yield device
@@ -89,5 +100,16 @@ def ptx_of(name, n_words=N_WORDS):
 @pytest.fixture
 def arguments(device):
     """Buffers for all arguments of a kernel: three elements each, but no labels."""
-    kinds = {"real": np.float32, "int64": np.int64, "float64": np.float64, "ops": opcodes.OP, "loss": opcodes.LOSS, "rule": opcodes.RULE}
-    return {name: device.zeros(0 if name == "labels" else 3, kinds[kind]) for name, kind in ARGUMENTS if kind != "scalar"}
+    kinds = {
+        "real": np.float32,
+        "int64": np.int64,
+        "float64": np.float64,
+        "ops": opcodes.OP,
+        "loss": opcodes.LOSS,
+        "rule": opcodes.RULE,
+    }
+    return {
+        name: device.zeros(0 if name == "labels" else 3, kinds[kind])
+        for name, kind in ARGUMENTS
+        if kind != "scalar"
+    }

@@ -1,6 +1,8 @@
-"""The whole engine over the real driver.py: the fake driver keeps the memory and the order of work, Numba's simulator runs the kernels.
+"""The whole engine over the real driver.py: the fake driver keeps the memory and the order of work,
+Numba's simulator runs the kernels.
 
-What an engine would do wrong with streams, graphs or memory, and the simulated device forgives, is seen here.
+What an engine would do wrong with streams, graphs or memory, and the simulated device forgives, is
+seen here.
 """
 
 import ctypes
@@ -12,10 +14,12 @@ from conftest import ptx_of
 
 import fastnn as fnn
 from fastnn._kernels import opcodes
-from fastnn._kernels.numba_cuda import available, compile, plan
-from fastnn._kernels.numba_cuda.driver import CudaDevice
-from fastnn._kernels.numba_cuda.frame import ARGUMENTS
-from fastnn._kernels.numba_cuda.table import OPERATION
+from fastnn._kernels.numba_cuda.driver import ptx_compiler
+from fastnn._kernels.numba_cuda.driver.driver import CudaDevice
+from fastnn._kernels.numba_cuda.kernels.frame import ARGUMENTS
+from fastnn._kernels.numba_cuda.kernels.op_table import OPERATION
+from fastnn._kernels.numba_cuda.runtime import plan
+from fastnn._kernels.numba_cuda.toolchain import available
 
 if not available.simulated():
     pytest.skip(
@@ -23,9 +27,10 @@ if not available.simulated():
         allow_module_level=True,
     )
 
-from fastnn._kernels.numba_cuda import engine, gpu_arrays
-from fastnn._kernels.numba_cuda.simulated_blocks import blocks
-from fastnn._kernels.numba_cuda.simulator import SimulatedDevice
+from fastnn._kernels.numba_cuda import engine
+from fastnn._kernels.numba_cuda.driver import gpu_arrays
+from fastnn._kernels.numba_cuda.driver.simulated_blocks import blocks
+from fastnn._kernels.numba_cuda.driver.simulator import SimulatedDevice
 
 X = np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
 Y = (X[:, 0] > 0).astype(np.int64) + (X[:, 1] > 1)
@@ -35,16 +40,23 @@ Y = (X[:, 0] > 0).astype(np.int64) + (X[:, 1] > 1)
 def both():
     device = CudaDevice()
     like = SimulatedDevice()
-    for name in ("simulated", "can_meet", "multiprocessors", "warp_block", "shared_per_block"):  # the engine makes the same plan for both
+    # the engine makes the same plan for both
+    for name in ("simulated", "can_meet", "multiprocessors", "warp_block", "shared_per_block"):
         setattr(device, name, getattr(like, name))
     return device, like
 
 
 @pytest.fixture
 def driver(fake, both, monkeypatch):
-    """The device, over which networks on "cuda" run; whatever goes wrong in a kernel fails the test."""
+    """The device, over which networks on "cuda" run; whatever goes wrong in a kernel fails the
+    test.
+    """
     device, like = both
-    monkeypatch.setattr(compile, "load", lambda name, dtype, capability: compile.parse(ptx_of(f"{name}__{dtype}")))
+    monkeypatch.setattr(
+        ptx_compiler,
+        "load",
+        lambda name, dtype, capability: ptx_compiler.parse(ptx_of(f"{name}__{dtype}")),
+    )
     monkeypatch.setattr(engine, "open_device", lambda: device)
     monkeypatch.setattr(gpu_arrays, "open_device", lambda: device)
     errors = []
@@ -66,9 +78,16 @@ def driver(fake, both, monkeypatch):
 
 def arrays_of(launch, dtype):
     """A kernel's arguments as the simulator takes them, over the fake device's memory."""
-    from fastnn._kernels.numba_cuda.simulator import _as_kernels_see
+    from fastnn._kernels.numba_cuda.driver.simulator import _as_kernels_see
 
-    kinds = {"real": dtype, "int64": "int64", "float64": "float64", "ops": OPERATION, "loss": opcodes.LOSS, "rule": opcodes.RULE}
+    kinds = {
+        "real": dtype,
+        "int64": "int64",
+        "float64": "float64",
+        "ops": OPERATION,
+        "loss": opcodes.LOSS,
+        "rule": opcodes.RULE,
+    }
     arrays = []
     for place, (_, kind) in enumerate(ARGUMENTS[:-1]):
         n, itemsize, pointer = launch.words[7 * place + 2 : 7 * place + 5]
@@ -135,15 +154,25 @@ def test_memory_is_given_back(driver, fake):
 
 
 def test_the_gpu_runs_out_of_memory_anywhere(driver, fake, monkeypatch):
-    """However far it came, the network is whole: as after the last chunk that there was room for."""
-    monkeypatch.setattr(engine.stream, "memory_left", lambda device, taken: 1 << 20)  # nothing travels: it just fails
+    """However far it came, the network is whole: as after the last chunk that there was room
+    for.
+    """
+    # nothing travels: it just fails
+    monkeypatch.setattr(engine.stream, "memory_left", lambda device, taken: 1 << 20)
     said, history = [], None
     for room in range(1000, 200_000, 900):
         driver.synchronize()
         fake.memory(fake.used + room)
         net, twin = network("cuda"), network("numpy")
         try:
-            history = net.fit(X, Y, epochs=2, batch_size=8, optimizer=fnn.Adam(0.01, clip_norm=1.0), progress=False)
+            history = net.fit(
+                X,
+                Y,
+                epochs=2,
+                batch_size=8,
+                optimizer=fnn.Adam(0.01, clip_norm=1.0),
+                progress=False,
+            )
         except MemoryError as error:
             said.append(str(error))
         fake.memory(64 << 20)

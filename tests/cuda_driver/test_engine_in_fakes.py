@@ -1,4 +1,6 @@
-"""The engine on the driver: the fake one does work only when it must, so a wait that is missing is seen in the numbers."""
+"""The engine on the driver: the fake one does work only when it must, so a wait that is missing is
+seen in the numbers.
+"""
 
 from types import SimpleNamespace
 
@@ -11,8 +13,9 @@ from training_cases import LABELS, At, X, network, noisy
 
 import fastnn as fnn
 from fastnn._kernels import opcodes
-from fastnn._kernels.numba_cuda import frame, stream
-from fastnn._kernels.numba_cuda.table import OPERATION
+from fastnn._kernels.numba_cuda.kernels import frame
+from fastnn._kernels.numba_cuda.kernels.op_table import OPERATION
+from fastnn._kernels.numba_cuda.runtime import sample_transfer
 
 RECORDS = {"ops": OPERATION, "loss": opcodes.LOSS, "rule": opcodes.RULE}
 KINDS = {**RECORDS, "real": np.float64, "int64": np.int64, "float64": np.float64}
@@ -22,7 +25,9 @@ FRAME = [(name, KINDS[kind]) for name, kind in frame.ARGUMENTS if kind != "scala
 @pytest.fixture(params=["persistent", "graph"])
 def gpu(request, device, fake, monkeypatch):
     kernels = fake_gpu.Kernels()
-    fake.run = lambda launch: kernels.run(launch.name, SimpleNamespace(**{name: argument(launch, name, kind) for name, kind in FRAME}))
+    fake.run = lambda launch: kernels.run(
+        launch.name, SimpleNamespace(**{name: argument(launch, name, kind) for name, kind in FRAME})
+    )
     return fake_gpu.install(monkeypatch, request.param, device, kernels)
 
 
@@ -34,14 +39,29 @@ def argument(launch, name, kind):
 @pytest.fixture(params=["stay", "stream"])
 def nets(request, gpu, monkeypatch):
     if request.param == "stream":
-        monkeypatch.setattr(stream, "_ONES_SHARE", 0.0)
-        monkeypatch.setattr(stream, "PIECE_BYTES", 9 * 8 * 6)  # nine rows of X, labels and weights
+        monkeypatch.setattr(sample_transfer, "_ONES_SHARE", 0.0)
+        # nine rows of X, labels and weights
+        monkeypatch.setattr(sample_transfer, "PIECE_BYTES", 9 * 8 * 6)
     return noisy(backend="cuda"), noisy(backend="numpy")
 
 
 def test_training_and_predictions(nets):
-    options = {"validation": (X, LABELS), "sample_weight": np.linspace(0.5, 2, 40), "optimizer": fnn.Adam(0.05)}
-    histories = [net.fit(X, LABELS, 4, 4, callbacks=[fnn.GradientFlow(3), fnn.EarlyStopping(patience=0)], **options) for net in nets]
+    options = {
+        "validation": (X, LABELS),
+        "sample_weight": np.linspace(0.5, 2, 40),
+        "optimizer": fnn.Adam(0.05),
+    }
+    histories = [
+        net.fit(
+            X,
+            LABELS,
+            4,
+            4,
+            callbacks=[fnn.GradientFlow(3), fnn.EarlyStopping(patience=0)],
+            **options,
+        )
+        for net in nets
+    ]
     assert_same_bits(*nets)
     np.testing.assert_allclose(histories[0]["val_loss"], histories[1]["val_loss"], rtol=1e-12)
     assert histories[0].gradient_flow.to_plain() == histories[1].gradient_flow.to_plain()
@@ -53,12 +73,24 @@ def test_a_callback_that_writes(nets):
         training.net.state.theta[:] *= 0.5
 
     for net in nets:
-        net.fit(X, LABELS, 3, 4, callbacks=[At("on_epoch_end", halve), At("on_epoch_end", lambda t: t.net.evaluate(X, LABELS))])
+        net.fit(
+            X,
+            LABELS,
+            3,
+            4,
+            callbacks=[
+                At("on_epoch_end", halve),
+                At("on_epoch_end", lambda t: t.net.evaluate(X, LABELS)),
+            ],
+        )
     assert_same_bits(*nets)
 
 
 def test_divergence(gpu):
-    nets = [network([fnn.Dense(6, "relu"), fnn.BatchNorm(), fnn.Dense(3)], backend=backend) for backend in ("cuda", "numpy")]
+    nets = [
+        network([fnn.Dense(6, "relu"), fnn.BatchNorm(), fnn.Dense(3)], backend=backend)
+        for backend in ("cuda", "numpy")
+    ]
     for net in nets:
         net.fit(X, LABELS, 1, 4)
         with pytest.raises(fnn.DivergenceError):

@@ -6,18 +6,32 @@ import numpy as np
 import pytest
 from conftest import N_WORDS, array_at, ptx_of
 
-from fastnn._kernels.numba_cuda import compile
-from fastnn._kernels.numba_cuda.launch import Launch
+from fastnn._kernels.numba_cuda.driver import ptx_compiler
+from fastnn._kernels.numba_cuda.driver.launch import Launch
 
 
 def test_a_launch_in_all_its_words(device, fake, arguments):
     device.launch(Launch("first", grid=3, block=64, shared=1000, index=5), list(arguments.values()))
     device.synchronize()
     (seen,) = fake.launches
-    assert (seen.name, seen.grid, seen.block, seen.shared, seen.together) == ("first", 3, 64, 1000, False)
+    assert (seen.name, seen.grid, seen.block, seen.shared, seen.together) == (
+        "first",
+        3,
+        64,
+        1000,
+        False,
+    )
     expected = []
     for buffer in arguments.values():
-        expected += [0, 0, buffer.n, buffer.dtype.itemsize, buffer.pointer, buffer.n, buffer.dtype.itemsize]
+        expected += [
+            0,
+            0,
+            buffer.n,
+            buffer.dtype.itemsize,
+            buffer.pointer,
+            buffer.n,
+            buffer.dtype.itemsize,
+        ]
     assert seen.words == [*expected, 5]
     assert len(seen.words) == N_WORDS == 7 * len(arguments) + 1
     assert arguments["labels"].pointer == 0
@@ -25,7 +39,9 @@ def test_a_launch_in_all_its_words(device, fake, arguments):
 
 def test_a_kernel_is_loaded_once_for_each_number_type(device, fake, arguments, monkeypatch):
     asked = []
-    monkeypatch.setattr(compile, "load", lambda *key: asked.append(key) or compile.parse(ptx_of(key[0])))
+    monkeypatch.setattr(
+        ptx_compiler, "load", lambda *key: asked.append(key) or ptx_compiler.parse(ptx_of(key[0]))
+    )
     device.prepare(["once"], np.float32)
     device.prepare(["once"], "float64")
     for _ in range(3):
@@ -44,9 +60,18 @@ def test_more_shared_memory_than_is_free_is_asked_for(device, fake, arguments):
     for shared in (40 << 10, 48 << 10, 100 << 10, 60 << 10, 227 << 10):
         device.launch(Launch("large", 1, 32, shared), list(arguments.values()))
     device.synchronize()
-    assert [seen.shared for seen in fake.launches] == [40 << 10, 48 << 10, 100 << 10, 60 << 10, 227 << 10]
+    assert [seen.shared for seen in fake.launches] == [
+        40 << 10,
+        48 << 10,
+        100 << 10,
+        60 << 10,
+        227 << 10,
+    ]
     assert fake.count("cuFuncSetAttribute") == before + 3
-    with pytest.raises(RuntimeError, match="cuFuncSetAttribute failed with CUDA_ERROR_INVALID_VALUE: invalid argument"):
+    with pytest.raises(
+        RuntimeError,
+        match="cuFuncSetAttribute failed with CUDA_ERROR_INVALID_VALUE: invalid argument",
+    ):
         device.launch(Launch("large", 1, 32, 228 << 10), list(arguments.values()))
 
 
@@ -67,10 +92,13 @@ def test_a_kernel_works_on_the_buffers(device, fake, arguments):
     np.testing.assert_array_equal(device.download(arguments["theta"]), [10, 11, 12])
 
 
-# --- recorded -------------------------------------------------------------------------------------------------------------------------
+# --- recorded -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("times", "launches"), [(0, 0), (1, 1), (7, 7), (8, 1), (64, 1), (2 * 64 + 3 * 8 + 5, 2 + 3 + 5)])
+@pytest.mark.parametrize(
+    ("times", "launches"),
+    [(0, 0), (1, 1), (7, 7), (8, 1), (64, 1), (2 * 64 + 3 * 8 + 5, 2 + 3 + 5)],
+)
 def test_recorded_work_is_done_as_often_as_wanted(device, fake, arguments, times, launches):
     def step():
         for name in ("a", "b"):
@@ -84,7 +112,10 @@ def test_recorded_work_is_done_as_often_as_wanted(device, fake, arguments, times
     graph.launch(times)
     device.synchronize()
     assert [seen.name for seen in fake.launches] == ["a", "b"] * times
-    assert (fake.count("cuGraphLaunch"), fake.count("cuLaunchKernelEx")) == (before[0] + launches, before[1])
+    assert (fake.count("cuGraphLaunch"), fake.count("cuLaunchKernelEx")) == (
+        before[0] + launches,
+        before[1],
+    )
 
 
 def test_a_graph_is_made_ready_once(device, fake, arguments):
@@ -132,7 +163,10 @@ def test_a_graph_keeps_its_buffers(device, fake, arguments):
     device.synchronize()
     assert len(fake.launches) == 11
     assert fake.used < used
-    assert (fake.count("cuGraphDestroy"), fake.count("cuGraphExecDestroy")) == (destroyed[0] + 2, destroyed[1] + 2)
+    assert (fake.count("cuGraphDestroy"), fake.count("cuGraphExecDestroy")) == (
+        destroyed[0] + 2,
+        destroyed[1] + 2,
+    )
 
 
 def test_garbage_of_a_recording_is_left_until_it_ends(device, fake, arguments):
@@ -153,7 +187,17 @@ def test_garbage_of_a_recording_is_left_until_it_ends(device, fake, arguments):
 
 @pytest.mark.parametrize(
     "what",
-    ["upload", "download", "synchronize", "memory", "the first use of kernel 'unheard'", "a recording", "a graph", "upload_aside", "wait"],
+    [
+        "upload",
+        "download",
+        "synchronize",
+        "memory",
+        "the first use of kernel 'unheard'",
+        "a recording",
+        "a graph",
+        "upload_aside",
+        "wait",
+    ],
 )
 def test_what_cannot_be_recorded(device, arguments, what):
     theta, array = arguments["theta"], device.pinned(arguments["theta"].n, np.float32)
@@ -164,7 +208,9 @@ def test_what_cannot_be_recorded(device, arguments, what):
         "download": lambda: device.download(theta),
         "synchronize": device.synchronize,
         "memory": lambda: device.zeros(3, np.float32),
-        "the first use of kernel 'unheard'": lambda: device.launch(Launch("unheard", 1, 32), list(arguments.values())),
+        "the first use of kernel 'unheard'": lambda: device.launch(
+            Launch("unheard", 1, 32), list(arguments.values())
+        ),
         "a recording": lambda: device.record(lambda: None),
         "a graph": graph.launch,
         "upload_aside": lambda: device.upload_aside(theta, array),
@@ -176,12 +222,15 @@ def test_what_cannot_be_recorded(device, arguments, what):
     assert device.download(theta).all()
 
 
-# --- failures -------------------------------------------------------------------------------------------------------------------------
+# --- failures -------------------------------------------------------------------------------------
 
 
 def test_an_error_has_cudas_words(device, fake):
     fake.fail("cuMemsetD8Async", 1)
-    with pytest.raises(RuntimeError, match=r"^cuMemsetD8Async failed with CUDA_ERROR_INVALID_VALUE: invalid argument$"):
+    with pytest.raises(
+        RuntimeError,
+        match=r"^cuMemsetD8Async failed with CUDA_ERROR_INVALID_VALUE: invalid argument$",
+    ):
         device.zeros(3, np.float32)
     fake.fail("cuMemsetD8Async", 12345)
     with pytest.raises((RuntimeError, ValueError), match="12345"):
@@ -190,13 +239,16 @@ def test_an_error_has_cudas_words(device, fake):
 
 def test_a_newer_compiler_than_the_driver_takes(device, fake):
     fake.fail("cuModuleLoadDataEx", 222)
-    with pytest.raises(RuntimeError, match=r"UNSUPPORTED_PTX_VERSION: .*; the compiler is newer than the driver: .*nvidia-nvvm"):
+    with pytest.raises(
+        RuntimeError,
+        match=r"UNSUPPORTED_PTX_VERSION: .*; the compiler is newer than the driver: .*nvidia-nvvm",
+    ):
         device.prepare(["newer"], np.float32)
 
 
 def test_bad_ptx_has_the_assemblers_words(device, monkeypatch):
-    code = compile.Code("nonsense", "broken", N_WORDS)
-    monkeypatch.setattr(compile, "load", lambda *key: code)
+    code = ptx_compiler.Code("nonsense", "broken", N_WORDS)
+    monkeypatch.setattr(ptx_compiler, "load", lambda *key: code)
     with pytest.raises(RuntimeError, match="CUDA_ERROR_INVALID_PTX") as caught:
         device.prepare(["broken"], np.float32)
     assert caught.value.__notes__ == ["while loading the CUDA kernel 'broken': ptxas: no entry"]
@@ -204,5 +256,8 @@ def test_bad_ptx_has_the_assemblers_words(device, monkeypatch):
 
 def test_memory_that_runs_out_elsewhere(device, fake):
     fake.fail("cuModuleLoadDataEx", 2)
-    with pytest.raises(MemoryError, match=r"cuModuleLoadDataEx failed .*; on the GPU, where \S+ MiB of 64\.0 MiB are free"):
+    with pytest.raises(
+        MemoryError,
+        match=r"cuModuleLoadDataEx failed .*; on the GPU, where \S+ MiB of 64\.0 MiB are free",
+    ):
         device.prepare(["another"], np.float32)

@@ -1,11 +1,13 @@
-"""Memory, copies and events. The fake driver does nothing before it must, so what is freed or changed too early is seen."""
+"""Memory, copies and events. The fake driver does nothing before it must, so what is freed or
+changed too early is seen.
+"""
 
 import gc
 
 import numpy as np
 import pytest
 
-from fastnn._kernels.numba_cuda.driver import _STAGE
+from fastnn._kernels.numba_cuda.driver.driver import _STAGE
 
 
 @pytest.mark.parametrize("n", [1, 1000, _STAGE // 4, _STAGE // 4 + 1])
@@ -92,12 +94,16 @@ def test_memory_is_freed_only_after_the_work_on_it(device, fake):
 
 def test_no_room(device, fake):
     with pytest.raises(
-        MemoryError, match=r"^1\.0 GiB were asked of the GPU, where \S+ MiB of 64\.0 MiB are free: cuMemAlloc failed with CUDA_ERR"
+        MemoryError,
+        match=r"^1\.0 GiB were asked of the GPU, where \S+ MiB of 64\.0 MiB are free: cuMemAlloc failed with CUDA_ERR",
     ):
         device.empty(1 << 28, np.float32)
     device.zeros(10, np.float32)
     fake.fail("cuMemHostAlloc", 2)
-    with pytest.raises(MemoryError, match=r"^4\.0 KiB were asked of the computer's memory, to be pinned: cuMemHostAlloc failed"):
+    with pytest.raises(
+        MemoryError,
+        match=r"^4\.0 KiB were asked of the computer's memory, to be pinned: cuMemHostAlloc failed",
+    ):
         device.pinned(1024, np.float32)
 
 
@@ -115,7 +121,7 @@ def test_free_memory(device, fake):
     assert device.free_memory() == before
 
 
-# --- the second stream ----------------------------------------------------------------------------------------------------------------
+# --- the second stream ----------------------------------------------------------------------------
 
 
 def pinned(device, value, n=100):
@@ -133,7 +139,9 @@ def test_work_waits_for_what_comes_aside(device):
     event.synchronize()
 
 
-@pytest.mark.parametrize("wait", [lambda device: device.synchronize(), lambda device: device.empty(1, np.float32)])
+@pytest.mark.parametrize(
+    "wait", [lambda device: device.synchronize(), lambda device: device.empty(1, np.float32)]
+)
 def test_pinned_memory_outlives_its_copy(device, fake, wait):
     freed = fake.count("cuMemFreeHost")
     buffer, array = device.empty(100, np.float32), pinned(device, 9)

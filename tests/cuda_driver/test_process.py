@@ -1,4 +1,6 @@
-"""The device in its process: opened once, used by several threads, of no use after a fork; what is said where there is none."""
+"""The device in its process: opened once, used by several threads, of no use after a fork; what is
+said where there is none.
+"""
 
 import os
 import subprocess
@@ -10,12 +12,16 @@ import pytest
 from builders import in_threads
 from cuda.bindings import driver
 
-from fastnn._kernels.numba_cuda import available
-from fastnn._kernels.numba_cuda.device import open_device
+from fastnn._kernels.numba_cuda.driver.device import open_device
+from fastnn._kernels.numba_cuda.toolchain import available
 
 
 def test_what_it_is(device):
-    assert (device.name, device.compute_capability, device.multiprocessors) == ("Fake GPU", (9, 0), 4)
+    assert (device.name, device.compute_capability, device.multiprocessors) == (
+        "Fake GPU",
+        (9, 0),
+        4,
+    )
     assert device.shared_per_block == 227 << 10
     assert device.memory > 0
     assert not device.simulated
@@ -51,7 +57,9 @@ def test_threads_share_the_device(device):
 
 def test_nothing_of_another_threads_is_recorded(device):
     results, buffer = [], device.zeros(3, np.int64)
-    other = threading.Thread(target=lambda: results.append(device.download(device.zeros(2, np.int64)).sum()))
+    other = threading.Thread(
+        target=lambda: results.append(device.download(device.zeros(2, np.int64)).sum())
+    )
 
     def step():
         other.start()
@@ -89,45 +97,71 @@ def test_a_forked_process_is_told(device):
     assert not device.download(buffer).any()
 
 
-# --- where there is none --------------------------------------------------------------------------------------------------------------
+# --- where there is none --------------------------------------------------------------------------
 
 WHY_NOT = {
     "fine": ({}, None),
     "a newer driver": ({"FAKE_CUDA_VERSION": "13020"}, None),
     "no GPU": ({"FAKE_CUDA_INIT": "100"}, "the NVIDIA driver finds no GPU"),
     "no GPU after all": ({"FAKE_CUDA_DEVICES": "0"}, "the NVIDIA driver finds no GPU"),
-    "hidden": ({"FAKE_CUDA_INIT": "100", "CUDA_VISIBLE_DEVICES": ""}, "the NVIDIA driver finds no GPU (CUDA_VISIBLE_DEVICES is '')"),
-    "forked": ({"FAKE_CUDA_INIT": "3"}, "the NVIDIA driver does not start here: this process was forked from one that used it; start pro"),
+    "hidden": (
+        {"FAKE_CUDA_INIT": "100", "CUDA_VISIBLE_DEVICES": ""},
+        "the NVIDIA driver finds no GPU (CUDA_VISIBLE_DEVICES is '')",
+    ),
+    "forked": (
+        {"FAKE_CUDA_INIT": "3"},
+        "the NVIDIA driver does not start here: this process was forked from one that used it; start pro",
+    ),
     "stand-in": (
         {"FAKE_CUDA_INIT": "34"},
         "no NVIDIA driver is installed (libcuda.so.1 is the toolkit's stand-in for it): install NVIDIA's, 580 or newer",
     ),
-    "other": ({"FAKE_CUDA_INIT": "700"}, "the NVIDIA driver does not start: an illegal memory access was encountered (error 700)"),
-    "unknown": ({"FAKE_CUDA_INIT": "4321"}, "the NVIDIA driver does not start: no message (error 4321)"),
-    "old GPU": ({"FAKE_CUDA_CAPABILITY": "70"}, "the GPU has compute capability 7.0; 7.5 or higher is needed (Turing, of 2018, or newer)"),
+    "other": (
+        {"FAKE_CUDA_INIT": "700"},
+        "the NVIDIA driver does not start: an illegal memory access was encountered (error 700)",
+    ),
+    "unknown": (
+        {"FAKE_CUDA_INIT": "4321"},
+        "the NVIDIA driver does not start: no message (error 4321)",
+    ),
+    "old GPU": (
+        {"FAKE_CUDA_CAPABILITY": "70"},
+        "the GPU has compute capability 7.0; 7.5 or higher is needed (Turing, of 2018, or newer)",
+    ),
     "oldest GPU": ({"FAKE_CUDA_CAPABILITY": "75"}, None),
 }
 
 
 def said(code, **variables):
     """What a new process prints."""
-    environment = {key: value for key, value in os.environ.items() if key != "CUDA_VISIBLE_DEVICES"} | variables
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment)
+    environment = {
+        key: value for key, value in os.environ.items() if key != "CUDA_VISIBLE_DEVICES"
+    } | variables
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
 @pytest.mark.parametrize(("variables", "reason"), WHY_NOT.values(), ids=WHY_NOT)
 def test_why_not(variables, reason):
-    answer = said("from fastnn._kernels.numba_cuda import available; print(available.why_not())", **variables)
+    answer = said(
+        "from fastnn._kernels.numba_cuda import available; print(available.why_not())", **variables
+    )
     assert answer.startswith(str(reason))
 
 
 def test_an_old_driver():
     compiler = available._compiler()
     if compiler[1] == (0, 0):
-        pytest.skip("the compiler is not of NVIDIA's packages, which alone say of which CUDA it is: no driver is too old for it")
-    answer = said("from fastnn._kernels.numba_cuda import available; print(available.why_not())", FAKE_CUDA_VERSION="12040")
+        pytest.skip(
+            "the compiler is not of NVIDIA's packages, which alone say of which CUDA it is: no driver is too old for it"
+        )
+    answer = said(
+        "from fastnn._kernels.numba_cuda import available; print(available.why_not())",
+        FAKE_CUDA_VERSION="12040",
+    )
     assert answer.startswith(
         f"the NVIDIA driver is of CUDA 12.4 and cannot read what the compiler of CUDA {compiler[1][0]}.{compiler[1][1]}"
     )
@@ -136,7 +170,7 @@ def test_an_old_driver():
 
 def test_opening_says_why_not():
     code = """
-from fastnn._kernels.numba_cuda.device import open_device
+from fastnn._kernels.numba_cuda.driver.device import open_device
 try:
     open_device()
 except RuntimeError as error:
@@ -148,7 +182,7 @@ except RuntimeError as error:
 def test_it_starts_without_numba():
     code = """
 import sys
-from fastnn._kernels.numba_cuda.device import open_device
+from fastnn._kernels.numba_cuda.driver.device import open_device
 print(open_device().name, "numba" in sys.modules)
 """
     assert said(code) == "Fake GPU False"

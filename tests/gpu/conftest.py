@@ -4,7 +4,8 @@
     FASTNN_TEST_GPU_SIMULATOR=1 NUMBA_ENABLE_CUDASIM=1 python -m pytest -n 0 tests/gpu      those marked `simulator`, on Numba's simulator
     FASTNN_TEST_GPU_BACKEND=cython python -m pytest -n 0 tests/gpu                          to try the tests: on an engine without a GPU
 
-On a GPU the tests of all engines also run for "cuda": FASTNN_TEST_ENGINES=numpy,cuda python -m pytest -n 0 tests/test_contract.py …
+On a GPU the tests of all engines also run for "cuda": FASTNN_TEST_ENGINES=numpy,cuda python -m
+pytest -n 0 tests/test_contract.py …
 """
 
 import os
@@ -14,8 +15,12 @@ from gpu_cases import BACKEND, SIMULATED
 
 import fastnn as fnn
 
-if SIMULATED and os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":  # Numba reads it once, when it is loaded
-    pytest.exit("FASTNN_TEST_GPU_SIMULATOR=1 needs NUMBA_ENABLE_CUDASIM=1 from the start of the process", returncode=4)
+# Numba reads it once, when it is loaded
+if SIMULATED and os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":
+    pytest.exit(
+        "FASTNN_TEST_GPU_SIMULATOR=1 needs NUMBA_ENABLE_CUDASIM=1 from the start of the process",
+        returncode=4,
+    )
 
 
 def pytest_configure(config):
@@ -30,4 +35,6 @@ def pytest_runtest_setup(item):
     if SIMULATED and item.get_closest_marker("simulator") is None:
         pytest.skip("too large for Numba's simulator: only what is marked `simulator` runs there")
     if item.get_closest_marker("real") is not None and (SIMULATED or BACKEND != "cuda"):
-        pytest.skip("looks at the GPU itself, or inside the engine for it: not for the simulator, nor for a CPU engine in its place")
+        pytest.skip(
+            "looks at the GPU itself, or inside the engine for it: not for the simulator, nor for a CPU engine in its place"
+        )

@@ -3,7 +3,17 @@
 import os
 
 import numpy as np
-from builders import EVERYTHING, LOSS_CASES, OUTPUTS, STACKS, features, layer, network, relative_error, targets
+from builders import (
+    EVERYTHING,
+    LOSS_CASES,
+    OUTPUTS,
+    STACKS,
+    features,
+    layer,
+    network,
+    relative_error,
+    targets,
+)
 
 import fastnn as fnn
 
@@ -27,20 +37,37 @@ def stack(layers, path):
 
 def wide_example(kind, activation="tanh"):
     """A wide layer of this kind between wide layers."""
-    return [fnn.Dense(WIDE), layer(kind, activation, units=WIDE), fnn.Dense(WIDE - 23, activation), fnn.Dense(OUTPUTS)]
+    return [
+        fnn.Dense(WIDE),
+        layer(kind, activation, units=WIDE),
+        fnn.Dense(WIDE - 23, activation),
+        fnn.Dense(OUTPUTS),
+    ]
 
 
-# Of several hidden layers and both norms, without a bias before BatchNorm, whose gradient would be nothing but rounding errors.
+# Of several hidden layers and both norms, without a bias before BatchNorm, whose gradient would be
+# nothing but rounding errors.
 WIDE_EVERYTHING = [
     fnn.Dense(WIDE, bias=False, max_norm=1.5, l2=0.01),
     fnn.BatchNorm(),
     fnn.Activation("tanh"),
     fnn.Dropout(0.2),
-    fnn.Residual([fnn.LayerNorm(), fnn.Dense(WIDE, "gelu", l1=0.001), fnn.GaussianNoise(0.1), fnn.Dense(WIDE)], activation="softplus"),
+    fnn.Residual(
+        [
+            fnn.LayerNorm(),
+            fnn.Dense(WIDE, "gelu", l1=0.001),
+            fnn.GaussianNoise(0.1),
+            fnn.Dense(WIDE),
+        ],
+        activation="softplus",
+    ),
     fnn.Dense(OUTPUTS),
 ]
 BOTH = {"persistent": EVERYTHING, "graph": WIDE_EVERYTHING}
-MLP = {"persistent": [fnn.Dense(24, "tanh"), fnn.Dense(OUTPUTS)], "graph": [fnn.Dense(WIDE, "tanh"), fnn.Dense(OUTPUTS)]}
+MLP = {
+    "persistent": [fnn.Dense(24, "tanh"), fnn.Dense(OUTPUTS)],
+    "graph": [fnn.Dense(WIDE, "tanh"), fnn.Dense(OUTPUTS)],
+}
 ALL_STACKS = STACKS | {"everything": EVERYTHING}
 
 
@@ -50,7 +77,9 @@ def make(layers, loss="quadratic", dtype="float32", **options):
 
 
 def reference_of(net):
-    """The same numbers on the reference, in float64: what is compared with it shows the rounding of the engine alone."""
+    """The same numbers on the reference, in float64: what is compared with it shows the rounding of
+    the engine alone.
+    """
     twin = net.copy(dtype="float64", backend="numpy")
     if net.optimizer_kind is not None:
         twin.use_optimizer(net.optimizer_kind)
@@ -59,7 +88,9 @@ def reference_of(net):
 
 def data(loss="quadratic", rows=ROWS, dtype="float32", scale=1.0):
     """Features that both number types hold exactly, and targets."""
-    return (scale * features(rows)).astype(np.float32).astype(dtype), _exactly(targets(LOSS_CASES[loss][1], rows))
+    return (scale * features(rows)).astype(np.float32).astype(dtype), _exactly(
+        targets(LOSS_CASES[loss][1], rows)
+    )
 
 
 def _exactly(y):
@@ -71,7 +102,9 @@ def gradient_error(net, X, y, **options):
     reference = reference_of(net)
     loss, found = net.gradients(X, y, training=True, **options)
     expected_loss, expected = reference.gradients(X, y, training=True, **options)
-    return relative_error(found, expected), abs(loss - expected_loss) / max(abs(expected_loss), 1e-30)
+    return relative_error(found, expected), abs(loss - expected_loss) / max(
+        abs(expected_loss), 1e-30
+    )
 
 
 def assert_gradients(net, X, y, factor=1.0, **options):

@@ -1,4 +1,6 @@
-"""What `sanitize.sh` watches: a few steps of everything, gradients and predictions, of odd sizes, on one path."""
+"""What `sanitize.sh` watches: a few steps of everything, gradients and predictions, of odd sizes,
+on one path.
+"""
 
 import sys
 
@@ -12,7 +14,11 @@ import fastnn as fnn
 def main():
     layers, rows = BOTH[sys.argv[1]], 23
     for dtype in ("float32", "float64"):
-        for rule, loss in (("adam", "softmax_cross_entropy"), ("nesterov", "quadratic"), ("nadam", "soft targets")):
+        for rule, loss in (
+            ("adam", "softmax_cross_entropy"),
+            ("nesterov", "quadratic"),
+            ("nadam", "soft targets"),
+        ):
             net = fnn.Network(layers, 4, LOSS_CASES[loss][0], dtype, BACKEND)
             X, y = features(rows), targets(LOSS_CASES[loss][1], rows)
             options = {"clip_norm": 1.0, "weight_decay": 0.01}

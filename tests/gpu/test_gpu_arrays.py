@@ -8,7 +8,10 @@ from gpu_cases import BACKEND, MLP, PATHS, make
 import fastnn as fnn
 
 # What other libraries warn of when they are loaded is not ours.
-pytestmark = [pytest.mark.real, pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")]
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning"),
+]
 each_path = pytest.mark.parametrize("path", PATHS)
 
 
@@ -95,7 +98,9 @@ def test_no_copy_is_made():
     torch = torch_with_gpu()
     X = torch.rand((1_000_000, 256), device="cuda")  # one gigabyte
     y = np.zeros(len(X), np.int64)
-    net = fnn.Network([fnn.Dense(16, "relu"), fnn.Dense(2)], 256, "softmax_cross_entropy", backend=BACKEND)
+    net = fnn.Network(
+        [fnn.Dense(16, "relu"), fnn.Dense(2)], 256, "softmax_cross_entropy", backend=BACKEND
+    )
     net.fit(X[:1000], y[:1000], batch_size=500, progress=False)
     torch.cuda.synchronize()
     free, _ = torch.cuda.mem_get_info()

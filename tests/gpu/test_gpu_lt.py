@@ -1,4 +1,6 @@
-"""cuBLASLt's products on the GPU, by themselves: both ways to transpose, epilogues, sums added up, in a graph."""
+"""cuBLASLt's products on the GPU, by themselves: both ways to transpose, epilogues, sums added up,
+in a graph.
+"""
 
 import contextlib
 
@@ -6,18 +8,25 @@ import numpy as np
 import pytest
 
 pytestmark = pytest.mark.real
-SHAPES = [(256, 784, 1024), (256, 1024, 1024), (37, 129, 261), (1, 300, 10), (1000, 17, 3), (4096, 512, 640)]
+SHAPES = [
+    (256, 784, 1024),
+    (256, 1024, 1024),
+    (37, 129, 261),
+    (1, 300, 10),
+    (1000, 17, 3),
+    (4096, 512, 640),
+]
 LIMITS = {"float32": 2e-6, "tf32": 2e-3, "bf16": 1e-2, "float64": 1e-14}
 
 
 @pytest.fixture(params=LIMITS)
 def products(request):
-    from fastnn._kernels.numba_cuda import lt
-    from fastnn._kernels.numba_cuda.device import open_device
+    from fastnn._kernels.numba_cuda.driver.device import open_device
+    from fastnn._kernels.numba_cuda.runtime import cublaslt
 
-    if reason := lt.available():
+    if reason := cublaslt.available():
         pytest.skip(f"large products are made without cuBLASLt here: {reason}")
-    return lt.Products(open_device(), request.param)
+    return cublaslt.Products(open_device(), request.param)
 
 
 def put(products, array):
@@ -29,13 +38,17 @@ def put(products, array):
 def close(products, buffer, expected, terms):
     """Errors relative to what numbers of that size, summed up, can reach."""
     found = products.device.download(buffer).reshape(expected.shape)
-    assert np.linalg.norm(found - expected) <= LIMITS[products.precision] * max(np.linalg.norm(expected), 1e-30) * max(1, terms**0.25)
+    assert np.linalg.norm(found - expected) <= LIMITS[products.precision] * max(
+        np.linalg.norm(expected), 1e-30
+    ) * max(1, terms**0.25)
 
 
 @contextlib.contextmanager
 def lacking(products, has_epilogue):
-    """Double precision may lack epilogues, which the engine does not ask it for; without one there must be an algorithm."""
-    from fastnn._kernels.numba_cuda.lt import NoAlgorithm
+    """Double precision may lack epilogues, which the engine does not ask it for; without one there
+    must be an algorithm.
+    """
+    from fastnn._kernels.numba_cuda.runtime.cublaslt import NoAlgorithm
 
     try:
         yield
@@ -50,10 +63,13 @@ def test_products(products, shape, flag):
     rows, n_in, n_out = shape
     rng, stream, size = np.random.default_rng(0), products.device.stream, (rows, n_in, n_out)
     x, w, d_z, bias, d_x = (
-        rng.normal(size=s).astype(products.dtype) for s in ((rows, n_in), (n_in, n_out), (rows, n_out), n_out, (rows, n_in))
+        rng.normal(size=s).astype(products.dtype)
+        for s in ((rows, n_in), (n_in, n_out), (rows, n_out), n_out, (rows, n_in))
     )
     X, W, DZ, B, DX = (put(products, array) for array in (x, w, d_z, bias, d_x))
-    Z, DW, DB = (products.device.zeros(n, products.dtype) for n in (rows * n_out, n_in * n_out, n_out))
+    Z, DW, DB = (
+        products.device.zeros(n, products.dtype) for n in (rows * n_out, n_in * n_out, n_out)
+    )
     x, w, d_z, bias, d_x = (array.astype(np.float64) for array in (x, w, d_z, bias, d_x))
     for pointer, added in ((0, 0), (B.pointer, bias)):
         arguments = X.pointer, W.pointer, pointer, Z.pointer, *size, flag
@@ -74,12 +90,24 @@ def test_products(products, shape, flag):
 def test_products_in_a_graph(products):
     rows, n_in, n_out = 300, 200, 150
     rng, device = np.random.default_rng(0), products.device
-    x, w = rng.normal(size=(rows, n_in)).astype(products.dtype), rng.normal(size=(n_in, n_out)).astype(products.dtype)
-    X, W, Z, DX = put(products, x), put(products, w), device.zeros(rows * n_out, products.dtype), device.zeros(rows * n_in, products.dtype)
+    x, w = (
+        rng.normal(size=(rows, n_in)).astype(products.dtype),
+        rng.normal(size=(n_in, n_out)).astype(products.dtype),
+    )
+    X, W, Z, DX = (
+        put(products, x),
+        put(products, w),
+        device.zeros(rows * n_out, products.dtype),
+        device.zeros(rows * n_in, products.dtype),
+    )
 
     def work():
-        products.forward(X.pointer, W.pointer, 0, Z.pointer, rows, n_in, n_out, False, device.stream)
-        products.input_gradient(Z.pointer, W.pointer, DX.pointer, rows, n_in, n_out, True, device.stream)
+        products.forward(
+            X.pointer, W.pointer, 0, Z.pointer, rows, n_in, n_out, False, device.stream
+        )
+        products.input_gradient(
+            Z.pointer, W.pointer, DX.pointer, rows, n_in, n_out, True, device.stream
+        )
 
     work()
     graph = device.record(work)
@@ -91,9 +119,14 @@ def test_products_in_a_graph(products):
 def test_the_same_bits(products):
     rows, n_in, n_out = 1024, 784, 512
     rng, device = np.random.default_rng(0), products.device
-    X, DZ = (put(products, rng.normal(size=shape).astype(products.dtype)) for shape in ((rows, n_in), (rows, n_out)))
+    X, DZ = (
+        put(products, rng.normal(size=shape).astype(products.dtype))
+        for shape in ((rows, n_in), (rows, n_out))
+    )
     DW, found = device.zeros(n_in * n_out, products.dtype), []
     for _ in range(20):
-        products.weight_gradient(X.pointer, DZ.pointer, DW.pointer, rows, n_in, n_out, 0, device.stream)
+        products.weight_gradient(
+            X.pointer, DZ.pointer, DW.pointer, rows, n_in, n_out, 0, device.stream
+        )
         found.append(device.download(DW).tobytes())
     assert len(set(found)) == 1

@@ -8,13 +8,16 @@ import fastnn as fnn
 
 pytestmark = pytest.mark.real
 
-# Rounding of the inputs of a product: 2⁻¹¹ for TF32, 2⁻⁹ for bfloat16; a gradient goes through several.
+# Rounding of the inputs of a product: 2⁻¹¹ for TF32, 2⁻⁹ for bfloat16; a gradient goes through
+# several.
 LIMITS = {"float32": 2e-5, "tf32": 1e-2, "bf16": 4e-2}
 
 
 def network(precision, **options):
     layers = [fnn.Dense(1024, "relu"), fnn.Dense(1024, "relu"), fnn.Dense(10)]
-    return fnn.Network(layers, 784, "softmax_cross_entropy", backend=BACKEND, precision=precision, **options)
+    return fnn.Network(
+        layers, 784, "softmax_cross_entropy", backend=BACKEND, precision=precision, **options
+    )
 
 
 def data(rows=512):
@@ -31,14 +34,20 @@ def test_gradients_are_as_precise_as_asked(precision):
 
 
 def test_a_lower_precision_is_not_the_same():
-    """Else it would not be used: it needs cuBLASLt, and tensor cores that know it, which Turing's do not."""
-    from fastnn._kernels.numba_cuda import lt
-    from fastnn._kernels.numba_cuda.device import open_device
+    """Else it would not be used: it needs cuBLASLt, and tensor cores that know it, which Turing's
+    do not.
+    """
+    from fastnn._kernels.numba_cuda.driver.device import open_device
+    from fastnn._kernels.numba_cuda.runtime import cublaslt
 
-    if reason := lt.available():
+    if reason := cublaslt.available():
         pytest.skip(f"large products are made without cuBLASLt here: {reason}")
     if (capability := open_device().compute_capability) < (8, 0):
-        pytest.skip("tensor cores know TF32 and bfloat16 from compute capability 8.0 on; this GPU has {}.{}".format(*capability))
+        pytest.skip(
+            "tensor cores know TF32 and bfloat16 from compute capability 8.0 on; this GPU has {}.{}".format(
+                *capability
+            )
+        )
     X, y = data()
     found = {precision: network(precision).gradients(X, y)[1]["1.weight"] for precision in LIMITS}
     assert not np.array_equal(found["tf32"], found["float32"])

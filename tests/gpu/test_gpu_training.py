@@ -1,14 +1,27 @@
-"""What training on a GPU owes beside the reference's numbers: the same bits, state that is where it is asked for, clean ends."""
+"""What training on a GPU owes beside the reference's numbers: the same bits, state that is where it
+is asked for, clean ends.
+"""
 
 import functools
 
 import numpy as np
 import pytest
-from builders import OUTPUTS, STEPPING, assert_same_bits, features, in_threads, learnt, optimizer, relative_error, sample_weights, targets
+from builders import (
+    OUTPUTS,
+    STEPPING,
+    assert_same_bits,
+    features,
+    in_threads,
+    learnt,
+    optimizer,
+    relative_error,
+    sample_weights,
+    targets,
+)
 from gpu_cases import BACKEND, BOTH, DTYPES, MLP, PATHS, WIDE, data, make, reference_of
 
 import fastnn as fnn
-from fastnn import training
+from fastnn.training import loop
 
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)
 each_path = pytest.mark.parametrize("path", PATHS)
@@ -28,14 +41,17 @@ def train(net, rule="adam", epochs=5, rows=ROWS, **options):
     return net
 
 
-# --- the same bits --------------------------------------------------------------------------------------------------------------------
+# --- the same bits --------------------------------------------------------------------------------
 
 
 @each_path
 @each_dtype
 @each_rule
 def test_training_twice_gives_the_same_bits(rule, dtype, path):
-    a, b = (train(make(BOTH[path], dtype=dtype), rule, sample_weight=sample_weights(ROWS)) for _ in range(2))
+    a, b = (
+        train(make(BOTH[path], dtype=dtype), rule, sample_weight=sample_weights(ROWS))
+        for _ in range(2)
+    )
     assert_same_bits(a, b)
 
 
@@ -43,7 +59,12 @@ def test_large_products_give_the_same_bits():
     rng = np.random.default_rng(0)
     X, y, nets = rng.random((1000, 784), dtype=np.float32), rng.integers(0, 10, 1000), []
     for _ in range(3):
-        net = fnn.Network([fnn.Dense(1024, "relu"), fnn.Dense(1024, "relu"), fnn.Dense(10)], 784, "softmax_cross_entropy", backend=BACKEND)
+        net = fnn.Network(
+            [fnn.Dense(1024, "relu"), fnn.Dense(1024, "relu"), fnn.Dense(10)],
+            784,
+            "softmax_cross_entropy",
+            backend=BACKEND,
+        )
         net.fit(X, y, epochs=3, batch_size=256, progress=False)
         nets.append(net)
     for net in nets[1:]:
@@ -70,8 +91,8 @@ def test_five_epochs_twice_are_ten(rule, dtype, path, saved, tmp_path):
 def test_where_fit_cuts_an_epoch_is_not_seen(dtype, path, monkeypatch):
     nets = [make(BOTH[path], dtype=dtype) for _ in range(2)]
     train(nets[0])
-    monkeypatch.setattr(training, "_CHUNK_SECONDS", 0)
-    monkeypatch.setattr(training, "_FIRST_CHUNK_OPERATIONS", 0)
+    monkeypatch.setattr(loop, "_CHUNK_SECONDS", 0)
+    monkeypatch.setattr(loop, "_FIRST_CHUNK_OPERATIONS", 0)
     assert_same_bits(train(nets[1]), nets[0])
 
 
@@ -81,12 +102,14 @@ def test_graphs_of_several_steps_leave_none_out(steps, monkeypatch):
     nets, rows = [make(MLP["graph"]) for _ in range(2)], steps * BATCH
     train(nets[0], epochs=1, rows=rows)
     assert nets[0].state.step == steps
-    monkeypatch.setattr(training, "_CHUNK_SECONDS", 0)
-    monkeypatch.setattr(training, "_FIRST_CHUNK_OPERATIONS", 0)
+    monkeypatch.setattr(loop, "_CHUNK_SECONDS", 0)
+    monkeypatch.setattr(loop, "_FIRST_CHUNK_OPERATIONS", 0)
     train(nets[1], epochs=1, rows=rows)
     assert_same_bits(nets[1], nets[0])
     reference = make(MLP["graph"]).copy("float64", "numpy")
-    assert relative_error(nets[0].parameters, train(reference, epochs=1, rows=rows).parameters) <= 1e-3
+    assert (
+        relative_error(nets[0].parameters, train(reference, epochs=1, rows=rows).parameters) <= 1e-3
+    )
 
 
 @each_path
@@ -97,19 +120,24 @@ def test_last_batches_of_any_length(rows, dtype, path):
     reference = reference_of(net)
     for one in (net, reference):
         train(one, "sgd", epochs=4, rows=rows)
-    assert relative_error(net.parameters, reference.parameters) <= (1e-4 if dtype == "float32" else 1e-9)
+    assert relative_error(net.parameters, reference.parameters) <= (
+        1e-4 if dtype == "float32" else 1e-9
+    )
 
 
 def test_batches_change_size_from_call_to_call():
     for path in PATHS:
-        nets = [make(MLP[path], dtype="float64"), make(MLP[path], dtype="float64").copy(backend="numpy")]
+        nets = [
+            make(MLP[path], dtype="float64"),
+            make(MLP[path], dtype="float64").copy(backend="numpy"),
+        ]
         for net in nets:
             for batch_size in (6, 20, 3, 59, 6):
                 train(net, epochs=1, batch_size=batch_size)
         assert relative_error(nets[0].parameters, nets[1].parameters) <= 1e-9
 
 
-# --- data -----------------------------------------------------------------------------------------------------------------------------
+# --- data -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.real
@@ -117,13 +145,15 @@ def test_batches_change_size_from_call_to_call():
 @each_dtype
 @pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
 def test_data_larger_than_the_device_gives_the_same_bits(weighted, dtype, path, monkeypatch):
-    from fastnn._kernels.numba_cuda import stream
+    from fastnn._kernels.numba_cuda.runtime import sample_transfer
 
     n, rng, streams = 300_000, np.random.default_rng(0), []
     X, y = rng.normal(size=(n, 60)).astype(dtype), rng.normal(size=(n, OUTPUTS))
     weights = rng.integers(0, 3, n) if weighted else None
-    make_stream = stream.Stream
-    monkeypatch.setattr(stream, "Stream", lambda *arguments: streams.append(1) or make_stream(*arguments))
+    make_stream = sample_transfer.Stream
+    monkeypatch.setattr(
+        sample_transfer, "Stream", lambda *arguments: streams.append(1) or make_stream(*arguments)
+    )
     nets, predictions = [], []
     for limit in (None, int(0.9 * X.nbytes)):
         if limit:
@@ -134,7 +164,9 @@ def test_data_larger_than_the_device_gives_the_same_bits(weighted, dtype, path, 
         predictions.append(net.predict(X))
     assert streams, "all data stayed on the GPU"
     assert_same_bits(*nets)
-    assert relative_error(*({"z": found} for found in predictions)) <= (1e-6 if dtype == "float32" else 1e-13)
+    assert relative_error(*({"z": found} for found in predictions)) <= (
+        1e-6 if dtype == "float32" else 1e-13
+    )
 
 
 @each_path
@@ -151,7 +183,7 @@ def test_data_may_change_between_calls(path):
     assert_same_bits(net, reference)
 
 
-# --- state ----------------------------------------------------------------------------------------------------------------------------
+# --- state ----------------------------------------------------------------------------------------
 
 
 class Looks:
@@ -175,7 +207,10 @@ def test_callbacks_see_and_change_parameters(path):
     for name, values in plain.parameters.items():
         np.testing.assert_array_equal(looked.seen[-1][name], values)
     assert_same_bits(plain, train(make(MLP[path], dtype="float64")))  # looking changes nothing
-    nets = [make(MLP[path], dtype="float64"), make(MLP[path], dtype="float64").copy(backend="numpy")]
+    nets = [
+        make(MLP[path], dtype="float64"),
+        make(MLP[path], dtype="float64").copy(backend="numpy"),
+    ]
     for net in nets:
         train(net, callbacks=[Looks(0.5)])
     assert relative_error(learnt(nets[0]), learnt(nets[1])) <= 1e-8
@@ -193,7 +228,16 @@ def test_callbacks_of_the_library(path, tmp_path):
             fnn.ReduceOnPlateau(),
         ]
         X, y = data(rows=80, dtype="float64")
-        history = net.fit(X, y, epochs=12, batch_size=16, optimizer=fnn.Adam(0.05), validation=0.3, callbacks=callbacks, progress=False)
+        history = net.fit(
+            X,
+            y,
+            epochs=12,
+            batch_size=16,
+            optimizer=fnn.Adam(0.05),
+            validation=0.3,
+            callbacks=callbacks,
+            progress=False,
+        )
         histories.append((history, net, fnn.load(tmp_path / f"{backend}.fastnn", backend="numpy")))
     (found, net, kept), (expected, reference, reference_kept) = histories
     np.testing.assert_allclose(found["val_loss"], expected["val_loss"], rtol=1e-6)
@@ -209,10 +253,14 @@ def test_saved_on_the_gpu_loaded_without_one(dtype, path, tmp_path):
     there = fnn.load(tmp_path / "net.fastnn", backend="numpy")
     assert_same_bits(net, there)
     X, _ = data(rows=500, dtype=dtype)
-    assert relative_error({"z": net.forward(X)}, {"z": there.forward(X)}) <= (1e-5 if dtype == "float32" else 1e-12)
+    assert relative_error({"z": net.forward(X)}, {"z": there.forward(X)}) <= (
+        1e-5 if dtype == "float32" else 1e-12
+    )
     for one in (net, there):
         train(one, epochs=2)
-    assert relative_error(net.parameters, there.parameters) <= (1e-4 if dtype == "float32" else 1e-9)
+    assert relative_error(net.parameters, there.parameters) <= (
+        1e-4 if dtype == "float32" else 1e-9
+    )
 
 
 @each_path
@@ -221,18 +269,33 @@ def test_divergence_stops_before_the_update(dtype, path):
     net = fnn.Network([*MLP[path]], 4, "mse", dtype, BACKEND)
     net.fit(features(ROWS), targets("values", ROWS), batch_size=BATCH, progress=False)
     with pytest.raises(fnn.DivergenceError, match="diverged") as error:
-        net.fit(features(ROWS), 1e6 * targets("values", ROWS), epochs=300, batch_size=BATCH, optimizer=fnn.SGD(1e6), progress=False)
+        net.fit(
+            features(ROWS),
+            1e6 * targets("values", ROWS),
+            epochs=300,
+            batch_size=BATCH,
+            optimizer=fnn.SGD(1e6),
+            progress=False,
+        )
     assert np.isfinite(net.state.theta).all()
     expected = fnn.Network([*MLP[path]], 4, "mse", dtype, "numpy")
     expected.fit(features(ROWS), targets("values", ROWS), batch_size=BATCH, progress=False)
     with pytest.raises(fnn.DivergenceError) as reference:
-        expected.fit(features(ROWS), 1e6 * targets("values", ROWS), epochs=300, batch_size=BATCH, optimizer=fnn.SGD(1e6), progress=False)
+        expected.fit(
+            features(ROWS),
+            1e6 * targets("values", ROWS),
+            epochs=300,
+            batch_size=BATCH,
+            optimizer=fnn.SGD(1e6),
+            progress=False,
+        )
     assert (error.value.epoch, error.value.step) == (reference.value.epoch, reference.value.step)
-    net.fit(features(ROWS), targets("values", ROWS), epochs=2, batch_size=BATCH, progress=False)  # goes on
+    # goes on
+    net.fit(features(ROWS), targets("values", ROWS), epochs=2, batch_size=BATCH, progress=False)
     assert np.isfinite(net.state.theta).all()
 
 
-# --- prediction -----------------------------------------------------------------------------------------------------------------------
+# --- prediction -----------------------------------------------------------------------------------
 
 
 @each_path
@@ -242,9 +305,18 @@ def test_predictions(rows, dtype, path):
     net = train(make(BOTH[path], dtype=dtype), epochs=1)
     X, _ = data(rows=rows, dtype=dtype)
     reference = reference_of(net)
-    assert relative_error({"z": net.forward(X)}, {"z": reference.forward(X)}) <= (1e-5 if dtype == "float32" else 1e-12)
-    blocks = np.concatenate([net.forward(X[: rows // 3 + 1]), *([net.forward(X[rows // 3 + 1 :])] if rows > rows // 3 + 1 else [])])
-    assert relative_error({"z": blocks}, {"z": reference.forward(X)}) <= (1e-5 if dtype == "float32" else 1e-12)
+    assert relative_error({"z": net.forward(X)}, {"z": reference.forward(X)}) <= (
+        1e-5 if dtype == "float32" else 1e-12
+    )
+    blocks = np.concatenate(
+        [
+            net.forward(X[: rows // 3 + 1]),
+            *([net.forward(X[rows // 3 + 1 :])] if rows > rows // 3 + 1 else []),
+        ]
+    )
+    assert relative_error({"z": blocks}, {"z": reference.forward(X)}) <= (
+        1e-5 if dtype == "float32" else 1e-12
+    )
 
 
 @each_path
@@ -253,7 +325,12 @@ def test_links(dtype, path):
     for loss in ("softmax_cross_entropy", "binary_cross_entropy", "poisson", "mse"):
         net = make(MLP[path], loss, dtype)
         X, _ = data(rows=100, dtype=dtype)
-        np.testing.assert_allclose(net.predict(X), reference_of(net).predict(X), rtol=1e-4 if dtype == "float32" else 1e-10, atol=1e-6)
+        np.testing.assert_allclose(
+            net.predict(X),
+            reference_of(net).predict(X),
+            rtol=1e-4 if dtype == "float32" else 1e-10,
+            atol=1e-6,
+        )
 
 
 @each_path
@@ -297,14 +374,19 @@ def test_networks_in_threads():
 @pytest.mark.real
 def test_memory_is_given_back():
     """A hundred networks one after the other take no more than a few at once."""
-    from fastnn._kernels.numba_cuda.device import open_device
+    from fastnn._kernels.numba_cuda.driver.device import open_device
 
     def free():
         return open_device().free_memory()
 
     X, y = features(200), targets("values", 200)
     for number in range(100):
-        net = fnn.Network([fnn.Dense(2048, "relu"), fnn.Dense(1024, "relu"), fnn.Dense(OUTPUTS)], 4, "mse", backend=BACKEND)
+        net = fnn.Network(
+            [fnn.Dense(2048, "relu"), fnn.Dense(1024, "relu"), fnn.Dense(OUTPUTS)],
+            4,
+            "mse",
+            backend=BACKEND,
+        )
         net.fit(X, y, batch_size=100, progress=False)
         if number == 10:
             before = free()
@@ -315,7 +397,10 @@ def test_memory_is_given_back():
 def test_a_wide_network_learns():
     """From noise to nothing left to learn, on the sample that comes with the package."""
     (X, y), (Xt, yt) = fnn.datasets.mnist_sample()
-    for layers in ([fnn.Dense(64, "relu"), fnn.Dense(10)], [fnn.Dense(4 * WIDE, "relu"), fnn.Dropout(0.2), fnn.Dense(10)]):
+    for layers in (
+        [fnn.Dense(64, "relu"), fnn.Dense(10)],
+        [fnn.Dense(4 * WIDE, "relu"), fnn.Dropout(0.2), fnn.Dense(10)],
+    ):
         net = fnn.Network(layers, 784, "softmax_cross_entropy", backend=BACKEND)
         net.fit(X, y, epochs=10, batch_size=32, progress=False)
         assert net.evaluate(Xt, yt)["accuracy"] > 0.85

@@ -1,8 +1,11 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, freethreading_compatible=True
-"""The kernel of the Cython engine: a chunk of mini-batches, to train on, to differentiate or to predict. All threads run it side by side.
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True,
+# initializedcheck=False, freethreading_compatible=True
+"""The kernel of the Cython engine: a chunk of mini-batches, to train on, to differentiate or to
+predict. All threads run it side by side.
 
-It keeps the contract of ``numba_cpu/steps.py``, argument by argument, and its way of sharing a step among threads, which is told there; the
-arithmetic is its own. Each compiled copy is for one number type, ``real``, and one level of processor: see `levels`.
+It keeps the contract of ``numba_cpu/steps.py``, argument by argument, and its way of sharing a step
+among threads, which is told there; the arithmetic is its own. Each compiled copy is for one number
+type, ``real``, and one level of processor: see `levels`.
 """
 
 from cpython.pycapsule cimport PyCapsule_GetName, PyCapsule_GetPointer
@@ -66,11 +69,14 @@ def run(
     cnp.ndarray rates, uint64_t seed, int64_t step, int64_t optimizer_step, cnp.ndarray losses, cnp.ndarray weight_sums, cnp.ndarray hits,
     int64_t every, cnp.ndarray statistics, cnp.ndarray X, bint linked, cnp.ndarray predictions,
 ):
-    """Run a chunk as thread ``rank``; return how many losses were written. `CpuEngine` says what the arguments are.
+    """Run a chunk as thread ``rank``; return how many losses were written. `CpuEngine` says what
+    the arguments are.
 
-    With ``backward`` false this predicts all of X: outputs go to ``predictions``, raw or ``linked``, and it returns 1 if one of its rows
-    was not finite, else 0. With the rule NO_UPDATE the gradient, penalties included, is left in ``gradient``, and θ and running statistics
-    stay as they are. Every ``every``-th step, if that is not 0, this thread's statistics go to ``statistics[record, rank]``.
+    With ``backward`` false this predicts all of X: outputs go to ``predictions``, raw or
+    ``linked``, and it returns 1 if one of its rows was not finite, else 0. With the rule NO_UPDATE
+    the gradient, penalties included, is left in ``gradient``, and θ and running statistics stay as
+    they are. Every ``every``-th step, if that is not 0, this thread's statistics go to
+    ``statistics[record, rank]``.
     """
     cdef Upcoming upcoming
     cdef const Rule* the_rule = <const Rule*>rule.data

@@ -1,8 +1,9 @@
 """Loops over the elements of a value: gather, activation, dropout mask, and their way back.
 
-Every operation ends in the same epilogue y = f(z) · m; the bias of z comes with the product. Where f′ follows from y (no dropout, and not
-GELU, SiLU or Mish) one pass over z does all of it in place, and the backward pass multiplies by f′(y). Otherwise the forward pass stores
-f′(z) · m beside y, and the backward pass is one product.
+Every operation ends in the same epilogue y = f(z) · m; the bias of z comes with the product. Where
+f′ follows from y (no dropout, and not GELU, SiLU or Mish) one pass over z does all of it in place,
+and the backward pass multiplies by f′(y). Otherwise the forward pass stores f′(z) · m beside y, and
+the backward pass is one product.
 """
 
 
@@ -51,7 +52,7 @@ cdef void pass_gradient(int64_t flag, const real* source, real* target, int64_t 
         add_to(source, target, n)
 
 
-# --- the epilogue ---------------------------------------------------------------------------------------------------------------------
+# --- the epilogue ---------------------------------------------------------------------------------
 
 
 cdef void epilogue(const Frame* frame, const Op* op, int64_t step, int64_t first_row, int64_t n_rows) noexcept nogil:
@@ -97,7 +98,7 @@ cdef void epilogue_backward(const Frame* frame, const Op* op, int64_t first_row,
         multiply_by_derivative(op.activation, d, output_of(frame, op, first_row), n, <real>op.alpha)
 
 
-# --- one loop per activation: with a constant code nothing of the chain of ifs is left inside ----------------------------------------
+# --- one loop per activation: with a constant code nothing of the chain of ifs is left inside -----
 
 
 cdef inline void activate_loop(const int code, real* z, int64_t n, real alpha) noexcept nogil:

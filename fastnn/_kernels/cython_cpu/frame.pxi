@@ -12,7 +12,8 @@ cdef extern from "upcoming.h":
 
 
 cdef struct Frame:
-    # The buffers and constants of a run, the same in every thread but for `rank`: see numba_cpu/frame.py for what each holds.
+    # The buffers and constants of a run, the same in every thread but for `rank`: see
+    # numba_cpu/frame.py for what each holds.
     int64_t rank, n_threads
     int64_t* counter
     const Op* ops
@@ -78,18 +79,22 @@ cdef inline real* input_gradient_of(const Frame* frame, const Op* op, int64_t ro
 
 
 cdef inline bint cuts_features(const Frame* frame, const Op* op) noexcept nogil:
-    """Whether threads share this operation's product by features of the input rather than by rows: see numba_cpu/frame.py."""
+    """Whether threads share this operation's product by features of the input rather than by rows:
+    see numba_cpu/frame.py.
+    """
     return op.x == INPUT and frame.parts != NULL
 
 
-# --- how threads meet -----------------------------------------------------------------------------------------------------------------
+# --- how threads meet -----------------------------------------------------------------------------
 
 cdef enum:
     SPINS_BEFORE_YIELD = 1024
 
 
 cdef inline int64_t meet(const Frame* frame, int64_t phase) noexcept nogil:
-    """Wait until all threads have come to their ``phase``-th meeting, 1 being the first; returns the number of the next."""
+    """Wait until all threads have come to their ``phase``-th meeting, 1 being the first; returns
+    the number of the next.
+    """
     cdef int64_t spins = 0
     if frame.n_threads > 1:
         arrive(frame.counter)

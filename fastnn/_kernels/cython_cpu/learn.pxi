@@ -1,19 +1,25 @@
-"""What a step learns: the gradient of this thread's share of every parameter array over the whole mini-batch, and its update.
+"""What a step learns: the gradient of this thread's share of every parameter array over the whole
+mini-batch, and its update.
 
-A weight's gradient is worked through in blocks that stay in the second-level cache: each is updated with as soon as it is known. Only where
-something wants the whole gradient first (clipping by global norm, or a user) is it stored. Plain SGD never has one at all: with α = −η and
-β = 1 − ηλ₂ the product that would make it updates the weight itself.
+A weight's gradient is worked through in blocks that stay in the second-level cache: each is updated
+with as soon as it is known. Only where something wants the whole gradient first (clipping by global
+norm, or a user) is it stored. Plain SGD never has one at all: with α = −η and β = 1 − ηλ₂ the
+product that would make it updates the weight itself.
 """
 
 cdef enum:
-    PARTIAL = 8  # numbers that each thread has in `partial`, a cache line: loss, hits, squares of its gradients
+    # numbers that each thread has in `partial`, a cache line: loss, hits, squares of its gradients
+    PARTIAL = 8
     BLOCK = 24576  # elements of a block: 96 KiB of float32, a tenth of a second-level cache
-    LARGEST_DELTA = 131072  # elements of δ up to which a block takes whole rows of a weight; beyond, part of δ that stays in cache
+    # elements of δ up to which a block takes whole rows of a weight; beyond, part of δ that stays
+    # in cache
+    LARGEST_DELTA = 131072
     TILE_ROWS = 12  # blocks are whole tiles high
 
 
 cdef struct Part:
-    # This thread's part of a weight (n_in, n_out), as rows of it, or of a scale, as rows of one element.
+    # This thread's part of a weight (n_in, n_out), as rows of it, or of a scale, as rows of one
+    # element.
     int64_t offset  # in θ
     int64_t first  # row
     int64_t rows
@@ -41,7 +47,9 @@ cdef inline Part own_part(const Frame* frame, const Op* op) noexcept nogil:
 
 
 cdef inline Matrix own_inputs(const Frame* frame, const Op* op) noexcept nogil:
-    """The columns of the operation's input that meet this thread's rows of the weight, over the whole mini-batch."""
+    """The columns of the operation's input that meet this thread's rows of the weight, over the
+    whole mini-batch.
+    """
     cdef Share mine = own_share(frame, op.n_in)
     if cuts_features(frame, op):
         return Matrix(frame.work + frame.capacity * mine.first, mine.last - mine.first)
@@ -49,7 +57,9 @@ cdef inline Matrix own_inputs(const Frame* frame, const Op* op) noexcept nogil:
 
 
 cdef int64_t learn(const Frame* frame, const Lesson* lesson, double* partial, int64_t phase) noexcept nogil:
-    """Gradient and update of this thread's share of every parameter array; returns the next phase of the barrier."""
+    """Gradient and update of this thread's share of every parameter array; returns the next phase
+    of the barrier.
+    """
     cdef const Rule* rule = lesson.rule
     cdef bint updates = rule.code != NO_UPDATE, at_once = updates and rule.clip_norm == 0, constrained = False
     cdef double squares = 0
@@ -86,11 +96,13 @@ cdef int64_t learn(const Frame* frame, const Lesson* lesson, double* partial, in
     return phase
 
 
-# --- a weight, block by block -----------------------------------------------------------------------------------------------------------
+# --- a weight, block by block ---------------------------------------------------------------------
 
 
 cdef void learn_weight(const Frame* frame, const Lesson* lesson, const Op* op, double* own) noexcept nogil:
-    """Gradient and update of this thread's rows of a weight, without ever having all of the gradient."""
+    """Gradient and update of this thread's rows of a weight, without ever having all of the
+    gradient.
+    """
     cdef const Rule* rule = lesson.rule
     cdef bint plain = rule.code == SGD and rule.beta1 == 0 and rule.clip_value == 0
     if plain and op.l1 == 0 and own == NULL:
@@ -114,7 +126,8 @@ cdef void learn_by_blocks(const Frame* frame, const Lesson* lesson, const Op* op
     cdef Matrix x = own_inputs(frame, op)
     cdef int64_t n_out = op.n_out, batch = lesson.batch, breadth = n_out, height, column, row, rows, columns, stretches, length, start, i, j, k
     cdef const real* d_z = output_gradient_of(frame, op, 0)
-    cdef real* g = frame.gradient + part.offset  # the same memory for every block, which keeps it in cache
+    # the same memory for every block, which keeps it in cache
+    cdef real* g = frame.gradient + part.offset
     if batch * n_out > LARGEST_DELTA:
         breadth = min(n_out, max(<int64_t>128, LARGEST_DELTA // (2 * batch) // 32 * 32))
     height = max(<int64_t>TILE_ROWS, BLOCK // breadth // TILE_ROWS * TILE_ROWS)
@@ -125,7 +138,8 @@ cdef void learn_by_blocks(const Frame* frame, const Lesson* lesson, const Op* op
             row = k * height
             rows = min(height, part.rows - row)
             product(frame, True, False, rows, columns, batch, 1, x.data + row, x.stride, d_z + column, n_out, nothing(), g, columns)
-            stretches = 1 if columns == n_out else rows  # of weights that lie next to each other in memory
+            # of weights that lie next to each other in memory
+            stretches = 1 if columns == n_out else rows
             length = rows * columns // stretches
             start = part.offset + row * n_out + column
             if op.l1 > 0 or op.l2 > 0:
@@ -139,11 +153,13 @@ cdef void learn_by_blocks(const Frame* frame, const Lesson* lesson, const Op* op
                 update_measured(frame, lesson, lesson.rule.weight_decay, start + i * n_out, g + i * length, length, own)
 
 
-# --- whole gradients --------------------------------------------------------------------------------------------------------------------
+# --- whole gradients ------------------------------------------------------------------------------
 
 
 cdef double weight_gradient(const Frame* frame, const Lesson* lesson, const Op* op, double* own) noexcept nogil:
-    """The gradient of this thread's share of a weight, penalties included and clipped by value; returns its sum of squares if needed."""
+    """The gradient of this thread's share of a weight, penalties included and clipped by value;
+    returns its sum of squares if needed.
+    """
     cdef Part part = own_part(frame, op)
     cdef Matrix x
     cdef int64_t n = part.rows * part.width
@@ -181,7 +197,7 @@ cdef double clip_and_measure(const Rule* rule, real* g, int64_t n) noexcept nogi
     return sum_of_squares(g, n) if rule.clip_norm > 0 else 0
 
 
-# --- updates ----------------------------------------------------------------------------------------------------------------------------
+# --- updates --------------------------------------------------------------------------------------
 
 
 cdef Moved update_range(const Frame* frame, const Lesson* lesson, double decay, int64_t offset, const real* g, int64_t n) noexcept nogil:
@@ -192,7 +208,9 @@ cdef Moved update_range(const Frame* frame, const Lesson* lesson, double decay, 
 
 cdef void update_measured(const Frame* frame, const Lesson* lesson, double decay, int64_t offset, const real* g, int64_t n,
                           double* own) noexcept nogil:
-    """`update_range`; how long the weights are and how far they moved is measured a stretch at a time, in the network's number type."""
+    """`update_range`; how long the weights are and how far they moved is measured a stretch at a
+    time, in the network's number type.
+    """
     cdef int64_t i, first
     cdef Moved sums
     if own == NULL:

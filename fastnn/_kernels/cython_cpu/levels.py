@@ -1,7 +1,9 @@
-"""Which compiled modules there are, which of them this processor can run, and why there may be none.
+"""Which compiled modules there are, which of them this processor can run, and why there may be
+none.
 
-Every module is one C file compiled for a number type and a level of processor (`tools/build_kernels.py`): ``float32_v4`` needs AVX-512,
-``float32_v3`` AVX2 with fused multiply-add, ``float32_base`` nothing that its architecture may lack.
+Every module is one C file compiled for a number type and a level of processor
+(`tools/build_kernels.py`): ``float32_v4`` needs AVX-512, ``float32_v3`` AVX2 with fused
+multiply-add, ``float32_base`` nothing that its architecture may lack.
 """
 
 import importlib
@@ -16,15 +18,21 @@ import numpy as np
 
 from fastnn._kernels import opcodes
 
-LEVELS = {"base": 0, "v3": 3, "v4": 4}  # each runs wherever a later one does → the `PROCESSOR_LEVEL` that it needs, see processor.h
+# each runs wherever a later one does → the `PROCESSOR_LEVEL` that it needs, see processor.h
+LEVELS = {"base": 0, "v3": 3, "v4": 4}
 _NUMBER_TYPES = ("float32", "float64")
 
 
 @cache
 def built() -> tuple[str, ...]:
     """The levels that are installed, lowest first."""
-    found = [level for level in LEVELS if all(importlib.util.find_spec(f"{__package__}.{name}_{level}") for name in _NUMBER_TYPES)]
-    return tuple(found) if "base" in found else ()  # only that can be asked safely what the processor runs
+    found = [
+        level
+        for level in LEVELS
+        if all(importlib.util.find_spec(f"{__package__}.{name}_{level}") for name in _NUMBER_TYPES)
+    ]
+    # only that can be asked safely what the processor runs
+    return tuple(found) if "base" in found else ()
 
 
 def supported() -> tuple[str, ...]:
@@ -58,7 +66,9 @@ def best() -> str:
         return supported()[-1]
     if wanted not in supported():
         there = f"installed: {', '.join(built())}; this processor runs: {', '.join(supported())}"
-        raise ValueError(f"FASTNN_CPU_LEVEL must name a level that is installed and runs here, got {wanted!r}; {there}")
+        raise ValueError(
+            f"FASTNN_CPU_LEVEL must name a level that is installed and runs here, got {wanted!r}; {there}"
+        )
     return wanted
 
 
@@ -82,9 +92,15 @@ def why_not() -> str | None:
 @cache
 def _load(name: str) -> ModuleType:
     loaded = importlib.import_module(f"{__package__}.{name}")
-    here = {name: value.descr if isinstance(value, np.dtype) else value for name, value in vars(opcodes).items() if name.isupper()}
+    here = {
+        name: value.descr if isinstance(value, np.dtype) else value
+        for name, value in vars(opcodes).items()
+        if name.isupper()
+    }
     if here != loaded.VOCABULARY:
-        raise ImportError(f"{name} was compiled with another opcodes.py than is installed; install fastnn again")
+        raise ImportError(
+            f"{name} was compiled with another opcodes.py than is installed; install fastnn again"
+        )
     return loaded
 
 

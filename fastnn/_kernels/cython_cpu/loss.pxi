@@ -1,11 +1,13 @@
 """Losses: from raw outputs to per-sample losses and ∂C/∂z, in one pass over the rows of a thread.
 
-C = Σ wᵢℓᵢ / Σ wᵢ, so the gradient of a sample is scaled by its share wᵢ / Σ wᵢ as it is written. Cross-entropies are taken of z − max z:
-the difference of log Σ exp z and z would be lost to rounding where both are large.
+C = Σ wᵢℓᵢ / Σ wᵢ, so the gradient of a sample is scaled by its share wᵢ / Σ wᵢ as it is written.
+Cross-entropies are taken of z − max z: the difference of log Σ exp z and z would be lost to
+rounding where both are large.
 """
 
 cdef struct Targets:
-    # Exactly one of `labels` (n,) and `values` (n, k) is not NULL; `weights` (n,) is NULL where each sample counts 1.
+    # Exactly one of `labels` (n,) and `values` (n, k) is not NULL; `weights` (n,) is NULL where
+    # each sample counts 1.
     const int64_t* labels
     const real* values
     const real* weights
@@ -17,7 +19,9 @@ cdef struct Outcome:
 
 
 cdef enum:
-    NARROW = 32  # classes up to which a softmax takes a vector of samples at a time: rows of ten are too short for whole vectors
+    # classes up to which a softmax takes a vector of samples at a time: rows of ten are too short
+    # for whole vectors
+    NARROW = 32
 
 
 cdef struct Columns:
@@ -42,7 +46,9 @@ cdef double weight_sum_of(Targets targets, const int64_t* samples, int64_t n) no
 
 cdef Outcome loss_and_gradient(const Loss* loss, const real* z, real* d, int64_t rows, int64_t k, const int64_t* samples, Targets targets,
                                double weight_sum) noexcept nogil:
-    """Write ∂C/∂z (rows, k) into ``d``. ``samples`` says which samples the rows are, ``weight_sum`` is Σ w over the mini-batch."""
+    """Write ∂C/∂z (rows, k) into ``d``. ``samples`` says which samples the rows are, ``weight_sum``
+    is Σ w over the mini-batch.
+    """
     cdef Outcome outcome = Outcome(0, 0)
     cdef int64_t r, i
     cdef double weight, exact_share
@@ -99,7 +105,9 @@ cdef void exponentiate(real* z, int64_t n) noexcept nogil:
 
 
 cdef void exponentials(const real* z, real* p, int64_t rows, int64_t k) noexcept nogil:
-    """p = exp(z − max z) row by row. The exponentials of all rows are one loop: a row alone is often too short for whole vectors."""
+    """p = exp(z − max z) row by row. The exponentials of all rows are one loop: a row alone is
+    often too short for whole vectors.
+    """
     cdef int64_t r, j
     cdef real highest
     for r in range(rows):
@@ -118,11 +126,13 @@ cdef inline int64_t largest(const real* row, int64_t n) noexcept nogil:
     return best
 
 
-# --- softmax and cross-entropy ----------------------------------------------------------------------------------------------------------
+# --- softmax and cross-entropy --------------------------------------------------------------------
 
 
 cdef real softmax_label(const real* z, real* d, int64_t k, int64_t label, real part, real smoothing) noexcept nogil:
-    """ℓ = log Σ exp z − Σ q z with q = (1 − ε) onehot + ε/k; ∂ℓ/∂z = softmax(z) − q. Before, ``d`` is exp(z − max z)."""
+    """ℓ = log Σ exp z − Σ q z with q = (1 − ε) onehot + ε/k; ∂ℓ/∂z = softmax(z) − q. Before, ``d``
+    is exp(z − max z).
+    """
     cdef real total = total_of(d, k), rest = smoothing / k, highest = z[largest(z, k)], sum_below = 0
     cdef int64_t j
     for j in range(k):
@@ -134,7 +144,9 @@ cdef real softmax_label(const real* z, real* d, int64_t k, int64_t label, real p
 
 
 cdef real softmax_values(const real* z, real* d, const real* t, int64_t k, real part, real smoothing) noexcept nogil:
-    """ℓ = Σ q (log Σ exp z − z) with q = (1 − ε) t + ε/k; ∂ℓ/∂z = softmax(z) Σ q − q. Before, ``d`` is exp(z − max z)."""
+    """ℓ = Σ q (log Σ exp z − z) with q = (1 − ε) t + ε/k; ∂ℓ/∂z = softmax(z) Σ q − q. Before, ``d``
+    is exp(z − max z).
+    """
     cdef real total = total_of(d, k), rest = smoothing / k, mass = 0, value = 0, q
     cdef real log_total = logarithm(total), highest = z[largest(z, k)]
     cdef int64_t j
@@ -149,7 +161,9 @@ cdef real softmax_values(const real* z, real* d, const real* t, int64_t k, real 
 
 cdef Outcome narrow_softmax(const real* z, real* d, int64_t rows, int64_t k, const int64_t* samples, Targets targets, double weight_sum,
                             real smoothing) noexcept nogil:
-    """`loss_and_gradient` of `softmax_label`, for as many samples at a time as a vector has lanes: turned round, each is a column."""
+    """`loss_and_gradient` of `softmax_label`, for as many samples at a time as a vector has lanes:
+    turned round, each is a column.
+    """
     cdef real[NARROW * WIDTH] turned
     cdef Columns columns
     cdef Outcome outcome = Outcome(0, 0)
@@ -175,7 +189,9 @@ cdef Outcome narrow_softmax(const real* z, real* d, int64_t rows, int64_t k, con
 
 
 cdef inline void narrow_forward(real_target turned, int64_t k, Columns* columns, real smoothing) noexcept nogil:
-    """Σ exp(z − max z) of each column z, its loss, and whether its largest element is where it should be; z becomes exp(z − max z)."""
+    """Σ exp(z − max z) of each column z, its loss, and whether its largest element is where it
+    should be; z becomes exp(z − max z).
+    """
     cdef real[WIDTH] best, highest, plain_sum, expected, total
     cdef int64_t j, r
     cdef real value, rest = smoothing / k
@@ -217,12 +233,14 @@ cdef inline void narrow_gradient(real_target turned, int64_t k, const Columns* c
 
 
 cdef inline real log_of_sum(real total) noexcept nogil:
-    """log of a normal number from 1 on: `log1p_unit` is for numbers up to 1. A product scales it, so that NaN stays."""
+    """log of a normal number from 1 on: `log1p_unit` is for numbers up to 1. A product scales it,
+    so that NaN stays.
+    """
     cdef real power = exponent_of(total)
     return log1p_unit(total * power_of_two(-power) - ONE) + power * <real>0.6931471805599453
 
 
-# --- other losses -----------------------------------------------------------------------------------------------------------------------
+# --- other losses ---------------------------------------------------------------------------------
 
 
 cdef real binary(const real* z, real_target d, const real* t, int64_t k, real part, real smoothing) noexcept nogil:
@@ -242,7 +260,9 @@ cdef inline real sign(real x) noexcept nogil:
 
 
 cdef real regression(int64_t code, const real* z, real_target d, const real* t, int64_t k, real part, real delta) noexcept nogil:
-    """The losses of e = z − t and Poisson's, which are means over outputs but for QUADRATIC, a sum."""
+    """The losses of e = z − t and Poisson's, which are means over outputs but for QUADRATIC, a
+    sum.
+    """
     cdef int64_t j
     cdef real value = 0, e, rate, mean = part / k
     for j in range(k):

@@ -1,8 +1,10 @@
-"""Statistics of a step: what `opcodes.DELTA` to `opcodes.SATURATED` name, this thread's part of each sum.
+"""Statistics of a step: what `opcodes.DELTA` to `opcodes.SATURATED` name, this thread's part of
+each sum.
 
-``own`` is the row of N_STATISTICS sums of one operation, or NULL where nothing is measured. Long sums are taken in the network's number type
-a stretch at a time, which is several times faster than in float64, and again in float64 where squares underflow or overflow, as those of
-gradients do that vanish or explode.
+``own`` is the row of N_STATISTICS sums of one operation, or NULL where nothing is measured. Long
+sums are taken in the network's number type a stretch at a time, which is several times faster than
+in float64, and again in float64 where squares underflow or overflow, as those of gradients do that
+vanish or explode.
 """
 
 
@@ -24,7 +26,8 @@ cdef Moments moments(const real* values, int64_t n, real shift) noexcept nogil:
             v = values[i] - shift
             a += v
             b += v * v
-        if b > <real>1e-25 and b < <real>1e35:  # nothing was lost to underflow or overflow in float32
+        # nothing was lost to underflow or overflow in float32
+        if b > <real>1e-25 and b < <real>1e35:
             sums.total += <double>a
             sums.squares += <double>b
         else:
@@ -60,7 +63,9 @@ cdef void measure_values(const Frame* frame, double* statistics, int64_t first_r
 
 
 cdef void add_moments(double* own, const real* y, int64_t n) noexcept nogil:
-    """Sums about one of the values: about 0 rounding would hide a small variance, as where all units are saturated."""
+    """Sums about one of the values: about 0 rounding would hide a small variance, as where all
+    units are saturated.
+    """
     cdef Moments sums
     cdef double shift
     if n > 0:
@@ -80,7 +85,9 @@ cdef void note_peaks(const real* y, int64_t rows, int64_t n, real_target peaks) 
 
 cdef int64_t count_saturated(const Frame* frame, const Op* op, const real* y, const real* masks, int64_t n, double low,
                              double high) noexcept nogil:
-    """How many of y = f(z) · m, of those that dropout keeps, have f(z) outside the bounds; the masks are what the epilogue left."""
+    """How many of y = f(z) · m, of those that dropout keeps, have f(z) outside the bounds; the
+    masks are what the epilogue left.
+    """
     cdef bint drops = frame.training and op.rate > 0
     cdef double kept = 1.0 - op.rate if drops else 1.0
     cdef real lowest = <real>(low / kept), highest = <real>(high / kept)
@@ -94,7 +101,9 @@ cdef int64_t count_saturated(const Frame* frame, const Op* op, const real* y, co
 
 
 cdef void count_dead_units(const Frame* frame, const Op* op, double* own) noexcept nogil:
-    """Count ReLU's dead units in this thread's share of the columns, once all threads have noted their peaks."""
+    """Count ReLU's dead units in this thread's share of the columns, once all threads have noted
+    their peaks.
+    """
     cdef int64_t c, rank
     cdef bint alive
     cdef Share mine = own_share(frame, op.n_out)

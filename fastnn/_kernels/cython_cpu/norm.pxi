@@ -1,12 +1,15 @@
 """Batch and layer normalisation, for the rows of one thread.
 
-x̂ = (x − μ)/√(σ² + ε) is not stored: the backward pass recomputes it from x, which is kept anyway, and from μ and 1/√(σ² + ε).
+x̂ = (x − μ)/√(σ² + ε) is not stored: the backward pass recomputes it from x, which is kept anyway,
+and from μ and 1/√(σ² + ε).
 
-BatchNorm's statistics span all threads' rows. Each thread takes mean and sum of squares about it over its own rows; after one barrier every
-thread combines all parts in the same order (Chan, Golub & LeVeque 1983), so that all hold the same numbers.
+BatchNorm's statistics span all threads' rows. Each thread takes mean and sum of squares about it
+over its own rows; after one barrier every thread combines all parts in the same order (Chan, Golub
+& LeVeque 1983), so that all hold the same numbers.
 """
 
-cdef enum ColumnStatistic:  # the vectors of n that BatchNorm keeps in each thread's scratch: `opcodes.COLUMN_STATS` of them
+# the vectors of n that BatchNorm keeps in each thread's scratch: `opcodes.COLUMN_STATS` of them
+cdef enum ColumnStatistic:
     OWN_MEAN
     OWN_SQUARES
     ALL_MEAN
@@ -20,7 +23,7 @@ cdef inline real* column_statistic(const Frame* frame, const Op* op, int64_t ran
     return frame.scratch + rank * frame.scratch_per_thread + op.column_stats + which * op.n_out
 
 
-# --- batch normalisation ----------------------------------------------------------------------------------------------------------------
+# --- batch normalisation --------------------------------------------------------------------------
 
 
 cdef int64_t batch_norm(const Frame* frame, const Op* op, int64_t first_row, int64_t n_rows, int64_t batch, int64_t phase) noexcept nogil:
@@ -35,7 +38,8 @@ cdef int64_t batch_norm(const Frame* frame, const Op* op, int64_t first_row, int
     if frame.training:
         own_statistics(x, n_rows, n, column_statistic(frame, op, frame.rank, OWN_MEAN), column_statistic(frame, op, frame.rank, OWN_SQUARES))
         phase = meet(frame, phase)
-        combine_statistics(frame, op, batch, mean, inverse_std)  # for now the sum of squares stands in the place of 1/√(σ² + ε)
+        # for now the sum of squares stands in the place of 1/√(σ² + ε)
+        combine_statistics(frame, op, batch, mean, inverse_std)
         if frame.learning and frame.rank == 0 and batch > 1:
             move_towards(mean, running_mean, n, 1, <real>op.momentum)
             move_towards(inverse_std, running_var, n, <real>(1.0 / (batch - 1)), <real>op.momentum)
@@ -153,7 +157,9 @@ cdef void sum_over_threads(const Frame* frame, const Op* op, int which, int64_t 
 
 
 cdef void batch_norm_input_gradient(const Frame* frame, const Op* op, int64_t first_row, int64_t n_rows, int64_t batch) noexcept nogil:
-    """∂C/∂x = scale/√(σ² + ε) · (δ − mean δ − x̂ · mean δ x̂); prediction statistics do not depend on x."""
+    """∂C/∂x = scale/√(σ² + ε) · (δ − mean δ − x̂ · mean δ x̂); prediction statistics do not depend
+    on x.
+    """
     cdef int64_t n = op.n_out, r
     cdef const real* x = input_of(frame, op, first_row)
     cdef const real* d_z = output_gradient_of(frame, op, first_row)
@@ -183,7 +189,7 @@ cdef inline void column_input_gradient(bint adds, const real* x, const real* d_z
         d_x[c] = d_x[c] + d if adds else d
 
 
-# --- layer normalisation ---------------------------------------------------------------------------------------------------------------
+# --- layer normalisation --------------------------------------------------------------------------
 
 
 cdef inline real* row_statistics(const Frame* frame, const Op* op, int64_t row) noexcept nogil:

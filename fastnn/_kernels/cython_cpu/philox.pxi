@@ -1,4 +1,6 @@
-"""Philox4x32-10: dropout masks and Gaussian noise, row by row; `fastnn._kernels.philox` says how numbers are laid out."""
+"""Philox4x32-10: dropout masks and Gaussian noise, row by row; `fastnn._kernels.philox` says how
+numbers are laid out.
+"""
 
 cdef extern from "philox.h":
     ctypedef struct Words:
@@ -14,7 +16,9 @@ cdef inline Words random_block(int64_t index, uint64_t seed, int64_t stream, int
 
 cdef void dropout_masks(real* masks, int64_t rows, int64_t n, double rate, int64_t first_row, uint64_t seed, int64_t stream,
                         int64_t step) noexcept nogil:
-    """Fill ``masks`` (rows, n), which begins at row ``first_row`` of the mini-batch: 0 where a unit is dropped, 1/(1 − rate) elsewhere."""
+    """Fill ``masks`` (rows, n), which begins at row ``first_row`` of the mini-batch: 0 where a unit
+    is dropped, 1/(1 − rate) elsewhere.
+    """
     cdef uint64_t threshold = <uint64_t>floor(rate * 4294967296.0 + 0.5)
     cdef real kept = <real>(1.0 / (1.0 - rate))
     cdef int64_t blocks = (n + 3) // 4
@@ -49,7 +53,9 @@ cdef inline void mask_blocks(real_target run_0, real_target run_1, real_target r
 
 cdef void add_noise(real* z, const real* x, int64_t rows, int64_t n, double std, int64_t first_row, uint64_t seed, int64_t stream,
                     int64_t step) noexcept nogil:
-    """z = x + std · N(0, 1) by Box–Muller: of the 2n words of a row the first n give radii and the last n angles."""
+    """z = x + std · N(0, 1) by Box–Muller: of the 2n words of a row the first n give radii and the
+    last n angles.
+    """
     cdef int64_t blocks = (2 * n + 3) // 4
     cdef int64_t r, c, first
     cdef double radius, angle

@@ -1,7 +1,8 @@
 """Matrix products: the register tile of tile.h, and BLAS where that is faster.
 
-BLAS comes from ``scipy.linalg.cython_blas``: its function is handed over as a capsule (`use_blas`) by the engine that needs it, so that a
-machine with AVX-512, where the tile is always faster, never waits for SciPy to be imported.
+BLAS comes from ``scipy.linalg.cython_blas``: its function is handed over as a capsule (`use_blas`)
+by the engine that needs it, so that a machine with AVX-512, where the tile is always faster, never
+waits for SciPy to be imported.
 """
 
 cdef extern from "tile.h":
@@ -25,7 +26,9 @@ cdef BlasProduct blas_product = NULL
 
 
 def use_blas(capsule):
-    """Call this BLAS function: the capsule of ``sgemm`` or ``dgemm`` that SciPy's Cython interface exports."""
+    """Call this BLAS function: the capsule of ``sgemm`` or ``dgemm`` that SciPy's Cython interface
+    exports.
+    """
     global blas_product
     blas_product = <BlasProduct>PyCapsule_GetPointer(capsule, PyCapsule_GetName(capsule))
 
@@ -44,7 +47,9 @@ cdef inline Addend bias_of(const Frame* frame, const Op* op) noexcept nogil:
 
 cdef void product(const Frame* frame, bint transpose_a, bint transpose_b, int64_t m, int64_t n, int64_t depth, real alpha, const real* a, int64_t a_stride,
                   const real* b, int64_t b_stride, Addend add, real* c, int64_t c_stride) noexcept nogil:
-    """C ← α op(A) op(B) + β D, for row-major matrices whose rows lie as many elements apart as their stride says."""
+    """C ← α op(A) op(B) + β D, for row-major matrices whose rows lie as many elements apart as
+    their stride says.
+    """
     if m <= 0 or n <= 0:
         return
     if not CALLS_BLAS or depth * n <= LARGEST_B or depth == 0:
@@ -69,7 +74,9 @@ cdef void by_blas(bint transpose_a, bint transpose_b, int64_t m, int64_t n, int6
 
 
 cdef void sum_of_rows(const real* rows, int64_t n_rows, int64_t n, int64_t stride, real* target) noexcept nogil:
-    """target[c] = Σᵣ rows[r, c]: the product of a row of ones, which is one element read again and again, with the rows."""
+    """target[c] = Σᵣ rows[r, c]: the product of a row of ones, which is one element read again and
+    again, with the rows.
+    """
     cdef real one = 1
     if n > 0:
         tile_product(True, False, 1, n, n_rows, 1, &one, 0, rows, stride, nothing(), target, n, NULL)

@@ -1,9 +1,11 @@
 """Scalar formulas: elementary functions, activations and their derivatives.
 
-a) Everything inlines, and loops over it vectorise: no calls to the C library, no branches that are not selections.
-b) NaN comes out where it goes in, and infinities give limits. Comparisons are false for NaN, hence the order of selections:
-   ``0 if z < 0 else z`` keeps a NaN, ``z if z > 0 else 0`` would hide it.
-c) ``ONE``, ``HALF``, ``<real>0.0625``: a bare literal, an integer one too, becomes a double and would drag float32 with it.
+a) Everything inlines, and loops over it vectorise: no calls to the C library, no branches that are
+   not selections.
+b) NaN comes out where it goes in, and infinities give limits. Comparisons are false for NaN, hence
+   the order of selections: ``0 if z < 0 else z`` keeps a NaN, ``z if z > 0 else 0`` would hide it.
+c) ``ONE``, ``HALF``, ``<real>0.0625``: a bare literal, an integer one too, becomes a double and
+   would drag float32 with it.
 """
 
 cdef extern from "elementary.h":
@@ -12,7 +14,7 @@ cdef extern from "elementary.h":
     real erfc_rest(real t) noexcept nogil
     const double LN2_HIGH, LN2_LOW, EXP_LOWEST, EXP_HIGHEST, ERFC_SLOPE
 
-# --- elementary functions -----------------------------------------------------------------------------------------------------------
+# --- elementary functions -------------------------------------------------------------------------
 
 
 cdef inline real remainder(real x, real k) noexcept nogil:
@@ -27,7 +29,8 @@ cdef inline real exponential(real x) noexcept nogil:
     cdef real k = nearest(x * <real>1.4426950408889634)
     cdef real r = remainder(x, k)
     cdef real y = multiply_add(r * r, exp_rest(r), r) + ONE
-    cdef real half = nearest(k * <real>0.5)  # in two steps, as 2ᵏ overflows before eˣ does, and underflows gradually
+    # in two steps, as 2ᵏ overflows before eˣ does, and underflows gradually
+    cdef real half = nearest(k * <real>0.5)
     return times_power_of_two(y, half) * power_of_two(k - half)
 
 
@@ -78,7 +81,7 @@ cdef inline real bounded(real z, real low, real high) noexcept nogil:
     return high if z > high else z
 
 
-# --- activations ---------------------------------------------------------------------------------------------------------------------
+# --- activations ----------------------------------------------------------------------------------
 
 
 cdef inline real selu_scale() noexcept nogil:
@@ -149,7 +152,8 @@ cdef inline real derivative(const int code, real y, real alpha) noexcept nogil:
 cdef inline real activate_with_derivative(const int code, real z, real alpha, real* d) noexcept nogil:
     """f(z), and f′(z) where it cannot be had from f(z) alone; both share their exponentials."""
     cdef real tail, density, s, e, n, w
-    z = <real>-1e4 if z < <real>-1e4 else z  # beyond, a factor has reached 0 and −∞ would make a NaN of it
+    # beyond, a factor has reached 0 and −∞ would make a NaN of it
+    z = <real>-1e4 if z < <real>-1e4 else z
     cdef real x = <real>1e4 if z > <real>1e4 else z
     if code == GELU:  # z Φ(z);  Φ(z) + z φ(z)
         tail = normal_tail(x, &density)
@@ -160,7 +164,8 @@ cdef inline real activate_with_derivative(const int code, real z, real alpha, re
         s = sigmoid(z)
         d[0] = s + s * (ONE - s) * x
         return z * s
-    # MISH: z t with t = tanh(softplus z) = n / (n + 2), n = e (e + 2), e = eᶻ;  t + z (1 − t²) σ(z) = t + 4 z e (e + 1) / (n + 2)²
+    # MISH: z t with t = tanh(softplus z) = n / (n + 2), n = e (e + 2), e = eᶻ;  t + z (1 − t²) σ(z)
+    # = t + 4 z e (e + 1) / (n + 2)²
     e = exponential(<real>30.0 if z > <real>30.0 else z)
     n = e * (e + TWO)
     w = ONE / (n + TWO)

@@ -1,4 +1,6 @@
-"""A chunk of mini-batches and what a step is made of; `numba_cpu/steps.py` tells how threads share it and where they meet."""
+"""A chunk of mini-batches and what a step is made of; `numba_cpu/steps.py` tells how threads share
+it and where they meet.
+"""
 
 cdef struct Inputs:
     # The data of a run.
@@ -29,7 +31,9 @@ cdef struct Chunk:
 
 
 cdef int64_t train(const Frame* frame, const Inputs* inputs, const Chunk* chunk) noexcept nogil:
-    """`run_chunk` without the numbers below the smallest normal one: a moment of Adam comes to them wherever a gradient stays 0."""
+    """`run_chunk` without the numbers below the smallest normal one: a moment of Adam comes to them
+    wherever a gradient stays 0.
+    """
     cdef uint64_t setting = neglect_tiny()
     cdef int64_t written = run_chunk(frame, inputs, chunk)
     put_back(setting)
@@ -102,7 +106,8 @@ cdef Outcome whole_outcome(const Frame* frame, const Chunk* chunk) noexcept nogi
 
 
 cdef int64_t predict(const Frame* frame, const Inputs* inputs, int64_t output, int64_t link, int64_t n, real* predictions) noexcept nogil:
-    """Outputs of this thread's share of the rows of X, a block at a time. A row that is not finite gives NaN, and 1 as the result.
+    """Outputs of this thread's share of the rows of X, a block at a time. A row that is not finite
+    gives NaN, and 1 as the result.
 
     Where only Dense operations read X they read it where it lies.
     """
@@ -132,7 +137,8 @@ cdef int64_t predict(const Frame* frame, const Inputs* inputs, int64_t output, i
 cdef bint copy_or_poison(const real* values, int64_t n, const real* x, int64_t n_in, real* target) noexcept nogil:
     """target = values, or NaN where an element of x is not finite; returns whether one is not.
 
-    Elements are compared: compilers that may neglect the sign of zero take x · 0 and x − x for 0, though they be told of NaN.
+    Elements are compared: compilers that may neglect the sign of zero take x · 0 and x − x for 0,
+    though they be told of NaN.
     """
     cdef int64_t c
     cdef int strange = 0
@@ -145,7 +151,7 @@ cdef bint copy_or_poison(const real* values, int64_t n, const real* x, int64_t n
     return strange
 
 
-# --- the first product shared by features -----------------------------------------------------------------------------------------------
+# --- the first product shared by features ---------------------------------------------------------
 
 
 cdef void own_part_of_first(const Frame* frame, const Op* op, const Inputs* inputs, const int64_t* samples, int64_t batch) noexcept nogil:
@@ -163,7 +169,9 @@ cdef inline real* part_of_first(const Frame* frame, const Op* op, int64_t rank, 
 
 
 cdef void sum_parts(const Frame* frame, const Op* op, int64_t first_row, int64_t n_rows) noexcept nogil:
-    """z, for the rows of this thread, from all threads' parts; there are two or more. Not before they have met is all of the bias new."""
+    """z, for the rows of this thread, from all threads' parts; there are two or more. Not before
+    they have met is all of the bias new.
+    """
     cdef int64_t n = n_rows * op.n_out, rank, r
     cdef real* z = output_of(frame, op, first_row)
     sum_of(part_of_first(frame, op, 0, first_row), part_of_first(frame, op, 1, first_row), z, n)
@@ -180,7 +188,8 @@ cdef void prepare_upcoming(const Frame* frame, const Inputs* inputs) noexcept no
     cdef int64_t size = sizeof(real)
     cdef Upcoming* upcoming = frame.upcoming
     upcoming.features, upcoming.feature_bytes = <const char*>(inputs.X + columns.first), inputs.n_in * size
-    upcoming.lines = (columns.last - columns.first) * size // CACHE_LINE + 1  # one more if it does not begin where a line does
+    # one more if it does not begin where a line does
+    upcoming.lines = (columns.last - columns.first) * size // CACHE_LINE + 1
     if inputs.targets.labels != NULL:
         upcoming.targets, upcoming.target_bytes = <const char*>inputs.targets.labels, sizeof(int64_t)
     else:
@@ -188,7 +197,9 @@ cdef void prepare_upcoming(const Frame* frame, const Inputs* inputs) noexcept no
 
 
 cdef void look_ahead_to(const Frame* frame, const int64_t* samples, int64_t n, int64_t batch) noexcept nogil:
-    """Have the next ``n`` samples asked for during a step of ``batch``: those that this thread gathers."""
+    """Have the next ``n`` samples asked for during a step of ``batch``: those that this thread
+    gathers.
+    """
     cdef Share mine = own_share(frame, n) if frame.parts == NULL else Share(0, n)
     cdef int64_t i, passes, total = 0
     cdef const Op* op
@@ -200,12 +211,14 @@ cdef void look_ahead_to(const Frame* frame, const int64_t* samples, int64_t n, i
     look_ahead(frame.upcoming, samples + mine.first, mine.last - mine.first, <double>(total * batch // frame.n_threads))
 
 
-# --- the operations ---------------------------------------------------------------------------------------------------------------------
+# --- the operations -------------------------------------------------------------------------------
 
 
 cdef int64_t forward(const Frame* frame, const real* X, int64_t step, int64_t first_row, int64_t n_rows, int64_t batch,
                      int64_t phase) noexcept nogil:
-    """All operations over the rows of this thread; returns the next phase of the barrier. The input is in the workspace, or in X."""
+    """All operations over the rows of this thread; returns the next phase of the barrier. The input
+    is in the workspace, or in X.
+    """
     cdef int64_t i
     cdef const Op* op
     cdef const real* x
@@ -241,7 +254,9 @@ cdef void shape_keeping(const Frame* frame, const Op* op, int64_t step, int64_t 
 
 
 cdef int64_t backpropagate(const Frame* frame, int64_t first_row, int64_t n_rows, int64_t batch, int64_t phase) noexcept nogil:
-    """From ∂C/∂(raw output) to ∂C/∂z of every operation, over the rows of this thread; returns the next phase of the barrier."""
+    """From ∂C/∂(raw output) to ∂C/∂z of every operation, over the rows of this thread; returns the
+    next phase of the barrier.
+    """
     cdef int64_t i
     cdef const Op* op
     cdef bint passes_on

@@ -51,7 +51,8 @@ cdef Constants constants_of(const Rule* rule, Rates now, double decay) noexcept 
 
 
 cdef Moved update(const Rule* rule, Rates now, double decay, real* w, const real* g, real* m, real* v, int64_t n) noexcept nogil:
-    """Take one step on the parameters ``w`` with gradient ``g``, whose weight decay is ``decay``; slots that a rule lacks are not touched.
+    """Take one step on the parameters ``w`` with gradient ``g``, whose weight decay is ``decay``;
+    slots that a rule lacks are not touched.
 
     The sums cost nothing beside the square roots and the memory that these loops wait for.
     """
@@ -94,7 +95,8 @@ cdef inline Moved update_loop(const int code, Constants c, real_target w, const 
         elif code == ADAGRAD:  # s ← s + g²;  w ← w − η g / √(s + ε)
             m[i] = m[i] + d * d
             d = c.eta * d / square_root(m[i] + c.epsilon)
-        elif code == ADADELTA:  # s ← ρ s + (1 − ρ) g²;  Δ = g √(u + ε) / √(s + ε);  u ← ρ u + (1 − ρ) Δ²;  w ← w − η Δ
+        # s ← ρ s + (1 − ρ) g²;  Δ = g √(u + ε) / √(s + ε);  u ← ρ u + (1 − ρ) Δ²;  w ← w − η Δ
+        elif code == ADADELTA:
             m[i] = c.beta1 * m[i] + c.rest1 * d * d
             d = square_root((v[i] + c.epsilon) / (m[i] + c.epsilon)) * d
             v[i] = c.beta1 * v[i] + c.rest1 * d * d
@@ -102,7 +104,8 @@ cdef inline Moved update_loop(const int code, Constants c, real_target w, const 
         elif code == RMSPROP:  # s ← ρ s + (1 − ρ) g²;  w ← w − η g / (√s + ε)
             m[i] = c.beta1 * m[i] + c.rest1 * d * d
             d = c.eta * d / (square_root(m[i]) + c.epsilon)
-        elif code == ADAM:  # m ← β₁ m + (1 − β₁) g;  v ← β₂ v + (1 − β₂) g²;  w ← w − step · m / (root √v + ε)
+        # m ← β₁ m + (1 − β₁) g;  v ← β₂ v + (1 − β₂) g²;  w ← w − step · m / (root √v + ε)
+        elif code == ADAM:
             m[i] = c.beta1 * m[i] + c.rest1 * d
             v[i] = c.beta2 * v[i] + c.rest2 * d * d
             d = c.step * m[i] / (square_root(v[i]) * c.root + c.epsilon)
@@ -140,7 +143,9 @@ cdef double sum_of_squares(const real* g, int64_t n) noexcept nogil:
 
 
 cdef void limit_columns(real* w, int64_t rows, int64_t stride, int64_t first, int64_t last, double max_norm) noexcept nogil:
-    """Scale columns ``first … last − 1`` of w down to Euclidean norm ``max_norm`` where they are longer."""
+    """Scale columns ``first … last − 1`` of w down to Euclidean norm ``max_norm`` where they are
+    longer.
+    """
     cdef int64_t r, c
     cdef double total
     cdef real factor

@@ -1,8 +1,9 @@
 """BLAS inside compiled code.
 
-It is reached through SciPy's Cython interface (public, and on every platform), registered with LLVM under our own name, so that cached
-machine code finds it in the next process. Unlike ``np.dot`` it takes α, β and strided blocks. Numba's private ``numba_xxgemm`` would do the
-same at the same speed; this needs no private name.
+It is reached through SciPy's Cython interface (public, and on every platform), registered with LLVM
+under our own name, so that cached machine code finds it in the next process. Unlike ``np.dot`` it
+takes α, β and strided blocks. Numba's private ``numba_xxgemm`` would do the same at the same speed;
+this needs no private name.
 """
 
 from llvmlite import binding, ir
@@ -15,12 +16,16 @@ from fastnn._kernels import scipy_blas
 
 with scipy_blas.alone():
     for _name in ("sgemm", "dgemm"):
-        binding.add_symbol(f"fastnn_{_name}", get_cython_function_address("scipy.linalg.cython_blas", _name))
+        binding.add_symbol(
+            f"fastnn_{_name}", get_cython_function_address("scipy.linalg.cython_blas", _name)
+        )
 
 
 @intrinsic
 def gemm(typing_context, transpose_a, transpose_b, depth, alpha, a, b, beta, c):
-    """C ← α op(A) op(B) + β C, none of them empty. A row-major C is a column-major Cᵀ = op(B)ᵀ op(A)ᵀ, hence the swapped operands."""
+    """C ← α op(A) op(B) + β C, none of them empty. A row-major C is a column-major Cᵀ = op(B)ᵀ
+    op(A)ᵀ, hence the swapped operands.
+    """
     name = {types.float32: "fastnn_sgemm", types.float64: "fastnn_dgemm"}[c.dtype]
 
     def codegen(context, builder, signature, args):
@@ -42,9 +47,14 @@ def gemm(typing_context, transpose_a, transpose_b, depth, alpha, a, b, beta, c):
         def leading_dimension(struct):
             """Row stride in elements."""
             row_stride, _ = cgutils.unpack_tuple(builder, struct.strides)
-            return as_int(builder.sdiv(row_stride, ir.Constant(row_stride.type, c.dtype.bitwidth // 8)))
+            return as_int(
+                builder.sdiv(row_stride, ir.Constant(row_stride.type, c.dtype.bitwidth // 8))
+            )
 
-        matrices = [make_array(t)(context, builder, v) for t, v in ((a, args[4]), (b, args[5]), (c, args[7]))]
+        matrices = [
+            make_array(t)(context, builder, v)
+            for t, v in ((a, args[4]), (b, args[5]), (c, args[7]))
+        ]
         rows, columns = cgutils.unpack_tuple(builder, matrices[2].shape)
         arguments = [
             as_flag(args[1]),

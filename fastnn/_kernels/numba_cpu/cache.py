@@ -1,11 +1,15 @@
-"""Where compiled kernels are kept, and whether they are there: told in milliseconds, without loading Numba.
+"""Where compiled kernels are kept, and whether they are there: told in milliseconds, without
+loading Numba.
 
-Machine code is good for one environment: these sources, these versions of Python and Numba, this processor. Numba's own cache knows the
-file of the cached function, its own version and the processor; an edit of `scalars.py`, or an upgrade, could leave stale machine code in
-use. The folder of an environment is therefore named by a hash of all of it, and each kernel has a folder of its own in there.
+Machine code is good for one environment: these sources, these versions of Python and Numba, this
+processor. Numba's own cache knows the file of the cached function, its own version and the
+processor; an edit of `scalars.py`, or an upgrade, could leave stale machine code in use. The folder
+of an environment is therefore named by a hash of all of it, and each kernel has a folder of its own
+in there.
 
-Once a kernel is compiled and saved, its files are *sealed*: a list of them with their digests is put beside them. What no seal vouches for,
-cut short or damaged, does not count as ready and is removed before Numba reads it.
+Once a kernel is compiled and saved, its files are *sealed*: a list of them with their digests is
+put beside them. What no seal vouches for, cut short or damaged, does not count as ready and is
+removed before Numba reads it.
 """
 
 import functools
@@ -17,29 +21,53 @@ import shutil
 import sys
 from pathlib import Path
 
-import fastnn
-from fastnn._kernels import cache_folders
-from fastnn._kernels.cache_folders import version as _version
-from fastnn._paths import write_atomically
+from fastnn._kernels import compile_cache
+from fastnn._kernels.compile_cache import version as _version
+from fastnn._utils.files import write_atomically
+from fastnn._version import __version__
 
 _SEAL = "sealed.json"
 _SAVED = (".nbi", ".nbc")  # Numba's index and machine code
 # Settings of Numba, from its documentation, that change what it compiles.
-_SETTINGS = ("BOUNDSCHECK", "CPU_FEATURES", "CPU_NAME", "DEBUGINFO", "DISABLE_JIT", "ENABLE_AVX", "LOOP_VECTORIZE", "OPT", "SLP_VECTORIZE")
-# Lines of /proc/cpuinfo that tell which processor it is; the others tell how it is doing. x86, ARM, RISC-V and POWER in turn.
-_KIND_OF_PROCESSOR = ("vendor_id", "cpu family", "model", "model name", "stepping", "flags", "Features", "isa", "uarch", "cpu")
+_SETTINGS = (
+    "BOUNDSCHECK",
+    "CPU_FEATURES",
+    "CPU_NAME",
+    "DEBUGINFO",
+    "DISABLE_JIT",
+    "ENABLE_AVX",
+    "LOOP_VECTORIZE",
+    "OPT",
+    "SLP_VECTORIZE",
+)
+# Lines of /proc/cpuinfo that tell which processor it is; the others tell how it is doing. x86, ARM,
+# RISC-V and POWER in turn.
+_KIND_OF_PROCESSOR = (
+    "vendor_id",
+    "cpu family",
+    "model",
+    "model name",
+    "stepping",
+    "flags",
+    "Features",
+    "isa",
+    "uarch",
+    "cpu",
+)
 
 
-# --- is a kernel there? ---------------------------------------------------------------------------------------------------------------
+# --- is a kernel there? ---------------------------------------------------------------------------
 
 
 def ready(kernel: str) -> bool:
-    """Whether this kernel is compiled and kept for this environment, so that there is nothing to wait for.
+    """Whether this kernel is compiled and kept for this environment, so that there is nothing to
+    wait for.
 
     The kernels that an engine runs go by their number type, "float32" and "float64".
     """
     kept = place(kernel)
-    return kept is not None and os.access(kept, os.W_OK) and _is_sealed(kept)  # Numba reads no folder that it cannot write
+    # Numba reads no folder that it cannot write
+    return kept is not None and os.access(kept, os.W_OK) and _is_sealed(kept)
 
 
 def _is_sealed(kept: Path) -> bool:
@@ -52,7 +80,10 @@ def _is_sealed(kept: Path) -> bool:
 def _seal(kept: Path) -> dict:
     """What a seal says: the environment, and a digest of each file that Numba saved."""
     saved = sorted(path for path in kept.rglob("*") if path.suffix in _SAVED)
-    return {"environment": environment(), "files": {path.relative_to(kept).as_posix(): _digest(path) for path in saved}}
+    return {
+        "environment": environment(),
+        "files": {path.relative_to(kept).as_posix(): _digest(path) for path in saved},
+    }
 
 
 def _digest(path: Path) -> str:
@@ -65,11 +96,13 @@ def _digest_of_version(path: Path, modified: int, size: int) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-# --- keeping one ----------------------------------------------------------------------------------------------------------------------
+# --- keeping one ----------------------------------------------------------------------------------
 
 
 def folder(kernel: str) -> Path | None:
-    """The folder for a kernel, made if need be; ``None`` where none can be written: each process then compiles anew."""
+    """The folder for a kernel, made if need be; ``None`` where none can be written: each process
+    then compiles anew.
+    """
     made = place(kernel)
     if made is None:
         return None
@@ -81,7 +114,9 @@ def folder(kernel: str) -> Path | None:
 
 
 def seal(kernel: str) -> None:
-    """Vouch for what Numba has saved. Of two processes that do so at once the last one's seal holds, or, if their files are mixed, none."""
+    """Vouch for what Numba has saved. Of two processes that do so at once the last one's seal
+    holds, or, if their files are mixed, none.
+    """
     kept = place(kernel)
     vouched = _seal(kept)
     if {Path(name).suffix for name in vouched["files"]} == set(_SAVED):
@@ -96,19 +131,23 @@ def empty(kernel: str) -> None:
 
 
 def outdated() -> list[Path]:
-    """Folders of other environments: older versions, other interpreters, other processors that share this home."""
-    return cache_folders.outdated(place(""))
+    """Folders of other environments: older versions, other interpreters, other processors that
+    share this home.
+    """
+    return compile_cache.outdated(place(""))
 
 
-# --- the environment ------------------------------------------------------------------------------------------------------------------
+# --- the environment ------------------------------------------------------------------------------
 
 
 def place(kernel: str) -> Path | None:
-    """The folder of a kernel, or of the environment for "", be it there or not; ``None`` without Numba or a home directory."""
+    """The folder of a kernel, or of the environment for "", be it there or not; ``None`` without
+    Numba or a home directory.
+    """
     known = environment()
     if known is None:
         return None
-    base = cache_folders.folder(known)
+    base = compile_cache.folder(known)
     return base and base / kernel
 
 
@@ -119,33 +158,44 @@ def environment() -> dict[str, object] | None:
     if None in versions.values():
         return None
     return {
-        "fastnn": fastnn.__version__,
+        "fastnn": __version__,
         "sources": _source_hash(),
         "installed in": str(Path(__file__).parent),  # Numba keeps the code of each path apart
         "python": f"{sys.implementation.cache_tag}{getattr(sys, 'abiflags', '')}",
         **versions,
         "processor": _processor(),
-        "settings": {name: os.environ[f"NUMBA_{name}"] for name in _SETTINGS if f"NUMBA_{name}" in os.environ},
+        "settings": {
+            name: os.environ[f"NUMBA_{name}"] for name in _SETTINGS if f"NUMBA_{name}" in os.environ
+        },
     }
 
 
 def _source_hash() -> str:
     """Of all that is compiled here: this folder, and what it takes from the one above."""
     here = Path(__file__).parent
-    return cache_folders.source_hash([*sorted(here.glob("*.py")), here.parent / "opcodes.py", here.parent / "scalars.py"])
+    return compile_cache.source_hash(
+        [*sorted(here.glob("*.py")), here.parent / "opcodes.py", here.parent / "scalars.py"]
+    )
 
 
 def _processor() -> str:
-    """What it is and what it can do. Where the system tells little, Numba, which asks the processor itself, still knows another one."""
+    """What it is and what it can do. Where the system tells little, Numba, which asks the processor
+    itself, still knows another one.
+    """
     if sys.platform == "darwin":
         return f"{os.uname().machine} {_brand()}"
     try:
         with open("/proc/cpuinfo") as file:
-            lines = [line.split(":", 1) for line in itertools.takewhile(str.strip, file)]  # those of the first core
+            # those of the first core
+            lines = [line.split(":", 1) for line in itertools.takewhile(str.strip, file)]
     except OSError:
         return os.environ.get("PROCESSOR_IDENTIFIER", "")
     fields = {line[0].strip(): line[-1].strip() for line in lines}
-    return "; ".join(value for name, value in fields.items() if name in _KIND_OF_PROCESSOR or name.startswith("CPU "))
+    return "; ".join(
+        value
+        for name, value in fields.items()
+        if name in _KIND_OF_PROCESSOR or name.startswith("CPU ")
+    )
 
 
 def _brand() -> str:

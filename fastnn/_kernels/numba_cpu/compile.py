@@ -1,4 +1,6 @@
-"""How kernels are compiled, and loaded where they were compiled before; `cache` says where that is."""
+"""How kernels are compiled, and loaded where they were compiled before; `cache` says where that
+is.
+"""
 
 import threading
 from collections.abc import Callable
@@ -10,15 +12,22 @@ from numba import njit
 from fastnn._kernels import scipy_blas
 from fastnn._kernels.numba_cpu import cache
 
-# "numpy" division: the zero check of Python's stops loops from vectorising. Fastmath without nnan and ninf: divergence must stay visible.
-_OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "arcp", "nsz"}}
+# "numpy" division: the zero check of Python's stops loops from vectorising. Fastmath without nnan
+# and ninf: divergence must stay visible.
+_OPTIONS = {
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"contract", "reassoc", "arcp", "nsz"},
+}
 
 kernel = njit(**_OPTIONS)
-# Merged into the caller before types are inferred: for pieces called from one place, and loops called with a constant that folds a chain
-# of ifs. LLVM optimises a function anew in each caller's library, so every level of calls saved is compile time saved.
+# Merged into the caller before types are inferred: for pieces called from one place, and loops
+# called with a constant that folds a chain of ifs. LLVM optimises a function anew in each caller's
+# library, so every level of calls saved is compile time saved.
 inline = njit(inline="always", **_OPTIONS)
 
-cache.environment.cache_clear()  # Python reads the sources from here on: not what they were when a network was made
+# Python reads the sources from here on: not what they were when a network was made
+cache.environment.cache_clear()
 
 _loading = threading.Lock()
 
@@ -28,7 +37,8 @@ def entry(function: Callable, name: str) -> Callable:
     folder = None if numba.config.DISABLE_JIT else cache.folder(name)
     if folder is None:
         return kernel(function)
-    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder)  # read when the function is decorated
+    # read when the function is decorated
+    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder)
     try:
         dispatcher = njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:  # Numba finds no place that it can write
@@ -40,9 +50,11 @@ def entry(function: Callable, name: str) -> Callable:
 
 
 def load(dispatcher: Callable, name: str, arguments: tuple) -> Callable:
-    """An entry for arguments of these very types, read from the cache, or compiled and then kept there.
+    """An entry for arguments of these very types, read from the cache, or compiled and then kept
+    there.
 
-    What is returned no longer looks at the types, which for many arguments takes a microsecond; the entry itself is ready as well.
+    What is returned no longer looks at the types, which for many arguments takes a microsecond; the
+    entry itself is ready as well.
     """
     if numba.config.DISABLE_JIT:
         return dispatcher

@@ -1,14 +1,15 @@
 """Loops over the elements of a value: gather, bias, activation, dropout mask, and their way back.
 
-Every operation ends in the same epilogue y = f(z + bias) · m. Where f′ follows from y (no dropout, and not GELU, SiLU or Mish) one pass
-over z does all of it in place, and the backward pass multiplies by f′(y). Otherwise the forward pass stores f′(z) · m beside y, and the
-backward pass is one product.
+Every operation ends in the same epilogue y = f(z + bias) · m. Where f′ follows from y (no dropout,
+and not GELU, SiLU or Mish) one pass over z does all of it in place, and the backward pass
+multiplies by f′(y). Otherwise the forward pass stores f′(z) · m beside y, and the backward pass is
+one product.
 """
 
 from fastnn._kernels import opcodes as oc
 from fastnn._kernels.numba_cpu import philox
 from fastnn._kernels.numba_cpu.compile import inline, kernel
-from fastnn._kernels.numba_cpu.memory import matrix, segment
+from fastnn._kernels.numba_cpu.views import matrix, segment
 from fastnn._kernels.scalars import activate, derivative, derivative_from_z
 
 
@@ -16,7 +17,8 @@ from fastnn._kernels.scalars import activate, derivative, derivative_from_z
 def gather(X, order, first, rows):
     """rows[i] = X[order[i], first :]."""
     for i in range(len(order)):
-        source, target = X[order[i]][first:], rows[i]  # a slice: an index that might be negative would not vectorise
+        # a slice: an index that might be negative would not vectorise
+        source, target = X[order[i]][first:], rows[i]
         for c in range(len(target)):
             target[c] = source[c]
 
@@ -82,7 +84,7 @@ def pass_gradient(flag, source, target):
         add_to(source, target)
 
 
-# --- the epilogue -------------------------------------------------------------------------------------------------------------------
+# --- the epilogue ---------------------------------------------------------------------------------
 
 
 @kernel
@@ -99,8 +101,11 @@ def epilogue(frame, op, step, first_row, n_rows):
     elif op.activation != oc.LINEAR or has_bias:
         _activate(op.activation, z, bias, alpha)
     if drops:
-        masks = matrix(frame.d_work, op.y * frame.capacity + first_row * n, n_rows, n)  # free until the way back
-        philox.dropout_masks(masks, op.rate, first_row, frame.seed, oc.STREAM_MASK + op.stream, step)
+        # free until the way back
+        masks = matrix(frame.d_work, op.y * frame.capacity + first_row * n, n_rows, n)
+        philox.dropout_masks(
+            masks, op.rate, first_row, frame.seed, oc.STREAM_MASK + op.stream, step
+        )
         _multiply(masks, z)
         if stores:
             _multiply(masks, aux)
@@ -160,7 +165,7 @@ def epilogue_backward(frame, op, first_row, n_rows):
         _multiply_by_derivative(op.activation, d, y, frame.work.dtype.type(op.alpha))
 
 
-# --- one loop per activation: with a constant code nothing of the chain of ifs is left inside -------------------------------------
+# --- one loop per activation: with a constant code nothing of the chain of ifs is left inside -----
 
 
 @kernel

@@ -11,7 +11,7 @@ from fastnn._kernels.contract import DTYPES, Program
 from fastnn._kernels.cpu_engine import CpuEngine
 from fastnn._kernels.numba_cpu import steps
 from fastnn._kernels.numba_cpu.compile import entry, load
-from fastnn._kernels.numba_cpu.tile import NEEDS_BLAS
+from fastnn._kernels.numba_cpu.gemm_tile import NEEDS_BLAS
 
 # A kernel is compiled for one number type at a time, as few need both.
 KERNELS = {dtype: entry(steps.run, dtype) for dtype in DTYPES}
@@ -21,14 +21,24 @@ class NumbaEngine(CpuEngine):
     """The Numba engine; see `fastnn._kernels.contract.Engine` for what each method does."""
 
     def __init__(self, program: Program):
-        super().__init__(program, KERNELS[program.dtype.name], calls_blas=NEEDS_BLAS, parallel=not numba.config.DISABLE_JIT)
+        super().__init__(
+            program,
+            KERNELS[program.dtype.name],
+            calls_blas=NEEDS_BLAS,
+            parallel=not numba.config.DISABLE_JIT,
+        )
         self._loaded: Callable[..., int] | None = None
 
     def _records(self, array: np.ndarray) -> Any:
-        """Records whose fields are attributes: in compiled code they are; without the JIT NumPy's are not."""
+        """Records whose fields are attributes: in compiled code they are; without the JIT NumPy's
+        are not.
+        """
         if not numba.config.DISABLE_JIT:
             return array
-        return [SimpleNamespace(**dict(zip(array.dtype.names, record.item(), strict=True))) for record in array]
+        return [
+            SimpleNamespace(**dict(zip(array.dtype.names, record.item(), strict=True)))
+            for record in array
+        ]
 
     def _data(self, array: np.ndarray) -> np.ndarray:
         """A read-only view: one type for the compiler, whatever the user passed."""

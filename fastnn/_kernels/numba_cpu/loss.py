@@ -10,11 +10,16 @@ from numba import config
 
 from fastnn._kernels import opcodes as oc
 from fastnn._kernels.numba_cpu.compile import inline, kernel
-from fastnn._kernels.numba_cpu.vectors import stack_matrix, transpose_part, transpose_square, vector_length
+from fastnn._kernels.numba_cpu.vectors import (
+    stack_matrix,
+    transpose_part,
+    transpose_square,
+    vector_length,
+)
 from fastnn._kernels.scalars import exp, log1p, sigmoid
 
-# Classes up to which a softmax takes a vector of samples at a time rather than one sample: rows of ten are too short for whole vectors.
-# 128 × 10: 2.0 µs instead of 5.1, 32 × 2: 0.5 instead of 1.1.
+# Classes up to which a softmax takes a vector of samples at a time rather than one sample: rows of
+# ten are too short for whole vectors. 128 × 10: 2.0 µs instead of 5.1, 32 × 2: 0.5 instead of 1.1.
 _NARROW = 0 if config.DISABLE_JIT else 32
 
 
@@ -35,7 +40,9 @@ def loss_and_gradient(loss, z, d, samples, labels, targets, weights, weight_sum)
         Σ w over the mini-batch.
     """
     if loss.code == oc.SOFTMAX_CROSS_ENTROPY and len(labels) > 0 and z.shape[1] <= _NARROW:
-        return _narrow_softmax(z, d, samples, labels, weights, weight_sum, z.dtype.type(loss.label_smoothing))
+        return _narrow_softmax(
+            z, d, samples, labels, weights, weight_sum, z.dtype.type(loss.label_smoothing)
+        )
     total, hits = 0.0, 0.0
     smoothing, delta = z.dtype.type(loss.label_smoothing), z.dtype.type(loss.delta)
     if loss.code == oc.SOFTMAX_CROSS_ENTROPY:
@@ -54,7 +61,11 @@ def loss_and_gradient(loss, z, d, samples, labels, targets, weights, weight_sum)
                 hit = _largest(z[r]) == _largest(targets[i])
         elif loss.code == oc.BINARY_CROSS_ENTROPY:
             value = _binary(z[r], d[r], targets[i], share, smoothing)
-            hit = _largest(z[r]) == _largest(targets[i]) if z.shape[1] > 1 else (z[r, 0] > 0) == (targets[i, 0] > 0.5)
+            hit = (
+                _largest(z[r]) == _largest(targets[i])
+                if z.shape[1] > 1
+                else (z[r, 0] > 0) == (targets[i, 0] > 0.5)
+            )
         else:
             value, hit = _regression(loss.code, z[r], d[r], targets[i], share, delta), False
         total += exact_share * np.float64(value)
@@ -86,7 +97,9 @@ def apply_link(link, z):
 
 @inline
 def _exponentials(z, p):
-    """p = exp(z − max z) row by row. The exponentials of all rows are one loop: a row alone is often too short for whole vectors."""
+    """p = exp(z − max z) row by row. The exponentials of all rows are one loop: a row alone is
+    often too short for whole vectors.
+    """
     for r in range(len(z)):
         row, target, highest = z[r], p[r], z[r, 0]
         for j in range(1, len(row)):
@@ -100,11 +113,21 @@ def _exponentials(z, p):
 
 @kernel
 def _narrow_softmax(z, d, samples, labels, weights, weight_sum, smoothing):
-    """`loss_and_gradient` of `_softmax_label`, for as many samples at a time as a vector has lanes: turned round, each is a column."""
+    """`loss_and_gradient` of `_softmax_label`, for as many samples at a time as a vector has lanes:
+    turned round, each is a column.
+    """
     one, k = z.dtype.type(1), z.shape[1]
-    lanes = min(vector_length(z), vector_length(z) + k)  # what it is, but not a constant: such short loops would be unrolled to scalars
+    # what it is, but not a constant: such short loops would be unrolled to scalars
+    lanes = min(vector_length(z), vector_length(z) + k)
     turned, of_sample = stack_matrix(z, _NARROW, 1), stack_matrix(z, 6, 1)
-    highest, best, total, plain_sum, log_total, share = of_sample[0], of_sample[1], of_sample[2], of_sample[3], of_sample[4], of_sample[5]
+    highest, best, total, plain_sum, log_total, share = (
+        of_sample[0],
+        of_sample[1],
+        of_sample[2],
+        of_sample[3],
+        of_sample[4],
+        of_sample[5],
+    )
     value, hits, rest = 0.0, 0.0, smoothing / z.dtype.type(k)
     unit = 1.0 / weight_sum if weight_sum > 0 else 0.0
     for start in range(0, len(z), lanes):
@@ -119,7 +142,8 @@ def _narrow_softmax(z, d, samples, labels, weights, weight_sum, smoothing):
                 highest[r] = turned[j, r] if turned[j, r] > highest[r] else highest[r]
         for j in range(k):
             for r in range(lanes):
-                difference = turned[j, r] - highest[r]  # from the largest: large logits would round away what tells them apart
+                # from the largest: large logits would round away what tells them apart
+                difference = turned[j, r] - highest[r]
                 p = exp(difference)
                 turned[j, r] = p
                 plain_sum[r] += difference
@@ -130,7 +154,9 @@ def _narrow_softmax(z, d, samples, labels, weights, weight_sum, smoothing):
             i = samples[start + r]
             weight = np.float64(weights[i]) if len(weights) > 0 else 1.0
             share[r] = z.dtype.type(weight * unit)
-            expected = (one - smoothing) * (z[start + r, labels[i]] - highest[r]) + rest * plain_sum[r]
+            expected = (one - smoothing) * (
+                z[start + r, labels[i]] - highest[r]
+            ) + rest * plain_sum[r]
             value += weight * unit * np.float64(log_total[r] - expected)
             hits += weight if best[r] == labels[i] else 0.0
         for r in range(lanes):
@@ -147,7 +173,9 @@ def _narrow_softmax(z, d, samples, labels, weights, weight_sum, smoothing):
 
 @inline
 def _log_of_sum(total):
-    """log of a sum of up to 32 exponentials whose largest is 1; without branches, and `log1p` is for numbers up to 1."""
+    """log of a sum of up to 32 exponentials whose largest is 1; without branches, and `log1p` is
+    for numbers up to 1.
+    """
     of = type(total)
     power = of(0)
     for exponent in (4, 2, 1):
@@ -169,7 +197,9 @@ def _largest(row):
 
 @inline
 def _normaliser(z, p):
-    """From p = exp(z − max z) the factor that makes it sum to 1, log Σ exp(z − max z), and max z."""
+    """From p = exp(z − max z) the factor that makes it sum to 1, log Σ exp(z − max z), and max
+    z.
+    """
     best, total = _largest(z), z.dtype.type(0)
     for j in range(len(z)):
         total += p[j]
@@ -178,7 +208,9 @@ def _normaliser(z, p):
 
 @inline
 def _softmax_label(z, d, label, share, smoothing):
-    """ℓ = log Σ exp z − Σ q z with q = (1 − ε) onehot + ε/k; ∂ℓ/∂z = softmax(z) − q. Before, ``d`` is exp(z − max z)."""
+    """ℓ = log Σ exp z − Σ q z with q = (1 − ε) onehot + ε/k; ∂ℓ/∂z = softmax(z) − q. Before, ``d``
+    is exp(z − max z).
+    """
     one, k = z.dtype.type(1), z.dtype.type(len(z))
     scale, log_total, highest = _normaliser(z, d)
     rest = smoothing / k
@@ -192,7 +224,9 @@ def _softmax_label(z, d, label, share, smoothing):
 
 @inline
 def _softmax_values(z, d, t, share, smoothing):
-    """ℓ = Σ q (log Σ exp z − z) with q = (1 − ε) t + ε/k; ∂ℓ/∂z = softmax(z) Σ q − q. Before, ``d`` is exp(z − max z)."""
+    """ℓ = Σ q (log Σ exp z − z) with q = (1 − ε) t + ε/k; ∂ℓ/∂z = softmax(z) Σ q − q. Before, ``d``
+    is exp(z − max z).
+    """
     one, rest = z.dtype.type(1), smoothing / z.dtype.type(len(z))
     scale, log_total, highest = _normaliser(z, d)
     mass, value = z.dtype.type(0), z.dtype.type(0)

@@ -1,18 +1,21 @@
 """Batch and layer normalisation, for the rows of one thread.
 
-x̂ = (x − μ)/√(σ² + ε) is not stored: the backward pass recomputes it from x, which is kept anyway, and from μ and 1/√(σ² + ε).
+x̂ = (x − μ)/√(σ² + ε) is not stored: the backward pass recomputes it from x, which is kept anyway,
+and from μ and 1/√(σ² + ε).
 
-BatchNorm's statistics span all threads' rows. Each thread takes mean and sum of squares about it over its own rows; after one barrier every
-thread combines all parts in the same order (Chan, Golub & LeVeque 1983), so that all hold the same numbers. The per-thread scratch of an
-operation has `opcodes.COLUMN_STATS` vectors of n: own mean, own sum of squares; combined mean, combined 1/√(σ² + ε); own Σ δ, own Σ δ x̂.
+BatchNorm's statistics span all threads' rows. Each thread takes mean and sum of squares about it
+over its own rows; after one barrier every thread combines all parts in the same order (Chan, Golub
+& LeVeque 1983), so that all hold the same numbers. The per-thread scratch of an operation has
+`opcodes.COLUMN_STATS` vectors of n: own mean, own sum of squares; combined mean, combined 1/√(σ² +
+ε); own Σ δ, own Σ δ x̂.
 """
 
 import numpy as np
 
 from fastnn._kernels import opcodes as oc
+from fastnn._kernels.numba_cpu.barrier import share, wait
 from fastnn._kernels.numba_cpu.compile import inline, kernel
-from fastnn._kernels.numba_cpu.memory import matrix, segment
-from fastnn._kernels.numba_cpu.sync import share, wait
+from fastnn._kernels.numba_cpu.views import matrix, segment
 
 _OWN_MEAN, _OWN_SQUARES, _MEAN, _INVERSE_STD, _OWN_SUM, _OWN_PRODUCT = range(oc.COLUMN_STATS)
 
@@ -29,19 +32,34 @@ def batch_norm(frame, op, first_row, n_rows, batch, phase):
     """z = scale · x̂ + shift; returns the next phase of the barrier."""
     n = op.n_out
     x = matrix(frame.work, op.x * frame.capacity + first_row * n, n_rows, n)
-    mean, inverse_std = _statistic(frame, op, frame.rank, _MEAN), _statistic(frame, op, frame.rank, _INVERSE_STD)
-    running_mean, running_var = segment(frame.buffers, op.state, n), segment(frame.buffers, op.state + n, n)
+    mean, inverse_std = (
+        _statistic(frame, op, frame.rank, _MEAN),
+        _statistic(frame, op, frame.rank, _INVERSE_STD),
+    )
+    running_mean, running_var = (
+        segment(frame.buffers, op.state, n),
+        segment(frame.buffers, op.state + n, n),
+    )
     if frame.training:
-        _own_statistics(x, _statistic(frame, op, frame.rank, _OWN_MEAN), _statistic(frame, op, frame.rank, _OWN_SQUARES))
+        _own_statistics(
+            x,
+            _statistic(frame, op, frame.rank, _OWN_MEAN),
+            _statistic(frame, op, frame.rank, _OWN_SQUARES),
+        )
         phase = wait(frame.counter, phase, frame.n_threads)
-        _combine(frame, op, batch, mean, inverse_std)  # for now the sum of squares stands in the place of 1/√(σ² + ε)
+        # for now the sum of squares stands in the place of 1/√(σ² + ε)
+        _combine(frame, op, batch, mean, inverse_std)
         if frame.learning and frame.rank == 0 and batch > 1:
             momentum = mean.dtype.type(op.momentum)
             for c in range(n):
                 running_mean[c] += momentum * (mean[c] - running_mean[c])
-                running_var[c] += momentum * (inverse_std[c] / mean.dtype.type(batch - 1) - running_var[c])
+                running_var[c] += momentum * (
+                    inverse_std[c] / mean.dtype.type(batch - 1) - running_var[c]
+                )
         for c in range(n):
-            inverse_std[c] = 1 / np.sqrt(inverse_std[c] / mean.dtype.type(batch) + mean.dtype.type(op.epsilon))
+            inverse_std[c] = 1 / np.sqrt(
+                inverse_std[c] / mean.dtype.type(batch) + mean.dtype.type(op.epsilon)
+            )
     else:
         for c in range(n):
             mean[c] = running_mean[c]
@@ -82,7 +100,10 @@ def _combine(frame, op, batch, mean, squares):
         first, last = share(batch, rank, frame.n_threads)
         if last == first:
             continue
-        own_mean, own_squares = _statistic(frame, op, rank, _OWN_MEAN), _statistic(frame, op, rank, _OWN_SQUARES)
+        own_mean, own_squares = (
+            _statistic(frame, op, rank, _OWN_MEAN),
+            _statistic(frame, op, rank, _OWN_SQUARES),
+        )
         weight = one * (last - first) / (rows + last - first)
         cross = weight * rows
         for c in range(n):
@@ -98,8 +119,14 @@ def batch_norm_backward(frame, op, first_row, n_rows, batch, phase):
     n = op.n_out
     x = matrix(frame.work, op.x * frame.capacity + first_row * n, n_rows, n)
     d_z = matrix(frame.d_work, op.y * frame.capacity + first_row * n, n_rows, n)
-    mean, inverse_std = _statistic(frame, op, frame.rank, _MEAN), _statistic(frame, op, frame.rank, _INVERSE_STD)
-    own_sum, own_product = _statistic(frame, op, frame.rank, _OWN_SUM), _statistic(frame, op, frame.rank, _OWN_PRODUCT)
+    mean, inverse_std = (
+        _statistic(frame, op, frame.rank, _MEAN),
+        _statistic(frame, op, frame.rank, _INVERSE_STD),
+    )
+    own_sum, own_product = (
+        _statistic(frame, op, frame.rank, _OWN_SUM),
+        _statistic(frame, op, frame.rank, _OWN_PRODUCT),
+    )
     own_sum[:] = 0
     own_product[:] = 0
     for r in range(n_rows):
@@ -122,20 +149,26 @@ def batch_norm_backward(frame, op, first_row, n_rows, batch, phase):
 
 @inline
 def _batch_norm_input_gradient(frame, op, first_row, n_rows, batch, x, d_z, mean, inverse_std):
-    """∂C/∂x = scale/√(σ² + ε) · (δ − mean δ − x̂ · mean δ x̂); prediction statistics do not depend on x."""
+    """∂C/∂x = scale/√(σ² + ε) · (δ − mean δ − x̂ · mean δ x̂); prediction statistics do not depend
+    on x.
+    """
     n = op.n_out
     d_x = matrix(frame.d_work, op.x * frame.capacity + first_row * n, n_rows, n)
     scale = segment(frame.theta, op.weight, n)
     kept = d_x.dtype.type(1 if op.x_grad == oc.GRAD_ADD else 0)
     share_of_one = d_x.dtype.type(1.0 / batch if frame.training else 0.0)
-    for c in range(n):  # the barrier has passed: nobody reads our part of the first two vectors any more
+    # the barrier has passed: nobody reads our part of the first two vectors any more
+    for c in range(n):
         mean_d, mean_product = d_x.dtype.type(0), d_x.dtype.type(0)
         for rank in range(frame.n_threads):
             mean_d += _statistic(frame, op, rank, _OWN_SUM)[c]
             mean_product += _statistic(frame, op, rank, _OWN_PRODUCT)[c]
         _statistic(frame, op, frame.rank, _OWN_MEAN)[c] = mean_d * share_of_one
         _statistic(frame, op, frame.rank, _OWN_SQUARES)[c] = mean_product * share_of_one
-    mean_d, mean_product = _statistic(frame, op, frame.rank, _OWN_MEAN), _statistic(frame, op, frame.rank, _OWN_SQUARES)
+    mean_d, mean_product = (
+        _statistic(frame, op, frame.rank, _OWN_MEAN),
+        _statistic(frame, op, frame.rank, _OWN_SQUARES),
+    )
     for r in range(n_rows):
         for c in range(n):
             normalised = (x[r, c] - mean[c]) * inverse_std[c]
@@ -184,7 +217,9 @@ def layer_norm_backward(frame, op, first_row, n_rows):
         mean_d /= scalar(n)
         mean_product /= scalar(n)
         for c in range(n):
-            d = inverse_std * (d_z[r, c] * scale[c] - mean_d - (x[r, c] - mean) * inverse_std * mean_product)
+            d = inverse_std * (
+                d_z[r, c] * scale[c] - mean_d - (x[r, c] - mean) * inverse_std * mean_product
+            )
             d_x[r, c] = d_x[r, c] + d if adds else d
 
 

@@ -1,11 +1,13 @@
-"""Philox4x32-10 in compiled loops: dropout masks and Gaussian noise, row by row; `fastnn._kernels.philox` says how numbers are laid out."""
+"""Philox4x32-10 in compiled loops: dropout masks and Gaussian noise, row by row;
+`fastnn._kernels.philox` says how numbers are laid out.
+"""
 
 import math
 
 import numpy as np
 
 from fastnn._kernels.numba_cpu.compile import inline, kernel
-from fastnn._kernels.numba_cpu.memory import segment
+from fastnn._kernels.numba_cpu.views import segment
 
 _MULTIPLIER_0, _MULTIPLIER_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _WEYL_0, _WEYL_1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
@@ -16,14 +18,20 @@ _LOW, _HIGH_SHIFT = np.uint64(0xFFFFFFFF), np.uint64(32)
 def _round(c0, c1, c2, c3, k0, k1, number):
     product_0, product_1 = c0 * _MULTIPLIER_0, c2 * _MULTIPLIER_1
     key_0, key_1 = (k0 + number * _WEYL_0) & _LOW, (k1 + number * _WEYL_1) & _LOW
-    return (product_1 >> _HIGH_SHIFT) ^ c1 ^ key_0, product_1 & _LOW, (product_0 >> _HIGH_SHIFT) ^ c3 ^ key_1, product_0 & _LOW
+    return (
+        (product_1 >> _HIGH_SHIFT) ^ c1 ^ key_0,
+        product_1 & _LOW,
+        (product_0 >> _HIGH_SHIFT) ^ c3 ^ key_1,
+        product_0 & _LOW,
+    )
 
 
 @inline
 def philox4x32(c0, c1, c2, c3, k0, k1):
     """Ten rounds; all arguments and results are uint64 below 2³².
 
-    They are written out: a loop here would keep the loops over blocks, around it, from being vectorised.
+    They are written out: a loop here would keep the loops over blocks, around it, from being
+    vectorised.
     """
     c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1, np.uint64(0))
     c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1, np.uint64(1))
@@ -47,9 +55,14 @@ def _block(index, seed, stream, step):
 
 @kernel
 def dropout_masks(masks, rate, first_row, seed, stream, step):
-    """Fill ``masks`` (rows, n), which begins at row ``first_row`` of the mini-batch: 0 where a unit is dropped, 1/(1 − rate) elsewhere."""
+    """Fill ``masks`` (rows, n), which begins at row ``first_row`` of the mini-batch: 0 where a unit
+    is dropped, 1/(1 − rate) elsewhere.
+    """
     rows, n = masks.shape
-    threshold, kept = np.uint64(np.floor(rate * 4294967296.0 + 0.5)), masks.dtype.type(1.0 / (1.0 - rate))
+    threshold, kept = (
+        np.uint64(np.floor(rate * 4294967296.0 + 0.5)),
+        masks.dtype.type(1.0 / (1.0 - rate)),
+    )
     blocks = (n + 3) // 4
     whole = max(n - 3 * blocks, 0)  # blocks whose fourth word is an element of the row
     zero = kept - kept
@@ -57,7 +70,10 @@ def dropout_masks(masks, rate, first_row, seed, stream, step):
     for r in range(rows):
         start, first = r * n, (first_row + r) * blocks
         run_0, run_1 = segment(flat, start, whole), segment(flat, start + blocks, whole)
-        run_2, run_3 = segment(flat, start + 2 * blocks, whole), segment(flat, start + 3 * blocks, whole)
+        run_2, run_3 = (
+            segment(flat, start + 2 * blocks, whole),
+            segment(flat, start + 3 * blocks, whole),
+        )
         for b in range(whole):
             w0, w1, w2, w3 = _block(first + b, seed, stream, step)
             run_0[b] = kept if w0 >= threshold else zero
@@ -74,7 +90,9 @@ def dropout_masks(masks, rate, first_row, seed, stream, step):
 
 @kernel
 def add_noise(z, x, std, first_row, seed, stream, step):
-    """z = x + std · N(0, 1) by Box–Muller: of the 2n words of a row the first n give radii and the last n angles."""
+    """z = x + std · N(0, 1) by Box–Muller: of the 2n words of a row the first n give radii and the
+    last n angles.
+    """
     rows, n = z.shape
     blocks = (2 * n + 3) // 4
     for r in range(rows):

@@ -44,14 +44,21 @@ def momentum_factor(rule, t):
 
 @kernel
 def update(rule, now, decay, w, g, m, v):
-    """Take one step on the parameters ``w`` with gradient ``g``, and return Σ w² before it and Σ (Δw)².
+    """Take one step on the parameters ``w`` with gradient ``g``, and return Σ w² before it and Σ
+    (Δw)².
 
-    ``decay`` is the weight decay that applies to them; ``m`` and ``v`` are the slots in the order in which `scalars` names them, empty
-    where the rule has fewer. The sums cost nothing beside the square roots and the memory that these loops wait for.
+    ``decay`` is the weight decay that applies to them; ``m`` and ``v`` are the slots in the order
+    in which `scalars` names them, empty where the rule has fewer. The sums cost nothing beside the
+    square roots and the memory that these loops wait for.
     """
     of = w.dtype.type
     eta, step, step_gradient, root = of(now.eta), of(now.step), of(now.step_gradient), of(now.root)
-    beta1, rest1, beta2, rest2 = of(rule.beta1), of(1.0 - rule.beta1), of(rule.beta2), of(1.0 - rule.beta2)
+    beta1, rest1, beta2, rest2 = (
+        of(rule.beta1),
+        of(1.0 - rule.beta1),
+        of(rule.beta2),
+        of(1.0 - rule.beta2),
+    )
     eps, coupled, kept = of(rule.epsilon), of(decay), of(1)
     squares, moved = of(0), of(0)
     if rule.code == oc.ADAMW:
@@ -59,7 +66,19 @@ def update(rule, now, decay, w, g, m, v):
     if rule.code == oc.ADAM or rule.code == oc.ADAMW:
         for i in range(len(w)):
             old = w[i]
-            w[i], m[i], v[i] = scalars.adam(kept * old, g[i] + coupled * old, m[i], v[i], step, beta1, rest1, beta2, rest2, root, eps)
+            w[i], m[i], v[i] = scalars.adam(
+                kept * old,
+                g[i] + coupled * old,
+                m[i],
+                v[i],
+                step,
+                beta1,
+                rest1,
+                beta2,
+                rest2,
+                root,
+                eps,
+            )
             squares += old * old
             moved += (w[i] - old) * (w[i] - old)
     elif rule.code == oc.SGD and rule.beta1 == 0:
@@ -84,7 +103,9 @@ def update(rule, now, decay, w, g, m, v):
     elif rule.code == oc.ADADELTA:
         for i in range(len(w)):
             old = w[i]
-            w[i], m[i], v[i] = scalars.adadelta(old, g[i] + coupled * old, m[i], v[i], eta, beta1, rest1, eps)
+            w[i], m[i], v[i] = scalars.adadelta(
+                old, g[i] + coupled * old, m[i], v[i], eta, beta1, rest1, eps
+            )
             squares += old * old
             moved += (w[i] - old) * (w[i] - old)
     elif rule.code == oc.RMSPROP:
@@ -96,7 +117,20 @@ def update(rule, now, decay, w, g, m, v):
     elif rule.code == oc.NADAM:
         for i in range(len(w)):
             old, gradient = w[i], g[i] + coupled * w[i]
-            w[i], m[i], v[i] = scalars.nadam(old, gradient, m[i], v[i], step_gradient, step, beta1, rest1, beta2, rest2, root, eps)
+            w[i], m[i], v[i] = scalars.nadam(
+                old,
+                gradient,
+                m[i],
+                v[i],
+                step_gradient,
+                step,
+                beta1,
+                rest1,
+                beta2,
+                rest2,
+                root,
+                eps,
+            )
             squares += old * old
             moved += (w[i] - old) * (w[i] - old)
     return np.float64(squares), np.float64(moved)
@@ -129,7 +163,9 @@ def sum_of_squares(g):
 
 @kernel
 def limit_columns(w, first, last, max_norm):
-    """Scale columns ``first … last − 1`` of w down to Euclidean norm ``max_norm`` where they are longer."""
+    """Scale columns ``first … last − 1`` of w down to Euclidean norm ``max_norm`` where they are
+    longer.
+    """
     for c in range(first, last):
         total = 0.0
         for r in range(len(w)):

@@ -1,4 +1,6 @@
-"""The CUDA engine: the host's side of it. What launches a step takes `plan` says; here their buffers are filled and read."""
+"""The CUDA engine: the host's side of it. What launches a step takes `plan` says; here their
+buffers are filled and read.
+"""
 
 import contextlib
 import functools
@@ -15,25 +17,28 @@ import numpy as np
 
 from fastnn._kernels import opcodes
 from fastnn._kernels.contract import Chunk, Program, Samples, State, StepLog
-from fastnn._kernels.numba_cuda import frame as fr
-from fastnn._kernels.numba_cuda import lt, stream
-from fastnn._kernels.numba_cuda.device import open_device
-from fastnn._kernels.numba_cuda.gpu_arrays import GpuArray
-from fastnn._kernels.numba_cuda.launch import Launch, Product
-from fastnn._kernels.numba_cuda.library import Library
-from fastnn._kernels.numba_cuda.plan import Limits, Plan
-from fastnn._kernels.numba_cuda.rates import chunk_rates, running_products
-from fastnn._kernels.numba_cuda.resident import Memory, Residence
-from fastnn._kernels.numba_cuda.workspace import NAMES, NO_RULE, Workspace
+from fastnn._kernels.numba_cuda.driver.device import open_device
+from fastnn._kernels.numba_cuda.driver.gpu_arrays import GpuArray
+from fastnn._kernels.numba_cuda.driver.launch import Launch, Product
+from fastnn._kernels.numba_cuda.kernels import frame as fr
+from fastnn._kernels.numba_cuda.kernels.step_rates import chunk_rates, running_products
+from fastnn._kernels.numba_cuda.runtime import cublaslt, sample_transfer
+from fastnn._kernels.numba_cuda.runtime.cublaslt_products import Library
+from fastnn._kernels.numba_cuda.runtime.device_state import Memory, Residence
+from fastnn._kernels.numba_cuda.runtime.plan import Limits, Plan
+from fastnn._kernels.numba_cuda.runtime.workspace import NAMES, NO_RULE, Workspace
 
 _SECONDS = 1.0  # that a launch may last, about
 _FIRST_OPERATIONS = 4e9  # of a launch until the speed is known: well under a second on any GPU
 _GRAPHS = 8  # that are kept
-_PREDICTION_BYTES, _LEAST_ROWS = 64 << 20, 256  # that predictions of a pass take, but for so many rows
+# that predictions of a pass take, but for so many rows
+_PREDICTION_BYTES, _LEAST_ROWS = 64 << 20, 256
 
 
 def _one_at_a_time(method: Callable) -> Callable:
-    """A method that uses the workspace. Another thread waits for its turn: it is the same GPU that does the work."""
+    """A method that uses the workspace. Another thread waits for its turn: it is the same GPU that
+    does the work.
+    """
 
     @functools.wraps(method)
     def guarded(self, *args, **kwargs):
@@ -51,11 +56,13 @@ class CudaEngine:
         self._device = open_device()
         self._plan = self._make_plan()
         self._lock = threading.RLock()
-        self._store = stream.Store(self._device)
+        self._store = sample_transfer.Store(self._device)
         self._residences: list[Residence] = []
         self._spare: list[Memory] = []
-        self._graphs: OrderedDict[tuple, tuple] = OrderedDict()  # what was recorded: the graph, and its buffers
-        self._rows_at_once = max(1, int(_FIRST_OPERATIONS / (6 * max(program.n_parameters, 1))))  # of samples to train on
+        # what was recorded: the graph, and its buffers
+        self._graphs: OrderedDict[tuple, tuple] = OrderedDict()
+        # of samples to train on
+        self._rows_at_once = max(1, int(_FIRST_OPERATIONS / (6 * max(program.n_parameters, 1))))
         self._workspace = Workspace(self._device, program, self._plan, forget=self._graphs.clear)
         self._library = Library(self._device, program)
 
@@ -67,7 +74,7 @@ class CudaEngine:
     def train_steps(self, state: State, samples: Samples, chunk: Chunk) -> StepLog:
         self._workspace.lay_out(chunk.batch_size, backward=True)
         with self._at_hand(state) as residence:
-            feed = self._feed(stream.parts_of(samples), chunk.batch_size)
+            feed = self._feed(sample_transfer.parts_of(samples), chunk.batch_size)
             logs, pieces = [], self._pieces(chunk, feed)
             piece = next(pieces)
             ahead = feed.bring(piece.order)
@@ -78,24 +85,35 @@ class CudaEngine:
                 try:
                     start()
                     following = next(pieces, None)
-                    ahead = None if following is None else feed.bring(following.order)  # while the device is at work
+                    # while the device is at work
+                    ahead = None if following is None else feed.bring(following.order)
                 finally:  # also after a Ctrl-C what was done counts
                     logs.append(self._finish(residence, piece))
                 self._learn_speed(len(piece.order), time.perf_counter() - started)
                 piece = following if logs[-1].finite else None
         figures = ("losses", "weights", "hits", "statistics")
-        return StepLog(*(np.concatenate([getattr(log, name) for log in logs]) for name in figures), logs[-1].finite)
+        return StepLog(
+            *(np.concatenate([getattr(log, name) for log in logs]) for name in figures),
+            logs[-1].finite,
+        )
 
     @_one_at_a_time
-    def gradients(self, state: State, samples: Samples, training: bool, measure: bool = False) -> tuple[StepLog, np.ndarray]:
+    def gradients(
+        self, state: State, samples: Samples, training: bool, measure: bool = False
+    ) -> tuple[StepLog, np.ndarray]:
         n = len(samples)
-        whole = Chunk(np.arange(n), np.array([0, n]), np.zeros(1), NO_RULE, n, every=1 if measure else 0)
+        whole = Chunk(
+            np.arange(n), np.array([0, n]), np.zeros(1), NO_RULE, n, every=1 if measure else 0
+        )
         self._workspace.lay_out(n, backward=True)
         with self._at_hand(state) as residence:
-            feed = self._feed(stream.parts_of(samples), n)
+            feed = self._feed(sample_transfer.parts_of(samples), n)
             parts, places = feed.use(feed.bring(whole.order))
             self._upload_chunk(replace(whole, order=places), state, training, learning=False)
-            self._launch(self._plan.train(NO_RULE, n, whole.every), self._workspace.arguments({**parts, **residence.memory.buffers}))
+            self._launch(
+                self._plan.train(NO_RULE, n, whole.every),
+                self._workspace.arguments({**parts, **residence.memory.buffers}),
+            )
             log, _, _ = self._read_log(whole, state)
             return log, self._device.download(self._workspace["gradient"])
 
@@ -105,13 +123,18 @@ class CudaEngine:
         predictions = np.empty((n, program.n_outputs), program.dtype)
         if n == 0:
             return predictions, True
-        at_once = min(self._plan.rows_a_pass(n), max(_LEAST_ROWS, _PREDICTION_BYTES // (program.n_outputs * program.dtype.itemsize)))
+        at_once = min(
+            self._plan.rows_a_pass(n),
+            max(_LEAST_ROWS, _PREDICTION_BYTES // (program.n_outputs * program.dtype.itemsize)),
+        )
         self._workspace.lay_out(self._plan.rows_at_once(at_once), backward=False)
         with self._at_hand(state) as residence:
             self._workspace.make("predictions", at_once * program.n_outputs)
             feed = self._feed({"X": X}, 1)
             rows = feed.most_rows or n
-            self._workspace.set_control({fr.LINK: int(program.loss["link"][0]) if linked else opcodes.IDENTITY}, state)
+            self._workspace.set_control(
+                {fr.LINK: int(program.loss["link"][0]) if linked else opcodes.IDENTITY}, state
+            )
             cuts = [slice(first, min(first + rows, n)) for first in range(0, n, rows)]
             ahead = feed.bring(cuts[0])
             for cut, following in zip(cuts, [*cuts[1:], None], strict=True):
@@ -124,15 +147,23 @@ class CudaEngine:
                     self._launch(self._plan.forward(last - first), arguments)
                     if first == cut.start and following is not None:
                         ahead = feed.bring(following)  # while the device is at work
-                    found = self._workspace["predictions"].view(0, (last - first) * program.n_outputs)
+                    found = self._workspace["predictions"].view(
+                        0, (last - first) * program.n_outputs
+                    )
                     self._device.download(found, predictions[first:last].reshape(-1))
             return predictions, not self._poisoned()
 
     @contextlib.contextmanager
     def _resident(self, state: State, samples: Sequence[Samples]) -> Iterator[None]:
         with self._lock:
-            own = None if self._residence_of(state) else Residence(self._device, self.program, state, self._lock, self._spare)
-            arrays = [array for part in samples for array in stream.parts_of(part).values()]
+            own = (
+                None
+                if self._residence_of(state)
+                else Residence(self._device, self.program, state, self._lock, self._spare)
+            )
+            arrays = [
+                array for part in samples for array in sample_transfer.parts_of(part).values()
+            ]
             self._store.keep(arrays)
             if own is not None:
                 self._residences.append(own)
@@ -150,14 +181,24 @@ class CudaEngine:
         return self._resident(state, samples)
 
     def _make_plan(self) -> Plan:
-        """Wide networks, and those that may round, leave large products to cuBLASLt where that is installed."""
+        """Wide networks, and those that may round, leave large products to cuBLASLt where that is
+        installed.
+        """
         device = self._device
-        limits = Limits(device.multiprocessors, device.shared_per_block, device.warp_block, device.can_meet)
+        limits = Limits(
+            device.multiprocessors, device.shared_per_block, device.warp_block, device.can_meet
+        )
         plan = Plan(self.program, limits)
-        wants = (plan.path == "graph" or self.program.precision != "float32") and not device.simulated
-        return Plan(self.program, limits, library=True) if wants and lt.available() is None else plan
+        wants = (
+            plan.path == "graph" or self.program.precision != "float32"
+        ) and not device.simulated
+        return (
+            Plan(self.program, limits, library=True)
+            if wants and cublaslt.available() is None
+            else plan
+        )
 
-    # --- a state, and room for it -----------------------------------------------------------------------------------------------------
+    # --- a state, and room for it -----------------------------------------------------------------
 
     @contextlib.contextmanager
     def _at_hand(self, state: State) -> Iterator[Residence]:
@@ -170,20 +211,30 @@ class CudaEngine:
     def _residence_of(self, state: State) -> Residence | None:
         return next((residence for residence in self._residences if residence.state is state), None)
 
-    def _feed(self, parts: dict[str, Any], least_rows: int) -> stream.Stay | stream.Stream:
+    def _feed(
+        self, parts: dict[str, Any], least_rows: int
+    ) -> sample_transfer.Stay | sample_transfer.Stream:
         """Samples on the device: there, or as they come."""
         return self._store.feed(parts, self._memory_left, least_rows)
 
     def _memory_left(self) -> int:
         """Bytes of device memory that samples may take."""
         memories = [residence.memory for residence in self._residences] + self._spare
-        taken = sum(memory.nbytes for memory in memories if memory is not None) + self._workspace.nbytes + self._store.nbytes
-        return stream.memory_left(self._device, taken)
+        taken = (
+            sum(memory.nbytes for memory in memories if memory is not None)
+            + self._workspace.nbytes
+            + self._store.nbytes
+        )
+        return sample_transfer.memory_left(self._device, taken)
 
-    # --- a chunk -----------------------------------------------------------------------------------------------------------------------
+    # --- a chunk ----------------------------------------------------------------------------------
 
-    def _pieces(self, chunk: Chunk, feed: stream.Stay | stream.Stream) -> Iterator[Chunk]:
-        """The chunk in pieces that neither last too long nor need more samples than there is room for."""
+    def _pieces(
+        self, chunk: Chunk, feed: sample_transfer.Stay | sample_transfer.Stream
+    ) -> Iterator[Chunk]:
+        """The chunk in pieces that neither last too long nor need more samples than there is room
+        for.
+        """
         first, steps = 0, len(chunk.rates)
         while first < steps:
             most = steps
@@ -198,9 +249,13 @@ class CudaEngine:
             first = last
 
     def _learn_speed(self, rows: int, seconds: float) -> None:
-        self._rows_at_once = int(np.clip(rows / max(seconds, 1e-9) * _SECONDS, 1, 4 * self._rows_at_once))
+        self._rows_at_once = int(
+            np.clip(rows / max(seconds, 1e-9) * _SECONDS, 1, 4 * self._rows_at_once)
+        )
 
-    def _prepare(self, residence: Residence, parts: dict[str, Any], piece: Chunk) -> Callable[[], None]:
+    def _prepare(
+        self, residence: Residence, parts: dict[str, Any], piece: Chunk
+    ) -> Callable[[], None]:
         """Fill all buffers for a piece of a chunk; returns what sets the device to work on it."""
         self._upload_chunk(piece, residence.state, training=True, learning=True)
         arguments = self._workspace.arguments({**parts, **residence.memory.buffers})
@@ -221,7 +276,8 @@ class CudaEngine:
         """Wait for the piece, and count what was done of it."""
         try:
             found = self._read_log(piece, residence.state)
-        except KeyboardInterrupt:  # while it waited, as it does most of the time: the device has done the piece all the same
+        # while it waited, as it does most of the time: the device has done the piece all the same
+        except KeyboardInterrupt:
             self._count(residence, *self._read_log(piece, residence.state))
             raise
         return self._count(residence, *found)
@@ -262,19 +318,34 @@ class CudaEngine:
         return self._plan.parts(rows) * len(self.program.ops) * opcodes.N_STATISTICS
 
     def _read_log(self, chunk: Chunk, state: State) -> tuple[StepLog, np.ndarray, bool]:
-        """What a chunk has written, NAdam's product before each of its steps and after the last, and whether `_look` found all finite."""
+        """What a chunk has written, NAdam's product before each of its steps and after the last,
+        and whether `_look` found all finite.
+        """
         steps, recorded, device = len(chunk.rates), chunk.recorded(state.step), self._device
         control = device.download(self._workspace["control"])
         written, stopped = int(control[fr.K]), bool(control[fr.STOPPED])
-        losses, weights, hits = device.download(self._workspace["log"].view(0, 3 * steps)).reshape(3, steps)[:, :written]
+        losses, weights, hits = device.download(self._workspace["log"].view(0, 3 * steps)).reshape(
+            3, steps
+        )[:, :written]
         kept = int(np.count_nonzero(recorded < written - stopped))
-        shape = kept, self._plan.parts(chunk.batch_size), len(self.program.ops), opcodes.N_STATISTICS
-        sums = device.download(self._workspace["statistics"].view(0, math.prod(shape))) if kept else np.zeros(0)
-        products = running_products(chunk.rule, steps, state.optimizer_step, float(state.products[0]))
+        shape = (
+            kept,
+            self._plan.parts(chunk.batch_size),
+            len(self.program.ops),
+            opcodes.N_STATISTICS,
+        )
+        sums = (
+            device.download(self._workspace["statistics"].view(0, math.prod(shape)))
+            if kept
+            else np.zeros(0)
+        )
+        products = running_products(
+            chunk.rule, steps, state.optimizer_step, float(state.products[0])
+        )
         log = StepLog(losses, weights, hits, sums.reshape(shape).sum(axis=1), not stopped)
         return log, products, not stopped and not control[fr.POISONED]
 
-    # --- launches ------------------------------------------------------------------------------------------------------------------------
+    # --- launches ---------------------------------------------------------------------------------
 
     def _launch(self, launches: Sequence[Launch | Product], arguments: list[Any]) -> None:
         for launch in launches:
@@ -283,14 +354,23 @@ class CudaEngine:
             else:
                 self._device.launch(launch, arguments)
 
-    def _graph(self, launches: Sequence[Launch | Product], arguments: list[Any], chunk: Chunk) -> Any:
+    def _graph(
+        self, launches: Sequence[Launch | Product], arguments: list[Any], chunk: Chunk
+    ) -> Any:
         """One step, recorded. Pointers are part of it, so it serves as long as they stay."""
         key = (chunk.rule.tobytes(), chunk.batch_size, chunk.every, *map(id, arguments))
         if key not in self._graphs:
-            self._device.prepare([launch.kernel for launch in launches if isinstance(launch, Launch)], self.program.dtype)
-            # Once before, which loads the library's code; what these products write a step writes again before it reads it.
+            self._device.prepare(
+                [launch.kernel for launch in launches if isinstance(launch, Launch)],
+                self.program.dtype,
+            )
+            # Once before, which loads the library's code; what these products write a step writes
+            # again before it reads it.
             self._launch([launch for launch in launches if isinstance(launch, Product)], arguments)
-            self._graphs[key] = self._device.record(lambda: self._launch(launches, arguments)), arguments
+            self._graphs[key] = (
+                self._device.record(lambda: self._launch(launches, arguments)),
+                arguments,
+            )
             if len(self._graphs) > _GRAPHS:
                 self._graphs.popitem(last=False)
         self._graphs.move_to_end(key)
@@ -310,7 +390,10 @@ class CudaEngine:
     @_one_at_a_time
     def is_finite(self, X: GpuArray) -> bool:
         """Whether all numbers of an array on the GPU, of the network's dtype, are finite."""
-        nothing = {name: self._device.empty(0, self.program.dtype) for name in ("theta", "buffers", "slots")}
+        nothing = {
+            name: self._device.empty(0, self.program.dtype)
+            for name in ("theta", "buffers", "slots")
+        }
         self._device.fill_zero(self._workspace["control"])
         self._look(X.buffer, self._workspace.arguments(nothing))
         return not self._poisoned()

@@ -1,0 +1,1 @@
+"""What is asked of a GPU: memory, streams, graphs and launches, or of Numba's simulator."""

@@ -1,0 +1,136 @@
+"""Where an array that is on a GPU lies, by what it says of itself: DLPack or
+``__cuda_array_interface__``.
+"""
+
+import ctypes
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+ANY_STREAM = -1
+_KDL_CUDA, _KDL_CUDA_MANAGED = 2, 13
+_KINDS = {0: "i", 1: "u", 2: "f", 6: "b"}  # DLDataTypeCode that NumPy has too
+
+
+class Found(NamedTuple):
+    """An array as it lies on the GPU, C-contiguous."""
+
+    pointer: int
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    # on which it is written, or ANY_STREAM; None where nothing needs to be waited for
+    stream: int | None
+    owner: Any  # keeps the memory
+
+    @property
+    def n(self) -> int:
+        return math.prod(self.shape)
+
+
+def is_on_gpu(array: Any) -> bool:
+    """Whether an array says that it lies on a GPU, which NumPy's do not."""
+    return _interface(array) is not None or _has_dlpack(array)
+
+
+def find(array: Any, stream: int) -> Found:
+    """Where ``array`` lies. `Found.stream` is to be waited for; DLPack has whoever made the array
+    see to it that ``stream`` finds it whole.
+
+    Raises
+    ------
+    ValueError
+        Not on a GPU, of another number type than NumPy's, or not in C order.
+    """
+    described = _interface(array)
+    found = _by_dlpack(array, stream) if described is None else _by_interface(array, described)
+    if found is None:
+        raise ValueError(
+            f"{type(array).__name__} is no array on a GPU: it has neither __cuda_array_interface__ nor __dlpack__ for CUDA"
+        )
+    return found
+
+
+# --- __cuda_array_interface__, versions 0 to 3 ----------------------------------------------------
+
+
+def _interface(array: Any) -> dict | None:
+    try:
+        return getattr(array, "__cuda_array_interface__", None)
+    # PyTorch raises for some tensors that require gradients or are sparse
+    except (RuntimeError, TypeError):
+        return None
+
+
+def _by_interface(array: Any, described: dict) -> Found:
+    dtype = np.dtype(described["typestr"])
+    shape = tuple(described["shape"])
+    if described.get("mask") is not None:
+        raise ValueError("a masked array on the GPU cannot be taken as it is")
+    _check_order(shape, described.get("strides"), dtype.itemsize)
+    # Version 3 says by which stream it is written; before, as with PyTorch, it may be any.
+    stream = described.get("stream") if described.get("version", 0) >= 3 else ANY_STREAM
+    return Found(described["data"][0] or 0, shape, dtype, stream, array)
+
+
+def _check_order(shape: tuple[int, ...], strides: tuple[int, ...] | None, itemsize: int) -> None:
+    """That elements lie in C order without gaps; ``strides`` are in bytes, or in elements where
+    ``itemsize`` is 1.
+    """
+    expected = itemsize
+    for length, stride in zip(reversed(shape), reversed(strides or ()), strict=False):
+        if length > 1 and stride != expected and math.prod(shape):
+            raise ValueError("an array on the GPU must be C-contiguous: make a copy of it that is")
+        expected *= length
+
+
+# --- DLPack ---------------------------------------------------------------------------------------
+
+
+class _Tensor(ctypes.Structure):
+    """DLTensor, which a capsule named "dltensor" begins with."""
+
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("device_type", ctypes.c_int32),
+        ("device_id", ctypes.c_int32),
+        ("ndim", ctypes.c_int32),
+        ("code", ctypes.c_uint8),
+        ("bits", ctypes.c_uint8),
+        ("lanes", ctypes.c_uint16),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("byte_offset", ctypes.c_uint64),
+    )
+
+
+def _has_dlpack(array: Any) -> bool:
+    asked = getattr(array, "__dlpack_device__", None)
+    return asked is not None and asked()[0] in (_KDL_CUDA, _KDL_CUDA_MANAGED)
+
+
+def _by_dlpack(array: Any, stream: int) -> Found | None:
+    if not _has_dlpack(array):
+        return None
+    capsule = array.__dlpack__(stream=stream)
+    tensor = ctypes.cast(_capsule_pointer(capsule, b"dltensor"), ctypes.POINTER(_Tensor)).contents
+    dtype = _dlpack_dtype(tensor)
+    shape = tuple(tensor.shape[: tensor.ndim])
+    _check_order(shape, tuple(tensor.strides[: tensor.ndim]) if tensor.strides else None, 1)
+    # The capsule frees the tensor when it is collected itself, as nobody took it over by another
+    # name.
+    return Found((tensor.data or 0) + tensor.byte_offset, shape, dtype, None, (array, capsule))
+
+
+def _dlpack_dtype(tensor: _Tensor) -> np.dtype:
+    if tensor.code not in _KINDS or tensor.lanes != 1 or tensor.bits % 8:
+        raise ValueError(
+            f"an array on the GPU has a number type that NumPy lacks (DLPack code {tensor.code}, {tensor.bits} bits)"
+        )
+    return np.dtype(f"{_KINDS[tensor.code]}{tensor.bits // 8}")
+
+
+def _capsule_pointer(capsule: Any, name: bytes) -> int:
+    read = ctypes.pythonapi.PyCapsule_GetPointer
+    read.restype, read.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
+    return read(capsule, name)

@@ -1,0 +1,66 @@
+"""What `Samples.X` is where a user's array lies on the GPU already."""
+
+from typing import Any
+
+import numpy as np
+
+from fastnn._kernels.numba_cuda.driver.device import open_device
+
+_BLOCK_BYTES = 64 << 20  # that come to the host at a time
+
+
+class GpuArray:
+    """A C-contiguous array on the GPU, described as NumPy would. Rows taken of it are a NumPy
+    array.
+
+    Parameters
+    ----------
+    owner : object
+        With ``__cuda_array_interface__`` or ``__dlpack__``, of any library.
+    name : str
+        What error messages call it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        What cannot be read where it lies.
+    """
+
+    def __init__(self, owner: Any, name: str):
+        self.owner, self._device = owner, open_device()
+        try:
+            self.buffer, self.shape = self._device.borrow(owner), tuple(map(int, owner.shape))
+        except (ValueError, TypeError, BufferError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"{name} cannot be read where it lies on the GPU: {error}") from error
+        self.dtype = np.dtype(self.buffer.dtype)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.buffer.nbytes
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        rows = np.arange(len(self))[rows]
+        width = self.buffer.n // max(len(self), 1)
+        found = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        step = max(1, _BLOCK_BYTES // max(width * self.dtype.itemsize, 1))
+        for first in range(0, len(self), step):
+            last = min(first + step, len(self))
+            wanted = (rows >= first) & (rows < last)
+            if wanted.any():
+                block = self._device.download(
+                    self.buffer.view(first * width, (last - first) * width)
+                )
+                found[wanted] = block.reshape(last - first, *self.shape[1:])[rows[wanted] - first]
+        return found
+
+    def to_host(self) -> np.ndarray:
+        """All of it."""
+        return self._device.download(self.buffer).reshape(self.shape)

@@ -1,0 +1,115 @@
+"""From a kernel's Python function to PTX, the assembly that NVIDIA's driver takes. No GPU is needed
+for it.
+"""
+
+import re
+import threading
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from fastnn._kernels import opcodes
+from fastnn._kernels.compile_cache import version
+from fastnn._kernels.numba_cuda.kernels.frame import ARGUMENTS
+from fastnn._kernels.numba_cuda.kernels.op_table import OPERATION
+from fastnn._kernels.numba_cuda.toolchain import available, ptx_cache
+
+_RECORDS = {"ops": OPERATION, "loss": opcodes.LOSS, "rule": opcodes.RULE}
+_ENTRY = re.compile(r"\.visible\s+\.entry\s+([\w$]+)\s*\((.*?)\)", re.DOTALL)
+_compiling = threading.RLock()
+
+
+class Code(NamedTuple):
+    """What the driver needs to know of a kernel."""
+
+    ptx: str
+    entry: str  # name in the PTX
+    words: int  # parameters, of 8 bytes each
+
+
+def load(name: str, dtype: str, capability: tuple[int, int]) -> Code:
+    """The kernel ``name`` of `kernels.KERNELS` as it is kept on disk, or compiled and then kept."""
+    with _compiling:
+        text = ptx_cache.read(name, dtype, capability)
+        if text is None:
+            _check_compiler(name, dtype, capability)
+            from fastnn._kernels.numba_cuda.kernels.entry_points import KERNELS  # loads Numba
+
+            text = ptx(name, KERNELS[name], dtype, capability)
+            ptx_cache.write(name, dtype, capability, text)
+    return parse(text)
+
+
+def _check_compiler(name: str, dtype: str, capability: tuple[int, int]) -> None:
+    reason = available.compiler_missing()
+    if reason is not None:
+        wanted = f"the CUDA kernel {name!r} for {dtype} and compute capability {available.dotted(capability)}"
+        raise RuntimeError(
+            f"{wanted} is not in {ptx_cache.place()}, and cannot be compiled: {reason}"
+        )
+
+
+def keep(dtype: str, capability: tuple[int, int], names: Iterable[str] = ()) -> None:
+    """Compile and keep these kernels, or all of them."""
+    from fastnn._kernels.numba_cuda.kernels.entry_points import KERNELS
+
+    for name in names or KERNELS:
+        load(name, dtype, capability)
+    if all(ptx_cache.read(name, dtype, capability) is not None for name in KERNELS):
+        ptx_cache.write_ready(dtype, capability, list(KERNELS))
+
+
+def parse(text: str) -> Code:
+    """PTX with what a launch must know of it."""
+    found = _ENTRY.findall(text)
+    if len(found) != 1:
+        raise ValueError(f"PTX of one kernel was expected, not of {len(found)}")
+    entry, parameters = found[0]
+    return Code(text, entry, parameters.count(".param"))
+
+
+def ptx(name: str, function: Callable, dtype: str, capability: tuple[int, int]) -> str:
+    """Compile a kernel: a plain function of `frame.ARGUMENTS`, for a number type and a compute
+    capability such as (9, 0).
+
+    A function may say how many threads its blocks have at most: an attribute ``launch_bounds``, as
+    Numba takes it.
+    """
+    from fastnn._kernels.numba_cuda.toolchain.shim import cuda, pretend
+
+    bounds = getattr(function, "launch_bounds", None)
+    with _compiling, pretend(tuple(capability)):
+        try:
+            text, _ = cuda.compile_ptx(
+                function, signature(dtype), cc=tuple(capability), launch_bounds=bounds
+            )
+        except Exception as error:
+            raise RuntimeError(
+                f"the CUDA kernel {name!r} for {dtype} does not compile with {_versions()}: {error}"
+            ) from error
+    # Numba's name holds the types of all arguments, 1,300 letters, and each parameter's begins with
+    # it: most of the text.
+    return text.replace(parse(text).entry, f"fastnn_{name}_{dtype}")
+
+
+def _versions() -> str:
+    """Of what compiles: an error that comes of too new a NumPy, for one, names none of them."""
+    packages = (("numba-cuda", "numba_cuda"), ("Numba", "numba"), ("NumPy", "numpy"))
+    named = ", ".join(f"{name} {version(module)}" for name, module in packages)
+    return f'{named} (pip install "fastnn[cuda]" brings versions that go together)'
+
+
+def signature(dtype: str) -> tuple:
+    """Numba's types of `frame.ARGUMENTS`."""
+    from fastnn._kernels.numba_cuda.toolchain.shim import from_dtype, int64
+
+    kinds = {
+        "real": np.dtype(dtype),
+        "int64": np.dtype(np.int64),
+        "float64": np.dtype(np.float64),
+        **_RECORDS,
+    }
+    return tuple(
+        int64 if kind == "scalar" else from_dtype(kinds[kind])[::1] for _, kind in ARGUMENTS
+    )

@@ -1,0 +1,1 @@
+"""The host's side of a training: what lies on the device when, and what is launched."""

@@ -1,0 +1,138 @@
+"""Threads side by side: how the compiled CPU engines run one kernel in several threads at once.
+
+The helpers are Python threads that drop the GIL in the kernel, kept idle between chunks. OpenMP
+would bring a run-time library of its own into every process, one more beside those of PyTorch and
+scikit-learn, and GNU's hangs in a forked child.
+"""
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
+from operator import call
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
+
+
+def run_side_by_side(
+    n: int, run: Callable[..., int], arguments: tuple, calls_blas: bool
+) -> list[int]:
+    """``run(rank, n, *arguments)`` for ranks 0 … n − 1 at once, rank 0 in the calling thread;
+    returns what each returns.
+    """
+    if n == 1 and not calls_blas:
+        return [run(0, 1, *arguments)]
+    with (
+        _single_threaded_blas() if calls_blas else contextlib.nullcontext(),
+        _team if n > 1 else contextlib.nullcontext(),
+    ):
+        _hire(n - 1)
+        done: SimpleQueue = SimpleQueue()
+        starts = [
+            partial(_tasks.put, (done, partial(run, rank, n, *arguments))) for rank in range(1, n)
+        ]
+        # Ranks wait for each other: in one call of C no interrupt comes between the start of the
+        # first and of the last.
+        *_, own = map(call, [*starts, partial(run, 0, n, *arguments)])
+        return [own, *(_result_of(done) for _ in starts)]
+
+
+# Ranks wait for each other, so all of a chunk must be running: two chunks that share the helpers
+# would wait for ever.
+_team = threading.Lock()
+_tasks: SimpleQueue = SimpleQueue()
+_hired = 0
+
+
+def _hire(n: int) -> None:
+    """Have n idle helpers at least; one that cannot start is missed here, before anybody waits for
+    it.
+    """
+    global _hired
+    while _hired < n:
+        threading.Thread(target=_help, args=(_tasks,), name="fastnn", daemon=True).start()
+        _hired += 1
+
+
+def _help(tasks: SimpleQueue) -> None:
+    while True:
+        done, task = tasks.get()
+        try:
+            done.put((task(), None))
+        except Exception as error:  # for the thread that waits for it
+            done.put((None, error))
+        del done, task  # what they hold is the caller's
+
+
+def _result_of(done: SimpleQueue) -> int:
+    result, error = done.get()
+    if error is not None:
+        raise error
+    return result
+
+
+_blas_lock = threading.Lock()
+_blas_users = 0
+_blas_limits = None
+
+
+def _start_anew() -> None:
+    """In a forked child: the threads that hold these locks, and would put BLAS back, are in the
+    parent alone.
+    """
+    global _team, _tasks, _hired, _blas_lock, _blas_users, _blas_limits
+    if _blas_limits is not None:
+        _blas_limits.restore_original_limits()
+    _team, _tasks, _hired = threading.Lock(), SimpleQueue(), 0
+    _blas_lock, _blas_users, _blas_limits = threading.Lock(), 0, None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew)
+
+
+@contextlib.contextmanager
+def _single_threaded_blas() -> Iterator[None]:
+    """While a chunk runs BLAS must not start threads of its own below ours; the setting found is
+    put back after the last chunk.
+    """
+    global _blas_users, _blas_limits
+    with _blas_lock:
+        if _blas_users == 0:
+            _blas_limits = (
+                _setter(os.getpid())
+                .submit(_blas_libraries().limit, limits=1, user_api="blas")
+                .result()
+            )
+        _blas_users += 1
+    try:
+        yield
+    finally:
+        with _blas_lock:
+            _blas_users -= 1
+            if _blas_users == 0:
+                _setter(os.getpid()).submit(_blas_limits.restore_original_limits).result()
+                _blas_limits = None
+
+
+@cache
+def _setter(process: int) -> ThreadPoolExecutor:
+    """The thread that sets BLAS: once the main thread has set OpenBLAS, it passes over what others
+    set.
+    """
+    return ThreadPoolExecutor(1, thread_name_prefix="fastnn-blas")
+
+
+@cache
+def _blas_libraries() -> "ThreadpoolController":
+    """The BLAS libraries loaded; SciPy's, which an engine that calls it has loaded by now, among
+    them.
+    """
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()

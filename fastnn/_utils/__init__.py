@@ -1,0 +1,1 @@
+"""Helpers that every room may use: checks of arguments, files, progress."""

@@ -1,0 +1,67 @@
+"""Checks of arguments: each returns the value or raises an error that names the argument, what came
+and what is accepted.
+"""
+
+import difflib
+import numbers
+from collections.abc import Iterable
+from math import isfinite
+from typing import Any
+
+
+def integer(name: str, value: Any, least: int = 1) -> int:
+    """``value`` as an ``int`` of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be an integer of at least {least}, not {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, not {value}")
+    return int(value)
+
+
+def number(
+    name: str,
+    value: Any,
+    low: float = 0.0,
+    high: float = float("inf"),
+    low_open: bool = False,
+    high_open: bool = False,
+) -> float:
+    """``value`` as a finite ``float`` between ``low`` and ``high``."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number, not {value!r}")
+    below = value <= low if low_open else value < low
+    above = value >= high if high_open else value > high
+    if not isfinite(value) or below or above:
+        left, right = "(" if low_open else "[", ")" if high_open or high == float("inf") else "]"
+        raise ValueError(f"{name} must lie in {left}{low:g}, {high:g}{right}, not {value!r}")
+    return float(value)
+
+
+def boolean(name: str, value: Any) -> bool:
+    """``value`` if it is True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, not {value!r}")
+    return value
+
+
+def one_of(name: str, value: Any, known: Iterable[str]) -> str:
+    """``value`` if it is one of ``known``; otherwise the error lists them and suggests the
+    nearest.
+    """
+    known = list(known)
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be one of {', '.join(known)}; got {value!r}")
+    if value not in known:
+        near = difflib.get_close_matches(value, known, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ValueError(f"unknown {name} {value!r}{hint}; known: {', '.join(known)}")
+    return value
+
+
+def constants(owner: str, given: dict[str, Any], accepted: Iterable[str]) -> None:
+    """Every keyword in ``given`` must be one of ``accepted``."""
+    accepted = list(accepted)
+    for key in given:
+        if key not in accepted:
+            takes = f"takes only {', '.join(accepted)}" if accepted else "takes no constants"
+            raise TypeError(f"{owner} {takes}; got {key}={given[key]!r}")

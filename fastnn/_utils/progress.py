@@ -1,0 +1,106 @@
+"""Progress on a terminal, nothing elsewhere: for `fit` a live bar and one line per epoch, for other
+work a bar that counts.
+"""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+
+
+class Silent:
+    """No display: output is no terminal, or ``progress=False``."""
+
+    def advance(self, samples: int) -> None:
+        """A chunk of ``samples`` is done."""
+
+    def epoch_done(self, epoch: int, figures: dict[str, float]) -> None:
+        """An epoch is done."""
+
+    def close(self) -> None:
+        """The last epoch is done."""
+
+
+class Terminal:
+    """A `rich` bar over the samples of all epochs, and a line left behind by each epoch."""
+
+    def __init__(self, epochs: int, samples_per_epoch: int):
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        self._epochs, self._per_epoch = epochs, samples_per_epoch
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(30),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+        )
+        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._task = self._bar.add_task("training", total=epochs * samples_per_epoch)
+        self._bar.start()
+
+    def advance(self, samples: int) -> None:
+        self._bar.advance(self._task, samples)
+
+    def epoch_done(self, epoch: int, figures: dict[str, float]) -> None:
+        shown = "  ".join(
+            f"{name} {value:.4g}"
+            for name, value in figures.items()
+            if name not in ("seconds", "lr")
+        )
+        rate = self._per_epoch / max(figures["seconds"], 1e-9)
+        width = len(str(self._epochs))
+        remaining = self._bar.tasks[self._task].time_remaining
+        eta = f"  ETA {_clock(remaining)}" if remaining and epoch < self._epochs else ""
+        self._bar.console.print(
+            f"epoch {epoch:{width}d}/{self._epochs}  {shown}  {rate:,.0f} samples/s{eta}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def close(self) -> None:
+        self._bar.stop()
+
+
+def display(wanted: bool, epochs: int, samples_per_epoch: int) -> Silent | Terminal:
+    """The display for one call of `fit`."""
+    return Terminal(epochs, samples_per_epoch) if wanted and _on_a_terminal() else Silent()
+
+
+@contextlib.contextmanager
+def counter(wanted: bool, what: str, total: int) -> Iterator[Callable[[], None]]:
+    """While inside, a bar that counts to ``total``; calling what is given counts one more."""
+    if not (wanted and _on_a_terminal()):
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)
+
+
+def _on_a_terminal() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return (
+        f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
+        if minutes >= 60
+        else f"{minutes}:{seconds:02d}"
+    )

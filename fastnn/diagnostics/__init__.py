@@ -1,0 +1,1 @@
+"""Why a network does not learn: measured evidence, findings in words, cures."""

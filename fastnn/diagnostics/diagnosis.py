@@ -1,0 +1,121 @@
+"""Look at a network and data: gather the evidence for a diagnosis."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from fastnn._kernels import opcodes, philox
+from fastnn._kernels.contract import Samples
+from fastnn._kernels.reference import per_sample_loss, target_values
+from fastnn.callbacks import GradientFlow
+from fastnn.diagnostics import gradient_flow as _gradient_flow
+from fastnn.diagnostics.evidence import Evidence
+from fastnn.diagnostics.faults import find_faults
+from fastnn.diagnostics.findings import Diagnosis
+from fastnn.errors import DivergenceError
+from fastnn.optim.optimizers import LBFGS, Optimizer
+
+_SAMPLES = 2000  # enough for the statistics of a layer
+_EPOCHS = 5  # of the trial that tells whether a learning rate suits
+_BEYOND = 30.0  # a logit of certainty
+_SPLIT = 1  # number of the random order, so that it is not that of validation
+
+
+def examine(
+    net: Any, samples: Samples, optimizer: Optimizer | LBFGS | None, batch_size: int
+) -> Diagnosis:
+    """See `Network.diagnose`."""
+    if not _gradient_flow.layer_ops(net.program):
+        raise ValueError("a network without Dense layers has nothing to diagnose")
+    samples = samples.take(
+        np.sort(philox.permutation(net.seed, opcodes.STREAM_SPLIT, _SPLIT, len(samples))[:_SAMPLES])
+    )
+    log, gradient = net.engine.gradients(net.state, samples, training=True, measure=True)
+    evidence = Evidence(
+        flow=_flow(net, log.statistics, samples) if log.finite else None,
+        copies=_copies(net, gradient),
+        losses=(float(log.losses[0]),) if log.finite else (),
+        first_loss=_loss_of_a_constant(net, samples),
+        layers=net.layers,
+        diverged=None if log.finite else f"has a loss of {log.losses[0]} at its present parameters",
+    )
+    evidence = replace(
+        evidence,
+        trained=evidence.learnt,
+        slope=evidence.relative_gradients.max() if log.finite else None,
+    )
+    found = find_faults(evidence)
+    return (
+        found
+        if found or optimizer is None
+        else find_faults(_trial(net, samples, evidence, optimizer, batch_size))
+    )
+
+
+def _flow(net: Any, statistics: np.ndarray, samples: Samples) -> _gradient_flow.Flow:
+    recorder = _gradient_flow.Recorder(net.program, samples)
+    recorder.add(np.array([net.state.step]), statistics, np.array([len(samples)]))
+    return recorder.flow
+
+
+def _loss_of_a_constant(net: Any, samples: Samples) -> float:
+    """The loss of a network that answers the same to every sample, the targets' mean."""
+    t = target_values(samples, net.outputs).astype(np.float64)
+    z = mean = t.mean(axis=0, keepdims=True)
+    # the logarithm of a class without samples, which is then bounded
+    with np.errstate(all="ignore"):
+        if net.loss.spec.link == "sigmoid":
+            z = np.clip(np.log(mean / (1 - mean)), -_BEYOND, _BEYOND)
+        elif net.loss.spec.link != "identity":
+            z = np.clip(np.log(mean), -_BEYOND, _BEYOND)
+        losses, _ = per_sample_loss(net.program.loss, np.broadcast_to(z, t.shape), t)
+    return float(losses.mean())
+
+
+def _trial(
+    net: Any, samples: Samples, evidence: Evidence, optimizer: Optimizer | LBFGS, batch_size: int
+) -> Evidence:
+    """What training a copy shows."""
+    y = samples.values if samples.labels is None else samples.labels
+    try:
+        history = net.copy().fit(
+            samples.X,
+            y,
+            _EPOCHS,
+            batch_size,
+            optimizer,
+            sample_weight=samples.weights,
+            callbacks=[GradientFlow(every=1)],
+            progress=False,
+        )
+        diverged = None
+    except DivergenceError as error:
+        history, diverged = error.history, error.history.stopped
+    measured = history.gradient_flow if len(history.gradient_flow) else evidence.flow
+    return replace(
+        evidence,
+        flow=measured,
+        losses=history.get("loss", ()),
+        optimizer=optimizer,
+        diverged=diverged,
+    )
+
+
+def _copies(net: Any, gradient: np.ndarray) -> np.ndarray:
+    """By layer, the share of units whose weights and bias, and the gradients of them, are those of
+    another unit.
+    """
+    arrays = {array.name: array for array in net.program.parameters}
+    shares = []
+    for layer in _gradient_flow.layer_ops(net.program):
+        own = [
+            arrays[name]
+            for name in (f"{layer.name}.weight", f"{layer.name}.bias")
+            if name in arrays
+        ]
+        units = np.vstack(
+            [array.view(vector) for array in own for vector in (net.state.peek("theta"), gradient)]
+        )
+        shares.append(1 - len(np.unique(units, axis=1).T) / units.shape[1])
+    return np.array(shares)

@@ -1,0 +1,35 @@
+"""What each layer of a network puts out."""
+
+from typing import Any
+
+import numpy as np
+
+from fastnn._kernels.contract import State
+from fastnn.engines import make_engine
+from fastnn.nn.losses import Loss
+from fastnn.nn.lowering import lower
+
+
+def layer_outputs(net: Any, X: Any) -> list[np.ndarray]:
+    """See `Network.activations`; X (n, inputs) is checked already."""
+    return [_first_layers(net, length, X) for length in range(1, len(net.layers))]
+
+
+def _first_layers(net: Any, length: int, X: Any) -> np.ndarray:
+    """Output of the first layers of a network, on its engine, by a program of their own: an engine
+    keeps its workspace to itself.
+    """
+    program = lower(net.layers[:length], net.inputs, Loss("mse"), net.dtype, net.precision)
+    state = State(
+        program.new_vector(),
+        np.zeros(program.n_buffers, program.dtype),
+        net.seed,
+        slots=program.new_vectors(0),
+        products=np.ones(1),
+    )
+    for array in program.parameters:
+        array.view(state.theta)[...] = net.parameters[array.name]
+    for array in program.buffers:
+        array.view(state.buffers)[...] = net.buffers[array.name]
+    outputs, _ = make_engine(net.backend, program).forward(state, X)
+    return outputs

@@ -1,0 +1,287 @@
+"""Layers: descriptions only. `fastnn.nn.lowering` turns them into operations, `fastnn._kernels`
+does the arithmetic.
+
+Rows are samples: a layer takes x of shape (batch, n_in) and gives y of shape (batch, n_out).
+"""
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+from fastnn._utils import checks
+from fastnn.nn.activations import check_activation
+from fastnn.nn.initializers import INITIALIZERS, ArrayInitializer, Initializer, as_initializer
+
+
+class Layer:
+    """Base of all layers."""
+
+    def to_config(self) -> dict[str, Any]:
+        """The layer as plain data for a model file."""
+        return {
+            "layer": type(self).__name__,
+            **{key: _plain(value) for key, value in vars(self).items()},
+        }
+
+    def __repr__(self) -> str:
+        """The call that makes the layer, without arguments that have their default value."""
+        defaults = {name: p.default for name, p in inspect.signature(type(self)).parameters.items()}
+        shown = {name: _plain_name(value) for name, value in vars(self).items()}
+        arguments = [
+            f"{name}={value!r}" for name, value in shown.items() if value != defaults[name]
+        ]
+        return f"{type(self).__name__}({', '.join(arguments)})"
+
+
+def _plain_name(value: Any) -> Any:
+    """The name that stands for an activation or initialiser with its default constants."""
+    return (
+        value.name if isinstance(value, Activation | Initializer) and value.is_default() else value
+    )
+
+
+class Activation(Layer):
+    """An elementwise non-linearity y = f(x), as a layer of its own or as ``Dense(activation=…)``.
+
+    ============  ===================================  ============  =================================
+    name          f(z)                                 name          f(z)
+    ============  ===================================  ============  =================================
+    linear        z                                    gelu          z Φ(z), exact (erf)
+    sigmoid       1/(1 + e⁻ᶻ)                          silu          z σ(z)
+    tanh          tanh z                               mish          z tanh(softplus(z))
+    relu          max(z, 0)                            softplus      log(1 + eᶻ)
+    leaky_relu    z, or αz where z < 0 (α = 0.01)      softsign      z/(1 + |z|)
+    elu           z, or α(eᶻ − 1) where z < 0 (α = 1)  hard_sigmoid  z/6 + ½ clipped to [0, 1]
+    selu          λz, or λα(eᶻ − 1) where z < 0        hard_tanh     z clipped to [−1, 1]
+    ============  ===================================  ============  =================================
+
+    The derivative of ReLU at its kink is 0, as in PyTorch, JAX and scikit-learn; the bounds of the
+    hard ones count as flat too.
+
+    Parameters
+    ----------
+    name : str
+        A name of the table.
+    **constants : float
+        ``alpha`` of leaky_relu, in (0, 1), and of elu, positive.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Unknown name (the known ones are listed), unknown constant, constant out of range.
+    """
+
+    def __init__(self, name: str, **constants: float):
+        self.constants = check_activation(name, constants)
+        self.name = name
+
+    def is_default(self) -> bool:
+        """Whether the constants are the activation's defaults."""
+        return self.constants == check_activation(self.name, {})
+
+    def __repr__(self) -> str:
+        return f"Activation({', '.join([repr(self.name), *(f'{k}={v:g}' for k, v in self.constants.items())])})"
+
+
+class Dense(Layer):
+    """A fully connected layer: y = f(x W + b), W of shape (n_in, units), b of shape (units,).
+
+    Parameters
+    ----------
+    units : int
+        Width of the output.
+    activation : str or Activation
+        f.
+    init : str, Initializer or array
+        How W starts: see `Initializer`. "auto" goes by the activation, or by the next `Activation`
+        layer where there is none here.
+    bias : bool
+        Whether there is a b.
+    bias_init : str, Initializer or array
+        How b starts. Nielsen's book draws biases from N(0, 1): ``bias_init="standard_normal"``,
+        which `mlp` sets for you with ``init="nielsen"`` and ``init="standard_normal"``.
+    l1, l2 : float
+        Penalties λ₁Σ|w| and ½λ₂Σw² over W, added to the loss.
+    max_norm : float, optional
+        After each step the incoming weights of a unit (a column of W) are scaled down to this
+        Euclidean norm where they are longer (Srivastava et al. 2014).
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument.
+    """
+
+    def __init__(
+        self,
+        units: int,
+        activation: str | Activation = "linear",
+        init: Any = "auto",
+        bias: bool = True,
+        bias_init: Any = "zeros",
+        l1: float = 0.0,
+        l2: float = 0.0,
+        max_norm: float | None = None,
+    ):
+        self.units = checks.integer("units", units)
+        self.activation = as_activation(activation)
+        self.init = as_initializer(init)
+        self.bias = checks.boolean("bias", bias)
+        self.bias_init = as_initializer(bias_init)
+        if self.bias_init.to_config()["name"] == "auto":
+            raise ValueError(
+                f"bias_init cannot be 'auto'; known: {', '.join(INITIALIZERS)}, or an array"
+            )
+        self.l1 = checks.number("l1", l1)
+        self.l2 = checks.number("l2", l2)
+        self.max_norm = (
+            None if max_norm is None else checks.number("max_norm", max_norm, low_open=True)
+        )
+
+
+class BatchNorm(Layer):
+    """Batch normalisation (Ioffe & Szegedy 2015): y = scale · (x − μ)/√(σ² + ε) + shift, column by
+    column.
+
+    While training, μ and σ² are the mini-batch's mean and biased variance, and the running averages
+    move by running ← (1 − momentum) · running + momentum · batch, with the unbiased variance, as in
+    `torch.nn.BatchNorm1d`. Prediction uses the running averages. A mini-batch of one row has no
+    variance: it passes as y = shift and leaves the running averages alone.
+
+    Parameters
+    ----------
+    momentum : float
+        Weight of the newest batch, in (0, 1].
+    epsilon : float
+        ε > 0.
+    """
+
+    def __init__(self, momentum: float = 0.1, epsilon: float = 1e-5):
+        self.momentum = checks.number("momentum", momentum, 0.0, 1.0, low_open=True)
+        self.epsilon = checks.number("epsilon", epsilon, low_open=True)
+
+
+class LayerNorm(Layer):
+    """Layer normalisation (Ba, Kiros & Hinton 2016): y = scale · (x − μ)/√(σ² + ε) + shift with μ,
+    σ² of each row.
+
+    Parameters
+    ----------
+    epsilon : float
+        ε > 0.
+    """
+
+    def __init__(self, epsilon: float = 1e-5):
+        self.epsilon = checks.number("epsilon", epsilon, low_open=True)
+
+
+class Dropout(Layer):
+    """Inverted dropout (Srivastava et al. 2014): while training each value is 0 with probability
+    ``rate``, else scaled by 1/(1 − rate).
+
+    Parameters
+    ----------
+    rate : float
+        In [0, 1).
+    """
+
+    def __init__(self, rate: float):
+        self.rate = checks.number("rate", rate, 0.0, 1.0, high_open=True)
+
+
+class GaussianNoise(Layer):
+    """Adds std · N(0, 1) to each value while training.
+
+    Parameters
+    ----------
+    std : float
+        Standard deviation of the noise, in the units of x.
+    """
+
+    def __init__(self, std: float):
+        self.std = checks.number("std", std)
+
+
+class Residual(Layer):
+    """A residual block (He et al. 2016): y = f(F(x) + x), with F any run of layers.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        F.
+    activation : str or Activation
+        f, after the sum.
+    projection : {"auto", True, False}
+        Whether x goes through a matrix without bias before the sum. "auto": only where F changes
+        the width. With False a change of width is an error.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        activation: str | Activation = "linear",
+        projection: str | bool = "auto",
+    ):
+        self.layers = check_layers("layers of Residual", layers)
+        self.activation = as_activation(activation)
+        if projection not in ("auto", True, False):
+            raise ValueError(f"projection must be 'auto', True or False, not {projection!r}")
+        self.projection = projection
+
+
+LAYERS = {
+    layer.__name__: layer
+    for layer in (Dense, Activation, BatchNorm, LayerNorm, Dropout, GaussianNoise, Residual)
+}
+
+
+def as_activation(activation: str | Activation) -> Activation:
+    """An `Activation` from a name or an `Activation`."""
+    return activation if isinstance(activation, Activation) else Activation(activation)
+
+
+def check_layers(name: str, layers: Any) -> list[Layer]:
+    """``layers`` as a list, or an error that names what is not a layer."""
+    if isinstance(layers, Layer | str) or not isinstance(layers, Sequence):
+        raise TypeError(f"{name} must be a list of layers, not {layers!r}")
+    if not layers:
+        raise ValueError(f"{name} must hold at least one layer")
+    for i, layer in enumerate(layers):
+        if type(layer) not in LAYERS.values():  # a subclass would need a lowering of its own
+            hint = " (a class: call it to make a layer)" if isinstance(layer, type) else ""
+            raise TypeError(f"{name}[{i}] must be one of {', '.join(LAYERS)}, not {layer!r}{hint}")
+    return list(layers)
+
+
+def layer_from_config(config: dict[str, Any]) -> Layer:
+    """The inverse of `Layer.to_config`."""
+    values = {key: value for key, value in config.items() if key != "layer"}
+    if config["layer"] == "Activation":
+        return _activation_from_config(values)
+    for key in values:
+        if key == "activation":
+            values[key] = _activation_from_config(values[key])
+        elif key in ("init", "bias_init"):
+            values[key] = _initializer_from_config(values[key])
+        elif key == "layers":
+            values[key] = [layer_from_config(inner) for inner in values[key]]
+    return LAYERS[config["layer"]](**values)
+
+
+def _activation_from_config(config: dict[str, Any]) -> Activation:
+    return Activation(config["name"], **config["constants"])
+
+
+def _initializer_from_config(config: dict[str, Any]) -> Initializer | ArrayInitializer:
+    constants = {key: value for key, value in config.items() if key != "name"}
+    return (
+        ArrayInitializer([])
+        if config["name"] == "array"
+        else Initializer(config["name"], **constants)
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    return value.to_config() if hasattr(value, "to_config") else value

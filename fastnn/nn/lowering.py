@@ -1,0 +1,289 @@
+"""Lowering: a list of layers becomes a `Program`, the op table and flat offsets that every engine
+interprets.
+
+An activation or dropout layer costs no operation of its own: it joins the epilogue y = f(z) · m of
+the operation before it, unless that operation's output is needed as it stands by a residual block.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastnn._kernels import opcodes
+from fastnn._kernels.contract import ArrayInfo, Program
+from fastnn.nn.activations import ACTIVATIONS
+from fastnn.nn.initializers import Initializer
+from fastnn.nn.layers import (
+    Activation,
+    BatchNorm,
+    Dense,
+    Dropout,
+    GaussianNoise,
+    Layer,
+    LayerNorm,
+    Residual,
+)
+from fastnn.nn.losses import Loss
+
+_ALIGNMENT = 16  # elements: a parameter array begins on a cache line of float32
+
+
+def lower(
+    layers: Sequence[Layer], inputs: int, loss: Loss, dtype: Any, precision: str = "float32"
+) -> Program:
+    """The program of a stack of layers.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+    inputs : int
+        Features of a sample.
+    loss : Loss
+    dtype : float32 or float64
+    precision : str
+        One of `contract.PRECISIONS`.
+
+    Raises
+    ------
+    ValueError
+        Where widths do not fit, naming the layer.
+    """
+    lowering = _Lowering(inputs)
+    output, n_outputs = lowering.sequence(layers, opcodes.INPUT, inputs, "")
+    if loss.name == "binary_cross_entropy":
+        lowering.strip_sigmoid(output)
+    lowering.plan_backward()
+    record = np.zeros(1, opcodes.LOSS)
+    record["code"], record["link"] = loss.spec.code, opcodes.LINKS[loss.spec.link]
+    for name, value in loss.constants.items():
+        record[name] = value
+    return Program(
+        ops=np.array(
+            [tuple(op[name] for name in opcodes.OP.names) for op in lowering.ops], dtype=opcodes.OP
+        ),
+        parameters=tuple(lowering.parameters),
+        buffers=tuple(lowering.buffers),
+        n_inputs=inputs,
+        n_outputs=n_outputs,
+        output=output,
+        n_parameters=lowering.n_parameters,
+        n_buffers=lowering.n_buffers,
+        n_columns=lowering.n_columns,
+        n_scratch=lowering.n_scratch,
+        loss=record,
+        dtype=np.dtype(dtype),
+        precision=precision,
+    )
+
+
+class _Lowering:
+    """The tables while they grow."""
+
+    def __init__(self, inputs: int):
+        self.ops: list[dict[str, Any]] = []
+        self.parameters: list[ArrayInfo] = []
+        self.buffers: list[ArrayInfo] = []
+        self.n_parameters = self.n_buffers = self.n_scratch = 0
+        self.n_columns = inputs  # column 0 … inputs − 1 hold the mini-batch itself
+        self.pinned = {opcodes.INPUT}  # values that must stay as they are
+
+    # --- pieces -----------------------------------------------------------------------------------
+
+    def parameter(self, name: str, shape: tuple[int, ...], kind: str, init: Any) -> int:
+        offset = self.n_parameters
+        self.parameters.append(ArrayInfo(name, offset, shape, kind, init))
+        self.n_parameters += -(-int(np.prod(shape)) // _ALIGNMENT) * _ALIGNMENT
+        return offset
+
+    def columns(self, n: int) -> int:
+        self.n_columns += n
+        return self.n_columns - n
+
+    def emit(self, code: int, x: int, n_in: int, n_out: int, **fields: Any) -> int:
+        """Append an operation and return the column offset of its output."""
+        absent = dict.fromkeys(
+            ("skip", "aux", "row_stats", "column_stats", "weight", "bias", "state"), -1
+        )
+        op = {
+            **dict.fromkeys(opcodes.OP.names, 0),
+            **absent,
+            "code": code,
+            "x": x,
+            "n_in": n_in,
+            "n_out": n_out,
+            **fields,
+        }
+        op["y"], op["stream"] = self.columns(n_out), len(self.ops)
+        self.ops.append(op)
+        return op["y"]
+
+    def epilogue(self, x: int, width: int, free: tuple[str, ...]) -> dict[str, Any]:
+        """The operation whose epilogue may still change value x: the one that made it, or a new
+        ELEMENTWISE one.
+        """
+        if (
+            self.ops
+            and self.ops[-1]["y"] == x
+            and x not in self.pinned
+            and not any(self.ops[-1][name] for name in free)
+        ):
+            return self.ops[-1]
+        self.emit(opcodes.ELEMENTWISE, x, width, width)
+        return self.ops[-1]
+
+    def activate(self, x: int, width: int, activation: Activation) -> int:
+        spec = ACTIVATIONS[activation.name]
+        if spec.code == opcodes.LINEAR:
+            return x
+        op = self.epilogue(x, width, free=("activation", "rate"))
+        op["activation"], op["alpha"] = spec.code, activation.constants.get("alpha", 0.0)
+        return op["y"]
+
+    # --- layers: each takes value x of a width and returns the new value and width ----------------
+
+    def sequence(self, layers: Sequence[Layer], x: int, width: int, prefix: str) -> tuple[int, int]:
+        for i, layer in enumerate(layers):
+            lower_layer = _LOWERINGS[type(layer)]
+            x, width = lower_layer(self, layer, x, width, f"{prefix}{i}.", layers[i + 1 :])
+        return x, width
+
+    def dense(self, layer, x, width, name, following):
+        init = layer.init
+        if isinstance(init, Initializer) and init.name == "auto":
+            init = Initializer(ACTIVATIONS[_effective_activation(layer, following)].init)
+        weight = self.parameter(f"{name}weight", (width, layer.units), "weight", init)
+        bias = (
+            self.parameter(f"{name}bias", (layer.units,), "bias", layer.bias_init)
+            if layer.bias
+            else -1
+        )
+        fields = {
+            "weight": weight,
+            "bias": bias,
+            "l1": layer.l1,
+            "l2": layer.l2,
+            "max_norm": layer.max_norm or 0.0,
+        }
+        y = self.emit(opcodes.DENSE, x, width, layer.units, **fields)
+        return self.activate(y, layer.units, layer.activation), layer.units
+
+    def activation(self, layer, x, width, name, following):
+        return self.activate(x, width, layer), width
+
+    def _scale_and_shift(self, name, width):
+        ones = _Ones()
+        return {
+            "weight": self.parameter(f"{name}scale", (width,), "scale", ones),
+            "bias": self.parameter(f"{name}shift", (width,), "shift", Initializer("zeros")),
+        }
+
+    def batch_norm(self, layer, x, width, name, following):
+        state = self.n_buffers
+        self.buffers.append(ArrayInfo(f"{name}running_mean", state, (width,), "mean"))
+        self.buffers.append(ArrayInfo(f"{name}running_var", state + width, (width,), "variance"))
+        self.n_buffers += 2 * width
+        fields = {
+            "state": state,
+            "column_stats": self.n_scratch,
+            "epsilon": layer.epsilon,
+            "momentum": layer.momentum,
+        }
+        self.n_scratch += opcodes.COLUMN_STATS * width
+        return self.emit(
+            opcodes.BATCH_NORM, x, width, width, **self._scale_and_shift(name, width), **fields
+        ), width
+
+    def layer_norm(self, layer, x, width, name, following):
+        fields = {"row_stats": self.columns(2), "epsilon": layer.epsilon}
+        return self.emit(
+            opcodes.LAYER_NORM, x, width, width, **self._scale_and_shift(name, width), **fields
+        ), width
+
+    def dropout(self, layer, x, width, name, following):
+        if layer.rate == 0:
+            return x, width
+        op = self.epilogue(x, width, free=("rate",))
+        op["rate"] = layer.rate
+        return op["y"], width
+
+    def noise(self, layer, x, width, name, following):
+        if layer.std == 0:
+            return x, width
+        return self.emit(opcodes.NOISE, x, width, width, std=layer.std), width
+
+    def residual(self, layer, x, width, name, following):
+        self.pinned.add(x)
+        y, inner = self.sequence(layer.layers, x, width, name)
+        project = inner != width if layer.projection == "auto" else layer.projection
+        if inner != width and not project:
+            where = f"layer {name[:-1]} (Residual)"
+            raise ValueError(
+                f"{where}: F(x) has width {inner} and x has width {width}, which cannot add; use projection='auto'"
+            )
+        skip = x
+        if project:
+            weight = self.parameter(
+                f"{name}projection.weight", (width, inner), "weight", Initializer("glorot_uniform")
+            )
+            skip = self.emit(opcodes.DENSE, x, width, inner, weight=weight)
+        total = self.emit(opcodes.ADD, y, inner, inner, skip=skip)
+        return self.activate(total, inner, layer.activation), inner
+
+    # --- finishing touches ------------------------------------------------------------------------
+
+    def strip_sigmoid(self, output: int) -> None:
+        """Binary cross-entropy takes logits: a sigmoid on the last layer is the link, not part of
+        the raw output.
+        """
+        for last in self.ops[-1:]:
+            if last["y"] == output and last["activation"] == opcodes.SIGMOID and last["rate"] == 0:
+                last["activation"] = opcodes.LINEAR
+
+    def plan_backward(self) -> None:
+        """Who needs a gradient, who writes it first, and which operations must store f′(z) · m."""
+        learns = set()  # values that depend on a parameter
+        for op in self.ops:
+            if op["weight"] >= 0 or op["x"] in learns or op["skip"] in learns:
+                learns.add(op["y"])
+            if op["y"] in learns and (
+                op["rate"] > 0 or op["activation"] in opcodes.DERIVATIVE_NEEDS_Z
+            ):
+                op["aux"] = self.columns(op["n_out"])
+        written = set()
+        for op in reversed(self.ops):
+            for value, flag in (("skip", "skip_grad"), ("x", "x_grad")):
+                if op[value] in learns:
+                    op[flag] = opcodes.GRAD_ADD if op[value] in written else opcodes.GRAD_WRITE
+                    written.add(op[value])
+
+
+_LOWERINGS = {
+    Dense: _Lowering.dense,
+    Activation: _Lowering.activation,
+    BatchNorm: _Lowering.batch_norm,
+    LayerNorm: _Lowering.layer_norm,
+    Dropout: _Lowering.dropout,
+    GaussianNoise: _Lowering.noise,
+    Residual: _Lowering.residual,
+}
+
+
+class _Ones:
+    """Where scales start."""
+
+    def __call__(self, name, shape, draw):
+        return np.ones(shape)
+
+
+def _effective_activation(layer: Dense, following: Sequence[Layer]) -> str:
+    """The name of the activation that the layer's output meets, past normalisation, dropout and
+    noise.
+    """
+    if layer.activation.name == "linear":
+        for successor in following:
+            if isinstance(successor, Activation):
+                return successor.name
+            if not isinstance(successor, BatchNorm | LayerNorm | Dropout | GaussianNoise):
+                break
+    return layer.activation.name

@@ -1,0 +1,238 @@
+"""Optimisers: their constants and names; the arithmetic lives in the engines.
+
+To add one: a class here, a code in ``_kernels/opcodes.py``, and its update in
+``_kernels/reference.py``, ``_kernels/scalars.py`` and ``_kernels/numba_cpu/update.py``.
+
+With g the gradient (penalties included, then clipped) and η the learning rate; weight decay λ acts
+on weights only, never on biases, scales or shifts, and enters the gradient after clipping (g ← g +
+λw) everywhere but in AdamW, where w ← (1 − ηλ)w comes first.
+"""
+
+from dataclasses import dataclass, field, fields
+from typing import ClassVar
+
+import numpy as np
+
+from fastnn._kernels import opcodes
+from fastnn._utils import checks
+from fastnn.optim.schedules import Schedule, as_schedule
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """Base of the optimisers that step once a mini-batch.
+
+    Parameters
+    ----------
+    lr : float or Schedule
+        Learning rate, or a schedule of it over steps.
+    weight_decay : float
+        λ ≥ 0, on weights only.
+    clip_value : float, optional
+        Each gradient component is clipped to [−clip_value, clip_value].
+    clip_norm : float, optional
+        The gradient is scaled down to this global norm where it is longer (Pascanu, Mikolov &
+        Bengio 2013); after ``clip_value``.
+    """
+
+    lr: float | Schedule = 1e-2
+    weight_decay: float = field(default=0.0, kw_only=True)
+    clip_value: float | None = field(default=None, kw_only=True)
+    clip_norm: float | None = field(default=None, kw_only=True)
+
+    code: ClassVar[int]
+    n_slots: ClassVar[int]  # vectors of θ's length that it remembers
+
+    def __post_init__(self):
+        as_schedule(self.lr)
+        checks.number("weight_decay", self.weight_decay)
+        for name in ("clip_value", "clip_norm"):
+            if getattr(self, name) is not None:
+                checks.number(name, getattr(self, name), low_open=True)
+        for name in ("momentum", "rho", "beta1", "beta2"):
+            if hasattr(self, name):
+                checks.number(name, getattr(self, name), 0.0, 1.0, high_open=True)
+        if hasattr(self, "epsilon"):
+            checks.number("epsilon", self.epsilon, low_open=True)
+
+    def rates(self, start: int, n: int) -> np.ndarray:
+        """Learning rates of steps ``start … start + n − 1``."""
+        return as_schedule(self.lr).rates(start, n)
+
+    def rule(self) -> np.ndarray:
+        """The record that engines read, as an array of one."""
+        rule = np.zeros(1, opcodes.RULE)
+        rule["code"] = self.code
+        for ours, theirs in (("momentum", "beta1"), ("rho", "beta1")):
+            if hasattr(self, ours):
+                rule[theirs] = getattr(self, ours)
+        for name in ("beta1", "beta2", "epsilon", "nesterov", "momentum_decay", "weight_decay"):
+            if hasattr(self, name):
+                rule[name] = getattr(self, name)
+        rule["clip_value"], rule["clip_norm"] = self.clip_value or 0.0, self.clip_norm or 0.0
+        return rule
+
+
+@dataclass(frozen=True)
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum β.
+
+    m ← βm + g; w ← w − ηm, or with ``nesterov`` w ← w − η(g + βm) (Sutskever et al. 2013); β = 0 is
+    plain descent w ← w − ηg.
+    """
+
+    lr: float | Schedule = 1e-2
+    momentum: float = 0.0
+    nesterov: bool = False
+
+    code: ClassVar[int] = opcodes.SGD
+    n_slots: ClassVar[int] = 1
+
+    def __post_init__(self):
+        super().__post_init__()
+        checks.boolean("nesterov", self.nesterov)
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov=True needs a momentum above 0")
+
+
+@dataclass(frozen=True)
+class AdaGrad(Optimizer):
+    """s ← s + g²; w ← w − η g/√(s + ε) (Duchi, Hazan & Singer 2011)."""
+
+    lr: float | Schedule = 1e-2
+    epsilon: float = 1e-20
+
+    code: ClassVar[int] = opcodes.ADAGRAD
+    n_slots: ClassVar[int] = 1
+
+
+@dataclass(frozen=True)
+class AdaDelta(Optimizer):
+    """s ← ρs + (1 − ρ)g²; Δ = g √(d + ε)/√(s + ε); d ← ρd + (1 − ρ)Δ²; w ← w − ηΔ (Zeiler 2012)."""
+
+    lr: float | Schedule = 1.0
+    rho: float = 0.9
+    epsilon: float = 1e-6
+
+    code: ClassVar[int] = opcodes.ADADELTA
+    n_slots: ClassVar[int] = 2
+
+
+@dataclass(frozen=True)
+class RMSProp(Optimizer):
+    """s ← ρs + (1 − ρ)g²; w ← w − η g/(√s + ε) (Tieleman & Hinton 2012)."""
+
+    lr: float | Schedule = 1e-2
+    rho: float = 0.99
+    epsilon: float = 1e-8
+
+    code: ClassVar[int] = opcodes.RMSPROP
+    n_slots: ClassVar[int] = 1
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """m ← β₁m + (1 − β₁)g; v ← β₂v + (1 − β₂)g²; w ← w − η m̂/(√v̂ + ε) with m̂ = m/(1 − β₁ᵗ), v̂ =
+    v/(1 − β₂ᵗ) (Kingma & Ba 2015).
+    """
+
+    lr: float | Schedule = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+    code: ClassVar[int] = opcodes.ADAM
+    n_slots: ClassVar[int] = 2
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay: w ← (1 − ηλ)w, then Adam's step (Loshchilov & Hutter
+    2019).
+    """
+
+    weight_decay: float = field(default=1e-2, kw_only=True)
+
+    code: ClassVar[int] = opcodes.ADAMW
+
+
+@dataclass(frozen=True)
+class NAdam(Adam):
+    """Adam with Nesterov momentum (Dozat 2016), as `torch.optim.NAdam` has it.
+
+    μₜ = β₁(1 − ½·0.96^(tψ)); w ← w − η [(1 − μₜ)/(1 − Πμ) g + μₜ₊₁/(1 − Πμ·μₜ₊₁) m]/(√v̂ + ε), with
+    ψ = ``momentum_decay``.
+    """
+
+    lr: float | Schedule = 2e-3
+    momentum_decay: float = 4e-3
+
+    code: ClassVar[int] = opcodes.NADAM
+
+    def __post_init__(self):
+        super().__post_init__()
+        checks.number("momentum_decay", self.momentum_decay)
+
+
+@dataclass(frozen=True)
+class LBFGS:
+    """Limited-memory BFGS on the whole training set, by
+    `scipy.optimize.minimize(method="L-BFGS-B")` (Liu & Nocedal 1989).
+
+    One epoch is one accepted iteration. Dropout masks and noise stay fixed during a call of
+    ``fit``, so that there is one function to minimise. SciPy does not hand out its curvature pairs:
+    a second ``fit`` starts with an empty memory.
+
+    Parameters
+    ----------
+    memory : int
+        Curvature pairs kept.
+    tolerance : float
+        Stop when the largest gradient component falls below this.
+    weight_decay : float
+        λ ≥ 0: adds ½λΣw² over weights to what is minimised.
+    """
+
+    n_slots: ClassVar[int] = 0
+
+    memory: int = 10
+    tolerance: float = 1e-8
+    weight_decay: float = 0.0
+
+    def __post_init__(self):
+        checks.integer("memory", self.memory)
+        checks.number("tolerance", self.tolerance)
+        checks.number("weight_decay", self.weight_decay)
+
+
+OPTIMIZERS: dict[str, type] = {
+    "sgd": SGD,
+    "adagrad": AdaGrad,
+    "adadelta": AdaDelta,
+    "rmsprop": RMSProp,
+    "adam": Adam,
+    "adamw": AdamW,
+    "nadam": NAdam,
+    "lbfgs": LBFGS,
+}
+
+
+def as_optimizer(optimizer: "str | Optimizer | LBFGS") -> Optimizer | LBFGS:
+    """An optimiser from a name (its default constants) or an optimiser."""
+    if isinstance(optimizer, Optimizer | LBFGS):
+        return optimizer
+    return OPTIMIZERS[checks.one_of("optimizer", optimizer, OPTIMIZERS)]()
+
+
+def as_call(optimizer: Optimizer | LBFGS) -> str:
+    """The call that makes an optimiser: its learning rate, and what differs from the defaults."""
+    given = {
+        f.name: getattr(optimizer, f.name)
+        for f in fields(optimizer)
+        if f.name == "lr" or getattr(optimizer, f.name) != f.default
+    }
+    arguments = [
+        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value!r}"
+        for name, value in given.items()
+    ]
+    return f"{type(optimizer).__name__}({', '.join(arguments)})"

@@ -1,0 +1,152 @@
+"""Learning rates as functions of the optimiser's step, counted from 0 in mini-batches."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastnn._utils import checks
+
+
+class Schedule:
+    """Base of all schedules. A subclass defines ``_at(steps)`` for an array of steps."""
+
+    def __post_init__(self):
+        for name, value in vars(self).items():
+            if name == "steps":
+                checks.integer(name, value)
+            elif not isinstance(value, Schedule):
+                checks.number(name, value)
+
+    def rates(self, start: int, n: int) -> np.ndarray:
+        """Learning rates of steps ``start … start + n − 1`` as a float64 array."""
+        return np.broadcast_to(
+            self._at(np.arange(start, start + n, dtype=np.float64)), (n,)
+        ).astype(np.float64)
+
+    def __call__(self, step: int) -> float:
+        """Learning rate of one step."""
+        return float(self.rates(step, 1)[0])
+
+    def _at(self, t: np.ndarray) -> np.ndarray | float:
+        raise TypeError(f"{type(self).__name__} does not define _at(steps)")
+
+
+@dataclass(frozen=True)
+class Constant(Schedule):
+    """η(t) = lr."""
+
+    lr: float
+
+    def _at(self, t):
+        return self.lr
+
+
+@dataclass(frozen=True)
+class StepDecay(Schedule):
+    """η(t) = lr · factor^⌊t / steps⌋."""
+
+    lr: float
+    steps: int
+    factor: float = 0.5
+
+    def _at(self, t):
+        return self.lr * self.factor ** np.floor(t / self.steps)
+
+
+@dataclass(frozen=True)
+class Exponential(Schedule):
+    """η(t) = lr · factor^t."""
+
+    lr: float
+    factor: float
+
+    def _at(self, t):
+        return self.lr * self.factor**t
+
+
+@dataclass(frozen=True)
+class InverseTime(Schedule):
+    """η(t) = lr / (1 + decay · t)."""
+
+    lr: float
+    decay: float
+
+    def _at(self, t):
+        return self.lr / (1.0 + self.decay * t)
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """η(t) = final + (lr − final) · (1 + cos(π t / steps)) / 2, and ``final`` after ``steps``
+    (Loshchilov & Hutter 2017).
+    """
+
+    lr: float
+    steps: int
+    final: float = 0.0
+
+    def _at(self, t):
+        return self.final + (self.lr - self.final) * 0.5 * (
+            1.0 + np.cos(np.pi * np.minimum(t / self.steps, 1.0))
+        )
+
+
+@dataclass(frozen=True)
+class Warmup(Schedule):
+    """A linear rise over ``steps`` to the first rate of ``then``, which follows with its own steps
+    counted from 0.
+
+    η(t) = then(0) · (t + 1) / steps for t < steps, afterwards then(t − steps). A number for
+    ``then`` means a constant rate.
+    """
+
+    steps: int
+    then: Schedule | float
+
+    def __post_init__(self):
+        object.__setattr__(self, "then", as_schedule(self.then, "then"))
+        super().__post_init__()
+
+    def _at(self, t):
+        rise = self.then(0) * (t + 1.0) / self.steps
+        return np.where(t < self.steps, rise, self.then._at(np.maximum(t - self.steps, 0.0)))
+
+
+@dataclass(frozen=True)
+class OneCycle(Schedule):
+    """Cosine rise from lr/25 to ``lr`` over the first 30 % of ``steps``, then cosine fall to lr/250
+    000 (Smith & Topin 2018).
+
+    ``rise``, ``start`` and ``final`` change the share of the rise and the two divisors.
+    """
+
+    lr: float
+    steps: int
+    rise: float = 0.3
+    start: float = 25.0
+    final: float = 1e4
+
+    def __post_init__(self):
+        super().__post_init__()
+        checks.number("rise", self.rise, 0.0, 1.0)
+        checks.number("start", self.start, low_open=True)
+        checks.number("final", self.final, low_open=True)
+
+    def _at(self, t):
+        first, last = self.lr / self.start, self.lr / self.start / self.final
+        peak = max(self.rise * self.steps, 1.0)
+        up = np.minimum(t / peak, 1.0)
+        down = np.clip((t - peak) / max(self.steps - peak, 1.0), 0.0, 1.0)
+        rising = first + (self.lr - first) * 0.5 * (1.0 - np.cos(np.pi * up))
+        falling = last + (self.lr - last) * 0.5 * (1.0 + np.cos(np.pi * down))
+        return np.where(t < peak, rising, falling)
+
+
+SCHEDULES = {
+    s.__name__: s for s in (Constant, StepDecay, Exponential, InverseTime, Cosine, Warmup, OneCycle)
+}
+
+
+def as_schedule(lr: Schedule | float, name: str = "lr") -> Schedule:
+    """A `Schedule` from a number or a `Schedule`."""
+    return lr if isinstance(lr, Schedule) else Constant(checks.number(name, lr))

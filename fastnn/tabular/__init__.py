@@ -1,0 +1,1 @@
+"""Data files as tables: columns, their encoding, predictions as columns."""

@@ -1,0 +1,1 @@
+"""The training loop, L-BFGS, and what `fit` records."""
