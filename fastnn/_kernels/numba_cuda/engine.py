@@ -21,12 +21,12 @@ from fastnn._kernels.numba_cuda.driver.device import open_device
 from fastnn._kernels.numba_cuda.driver.gpu_arrays import GpuArray
 from fastnn._kernels.numba_cuda.driver.launch import Launch, Product
 from fastnn._kernels.numba_cuda.kernels import frame as fr
-from fastnn._kernels.numba_cuda.kernels.step_rates import chunk_rates, running_products
 from fastnn._kernels.numba_cuda.runtime import cublaslt, sample_transfer
 from fastnn._kernels.numba_cuda.runtime.cublaslt_products import Library
 from fastnn._kernels.numba_cuda.runtime.device_state import Memory, Residence
 from fastnn._kernels.numba_cuda.runtime.plan import Limits, Plan
 from fastnn._kernels.numba_cuda.runtime.workspace import NAMES, NO_RULE, Workspace
+from fastnn._kernels.step_rates import mu_products, step_rates
 
 _SECONDS = 1.0  # that a launch may last, about
 _FIRST_OPERATIONS = 4e9  # of a launch until the speed is known: well under a second on any GPU
@@ -293,7 +293,9 @@ class CudaEngine:
 
     def _upload_chunk(self, chunk: Chunk, state: State, training: bool, learning: bool) -> None:
         steps, records = len(chunk.rates), len(chunk.recorded(state.step))
-        rates = chunk_rates(chunk.rule, chunk.rates, state.optimizer_step, float(state.products[0]))
+        rates, _ = step_rates(
+            chunk.rule, chunk.rates, state.optimizer_step, float(state.products[0])
+        )
         self._workspace.fill("order", chunk.order.astype(np.int64, copy=False))
         self._workspace.fill("bounds", chunk.bounds.astype(np.int64, copy=False))
         self._workspace.fill("rates", rates.reshape(-1))
@@ -339,9 +341,7 @@ class CudaEngine:
             if kept
             else np.zeros(0)
         )
-        products = running_products(
-            chunk.rule, steps, state.optimizer_step, float(state.products[0])
-        )
+        products = mu_products(chunk.rule, steps, state.optimizer_step, float(state.products[0]))
         log = StepLog(losses, weights, hits, sums.reshape(shape).sum(axis=1), not stopped)
         return log, products, not stopped and not control[fr.POISONED]
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn._kernels.numba_cuda.kernels import frame as fr
-from fastnn._kernels.numba_cuda.kernels.step_rates import N_RATES
+from fastnn._kernels.step_rates import N_RATES
 from fastnn._kernels.numba_cuda.toolchain.shim import device
 
 
