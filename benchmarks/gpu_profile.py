@@ -14,7 +14,7 @@ from rivals.fastnn_epochs import OPTIMIZERS
 from workloads import Workload
 
 import fastnn as fnn
-from fastnn._kernels.numba_cuda.driver.launch import Product
+from fastnn._kernels.numba_cuda.driver.launch import Gemm
 
 REPEATS = 64  # of a launch; less than the steps of a chunk, as some launches count steps
 _TRIES = 5
@@ -118,8 +118,8 @@ def show(workload: Workload) -> None:
 
 
 def _name(launch):
-    return f"cuBLASLt, {launch.kind}" if isinstance(launch, Product) else launch.kernel
+    return f"cuBLASLt, {launch.kind}" if isinstance(launch, Gemm) else launch.kernel
 
 
 def _size(launch):
-    return ("", "") if isinstance(launch, Product) else (str(launch.grid), str(launch.block))
+    return ("", "") if isinstance(launch, Gemm) else (str(launch.grid), str(launch.block))

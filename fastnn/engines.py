@@ -41,7 +41,9 @@ ENGINES: dict[str, EngineSpec] = {
     "numpy": EngineSpec("fastnn._kernels.reference:ReferenceEngine", lambda: None),
     "numba": EngineSpec("fastnn._kernels.numba_cpu.engine:NumbaEngine", _numba_missing),
     "cython": EngineSpec("fastnn._kernels.cython_cpu.engine:CythonEngine", levels.why_not),
-    "cuda": EngineSpec("fastnn._kernels.numba_cuda.engine:CudaEngine", available.why_not),
+    "cuda": EngineSpec(
+        "fastnn._kernels.numba_cuda.engine:CudaEngine", available.unavailable_reason
+    ),
 }
 
 
@@ -136,7 +138,7 @@ def check_precision(precision: str, backend: str, dtype: np.dtype) -> None:
         )
     from fastnn._kernels.numba_cuda.runtime import cublaslt
 
-    reason = cublaslt.available()
+    reason = cublaslt.unavailable_reason()
     if reason is not None:
         raise RuntimeError(f"precision {precision!r} cannot be had here: {reason}")
 

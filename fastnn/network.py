@@ -470,7 +470,7 @@ class Network:
         total = 0.0
         for op in self.program.ops:
             if op["l1"] > 0 or op["l2"] > 0:
-                w = self.state.peek("theta")[
+                w = self.state.read_only_copy("theta")[
                     op["weight"] : op["weight"] + op["n_in"] * op["n_out"]
                 ].astype(np.float64)
                 # sums, not dot products: BLAS's threads would go on spinning while the next chunk
@@ -507,8 +507,8 @@ class Network:
         )
         twin._describe(self.layers, self.inputs, self.loss, dtype, backend, self.seed, precision)
         twin.state.theta[:], twin.state.buffers[:] = (
-            self.state.peek("theta"),
-            self.state.peek("buffers"),
+            self.state.read_only_copy("theta"),
+            self.state.read_only_copy("buffers"),
         )
         twin.state.step = self.state.step
         twin.epochs, twin.metadata = self.epochs, copy.deepcopy(self.metadata)

@@ -1,8 +1,7 @@
-"""A GPU that is none: memory of NumPy's, and kernels that let the reference engine do the work.
-What is tested with it is the host's side.
+"""A fake GPU to test the host side: NumPy memory, and kernels that call the reference engine.
 
-Copies on the second stream are made as late as they may be, new memory is full of NaN, and what
-goes over the bus is counted.
+Copies on the second stream are made as late as possible, new memory is full of NaN, and copies
+between host and device are counted.
 """
 
 import dataclasses
@@ -16,12 +15,12 @@ from fastnn._kernels.contract import Chunk, Samples, State
 from fastnn._kernels.numba_cuda import engine
 from fastnn._kernels.numba_cuda.driver import gpu_arrays
 from fastnn._kernels.numba_cuda.driver.launch import Launch
-from fastnn._kernels.numba_cuda.kernels import frame as fr
+from fastnn._kernels.numba_cuda.kernels import control
+from fastnn._kernels.numba_cuda.kernels.context import ARRAY_NAMES
 from fastnn._kernels.numba_cuda.kernels.op_table import operations
 from fastnn._kernels.reference import ReferenceEngine, link
 
-NAMES = [name for name, kind in fr.ARGUMENTS if kind != "scalar"]
-PARTS = 2
+BLOCKS = 2  # that statistics and loss sums come from
 
 
 class Buffer:
@@ -57,13 +56,13 @@ class Graph:
 
 
 class Kernels:
-    """What kernels do, on NumPy arrays by the names of the frame."""
+    """What kernels do, on NumPy arrays by the names of `context.ARGUMENTS`."""
 
     def __init__(self):
         self.engines = {}  # a program's address: it, and the reference engine for it
 
     def run(self, name, a):
-        if a.control[fr.STOPPED] == 0:
+        if a.control[control.STOPPED] == 0:
             getattr(self, f"_{name}")(a)
 
     def _reference(self, a):
@@ -72,17 +71,20 @@ class Kernels:
                 operations(program.ops).tobytes() == a.ops.tobytes()
                 and program.dtype == a.theta.dtype
             ):
-                assert len(a.work) == a.control[fr.CAPACITY] * program.n_columns
+                assert len(a.work) == a.control[control.CAPACITY] * program.n_columns
                 return reference
         raise AssertionError("a program that nobody planned")
 
     def _state(self, a, k=0):
         slots = a.slots.reshape(-1, len(a.theta))
-        first, updates = int(a.control[fr.STEP]) + k, int(a.control[fr.OPTIMIZER_STEP]) + k
+        first, updates = (
+            int(a.control[control.STEP]) + k,
+            int(a.control[control.OPTIMIZER_STEP]) + k,
+        )
         return State(
             a.theta,
             a.buffers,
-            int(a.control[[fr.SEED]].view(np.uint64)[0]),
+            int(a.control[[control.SEED]].view(np.uint64)[0]),
             slots,
             np.ones(1),
             first,
@@ -98,16 +100,16 @@ class Kernels:
         return Samples(X, labels, values, a.weights if len(a.weights) else None).take(rows)
 
     def _step(self, a):
-        reference, k = self._reference(a), int(a.control[fr.K])
+        reference, k = self._reference(a), int(a.control[control.K])
         rows = a.order[a.bounds[k] : a.bounds[k + 1]]
         batch = self._samples(a, reference.program, rows)
-        rates = a.rates[: 4 * int(a.control[fr.STEPS])].reshape(-1, 4)
-        every = int(a.control[fr.EVERY])
+        rates = a.rates[: 4 * int(a.control[control.STEPS])].reshape(-1, 4)
+        every = int(a.control[control.EVERY])
         chunk = Chunk(
             np.arange(len(rows)),
             np.array([0, len(rows)]),
             rates[k : k + 1, 0],
-            a.rule,
+            a.optimizer,
             len(rows),
             every,
         )
@@ -115,46 +117,57 @@ class Kernels:
         self._write(a, k, log, every)
 
     def _train(self, a):
-        for _ in range(int(a.control[fr.STEPS])):
-            if a.control[fr.STOPPED] == 0:
+        for _ in range(int(a.control[control.STEPS])):
+            if a.control[control.STOPPED] == 0:
                 self._step(a)
 
     def _gradient(self, a):
         reference = self._reference(a)
         batch, every = (
             self._samples(a, reference.program, a.order[: a.bounds[1]]),
-            int(a.control[fr.EVERY]),
+            int(a.control[control.EVERY]),
         )
         log, gradient = reference.gradients(
-            self._state(a), batch, bool(a.control[fr.TRAINING]), every > 0
+            self._state(a), batch, bool(a.control[control.TRAINING]), every > 0
         )
         a.gradient[:] = gradient
         self._write(a, 0, log, every)
 
     def _write(self, a, k, log, every):
-        steps = int(a.control[fr.STEPS])
+        steps = int(a.control[control.STEPS])
         a.log[[k, steps + k, 2 * steps + k]] = log.losses[0], log.weights[0], log.hits[0]
         if len(log.statistics):
             size = log.statistics.size
-            place = int(a.control[fr.RECORD]) * PARTS * size
+            place = int(a.control[control.RECORD]) * BLOCKS * size
             a.statistics[place : place + size] = log.statistics.reshape(-1)
-            a.control[fr.RECORD] += 1
-        a.control[fr.K], a.control[fr.STOPPED] = k + 1, not log.finite
+            a.control[control.RECORD] += 1
+        a.control[control.K], a.control[control.STOPPED] = k + 1, not log.finite
 
     def _predict(self, a):
-        reference, (first, rows) = self._reference(a), a.control[[fr.FIRST, fr.ROWS]]
+        reference, (first, rows) = self._reference(a), a.control[[control.FIRST, control.ROWS]]
         X = self._samples(
             types.SimpleNamespace(X=a.X, targets=a.targets, labels=a.labels, weights=[]),
             reference.program,
             slice(None),
         ).X
         z, finite = reference.forward(self._state(a), X[first : first + rows])
-        linked = z if a.control[fr.LINK] == opcodes.IDENTITY else link(reference.program.loss, z)
+        linked = (
+            z if a.control[control.LINK] == opcodes.IDENTITY else link(reference.program.loss, z)
+        )
         a.predictions[: linked.size] = linked.reshape(-1)
-        a.control[fr.POISONED] |= not finite
+        a.control[control.NONFINITE] |= not finite
 
-    def _finite(self, a):
-        a.control[fr.POISONED] |= not np.isfinite(a.theta).all()
+    def _evaluate(self, a):
+        self._predict(a)
+        reference, (first, rows) = self._reference(a), a.control[[control.FIRST, control.ROWS]]
+        samples = self._samples(a, reference.program, np.arange(first, first + rows))
+        log, _ = reference.gradients(self._state(a), samples, False)
+        loss, weight, correct_weight = log.losses[0], log.weights[0], log.hits[0]
+        # In two halves, as the sums of several blocks are.
+        a.sums[:6] += np.tile([loss * weight / 2, weight / 2, correct_weight / 2], BLOCKS)
+
+    def _check_finite(self, a):
+        a.control[control.NONFINITE] |= not np.isfinite(a.theta).all()
 
 
 class Device(Kernels):
@@ -166,7 +179,7 @@ class Device(Kernels):
         1 << 16,
         32,
     )
-    can_meet = False
+    cooperative = False
     memory = 1 << 30
 
     def __init__(self):
@@ -229,7 +242,7 @@ class Device(Kernels):
     def wait(self, event):
         event.synchronize()
 
-    def borrow(self, array):
+    def unowned_view(self, array):
         interface = array.__cuda_array_interface__
         if interface.get("strides") is not None:
             raise ValueError("an array on the GPU must be C-contiguous: make a copy of it that is")
@@ -240,9 +253,9 @@ class Device(Kernels):
         if self.fail is not None:
             error, self.fail = self.fail, None
             raise error
-        assert len(arguments) == len(NAMES)
+        assert len(arguments) == len(ARRAY_NAMES)
         a = types.SimpleNamespace(
-            **{name: buffer.array for name, buffer in zip(NAMES, arguments, strict=True)}
+            **{name: buffer.array for name, buffer in zip(ARRAY_NAMES, arguments, strict=True)}
         )
         self.run(launch.kernel, a)
 
@@ -252,31 +265,34 @@ class Plan:
 
     path, kernels = "persistent", None
 
-    def __init__(self, program, limits, library=False):
+    def __init__(self, program, limits, cublaslt=False):
         self.kernels.engines[id(program)] = program, ReferenceEngine(program)
 
-    def parts(self, rows):
-        return PARTS
+    def statistics_blocks(self, rows):
+        return BLOCKS
 
-    def sums(self, rows):
+    def n_sums(self, rows):
         return 5
 
-    def rows_at_once(self, rows):
+    def evaluation_blocks(self, rows):
+        return BLOCKS
+
+    def workspace_rows(self, rows):
         return rows
 
-    def rows_a_pass(self, rows):
+    def rows_per_pass(self, rows):
         return min(rows, 7)
 
     def control(self, rows):
         return {}
 
-    def train(self, rule, batch_size, every):
-        if rule["code"][0] == opcodes.NO_UPDATE:
+    def train(self, optimizer, batch_size, every):
+        if optimizer["code"][0] == opcodes.NO_UPDATE:
             return [Launch("gradient", 1, 32)]
         return [Launch("train" if self.path == "persistent" else "step", 1, 32)]
 
-    def forward(self, rows):
-        return [Launch("predict", 1, 32)]
+    def predict(self, rows, evaluates=False):
+        return [Launch("evaluate" if evaluates else "predict", 1, 32)]
 
 
 class OnGpu:
@@ -302,8 +318,9 @@ class OnGpu:
 
 
 def install(monkeypatch, path="persistent", device=None, kernels=None):
-    """Make backend "cuda" run on a new fake device, or on a device that somebody else runs these
-    kernels for. The device is returned.
+    """Make backend "cuda" run on a fake device, and return it.
+
+    With ``device`` it is that one, and its owner runs ``kernels``.
     """
     device = Device() if device is None else device
     monkeypatch.setattr(engine, "open_device", lambda: device)

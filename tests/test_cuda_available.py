@@ -61,7 +61,7 @@ CASES = {
 @pytest.mark.parametrize(("modules", "reason"), CASES.values(), ids=CASES)
 def test_the_package_that_is_missing(installed, modules, reason):
     installed(*modules)
-    assert available.why_not() == reason
+    assert available.unavailable_reason() == reason
     assert available.capability() == (None if reason else (9, 0))
 
 
@@ -73,7 +73,7 @@ def test_no_driver(installed, monkeypatch):
     ask.cache_clear()
     try:
         missing = "no NVIDIA driver is installed (libno_such_driver.so.1 is not there): install NVIDIA's, 580 or newer"
-        assert available.why_not() == missing
+        assert available.unavailable_reason() == missing
     finally:
         ask.cache_clear()
 
@@ -83,7 +83,7 @@ def test_the_simulator_needs_no_driver(installed, monkeypatch, value, simulated)
     installed("numba", "numba_cuda", "cuda", "cuda.bindings")
     monkeypatch.setattr(available, "_ask_driver", lambda: ("no driver", None))
     monkeypatch.setenv("NUMBA_ENABLE_CUDASIM", value)
-    assert available.why_not() == (None if simulated else "no driver")
+    assert available.unavailable_reason() == (None if simulated else "no driver")
     assert available.capability() is None
 
 
@@ -99,7 +99,7 @@ def test_a_network_is_told_and_so_is_who_asks(installed):
 
 
 def test_asking_does_not_load_numba():
-    code = "import sys; from fastnn._kernels.numba_cuda import available; available.why_not(); print('numba' in sys.modules)"
+    code = "import sys; from fastnn._kernels.numba_cuda import available; available.unavailable_reason(); print('numba' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "False\n", done.stderr
 

@@ -1,6 +1,4 @@
-"""Kernels become PTX, and that is kept where it is found again, unless it was damaged or anything
-it depends on is another.
-"""
+"""Kernels are compiled to PTX and cached, until a file is damaged or what it depends on changes."""
 
 import shutil
 import subprocess
@@ -22,8 +20,8 @@ if available.simulated():
         allow_module_level=True,
     )
 
-from fastnn._kernels.numba_cuda.driver import ptx_compiler as compiling
-from fastnn._kernels.numba_cuda.kernels.frame import ARGUMENTS
+from fastnn._kernels.numba_cuda.driver import ptx_compiler
+from fastnn._kernels.numba_cuda.kernels.context import ARGUMENTS
 from fastnn._kernels.numba_cuda.toolchain.shim import cuda, device
 
 KEY = ("scale", "float32", (9, 0))
@@ -36,13 +34,12 @@ def doubled(x):
 
 
 def kernel_over(n):
-    """A plain function of n arguments, the last a number, that doubles what the fourth, θ,
-    holds.
-    """
+    """A plain function of n arguments that doubles the fourth, θ; the last is a number."""
     names = ", ".join(f"a{i}" for i in range(n - 1))
     space = {"cuda": cuda, "doubled": doubled}
     exec(
-        f"def scale({names}, index):\n i = cuda.grid(1)\n if i < a3.shape[0]:\n  a3[i] = doubled(a3[i]) * a0[index].n_in",
+        f"def scale({names}, index):\n i = cuda.grid(1)\n"
+        " if i < a3.shape[0]:\n  a3[i] = doubled(a3[i]) * a0[index].n_in",
         space,
     )
     return space["scale"]
@@ -63,7 +60,7 @@ def compiled(monkeypatch):
         done.append((name, dtype, capability))
         return f".visible .entry {name}(\n.param .u64 a,\n.param .u64 b\n)\n{{}}\n"
 
-    monkeypatch.setattr(compiling, "ptx", ptx)
+    monkeypatch.setattr(ptx_compiler, "ptx", ptx)
     kernels = type(sys)("kernels")
     kernels.KERNELS = {"scale": None, "other": None}
     monkeypatch.setitem(sys.modules, "fastnn._kernels.numba_cuda.kernels.entry_points", kernels)
@@ -77,9 +74,9 @@ def compiled(monkeypatch):
 @pytest.mark.parametrize("capability", [(7, 5), (8, 0), (9, 0)])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_arguments_are_seven_words_an_array(dtype, capability):
-    text = compiling.ptx("scale", kernel_over(len(ARGUMENTS)), dtype, capability)
+    text = ptx_compiler.ptx("scale", kernel_over(len(ARGUMENTS)), dtype, capability)
     assert f".target sm_{capability[0]}{capability[1]}" in text
-    code = compiling.parse(text)
+    code = ptx_compiler.parse(text)
     assert (code.entry, code.words) == (f"fastnn_scale_{dtype}", N_WORDS)
     declared = text[text.index(code.entry + "(") : text.index("{", text.index(code.entry + "("))]
     # each of 8 bytes, the address and the length among them
@@ -99,20 +96,21 @@ def test_arguments_are_seven_words_an_array(dtype, capability):
 
 
 def test_two_arrays_alone():
-    types = compiling.signature("float32")
+    types = ptx_compiler.signature("float32")
     theta, index = types[3], types[-1]
 
     def copy(a, b, i):
         b[i] = a[i]
 
     text, _ = cuda.compile_ptx(copy, (theta, theta, index), cc=(9, 0))
-    assert text.count(".param .u64") == compiling.parse(text).words == 15
+    assert text.count(".param .u64") == ptx_compiler.parse(text).words == 15
 
 
 def test_launch_bounds_are_passed_on():
     kernel = kernel_over(len(ARGUMENTS))
-    kernel.launch_bounds = 256
-    assert ".maxntid 256" in compiling.ptx("scale", kernel, "float32", (9, 0))
+    kernel.launch_bounds = {"float32": 256}
+    assert ".maxntid 256" in ptx_compiler.ptx("scale", kernel, "float32", (9, 0))
+    assert ".maxntid" not in ptx_compiler.ptx("scale", kernel, "float64", (9, 0))
 
 
 def test_an_error_names_the_kernel():
@@ -123,7 +121,7 @@ def test_an_error_names_the_kernel():
         RuntimeError,
         match=r"the CUDA kernel 'wrong' for float32 does not compile with numba-cuda 0\.",
     ) as caught:
-        compiling.ptx("wrong", wrong, "float32", (9, 0))
+        ptx_compiler.ptx("wrong", wrong, "float32", (9, 0))
     assert "takes 1 argument" in str(caught.value)
     assert f"NumPy {np.__version__} (pip install" in str(caught.value)
 
@@ -132,8 +130,8 @@ def test_too_new_a_numpy_is_told_of(tmp_path):
     code = """
 import numpy
 del numpy.row_stack  # as NumPy 2.5 does, which numba-cuda 0.30 asks for
-from fastnn._kernels.numba_cuda import compile
-compile.load("finite", "float32", (9, 0))
+from fastnn._kernels.numba_cuda.driver import ptx_compiler
+ptx_compiler.load("check_finite", "float32", (9, 0))
 """
     if not hasattr(np, "row_stack"):
         pytest.skip(
@@ -147,7 +145,7 @@ compile.load("finite", "float32", (9, 0))
             "the installed numba-cuda does not ask for row_stack, so there is nothing to tell of"
         )
     assert (
-        "RuntimeError: the CUDA kernel 'finite' for float32 does not compile with numba-cuda"
+        "RuntimeError: the CUDA kernel 'check_finite' for float32 does not compile with numba-cuda"
         in done.stderr
     )
     assert "module 'numpy' has no attribute 'row_stack'" in done.stderr.splitlines()[-1]
@@ -155,19 +153,19 @@ compile.load("finite", "float32", (9, 0))
 
 def test_more_than_a_kernel_is_refused():
     with pytest.raises(ValueError, match="PTX of one kernel was expected, not of 0"):
-        compiling.parse(".func f() {}")
+        ptx_compiler.parse(".func f() {}")
 
 
-# --- what is kept ---------------------------------------------------------------------------------
+# --- the cache ---------------------------------------------------------------------------------
 
 
 def test_it_is_compiled_once(compiled):
-    first = compiling.load(*KEY)
+    first = ptx_compiler.load(*KEY)
     assert (first.entry, first.words) == ("scale", 2)
-    assert compiling.load(*KEY) == first
+    assert ptx_compiler.load(*KEY) == first
     assert compiled == [KEY]
-    compiling.load("scale", "float64", (9, 0))
-    compiling.load("scale", "float32", (8, 0))
+    ptx_compiler.load("scale", "float64", (9, 0))
+    ptx_compiler.load("scale", "float32", (8, 0))
     assert len(compiled) == 3
 
 
@@ -178,7 +176,7 @@ def the_file(folder):
 DAMAGES = {
     "cut short": lambda path: path.write_bytes(path.read_bytes()[:-5]),
     "changed": lambda path: path.write_bytes(path.read_bytes().replace(b"u64 b", b"u32 b")),
-    "without its seal": lambda path: path.write_bytes(path.read_bytes().partition(b"\n")[2]),
+    "without its digest": lambda path: path.write_bytes(path.read_bytes().partition(b"\n")[2]),
     "empty": lambda path: path.write_bytes(b""),
     "not text": lambda path: path.write_bytes(b"\xff\xfe\x00"),
     "gone": Path.unlink,
@@ -187,18 +185,18 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_what_is_damaged_is_compiled_anew(compiled, folder, damage):
-    good = compiling.load(*KEY)
+    good = ptx_compiler.load(*KEY)
     DAMAGES[damage](the_file(folder))
     assert ptx_cache.read(*KEY) is None
-    assert compiling.load(*KEY) == good
+    assert ptx_compiler.load(*KEY) == good
     assert compiled == [KEY, KEY]
     assert ptx_cache.read(*KEY) == good.ptx
 
 
 def test_ready_means_all_of_them(compiled, folder):
-    compiling.keep("float32", (9, 0), ["scale"])
+    ptx_compiler.keep("float32", (9, 0), ["scale"])
     assert not ptx_cache.ready("float32", (9, 0))
-    compiling.keep("float32", (9, 0))
+    ptx_compiler.keep("float32", (9, 0))
     assert ptx_cache.ready("float32", (9, 0))
     assert not ptx_cache.ready("float64", (9, 0))
     assert not ptx_cache.ready("float32", (8, 0))
@@ -211,14 +209,14 @@ def test_where_nothing_can_be_written(compiled, folder):
     folder.write_text("a file")
     assert ptx_cache.folder() is None
     for _ in range(2):
-        assert compiling.load(*KEY).entry == "scale"
+        assert ptx_compiler.load(*KEY).entry == "scale"
     assert compiled == [KEY, KEY]
 
 
 CHANGES = {
     "version of fastnn": lambda patch: patch.setattr(fastnn, "__version__", "0.1.1"),
     "version of numba-cuda": lambda patch: patch.setattr(
-        ptx_cache, "_version", lambda *package: "0.1"
+        ptx_cache, "version", lambda *package: "0.1"
     ),
     "sources": lambda patch: patch.setattr(ptx_cache, "_source_hash", lambda: "others"),
     "setting": lambda patch: patch.setenv("NUMBA_OPT", "0"),
@@ -227,7 +225,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_another_environment_has_another_folder(compiled, change, monkeypatch):
-    compiling.load(*KEY)
+    ptx_compiler.load(*KEY)
     before = ptx_cache.place()
     assert not ptx_cache.outdated()
     with monkeypatch.context() as patch:
@@ -240,51 +238,52 @@ def test_another_environment_has_another_folder(compiled, change, monkeypatch):
     assert ptx_cache.read(*KEY) is not None
 
 
-# --- kernels that are brought along ---------------------------------------------------------------
+# --- prebuilt kernels ---------------------------------------------------------------
 
 
 @pytest.fixture
-def brought(tmp_path, monkeypatch):
-    monkeypatch.setenv("FASTNN_CUDA_CACHE", str(tmp_path / "brought"))
-    return tmp_path / "brought"
+def prebuilt(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTNN_CUDA_CACHE", str(tmp_path / "prebuilt"))
+    return tmp_path / "prebuilt"
 
 
 def test_they_are_found_whatever_python_and_compiler_there_are(
-    compiled, brought, folder, monkeypatch
+    compiled, prebuilt, folder, monkeypatch
 ):
-    compiling.keep("float32", (9, 0))
-    assert next(brought.glob("cuda-*")) == ptx_cache.place()
+    ptx_compiler.keep("float32", (9, 0))
+    assert next(prebuilt.glob("cuda-*")) == ptx_cache.place()
     assert not folder.exists()
-    monkeypatch.setattr(ptx_cache, "_version", lambda *package: None)
+    monkeypatch.setattr(ptx_cache, "version", lambda *package: None)
     monkeypatch.setattr(available, "_is_installed", lambda module: module == "cuda.bindings")
     monkeypatch.setattr(available, "_ask_driver", lambda: (None, (9, 0)))
-    assert available.why_not() is None
-    assert compiling.load(*KEY).entry == "scale"
+    assert available.unavailable_reason() is None
+    assert ptx_compiler.load(*KEY).entry == "scale"
     assert len(compiled) == 2
 
 
-def test_those_of_another_gpu_or_number_type_do_not_do(compiled, brought, monkeypatch):
-    compiling.keep("float32", (9, 0))
+def test_those_of_another_gpu_or_number_type_do_not_do(compiled, prebuilt, monkeypatch):
+    ptx_compiler.keep("float32", (9, 0))
     monkeypatch.setattr(available, "_is_installed", lambda module: module == "cuda.bindings")
     monkeypatch.setattr(available, "_ask_driver", lambda: (None, (8, 0)))
-    reason = available.why_not()
+    reason = available.unavailable_reason()
     assert reason.startswith(
-        f"{ptx_cache.place()} has no kernels for this GPU, and none can be compiled (numba is not installed: pip"
+        f"{ptx_cache.place()} has no kernels for this GPU, "
+        "and none can be compiled (numba is not installed: pip"
     )
     assert reason.endswith(
-        "`fastnn warmup --cuda-arch 8.0` with FASTNN_CUDA_CACHE set, on a machine with numba-cuda, makes them"
+        "`fastnn warmup --cuda-arch 8.0` with FASTNN_CUDA_CACHE set, "
+        "on a machine with numba-cuda, makes them"
     )
     with pytest.raises(
         RuntimeError,
-        match=r"kernel 'scale' for float64 and compute capability 9.0 is not in \S+, and cannot be compiled",
+        match=r"kernel 'scale' for float64 and compute capability 9.0 is not in \S+, "
+        "and cannot be compiled",
     ):
-        compiling.load("scale", "float64", (9, 0))
+        ptx_compiler.load("scale", "float64", (9, 0))
 
 
-def test_the_hosts_side_is_no_part_of_the_kernels():
-    """What is compiled comes from `kernels`, the shim and the compiler alone: the key of a kernel
-    is made of these sources.
-    """
+def test_the_host_code_is_no_part_of_the_kernels():
+    """The key of a kernel covers all sources that are compiled: `kernels`, shim and compiler."""
     from test_import import imports
 
     cuda = "fastnn._kernels.numba_cuda."
@@ -311,7 +310,7 @@ def test_the_hosts_side_is_no_part_of_the_kernels():
 def test_the_other_engines_folders_are_not_ours(compiled, folder):
     from fastnn._kernels.numba_cpu import cache as cpu
 
-    compiling.load(*KEY)
+    ptx_compiler.load(*KEY)
     (folder / "0.0.9-0123456789abcdef").mkdir()
     (folder / "cuda-0.0.9-0123456789abcdef").mkdir()
     assert [path.name for path in ptx_cache.outdated()] == ["cuda-0.0.9-0123456789abcdef"]
@@ -319,7 +318,7 @@ def test_the_other_engines_folders_are_not_ours(compiled, folder):
 
 
 def test_without_the_packages_nothing_is_kept(monkeypatch):
-    monkeypatch.setattr(ptx_cache, "_version", lambda *package: None)
+    monkeypatch.setattr(ptx_cache, "version", lambda *package: None)
     ptx_cache.environment.cache_clear()
     assert ptx_cache.place() is None
     assert ptx_cache.folder() is None

@@ -7,8 +7,8 @@ import pytest
 
 import fastnn as fnn
 from fastnn._kernels import opcodes
-from fastnn._kernels.numba_cuda.driver.launch import Launch, Product
-from fastnn._kernels.numba_cuda.kernels import frame as fr
+from fastnn._kernels.numba_cuda.driver.launch import Gemm, Launch
+from fastnn._kernels.numba_cuda.kernels import control
 from fastnn._kernels.numba_cuda.runtime.plan import Limits, Plan
 
 HOPPER = Limits(multiprocessors=132, shared_per_block=227 << 10, block=256)
@@ -42,14 +42,20 @@ def test_narrow_networks_stay_in_one_kernel(sizes, rows, path, blocks, on_chip):
     assert made.path == path
     assert tuple(made.control(rows).values()) == on_chip
     if path == "persistent":
-        assert [(launch.kernel, launch.grid, launch.together) for launch in launches] == [
+        assert [(launch.kernel, launch.grid, launch.cooperative) for launch in launches] == [
             ("train", blocks, blocks > 1)
         ]
 
 
 def test_less_shared_memory_holds_less():
-    assert plan([784, 30, 10], TURING).control(10) == {fr.THETA_ON_CHIP: 0, fr.WORK_ON_CHIP: 0}
-    assert plan([16, 16, 2], TURING).control(32) == {fr.THETA_ON_CHIP: 1, fr.WORK_ON_CHIP: 1}
+    assert plan([784, 30, 10], TURING).control(10) == {
+        control.THETA_IN_SHARED: 0,
+        control.WORK_IN_SHARED: 0,
+    }
+    assert plan([16, 16, 2], TURING).control(32) == {
+        control.THETA_IN_SHARED: 1,
+        control.WORK_IN_SHARED: 1,
+    }
 
 
 @pytest.mark.parametrize("limits", [HOPPER, TURING], ids=["hopper", "turing"])
@@ -130,7 +136,7 @@ def test_constraints_have_launches_of_their_own():
 
 def test_large_products_go_to_the_library():
     launches = plan([784, 2048, 2048, 100], library=True).train(fnn.Adam().rule(), 4096, 0)
-    products = [launch for launch in launches if isinstance(launch, Product)]
+    products = [launch for launch in launches if isinstance(launch, Gemm)]
     assert [(product.kind, product.index) for product in products] == [
         ("forward", 0), ("forward", 1), ("forward", 2), ("input", 2), ("input", 1), ("weight", 0), ("weight", 1), ("weight", 2),
     ]  # fmt: skip
@@ -138,17 +144,17 @@ def test_large_products_go_to_the_library():
     assert [product.adds_bias for product in products[:3]] == [False, False, True]
     after = {"forward": "other", "input": "finish_input", "weight": "finish_gradient"}
     for product, following in itertools.pairwise(launches):
-        if isinstance(product, Product) and not product.adds_bias:
+        if isinstance(product, Gemm) and not product.adds_bias:
             assert (following.kernel, following.index) == (after[product.kind], product.index)
     assert not any(
-        isinstance(launch, Product)
+        isinstance(launch, Gemm)
         for launch in plan([784, 256, 10], library=True).train(fnn.Adam().rule(), 128, 0)
     )
 
 
 def test_rows_to_predict_come_in_passes():
     narrow, wide = plan([784, 64, 10]), plan([784, 256, 10])
-    assert (narrow.rows_a_pass(10**6), narrow.rows_at_once(10**6)) == (10**6, 132 * 16)
-    assert (wide.rows_a_pass(10**6), wide.rows_at_once(10**6)) == (4096, 4096)
-    assert narrow.rows_at_once(1) == 16
-    assert wide.rows_at_once(1) == 1
+    assert (narrow.rows_per_pass(10**6), narrow.workspace_rows(10**6)) == (10**6, 132 * 16)
+    assert (wide.rows_per_pass(10**6), wide.workspace_rows(10**6)) == (4096, 4096)
+    assert narrow.workspace_rows(1) == 16
+    assert wide.workspace_rows(1) == 1

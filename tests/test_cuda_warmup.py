@@ -21,7 +21,7 @@ CAPABILITY = (9, 0)
 COMPILES = """
 from fastnn._kernels.numba_cuda import cache
 cache.write("kernel", sys.argv[1], {capability}, "text")
-cache.write_ready(sys.argv[1], {capability}, ["kernel"])
+cache.write_manifest(sys.argv[1], {capability}, ["kernel"])
 """
 
 

@@ -1,6 +1,4 @@
-"""Samples on their way to the device: what does not fit travels piece by piece, what is there
-already stays where it is.
-"""
+"""Samples on the device: streamed where they do not fit, used in place where they are there."""
 
 import ctypes
 from types import SimpleNamespace
@@ -15,10 +13,10 @@ import fastnn as fnn
 from fastnn import engines
 from fastnn._kernels import opcodes
 from fastnn._kernels.numba_cuda.driver.gpu_arrays import GpuArray
-from fastnn._kernels.numba_cuda.driver.launch import Product
-from fastnn._kernels.numba_cuda.runtime import cublaslt, sample_transfer
-from fastnn._kernels.numba_cuda.runtime.cublaslt_products import Library
-from fastnn._kernels.numba_cuda.runtime.workspace import NAMES
+from fastnn._kernels.numba_cuda.driver.launch import Gemm
+from fastnn._kernels.numba_cuda.kernels.context import ARRAY_NAMES
+from fastnn._kernels.numba_cuda.runtime import cublaslt, cublaslt_products, sample_transfer
+from fastnn._kernels.numba_cuda.runtime.cublaslt_products import CublasLtProducts
 from fastnn.cli import commands
 from fastnn.data import validation as validate
 
@@ -35,22 +33,20 @@ def narrow(monkeypatch):
     """Hardly more room for samples than a mini-batch needs."""
     made = []
 
-    class Streams(sample_transfer.Stream):
+    class Streams(sample_transfer.StreamedSamples):
         def __init__(self, *args):
             super().__init__(*args)
             made.append(self)
 
-    monkeypatch.setattr(sample_transfer, "_ONES_SHARE", 0.0)
+    monkeypatch.setattr(sample_transfer, "_RESIDENT_FRACTION", 0.0)
     # nine rows of X, labels and weights
     monkeypatch.setattr(sample_transfer, "PIECE_BYTES", 9 * 8 * 6)
-    monkeypatch.setattr(sample_transfer, "Stream", Streams)
+    monkeypatch.setattr(sample_transfer, "StreamedSamples", Streams)
     return made
 
 
 def assert_close(found, expected):
-    """Predictions, figures by name, or arrays of layers: BLAS rounds another number of rows another
-    way.
-    """
+    """Predictions, figures by name, or arrays of layers; rounding depends on the number of rows."""
     if isinstance(expected, dict | list):
         found, expected = (
             list(each.values()) if isinstance(each, dict) else each for each in (found, expected)
@@ -61,14 +57,14 @@ def assert_close(found, expected):
         np.testing.assert_allclose(found, expected, rtol=1e-11)
 
 
-# --- what does not fit ----------------------------------------------------------------------------
+# --- streamed samples ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "lbfgs"])
 def test_streaming_gives_the_same_bits(gpu, narrow, monkeypatch, optimizer, shuffle):
     if optimizer == "lbfgs":
-        # all data at once is what it takes
+        # L-BFGS takes all samples at once.
         monkeypatch.setattr(sample_transfer, "PIECE_BYTES", 1 << 20)
     nets = noisy(backend="cuda"), noisy(backend="numpy")
     options = {
@@ -84,16 +80,16 @@ def test_streaming_gives_the_same_bits(gpu, narrow, monkeypatch, optimizer, shuf
     np.testing.assert_allclose(histories[0]["val_loss"], histories[1]["val_loss"], rtol=1e-12)
     assert histories[0].gradient_flow.to_plain() == histories[1].gradient_flow.to_plain()
     assert len(narrow) == 2  # one for the samples, one for the rows to validate with, made once
-    assert narrow[0].most_rows == (40 if optimizer == "lbfgs" else 9)
+    assert narrow[0].max_rows == (40 if optimizer == "lbfgs" else 9)
 
 
 @pytest.mark.parametrize("method", ["predict", "forward"])
 def test_predictions_stream(gpu, narrow, method):
     nets = noisy(backend="cuda"), noisy(backend="numpy")
     found, expected = (getattr(net, method)(X) for net in nets)
-    # BLAS rounds another number of rows another way
+    # Rounding of BLAS depends on the number of rows.
     np.testing.assert_allclose(found, expected, rtol=1e-13)
-    assert narrow[0].most_rows < len(X)
+    assert narrow[0].max_rows < len(X)
     spoilt = X.copy()
     spoilt[3, 1] = np.inf  # in the first of several pieces
     with raises(ValueError, "X is inf at row 3, column 1"):
@@ -146,7 +142,7 @@ def test_the_limit_can_be_set(gpu, monkeypatch):
             net.fit(big, y)
 
 
-# --- what is there already ------------------------------------------------------------------------
+# --- arrays on the GPU ------------------------------------------------------------------------
 
 
 def test_features_on_the_gpu_are_not_copied(gpu):
@@ -175,7 +171,7 @@ def test_features_on_the_gpu_are_not_copied(gpu):
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "lbfgs"])
-def test_a_share_of_features_on_the_gpu_is_held_out(gpu, optimizer):
+def test_a_fraction_of_features_on_the_gpu_is_held_out(gpu, optimizer):
     nets = noisy(backend="cuda"), noisy(backend="numpy")
     histories = [
         net.fit(features, LABELS, 3, 7, optimizer, validation=0.25, callbacks=[fnn.GradientFlow(2)])
@@ -195,7 +191,7 @@ def test_a_diagnosis_of_features_on_the_gpu(gpu):
     assert str(found) == str(expected)
 
 
-def test_what_works_on_rows_takes_them_from_the_gpu(gpu):
+def test_functions_that_work_on_rows_take_them_from_the_gpu(gpu):
     features, labels = fake_gpu.OnGpu(X.astype(np.float32)), fake_gpu.OnGpu(LABELS)
     net = network([fnn.Dense(3, "relu"), fnn.Dense(3)], backend="cuda", dtype="float32")
     assert max(fnn.check_gradients(net, features, labels).values()) < 1e-6
@@ -285,11 +281,11 @@ def test_tensors_of_the_cpu_are_not_on_a_gpu():
 
 
 @pytest.fixture
-def library(monkeypatch):
-    monkeypatch.setattr(cublaslt, "available", lambda: None)
+def cublaslt_available(monkeypatch):
+    monkeypatch.setattr(cublaslt, "unavailable_reason", lambda: None)
 
 
-def test_precision_is_part_of_the_network(gpu, library, tmp_path):
+def test_precision_is_part_of_the_network(gpu, cublaslt_available, tmp_path):
     net = fnn.mlp([4, 5, 3], backend="cuda", precision="tf32")
     assert net.precision == net.program.precision == "tf32"
     assert "precision='tf32'" in repr(net)
@@ -311,7 +307,7 @@ def test_precision_is_part_of_the_network(gpu, library, tmp_path):
     )
 
 
-def test_info_tells_the_precision(gpu, library, tmp_path, capsys):
+def test_info_tells_the_precision(gpu, cublaslt_available, tmp_path, capsys):
     for precision in ("tf32", "float32"):
         fnn.mlp([4, 3], backend="cuda", precision=precision).save(tmp_path / "m")
         assert commands.main(["info", str(tmp_path / "m")]) == 0
@@ -320,7 +316,7 @@ def test_info_tells_the_precision(gpu, library, tmp_path, capsys):
         )
 
 
-def test_precision_that_cannot_be_had(gpu, library, tmp_path):
+def test_precision_that_cannot_be_had(gpu, cublaslt_available, tmp_path):
     for options in ({"backend": "numpy"}, {"backend": "cuda", "dtype": "float64"}, {}):
         with raises(ValueError, 'precision \'tf32\' is for backend "cuda" and dtype "float32"'):
             fnn.mlp([4, 3], precision="tf32", **options)
@@ -333,8 +329,10 @@ def test_precision_that_cannot_be_had(gpu, library, tmp_path):
         fnn.load(tmp_path / "m", precision="bf16")
 
 
-def test_precision_without_the_library(gpu, monkeypatch):
-    monkeypatch.setattr(cublaslt, "available", lambda: "nvmath-python is not there: pip install it")
+def test_precision_without_cublaslt(gpu, monkeypatch):
+    monkeypatch.setattr(
+        cublaslt, "unavailable_reason", lambda: "nvmath-python is not there: pip install it"
+    )
     with raises(
         RuntimeError, "precision 'bf16' cannot be had here", "nvmath-python", "pip install"
     ):
@@ -347,11 +345,11 @@ def test_auto_never_takes_the_gpu(gpu):
     assert fnn.backends()["cuda"] == "available"
 
 
-# --- products by the library ----------------------------------------------------------------------
+# --- products by cuBLASLt ----------------------------------------------------------------------
 
 
 class Multiplying:
-    """The library's calls, on addresses of NumPy's memory."""
+    """The calls of `CublasLt`, on addresses of NumPy's memory."""
 
     def __init__(self, dtype):
         self._dtype = np.dtype(dtype)
@@ -362,28 +360,33 @@ class Multiplying:
             shape
         )
 
-    def forward(self, x, w, bias, z, rows, n_in, n_out, relu, stream):
+    def forward(self, x, w, bias, z, shape, relu, stream):
         assert not relu
+        rows, n_in, n_out = shape
         self._at(z, rows, n_out)[:] = self._at(x, rows, n_in) @ self._at(w, n_in, n_out) + (
             self._at(bias, n_out) if bias else 0
         )
 
-    def input_gradient(self, d_z, w, d_x, rows, n_in, n_out, add, stream):
+    def input_gradient(self, d_z, w, d_x, shape, add, stream):
+        rows, n_in, n_out = shape
         product = self._at(d_z, rows, n_out) @ self._at(w, n_in, n_out).T
         self._at(d_x, rows, n_in)[:] = product + (self._at(d_x, rows, n_in) if add else 0)
 
-    def weight_gradient(self, x, d_z, d_w, rows, n_in, n_out, d_bias, stream):
+    def weight_gradient(self, x, d_z, d_w, shape, d_bias, stream):
         assert not d_bias
+        rows, n_in, n_out = shape
         self._at(d_w, n_in, n_out)[:] = self._at(x, rows, n_in).T @ self._at(d_z, rows, n_out)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_products_of_the_library_lie_where_the_table_says(dtype, monkeypatch):
+def test_products_of_cublaslt_are_where_the_table_says(dtype, monkeypatch):
     layers = [fnn.Dense(6, bias=False), fnn.Residual([fnn.Dense(6), fnn.Dense(6)]), fnn.Dense(2)]
     program = fnn.Network(layers, 4, "mse", dtype, "numpy").program
     made = []
     monkeypatch.setattr(
-        cublaslt, "Products", lambda device, precision: made.append(precision) or Multiplying(dtype)
+        cublaslt_products,
+        "CublasLt",
+        lambda device, precision: made.append(precision) or Multiplying(dtype),
     )
     rng, capacity, rows = np.random.default_rng(0), 8, 5
     sizes = dict.fromkeys(("theta", "gradient"), program.n_parameters) | dict.fromkeys(
@@ -391,9 +394,10 @@ def test_products_of_the_library_lie_where_the_table_says(dtype, monkeypatch):
     )
     memory = {name: rng.normal(size=size).astype(dtype) for name, size in sizes.items()}
     arguments = [
-        SimpleNamespace(pointer=memory[name].ctypes.data if name in memory else 0) for name in NAMES
+        SimpleNamespace(pointer=memory[name].ctypes.data if name in memory else 0)
+        for name in ARRAY_NAMES
     ]
-    library = Library(SimpleNamespace(stream=0), program)
+    products = CublasLtProducts(SimpleNamespace(stream=0), program)
 
     def value(name, offset, width):
         return memory[name][offset * capacity : offset * capacity + rows * width].reshape(
@@ -408,20 +412,20 @@ def test_products_of_the_library_lie_where_the_table_says(dtype, monkeypatch):
         )
         bias = memory["theta"][op["bias"] :][: op["n_out"]] if op["bias"] >= 0 else 0
         for adds in (False, True)[: 1 + (op["bias"] >= 0)]:
-            library.multiply(Product("forward", index, rows, adds), arguments, capacity)
+            products.multiply(Gemm("forward", index, rows, adds), arguments, capacity)
             expected = value("work", op["x"], op["n_in"]) @ weight + (bias if adds else 0)
             np.testing.assert_allclose(value("work", op["y"], op["n_out"]), expected, rtol=1e-5)
         d_z, before = (
             value("d_work", op["y"], op["n_out"]),
             value("d_work", op["x"], op["n_in"]).copy(),
         )
-        library.multiply(Product("weight", index, rows), arguments, capacity)
+        products.multiply(Gemm("weight", index, rows), arguments, capacity)
         d_weight = memory["gradient"][op["weight"] :][: weight.size].reshape(weight.shape)
         np.testing.assert_allclose(
             d_weight, value("work", op["x"], op["n_in"]).T @ d_z, rtol=1e-4, atol=1e-5
         )
         if op["x_grad"] != opcodes.GRAD_NONE:
-            library.multiply(Product("input", index, rows), arguments, capacity)
+            products.multiply(Gemm("input", index, rows), arguments, capacity)
             expected = d_z @ weight.T + (before if op["x_grad"] == opcodes.GRAD_ADD else 0)
             np.testing.assert_allclose(
                 value("d_work", op["x"], op["n_in"]), expected, rtol=1e-4, atol=1e-5

@@ -285,7 +285,7 @@ def test_an_exception_in_a_callback(gpu, many_chunks):
                 callbacks=[At("on_chunk_end", lambda training: training.epoch == 2 and 1 / 0)],
             )
         assert net.state.theta is view
-        assert net.state.residence is None
+        assert net.state.device_state is None
     assert_same_bits(*nets)
 
 
@@ -381,7 +381,7 @@ def test_a_device_that_is_lost(gpu, many_chunks):
 
     with pytest.raises(RuntimeError, match="illegal memory access"):
         net.fit(X, LABELS, 5, 7, callbacks=[At("on_epoch_end", lose_it)])
-    assert net.state.residence is None
+    assert net.state.device_state is None
     np.testing.assert_array_equal(net.state.theta, kept[0])
     net.copy(backend="numpy").predict(X)
 
@@ -397,7 +397,7 @@ def test_outside_nothing_stays_on_the_device(gpu):
     for _ in range(2):
         theta = net.state.theta.copy()
         net.engine.train_steps(net.state, samples, chunk)
-        assert net.state.residence is None
+        assert net.state.device_state is None
         assert (net.state.theta != theta).any()
     assert gpu.uploads.count(X.nbytes) == 2
 
@@ -408,11 +408,11 @@ def test_two_states_on_one_engine(gpu):
     samples = checked_samples(net, X, LABELS)
     with net.engine.resident(net.state, samples), net.engine.resident(other.state):
         np.testing.assert_array_equal(net.engine.forward(other.state, X, True)[0], expected)
-        assert net.state.residence is None
+        assert net.state.device_state is None
         net.engine.forward(net.state, X)
-        assert net.state.residence is not None
-        assert other.state.residence is not None
-    assert net.state.residence is other.state.residence is None
+        assert net.state.device_state is not None
+        assert other.state.device_state is not None
+    assert net.state.device_state is other.state.device_state is None
 
 
 def test_one_state_on_two_engines(gpu):

@@ -135,6 +135,16 @@ class StepLog:
 
 
 @dataclass(frozen=True)
+class Evaluation:
+    """A network's outputs and scores on samples, in inference mode."""
+
+    outputs: np.ndarray  # (n, n_outputs): raw
+    loss: float  # weighted mean of the per-sample losses, without penalties
+    weight: float  # Σ wᵢ
+    correct_weight: float  # Σ wᵢ over samples classified rightly; 0 for regression losses
+
+
+@dataclass(frozen=True)
 class Chunk:
     """A stretch of training: mini-batch k takes the samples ``order[bounds[k] : bounds[k + 1]]`` at
     learning rate ``rates[k]``.

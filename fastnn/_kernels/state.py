@@ -5,21 +5,20 @@ from typing import Any, Protocol
 
 import numpy as np
 
-MOVING = ("theta", "buffers", "slots")  # what a residence takes to the device
+DEVICE_ARRAYS = ("theta", "buffers", "slots")  # arrays of a state that move to a device
 
 
-class Residence(Protocol):
-    """An engine's copy of a `State` on a device, from the beginning of `Engine.resident` to its
-    end.
-    """
+class DeviceState(Protocol):
+    """An engine's copy of a `State` on a device, while `Engine.resident` is entered."""
 
-    def bring_back(self) -> None:
-        """Bring the host's arrays up to date and give them back to the state. They count from now
-        on: anybody may write to them.
+    def sync_to_host(self) -> None:
+        """Bring the host's arrays up to date and give them back to the state.
+
+        From then on they are the valid copy, and anybody may write to them.
         """
 
-    def peek(self, name: str) -> np.ndarray:
-        """One of the arrays, to read; the state stays where it is."""
+    def read_only_copy(self, name: str) -> np.ndarray:
+        """One of the arrays, to read; the state stays on the device."""
 
     def is_finite(self) -> bool:
         """Whether every parameter is finite."""
@@ -31,18 +30,19 @@ class Residence(Protocol):
 class Snapshot(Protocol):
     """Parameters and running statistics as they once were."""
 
-    def put_back(self, state: "State") -> None:
-        """Give them to a state."""
+    def restore(self, state: "State") -> None:
+        """Copy them to a state."""
 
 
 class State:
     """All that training changes.
 
     While the valid copy of θ, the running statistics and the slots is on a device, the state lacks
-    these attributes, and `residence` keeps the host's arrays. Asking for one brings all of them up
-    to date and back, so whoever reads or writes them need not know; and where there is no device,
-    they are plain attributes that cost nothing. What only reads, once a chunk or an epoch, takes
-    `peek`, `is_finite` and `snapshot` instead, which leave the state where it is.
+    these attributes, and `device_state` keeps the host's arrays. Reading one of the attributes
+    brings all of them up to date and back to the host, so callers need not know where the state is.
+    Where there is no device, they are plain attributes at no cost. Callers that only read, once a
+    chunk or an epoch, use `read_only_copy`, `is_finite` and `snapshot`, which leave the state on
+    the device.
 
     Attributes
     ----------
@@ -57,8 +57,8 @@ class State:
         Mini-batches ever taken: the counter of dropout masks and noise.
     optimizer_step : int
         Mini-batches since the optimiser's state began.
-    residence : Residence or None
-        There while the state is away.
+    device_state : DeviceState or None
+        The device's copy, while that is the valid one.
     """
 
     def __init__(
@@ -73,44 +73,44 @@ class State:
     ):
         self.theta, self.buffers, self.slots, self.products = theta, buffers, slots, products
         self.seed, self.step, self.optimizer_step = seed, step, optimizer_step
-        self.residence: Residence | None = None
+        self.device_state: DeviceState | None = None
 
     def __getattr__(self, name: str) -> Any:
-        """Asked only for what is not there: an array that is away."""
-        residence = vars(self).get("residence")
-        if residence is None or name not in MOVING:
+        """Python calls this for missing attributes only: an array that is on the device."""
+        device_state = vars(self).get("device_state")
+        if device_state is None or name not in DEVICE_ARRAYS:
             raise AttributeError(f"a State has no {name!r}")
-        residence.bring_back()
-        # asked again, as another thread may have taken it away once more
+        device_state.sync_to_host()
+        # Looked up again, as another thread may have moved it to the device once more.
         return getattr(self, name)
 
-    def peek(self, name: str) -> np.ndarray:
+    def read_only_copy(self, name: str) -> np.ndarray:
         """θ, ``buffers`` or ``slots``, to read and not to keep."""
-        residence = self.residence
-        return getattr(self, name) if residence is None else residence.peek(name)
+        device_state = self.device_state
+        return getattr(self, name) if device_state is None else device_state.read_only_copy(name)
 
     def is_finite(self) -> bool:
         """Whether every parameter is finite."""
-        residence = self.residence
-        return bool(np.isfinite(self.theta).all()) if residence is None else residence.is_finite()
+        device_state = self.device_state
+        if device_state is None:
+            return bool(np.isfinite(self.theta).all())
+        return device_state.is_finite()
 
     def snapshot(self) -> Snapshot:
         """Parameters and running statistics as they are now."""
-        residence = self.residence
-        return (
-            HostSnapshot(self.theta.copy(), self.buffers.copy())
-            if residence is None
-            else residence.snapshot()
-        )
+        device_state = self.device_state
+        if device_state is None:
+            return HostSnapshot(self.theta.copy(), self.buffers.copy())
+        return device_state.snapshot()
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Parameters and running statistics as they were."""
-        snapshot.put_back(self)
+        """Set parameters and running statistics to those of a snapshot."""
+        snapshot.restore(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy, pickled or not, has its arrays."""
-        arrays = {name: getattr(self, name) for name in MOVING}
-        return {**vars(self), **arrays, "residence": None}
+        """A copy, pickled or not, has its arrays on the host."""
+        arrays = {name: getattr(self, name) for name in DEVICE_ARRAYS}
+        return {**vars(self), **arrays, "device_state": None}
 
 
 @dataclass(frozen=True)
@@ -120,5 +120,5 @@ class HostSnapshot:
     theta: np.ndarray
     buffers: np.ndarray
 
-    def put_back(self, state: State) -> None:
+    def restore(self, state: State) -> None:
         state.theta[:], state.buffers[:] = self.theta, self.buffers

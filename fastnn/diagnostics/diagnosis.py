@@ -115,7 +115,11 @@ def _copies(net: Any, gradient: np.ndarray) -> np.ndarray:
             if name in arrays
         ]
         units = np.vstack(
-            [array.view(vector) for array in own for vector in (net.state.peek("theta"), gradient)]
+            [
+                array.view(vector)
+                for array in own
+                for vector in (net.state.read_only_copy("theta"), gradient)
+            ]
         )
         shares.append(1 - len(np.unique(units, axis=1).T) / units.shape[1])
     return np.array(shares)

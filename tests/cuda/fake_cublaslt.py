@@ -1,9 +1,8 @@
-"""A stand-in for `nvmath.bindings.cublasLt` that does products on host memory, by the library's own
-rules: matrices lie by columns.
+"""A stand-in for `nvmath.bindings.cublasLt` that works on host memory; matrices are column-major.
 
-It has the functions that `lt` calls with the binding's arguments: handles and addresses as
+It has the functions that `cublaslt` calls, with the binding's arguments: handles and addresses as
 integers, attributes as bytes at an address. It refuses what the library refuses: an attribute of
-the wrong size, a workspace too small, a pointer less aligned than was promised.
+the wrong size, a workspace too small, a pointer less aligned than promised.
 """
 
 import ctypes

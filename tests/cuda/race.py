@@ -1,11 +1,10 @@
-"""Looks for races in the simulator: two threads at the same element of memory, one of them writing,
-and nothing that says who comes first.
+"""Detects races in the simulator: two threads access an element, one writes, and no order is sure.
 
-What orders two threads of a block is a barrier; two blocks of a grid, a meeting (`blocks.meet`) or
-the end of the launch. That depends on the program alone, not on how fast threads happen to run, so
-a race is found although the simulator never shows its effect. Every access is compared with those
-before it to the same address. Found besides: threads of a block that wait for each other at
-different barriers, and indices that are negative or too large, which a GPU does not notice.
+A barrier orders two threads of a block; a grid barrier (`blocks.grid_sync`) or the end of the
+launch orders two blocks. That depends on the program alone and not on how fast threads run, so a
+race is found although the simulator never shows its effect. Every access is compared with earlier
+ones to the same address. Two more mistakes are found: threads of a block that wait at different
+barriers, and indices that are negative or too large, which a GPU does not notice.
 """
 
 import bisect
@@ -20,12 +19,12 @@ import pytest
 
 from fastnn._kernels.numba_cuda.driver import simulated_blocks
 from fastnn._kernels.numba_cuda.driver.simulator import SimulatedDevice
-from fastnn._kernels.numba_cuda.kernels import frame as fr
-from fastnn._kernels.numba_cuda.runtime.workspace import NAMES
+from fastnn._kernels.numba_cuda.kernels import control
+from fastnn._kernels.numba_cuda.kernels.context import ARRAY_NAMES
 
 
 def _arrivals(block: Any) -> list[int]:
-    """How many barriers a block's threads had passed when it arrived at each meeting."""
+    """How many barriers a block's threads had passed when it arrived at each grid barrier."""
     return block.__dict__.setdefault("arrivals", [])
 
 
@@ -33,7 +32,7 @@ class _Access(NamedTuple):
     block: Any
     thread: int
     barriers: int  # that the thread has passed
-    meetings: int  # as well
+    grid_barriers: int  # that it has passed
     code: Any
     line: int
 
@@ -43,16 +42,14 @@ class _Access(NamedTuple):
     def is_before(self, other: "_Access") -> bool:
         if self.block is other.block:
             return self.barriers < other.barriers or self.thread == other.thread
-        # the first that this thread's barriers lead to
-        return bisect.bisect_right(_arrivals(self.block), self.barriers) < other.meetings
+        # Ordered by the first grid barrier that this thread's block arrives at afterwards.
+        return bisect.bisect_right(_arrivals(self.block), self.barriers) < other.grid_barriers
 
 
 class _Thread(simulated_blocks._Thread):
-    """A thread that knows how many barriers and meetings it has passed, and checks that all of its
-    block are at the same barrier.
-    """
+    """A thread that counts its barriers, and checks that its block waits at the same one."""
 
-    barriers = meetings = 0
+    barriers = grid_barriers = 0
 
     def syncthreads(self):
         frame, stack = sys._getframe(2), []
@@ -67,17 +64,17 @@ class _Thread(simulated_blocks._Thread):
             )
         super().syncthreads()
         self.barriers += 1
-        self.meetings = len(_arrivals(self._manager))
+        self.grid_barriers = len(_arrivals(self._manager))
 
 
 class Watch:
     """The accesses of one launch."""
 
-    def __init__(self, control: np.ndarray):
-        address = control.__array_interface__["data"][0]
-        self._barrier = address + fr.BARRIER * control.itemsize
-        # all who write to that one write the same
-        self._unordered = (self._barrier, address + fr.POISONED * control.itemsize)
+    def __init__(self, array: np.ndarray):
+        address = array.__array_interface__["data"][0]
+        self._barrier = address + control.BARRIER * array.itemsize
+        # All threads that write NONFINITE write the same value.
+        self._unordered = (self._barrier, address + control.NONFINITE * array.itemsize)
         self._writes: dict[int, _Access] = {}
         self._reads: dict[int, dict[tuple, _Access]] = {}
         self._lock, self.races = threading.Lock(), set()
@@ -91,7 +88,7 @@ class Watch:
             thread._manager,
             thread.thread_id,
             thread.barriers,
-            thread.meetings,
+            thread.grid_barriers,
             caller.f_code,
             caller.f_lineno,
         )
@@ -104,17 +101,15 @@ class Watch:
                 self._reads.setdefault(address, {})[id(new.block), new.thread] = new
             self.races.update(f"{old} and {new}" for old in earlier if not old.is_before(new))
 
-    def meets(self, address: int, increase: int) -> None:
-        """Count a meeting of the calling thread's block, if that is what the change of an element
-        means.
-        """
+    def arrives(self, address: int, increase: int) -> None:
+        """Count a grid barrier of the calling thread's block, if the element is its counter."""
         if address == self._barrier and increase > 0:
             thread = threading.current_thread()
             _arrivals(thread._manager).append(thread.barriers)
 
 
 class _Watched:
-    """An array, each access to which is noted."""
+    """An array whose accesses are recorded."""
 
     def __init__(self, array: np.ndarray, watch: Watch):
         self._array, self._watch, self.dtype, self.shape, self.size = (
@@ -137,7 +132,7 @@ class _Watched:
 
     def __setitem__(self, index: Any, value: Any) -> None:
         place = self._place(index)
-        self._watch.meets(place, value - self._array[index])
+        self._watch.arrives(place, value - self._array[index])
         self._watch.access(place, True)
         self._array[index] = value
 
@@ -149,13 +144,11 @@ class _Watched:
 
 @contextlib.contextmanager
 def watched() -> Iterator[None]:
-    """While inside, a launch in which threads race raises an AssertionError that names the
-    lines.
-    """
+    """While inside, a launch with a race raises an AssertionError that names the lines."""
     launch, watches = SimulatedDevice.launch, []
 
     def watched_launch(device, what, arguments):
-        watches.append(Watch(arguments[NAMES.index("control")].array))
+        watches.append(Watch(arguments[ARRAY_NAMES.index("control")].array))
         launch(device, what, arguments)
         races = watches.pop().races
         assert not races, f"races in {what.kernel}: {'; '.join(sorted(races))}"

@@ -1,6 +1,4 @@
-"""The engine's data in the simulator: what travels, and what is there already, gives the bits of
-what stays.
-"""
+"""Samples in the simulator: streamed, resident and already on the GPU, all give the same bits."""
 
 import numpy as np
 import pytest
@@ -33,7 +31,7 @@ def network(**options):
 @pytest.fixture(params=["persistent", "graph"])
 def path(request, monkeypatch):
     if request.param == "graph":
-        monkeypatch.setattr(plan, "WIDEST", 1)
+        monkeypatch.setattr(plan, "MAX_WIDTH", 1)
     assert network().engine._plan.path == request.param
     return request.param
 
@@ -62,7 +60,7 @@ def test_bits_do_not_depend_on_the_way_of_the_data(path, monkeypatch):
     net, history, predictions = train(X[:FEW])
     for way in ("there already", "streamed"):
         if way == "streamed":
-            monkeypatch.setattr(sample_transfer, "_ONES_SHARE", 0.0)
+            monkeypatch.setattr(sample_transfer, "_RESIDENT_FRACTION", 0.0)
             # four rows of X, labels and weights
             monkeypatch.setattr(sample_transfer, "PIECE_BYTES", 4 * 8 * 6)
         other, twin, same = train(Here(X[:FEW]) if way == "there already" else X[:FEW])
@@ -91,7 +89,7 @@ def test_parameters_that_become_infinite_are_noticed():
 
 @pytest.mark.parametrize("widest", [1, 128])
 def test_what_layers_put_out_before_any_has_parameters(monkeypatch, widest):
-    monkeypatch.setattr(plan, "WIDEST", widest)
+    monkeypatch.setattr(plan, "MAX_WIDTH", widest)
     layers = [fnn.Dropout(0.3), fnn.Activation("tanh"), fnn.Dense(3, "relu"), fnn.Dense(2)]
     found, expected = (
         fnn.Network(layers, 4, "mse", "float32", backend).activations(X[:3])

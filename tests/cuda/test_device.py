@@ -1,6 +1,4 @@
-"""The simulated device: what holds for it and what it takes for a mistake. Its real twin's tests
-are in tests/cuda_driver.
-"""
+"""The simulated device. Tests of the real one are in tests/cuda_driver."""
 
 import sys
 from types import ModuleType
@@ -13,7 +11,7 @@ from numba import float32
 from fastnn._kernels import opcodes
 from fastnn._kernels.numba_cuda.driver.device import open_device
 from fastnn._kernels.numba_cuda.driver.launch import Launch
-from fastnn._kernels.numba_cuda.kernels.frame import ARGUMENTS
+from fastnn._kernels.numba_cuda.kernels.context import ARGUMENTS
 from fastnn._kernels.numba_cuda.toolchain import available
 from fastnn._kernels.numba_cuda.toolchain.shim import SIMULATED, cuda, device
 
@@ -24,7 +22,7 @@ KINDS = {
     "float64": np.float64,
     "ops": opcodes.OP,
     "loss": opcodes.LOSS,
-    "rule": opcodes.RULE,
+    "optimizer": opcodes.RULE,
 }
 
 
@@ -33,10 +31,8 @@ def scaled(x, op):
     return x * type(x)(op.std)
 
 
-def turn(*arguments):
-    """Each block turns its part of θ around, times the deviation of an operation, by shared
-    memory.
-    """
+def reverse(*arguments):
+    """Each block reverses its part of θ in shared memory, and scales it by an operation's std."""
     theta, ops, index = arguments[PLACE["theta"]], arguments[PLACE["ops"]], arguments[-1]
     part = cuda.shared.array(0, float32)
     part[cuda.threadIdx.x] = scaled(theta[cuda.grid(1)], ops[index])
@@ -56,7 +52,7 @@ def beyond(*arguments):
 @pytest.fixture
 def simulated(monkeypatch):
     kernels = ModuleType("kernels")
-    kernels.KERNELS = {"turn": turn, "overflow": overflow, "beyond": beyond}
+    kernels.KERNELS = {"reverse": reverse, "overflow": overflow, "beyond": beyond}
     monkeypatch.setitem(sys.modules, "fastnn._kernels.numba_cuda.kernels.entry_points", kernels)
     monkeypatch.setattr("fastnn._kernels.numba_cuda.kernels.entry_points", kernels, raising=False)
     opened = open_device()
@@ -72,7 +68,7 @@ def arguments(simulated):
         if kind != "scalar"
     }
     ops = np.zeros(2, opcodes.OP)
-    ops["std"] = 1, 10  # a record of NumPy's has a method of that name
+    ops["std"] = 1, 10  # NumPy's records have a method of that name
     simulated.upload(made["ops"], ops)
     simulated.upload(made["theta"], np.arange(8, dtype=np.float32))
     return made
@@ -82,12 +78,12 @@ def test_it_is_the_simulator(simulated):
     assert SIMULATED
     assert simulated.simulated
     assert open_device() is simulated
-    assert available.why_not() is None
+    assert available.unavailable_reason() is None
     assert available.capability() is None
 
 
 def test_a_kernel_with_blocks_and_shared_memory(simulated, arguments):
-    simulated.launch(Launch("turn", 2, 4, shared=16, index=1), list(arguments.values()))
+    simulated.launch(Launch("reverse", 2, 4, shared=16, index=1), list(arguments.values()))
     np.testing.assert_array_equal(
         simulated.download(arguments["theta"]), [30, 20, 10, 0, 70, 60, 50, 40]
     )
@@ -95,7 +91,7 @@ def test_a_kernel_with_blocks_and_shared_memory(simulated, arguments):
 
 def test_recorded_work_is_done_later_and_often(simulated, arguments):
     def step():
-        simulated.launch(Launch("turn", 1, 8, shared=32), list(arguments.values()))
+        simulated.launch(Launch("reverse", 1, 8, shared=32), list(arguments.values()))
         simulated.copy(arguments["gradient"], arguments["theta"])
         simulated.fill_zero(arguments["work"])
 
@@ -150,19 +146,19 @@ def test_streams_and_pinned_memory(simulated):
     assert (simulated.download(buffer) == 5).all()
 
 
-def test_an_array_is_borrowed(simulated):
+def test_an_unowned_view(simulated):
     array = np.arange(6.0).reshape(2, 3)
-    buffer = simulated.borrow(array)
+    buffer = simulated.unowned_view(array)
     array[0, 0] = 9
     np.testing.assert_array_equal(simulated.download(buffer), [9, 1, 2, 3, 4, 5])
     with pytest.raises(ValueError, match="C-contiguous"):
-        simulated.borrow(array.T)
+        simulated.unowned_view(array.T)
 
 
 def test_threads_take_turns(simulated, arguments):
     def work():
         for _ in range(5):
-            simulated.launch(Launch("turn", 1, 8, shared=32), list(arguments.values()))
+            simulated.launch(Launch("reverse", 1, 8, shared=32), list(arguments.values()))
 
     in_threads(work, work)
     np.testing.assert_array_equal(simulated.download(arguments["theta"]), np.arange(8))

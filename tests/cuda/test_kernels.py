@@ -1,9 +1,9 @@
-"""The kernels of the CUDA engine in the simulator, against the reference: every operation,
-activation, loss and optimiser, on each path.
+"""The CUDA engine's kernels in the simulator, against the reference engine.
 
-*persistent* is one block that takes all steps, *meeting* three that meet, *graph* a step as a row
-of launches on small tiles, several blocks each, *wide* the same on large tiles. Where several
-blocks work, each has two warps. All the while `race` looks for races.
+Every operation, activation, loss and optimiser runs on each path. *persistent* is a grid of one
+block, *cooperative* one of three blocks with grid barriers. *graph* is a step as a sequence of
+launches with small tiles and several blocks, *large* the same with large tiles. Where there are
+several blocks, each has two warps. `race` watches for races.
 """
 
 import numpy as np
@@ -21,7 +21,7 @@ from fastnn.nn.activations import ACTIVATIONS
 from fastnn.nn.losses import LOSSES
 from fastnn.optim.optimizers import OPTIMIZERS
 
-PATHS = ("persistent", "meeting", "graph", "wide")
+PATHS = ("persistent", "cooperative", "graph", "large")
 DESCENDING = [name for name in OPTIMIZERS if name != "lbfgs"]
 TOLERANCE = {"float64": 1e-12, "float32": 2e-5}  # of rounding, over a few steps
 
@@ -37,8 +37,9 @@ BLOCK = [
 
 @pytest.fixture
 def no_races():
-    """Where threads could meet otherwise than elsewhere; formulas of an element need no watch,
-    which takes several times as long.
+    """Watch for races, which takes several times as long.
+
+    Tests of formulas of an element go without.
     """
     with watched():
         yield
@@ -53,15 +54,15 @@ def path(request, monkeypatch):
 def on_path(path, monkeypatch):
     """Make every program run on a path, however small it is."""
     device = type(open_device())
-    if path in ("graph", "wide"):
-        monkeypatch.setattr(plan, "WIDEST", 0)
+    if path in ("graph", "large"):
+        monkeypatch.setattr(plan, "MAX_WIDTH", 0)
         monkeypatch.setattr(device, "multiprocessors", 3 if path == "graph" else 1)
-    if path in ("meeting", "graph"):
+    if path in ("cooperative", "graph"):
         monkeypatch.setattr(device, "warp_block", 64)
-    if path == "meeting":
+    if path == "cooperative":
         monkeypatch.setattr(device, "multiprocessors", 3)
-        monkeypatch.setattr(plan, "ALONE", 0)
-        monkeypatch.setattr(plan, "ROWS_A_BLOCK", 2)
+        monkeypatch.setattr(plan, "SINGLE_BLOCK_OPERATIONS", 0)
+        monkeypatch.setattr(plan, "ROWS_PER_BLOCK", 2)
 
 
 def network(layers, loss="softmax_cross_entropy", dtype="float64", inputs=4):
@@ -146,7 +147,7 @@ def test_an_elementwise_operation_and_constraints(path):
 
 
 @pytest.mark.parametrize("drops", [False, True], ids=["plain", "under dropout"])
-@pytest.mark.parametrize("path", ["persistent", "wide"], indirect=True)
+@pytest.mark.parametrize("path", ["persistent", "large"], indirect=True)
 def test_every_activation(path, drops):
     hidden = [
         layer
@@ -198,7 +199,7 @@ def test_clipping(path, optimizer):
 
 
 @pytest.mark.usefixtures("no_races")
-@pytest.mark.parametrize("path", ["persistent", "meeting", "graph"], indirect=True)
+@pytest.mark.parametrize("path", ["persistent", "cooperative", "graph"], indirect=True)
 def test_more_than_a_tile(path):
     net = network([fnn.Dense(37, "relu"), fnn.Dense(33, "tanh"), fnn.Dense(3)], inputs=70)
     assert_steps_agree(net, samples_for(net, 20, labels=True), fnn.Adam(), 19)
@@ -206,7 +207,7 @@ def test_more_than_a_tile(path):
 
 @pytest.mark.usefixtures("no_races")
 @pytest.mark.parametrize("loss", ["binary_cross_entropy", "mse"])
-@pytest.mark.parametrize("path", ["meeting", "graph", "wide"], indirect=True)
+@pytest.mark.parametrize("path", ["cooperative", "graph", "large"], indirect=True)
 def test_one_output_and_one_sample(path, loss):
     net = network([fnn.Dense(33, "relu"), fnn.LayerNorm(), fnn.Dense(1)], loss, inputs=1)
     assert_steps_agree(net, samples_for(net, 5), fnn.SGD(0.1), 4)
@@ -214,7 +215,7 @@ def test_one_output_and_one_sample(path, loss):
 
 
 @pytest.mark.usefixtures("no_races")
-@pytest.mark.parametrize("path", ["wide"], indirect=True)
+@pytest.mark.parametrize("path", ["large"], indirect=True)
 def test_more_than_a_large_tile(path):
     net = network([fnn.Dense(70, "relu"), fnn.Dense(66, "tanh"), fnn.Dense(3)], inputs=18)
     assert_steps_agree(net, samples_for(net, 20, labels=True), fnn.Adam(), 19)
@@ -271,6 +272,48 @@ def test_predictions(path, loss):
         assert not found_finite
 
 
+def assert_evaluations_agree(net, samples):
+    """Outputs, loss and sums of weights; the reference gives them by its pass without training."""
+    expected, _ = ReferenceEngine(net.program).gradients(net.state, samples, False)
+    outputs, _ = ReferenceEngine(net.program).forward(net.state, samples.X)
+    found = CudaEngine(net.program).evaluate(net.state, samples)
+    np.testing.assert_allclose(found.outputs, outputs, rtol=1e-12, atol=1e-14)
+    assert found.loss == pytest.approx(expected.losses[0], rel=1e-12)
+    assert found.weight == pytest.approx(expected.weights[0], rel=1e-12)
+    assert found.correct_weight == pytest.approx(expected.hits[0], rel=1e-12)
+
+
+@pytest.mark.usefixtures("no_races")
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("path", ["persistent", "graph"], indirect=True)
+def test_evaluations(path, loss):
+    net = network(BLOCK, loss)
+    assert_evaluations_agree(net, samples_for(net, 37, weights=True))
+
+
+@pytest.mark.parametrize("path", ["cooperative", "graph"], indirect=True)
+def test_evaluations_with_labels_in_several_passes(path, monkeypatch):
+    monkeypatch.setattr(plan, "ROWS_PER_PASS", 8)
+    net = network(BLOCK)
+    assert_evaluations_agree(net, samples_for(net, 37, labels=True))
+    assert_evaluations_agree(net, samples_for(net, 37, labels=True, weights=True))
+
+
+def test_an_evaluation_of_nothing(path):
+    net = network(BLOCK)
+    found = CudaEngine(net.program).evaluate(net.state, samples_for(net, 0, labels=True))
+    assert found.outputs.shape == (0, 3)
+    assert (found.loss, found.weight, found.correct_weight) == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_arrays_that_are_not_finite_are_found(bad):
+    engine, X = CudaEngine(network(BLOCK).program), np.zeros((5, 4))
+    assert engine.is_finite(X)
+    X[4, 3] = bad
+    assert not engine.is_finite(X)
+
+
 def test_a_divergence_stops_before_its_update(path):
     net = network([fnn.Dense(4, "relu"), fnn.Dense(3)], "mse")
     samples, optimizer = samples_for(net, 9), fnn.SGD(1.0)
@@ -288,7 +331,7 @@ def test_a_divergence_stops_before_its_update(path):
     assert_close(states[0].theta, states[1].theta, 1e-12, "theta")
 
 
-@pytest.mark.parametrize("path", ["meeting", "graph"], indirect=True)
+@pytest.mark.parametrize("path", ["cooperative", "graph"], indirect=True)
 def test_two_runs_agree_bit_for_bit(path):
     net = network(BLOCK, dtype="float32")
     samples, optimizer = samples_for(net, 7), fnn.Adam(clip_norm=0.1)

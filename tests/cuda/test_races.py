@@ -1,101 +1,99 @@
-"""No two threads of a kernel race, in blocks of several warps too; and `race` finds those that
-do.
-"""
+"""`race` finds threads that race, and passes those that do not."""
 
 import pytest
 from race import watched
 
 from fastnn._kernels.numba_cuda.driver.device import open_device
 from fastnn._kernels.numba_cuda.driver.launch import Launch
-from fastnn._kernels.numba_cuda.kernels import entry_points
-from fastnn._kernels.numba_cuda.kernels import frame as fr
-from fastnn._kernels.numba_cuda.kernels.blocks import meet
-from fastnn._kernels.numba_cuda.runtime.workspace import NAMES
+from fastnn._kernels.numba_cuda.kernels import control, entry_points
+from fastnn._kernels.numba_cuda.kernels.blocks import grid_sync
+from fastnn._kernels.numba_cuda.kernels.context import ARRAY_NAMES
+from fastnn._kernels.numba_cuda.kernels.generated import entry_point
 from fastnn._kernels.numba_cuda.toolchain.shim import cuda, device
 
 
 def _run(monkeypatch, stage, grid, block=2):
-    """Run a stage under watch, on a vector of sums and the control."""
+    """Run a stage under watch, on a vector of sums and on ``control``."""
     machine = open_device()
-    monkeypatch.setitem(entry_points.KERNELS, stage.__name__, entry_points._entry(device(stage)))
-    lengths = {"control": fr.N_CONTROL, "sums": 8}
+    monkeypatch.setitem(entry_points.KERNELS, stage.__name__, entry_point(device(stage)))
+    lengths = {"control": control.N_CONTROL, "sums": 8}
     integers = ("control", "order", "bounds", "labels")
     arguments = [
         machine.zeros(lengths.get(name, 0), "int64" if name in integers else "float64")
-        for name in NAMES
+        for name in ARRAY_NAMES
     ]
     try:
         with watched():
-            machine.launch(Launch(stage.__name__, grid, block, together=True), arguments)
+            machine.launch(Launch(stage.__name__, grid, block, cooperative=True), arguments)
     finally:
         machine._entries.pop(stage.__name__)
 
 
-def neighbours_in_a_block(frame, index):
-    frame.doubles[cuda.threadIdx.x] = 1.0
+def threads_at_a_barrier(ctx, index):
+    ctx.doubles[cuda.threadIdx.x] = 1.0
     cuda.syncthreads()
-    frame.sums[cuda.threadIdx.x] = frame.doubles[1 - cuda.threadIdx.x]
+    ctx.sums[cuda.threadIdx.x] = ctx.doubles[1 - cuda.threadIdx.x]
 
 
-def neighbours_without_a_barrier(frame, index):
-    frame.doubles[cuda.threadIdx.x] = 1.0
-    frame.sums[cuda.threadIdx.x] = frame.doubles[1 - cuda.threadIdx.x]
+def threads_without_a_barrier(ctx, index):
+    ctx.doubles[cuda.threadIdx.x] = 1.0
+    ctx.sums[cuda.threadIdx.x] = ctx.doubles[1 - cuda.threadIdx.x]
 
 
-def one_element_of_two_blocks(frame, index):
+def one_element_of_two_blocks(ctx, index):
     cuda.syncthreads()
     if cuda.threadIdx.x == 0 and cuda.blockIdx.x == 0:
-        frame.sums[0] = 1.0
+        ctx.sums[0] = 1.0
     cuda.syncthreads()
     if cuda.threadIdx.x == 0:
-        frame.sums[1 + cuda.blockIdx.x] = frame.sums[0]
+        ctx.sums[1 + cuda.blockIdx.x] = ctx.sums[0]
 
 
-def blocks_that_meet(frame, index):
+def blocks_at_a_grid_barrier(ctx, index):
     if cuda.threadIdx.x == 0 and cuda.blockIdx.x == 0:
-        frame.sums[0] = 1.0
-    meet(frame.control, 0)
+        ctx.sums[0] = 1.0
+    grid_sync(ctx.control, 0)
     if cuda.threadIdx.x == 1:
-        frame.sums[1 + cuda.blockIdx.x] = frame.sums[0]
+        ctx.sums[1 + cuda.blockIdx.x] = ctx.sums[0]
 
 
-def a_block_that_arrives_early(frame, index):
+def a_block_that_arrives_early(ctx, index):
     if cuda.threadIdx.x == 1 and cuda.blockIdx.x == 0:
-        frame.sums[0] = 1.0
+        ctx.sums[0] = 1.0
     if cuda.threadIdx.x == 0:
-        cuda.atomic.add(frame.control, fr.BARRIER, 1)
+        cuda.atomic.add(ctx.control, control.BARRIER, 1)
     cuda.syncthreads()
     if cuda.threadIdx.x == 1:
-        frame.sums[1 + cuda.blockIdx.x] = frame.sums[0]
+        ctx.sums[1 + cuda.blockIdx.x] = ctx.sums[0]
 
 
-def read_and_then_written(frame, index):
+def read_and_then_written(ctx, index):
     if cuda.threadIdx.x == 1:
-        frame.sums[1] = frame.sums[0]
+        ctx.sums[1] = ctx.sums[0]
     if cuda.threadIdx.x == 0:
-        frame.sums[0] = 1.0
+        ctx.sums[0] = 1.0
 
 
-def two_barriers(frame, index):
+def two_barriers(ctx, index):
     if cuda.threadIdx.x == 0:
         cuda.syncthreads()
     else:
         cuda.syncthreads()
 
 
-def a_negative_index(frame, index):
-    frame.sums[cuda.threadIdx.x - 1] = 1.0
+def a_negative_index(ctx, index):
+    ctx.sums[cuda.threadIdx.x - 1] = 1.0
 
 
-@pytest.mark.parametrize("stage", [neighbours_in_a_block, blocks_that_meet])
+@pytest.mark.parametrize("stage", [threads_at_a_barrier, blocks_at_a_grid_barrier])
 def test_what_is_ordered_passes(monkeypatch, stage):
-    _run(monkeypatch, stage, 1 if stage is neighbours_in_a_block else 2)
+    _run(monkeypatch, stage, 1 if stage is threads_at_a_barrier else 2)
 
 
 @pytest.mark.parametrize(
     ("stage", "grid", "what"),
     [
-        (neighbours_without_a_barrier, 1, "neighbours_without_a_barrier and"),
+        (threads_without_a_barrier, 1, "threads_without_a_barrier and"),
         (one_element_of_two_blocks, 2, "one_element_of_two_blocks and"),
         (a_block_that_arrives_early, 2, "a_block_that_arrives_early and"),
         (read_and_then_written, 1, "read_and_then_written and"),

@@ -1,5 +1,7 @@
-"""The real driver.py on a fake driver: `tests/test_cuda_processes.py` builds that and runs these
-tests in a process that finds it.
+"""Fixtures for tests of `CudaDevice` on a fake driver.
+
+`tests/test_cuda_processes.py` builds the fake driver and runs these tests in a process that loads
+it.
 """
 
 import ctypes
@@ -12,7 +14,7 @@ import pytest
 from fastnn._kernels import opcodes
 from fastnn._kernels.numba_cuda.driver import ptx_compiler
 from fastnn._kernels.numba_cuda.driver.device import open_device
-from fastnn._kernels.numba_cuda.kernels.frame import ARGUMENTS
+from fastnn._kernels.numba_cuda.kernels.context import ARGUMENTS
 
 N_WORDS = 7 * (len(ARGUMENTS) - 1) + 1
 _CALLBACK = ctypes.CFUNCTYPE(
@@ -31,13 +33,13 @@ class FakeDriver:
         self._callback = _CALLBACK(self._launched)
         self._library.fake_on_launch(self._callback)
 
-    def _launched(self, name, grid, block, shared, together, words, n):
+    def _launched(self, name, grid, block, shared, cooperative, words, n):
         launch = SimpleNamespace(
             name=name.decode(),
             grid=grid,
             block=block,
             shared=shared,
-            together=bool(together),
+            cooperative=bool(cooperative),
             words=[words[i] for i in range(n)],
         )
         self.launches.append(launch)
@@ -94,7 +96,8 @@ def device(fake, monkeypatch):
 
 def ptx_of(name, n_words=N_WORDS):
     parameters = ",\n".join(f"\t.param .u64 {name}_param_{i}" for i in range(n_words))
-    return f"//\n.version 9.0\n.target sm_90\n.visible .entry {name}(\n{parameters}\n)\n{{\n\tret;\n}}\n"
+    head = "//\n.version 9.0\n.target sm_90\n.visible .entry"
+    return f"{head} {name}(\n{parameters}\n)\n{{\n\tret;\n}}\n"
 
 
 @pytest.fixture
@@ -106,7 +109,7 @@ def arguments(device):
         "float64": np.float64,
         "ops": opcodes.OP,
         "loss": opcodes.LOSS,
-        "rule": opcodes.RULE,
+        "optimizer": opcodes.RULE,
     }
     return {
         name: device.zeros(0 if name == "labels" else 3, kinds[kind])

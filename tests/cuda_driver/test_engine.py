@@ -1,8 +1,6 @@
-"""The whole engine over the real driver.py: the fake driver keeps the memory and the order of work,
-Numba's simulator runs the kernels.
+"""The whole engine on `CudaDevice`: a fake driver for memory and streams, kernels in the simulator.
 
-What an engine would do wrong with streams, graphs or memory, and the simulated device forgives, is
-seen here.
+Mistakes with streams, graphs and memory that the simulated device forgives show here.
 """
 
 import ctypes
@@ -16,14 +14,15 @@ import fastnn as fnn
 from fastnn._kernels import opcodes
 from fastnn._kernels.numba_cuda.driver import ptx_compiler
 from fastnn._kernels.numba_cuda.driver.driver import CudaDevice
-from fastnn._kernels.numba_cuda.kernels.frame import ARGUMENTS
+from fastnn._kernels.numba_cuda.kernels.context import ARGUMENTS
 from fastnn._kernels.numba_cuda.kernels.op_table import OPERATION
 from fastnn._kernels.numba_cuda.runtime import plan
 from fastnn._kernels.numba_cuda.toolchain import available
 
 if not available.simulated():
     pytest.skip(
-        "the fake driver runs no kernels: NUMBA_ENABLE_CUDASIM=1, as tests/test_cuda_processes.py sets, has Numba run them",
+        "the fake driver runs no kernels: NUMBA_ENABLE_CUDASIM=1, as tests/test_cuda_processes.py "
+        "sets, has Numba run them",
         allow_module_level=True,
     )
 
@@ -40,17 +39,15 @@ Y = (X[:, 0] > 0).astype(np.int64) + (X[:, 1] > 1)
 def both():
     device = CudaDevice()
     like = SimulatedDevice()
-    # the engine makes the same plan for both
-    for name in ("simulated", "can_meet", "multiprocessors", "warp_block", "shared_per_block"):
+    # The engine makes the same plan for both.
+    for name in ("simulated", "cooperative", "multiprocessors", "warp_block", "shared_per_block"):
         setattr(device, name, getattr(like, name))
     return device, like
 
 
 @pytest.fixture
 def driver(fake, both, monkeypatch):
-    """The device, over which networks on "cuda" run; whatever goes wrong in a kernel fails the
-    test.
-    """
+    """The device that networks on "cuda" use; an error in a kernel fails the test."""
     device, like = both
     monkeypatch.setattr(
         ptx_compiler,
@@ -86,7 +83,7 @@ def arrays_of(launch, dtype):
         "float64": "float64",
         "ops": OPERATION,
         "loss": opcodes.LOSS,
-        "rule": opcodes.RULE,
+        "optimizer": opcodes.RULE,
     }
     arrays = []
     for place, (_, kind) in enumerate(ARGUMENTS[:-1]):
@@ -123,15 +120,15 @@ def test_the_persistent_path(driver, fake):
 
 
 def test_the_graph_path(driver, fake, monkeypatch):
-    monkeypatch.setattr(plan, "WIDEST", 2)
+    monkeypatch.setattr(plan, "MAX_WIDTH", 2)
     before = fake.count("cuGraphLaunch")
     check(*trained("cuda"))
     assert fake.count("cuGraphLaunch") > before
 
 
-def test_samples_that_travel(driver, fake, monkeypatch):
-    monkeypatch.setattr(engine.stream, "_ONES_SHARE", 0.0)
-    monkeypatch.setattr(engine.stream, "PIECE_BYTES", 8 * 24)  # a mini-batch
+def test_streamed_samples(driver, fake, monkeypatch):
+    monkeypatch.setattr(engine.sample_transfer, "_RESIDENT_FRACTION", 0.0)
+    monkeypatch.setattr(engine.sample_transfer, "PIECE_BYTES", 8 * 24)  # a mini-batch
     before = fake.count("cuStreamWaitEvent")
     check(*trained("cuda"))
     assert fake.count("cuStreamWaitEvent") > before
@@ -154,11 +151,9 @@ def test_memory_is_given_back(driver, fake):
 
 
 def test_the_gpu_runs_out_of_memory_anywhere(driver, fake, monkeypatch):
-    """However far it came, the network is whole: as after the last chunk that there was room
-    for.
-    """
-    # nothing travels: it just fails
-    monkeypatch.setattr(engine.stream, "memory_left", lambda device, taken: 1 << 20)
+    """The network is consistent wherever memory ran out: as after the last complete chunk."""
+    # So that samples are never streamed.
+    monkeypatch.setattr(engine.sample_transfer, "memory_left", lambda device, taken: 1 << 20)
     said, history = [], None
     for room in range(1000, 200_000, 900):
         driver.synchronize()
@@ -178,7 +173,7 @@ def test_the_gpu_runs_out_of_memory_anywhere(driver, fake, monkeypatch):
         fake.memory(64 << 20)
         if history is not None:
             break
-        assert net.state.residence is None
+        assert net.state.device_state is None
         if net.state.step == 0:
             np.testing.assert_array_equal(net.state.theta, twin.state.theta)
         np.testing.assert_allclose(net.predict(X), net.copy(backend="numpy").predict(X), atol=1e-5)
@@ -189,9 +184,9 @@ def test_the_gpu_runs_out_of_memory_anywhere(driver, fake, monkeypatch):
 
 
 def test_the_rows_of_many_outputs_are_predicted_few_at_a_time(driver, monkeypatch):
-    monkeypatch.setattr(plan, "WIDEST", 2)
+    monkeypatch.setattr(plan, "MAX_WIDTH", 2)
     monkeypatch.setattr(engine, "_PREDICTION_BYTES", 7 * 3 * 4)
-    monkeypatch.setattr(engine, "_LEAST_ROWS", 1)
+    monkeypatch.setattr(engine, "_MIN_PREDICTION_ROWS", 1)
     net, twin = network("cuda"), network("numpy")
     np.testing.assert_allclose(net.predict(X), twin.predict(X), atol=1e-6)
     assert net.engine._workspace["predictions"].n < 20 * 3 + (1 << 18)

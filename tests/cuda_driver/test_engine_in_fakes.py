@@ -1,6 +1,4 @@
-"""The engine on the driver: the fake one does work only when it must, so a wait that is missing is
-seen in the numbers.
-"""
+"""The engine on a fake driver, which runs work as late as possible: missing waits change numbers."""
 
 from types import SimpleNamespace
 
@@ -13,33 +11,34 @@ from training_cases import LABELS, At, X, network, noisy
 
 import fastnn as fnn
 from fastnn._kernels import opcodes
-from fastnn._kernels.numba_cuda.kernels import frame
+from fastnn._kernels.numba_cuda.kernels.context import ARGUMENTS
 from fastnn._kernels.numba_cuda.kernels.op_table import OPERATION
 from fastnn._kernels.numba_cuda.runtime import sample_transfer
 
-RECORDS = {"ops": OPERATION, "loss": opcodes.LOSS, "rule": opcodes.RULE}
+RECORDS = {"ops": OPERATION, "loss": opcodes.LOSS, "optimizer": opcodes.RULE}
 KINDS = {**RECORDS, "real": np.float64, "int64": np.int64, "float64": np.float64}
-FRAME = [(name, KINDS[kind]) for name, kind in frame.ARGUMENTS if kind != "scalar"]
+ARRAYS = [(name, KINDS[kind]) for name, kind in ARGUMENTS if kind != "scalar"]
 
 
 @pytest.fixture(params=["persistent", "graph"])
 def gpu(request, device, fake, monkeypatch):
     kernels = fake_gpu.Kernels()
     fake.run = lambda launch: kernels.run(
-        launch.name, SimpleNamespace(**{name: argument(launch, name, kind) for name, kind in FRAME})
+        launch.name,
+        SimpleNamespace(**{name: argument(launch, name, kind) for name, kind in ARRAYS}),
     )
     return fake_gpu.install(monkeypatch, request.param, device, kernels)
 
 
 def argument(launch, name, kind):
-    place = [name for name, _ in frame.ARGUMENTS].index(name)
+    place = [name for name, _ in ARGUMENTS].index(name)
     return array_at(launch, name, kind) if launch.words[7 * place + 2] else np.empty(0, kind)
 
 
-@pytest.fixture(params=["stay", "stream"])
+@pytest.fixture(params=["resident", "streamed"])
 def nets(request, gpu, monkeypatch):
-    if request.param == "stream":
-        monkeypatch.setattr(sample_transfer, "_ONES_SHARE", 0.0)
+    if request.param == "streamed":
+        monkeypatch.setattr(sample_transfer, "_RESIDENT_FRACTION", 0.0)
         # nine rows of X, labels and weights
         monkeypatch.setattr(sample_transfer, "PIECE_BYTES", 9 * 8 * 6)
     return noisy(backend="cuda"), noisy(backend="numpy")

@@ -1,4 +1,4 @@
-"""Launches and recorded work: what the driver is told, how often, and in which order."""
+"""Launches and recorded work: the driver's calls, their number and their order."""
 
 import gc
 
@@ -14,7 +14,7 @@ def test_a_launch_in_all_its_words(device, fake, arguments):
     device.launch(Launch("first", grid=3, block=64, shared=1000, index=5), list(arguments.values()))
     device.synchronize()
     (seen,) = fake.launches
-    assert (seen.name, seen.grid, seen.block, seen.shared, seen.together) == (
+    assert (seen.name, seen.grid, seen.block, seen.shared, seen.cooperative) == (
         "first",
         3,
         64,
@@ -49,13 +49,13 @@ def test_a_kernel_is_loaded_once_for_each_number_type(device, fake, arguments, m
     assert asked == [("once", "float32", (9, 0)), ("once", "float64", (9, 0))]
 
 
-def test_together(device, fake, arguments):
-    device.launch(Launch("meeting", 4, 256, together=True), list(arguments.values()))
+def test_cooperative(device, fake, arguments):
+    device.launch(Launch("cooperative", 4, 256, cooperative=True), list(arguments.values()))
     device.synchronize()
-    assert fake.launches[0].together
+    assert fake.launches[0].cooperative
 
 
-def test_more_shared_memory_than_is_free_is_asked_for(device, fake, arguments):
+def test_permission_for_more_shared_memory_is_requested(device, fake, arguments):
     before = fake.count("cuFuncSetAttribute")
     for shared in (40 << 10, 48 << 10, 100 << 10, 60 << 10, 227 << 10):
         device.launch(Launch("large", 1, 32, shared), list(arguments.values()))

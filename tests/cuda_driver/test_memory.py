@@ -1,5 +1,6 @@
-"""Memory, copies and events. The fake driver does nothing before it must, so what is freed or
-changed too early is seen.
+"""Memory, copies and events.
+
+The fake driver runs work as late as possible, so memory that is freed or changed too early shows.
 """
 
 import gc
@@ -7,10 +8,10 @@ import gc
 import numpy as np
 import pytest
 
-from fastnn._kernels.numba_cuda.driver.driver import _STAGE
+from fastnn._kernels.numba_cuda.driver.driver import _STAGING
 
 
-@pytest.mark.parametrize("n", [1, 1000, _STAGE // 4, _STAGE // 4 + 1])
+@pytest.mark.parametrize("n", [1, 1000, _STAGING // 4, _STAGING // 4 + 1])
 def test_an_array_may_be_changed_once_it_is_uploaded(device, n):
     array = np.arange(n, dtype=np.float32)
     buffer = device.empty(n, np.float32)
@@ -19,8 +20,8 @@ def test_an_array_may_be_changed_once_it_is_uploaded(device, n):
     np.testing.assert_array_equal(device.download(buffer), np.arange(n))
 
 
-def test_more_uploads_than_the_stage_has_room_for(device):
-    n = _STAGE // 3
+def test_more_uploads_than_the_staging_memory_holds(device):
+    n = _STAGING // 3
     buffers = [device.empty(n, np.uint8) for _ in range(8)]
     for value, buffer in enumerate(buffers):
         device.upload(buffer, np.full(n, value, np.uint8))
@@ -87,7 +88,7 @@ def test_memory_is_freed_only_after_the_work_on_it(device, fake):
     del buffers[0]
     gc.collect()
     assert (fake.used, fake.count("cuMemFree")) == (used, freed)
-    device.empty(1, np.float32)  # clears the heap: it must wait first
+    device.empty(1, np.float32)  # frees what is released: it must wait first
     assert fake.count("cuMemFree") == freed + 1
     np.testing.assert_array_equal(device.download(buffers[0]), np.arange(1000))
 
@@ -95,7 +96,8 @@ def test_memory_is_freed_only_after_the_work_on_it(device, fake):
 def test_no_room(device, fake):
     with pytest.raises(
         MemoryError,
-        match=r"^1\.0 GiB were asked of the GPU, where \S+ MiB of 64\.0 MiB are free: cuMemAlloc failed with CUDA_ERR",
+        match=r"^1\.0 GiB were asked of the GPU, where \S+ MiB of 64\.0 MiB are free: "
+        "cuMemAlloc failed with CUDA_ERR",
     ):
         device.empty(1 << 28, np.float32)
     device.zeros(10, np.float32)

@@ -1,6 +1,4 @@
-"""The device in its process: opened once, used by several threads, of no use after a fork; what is
-said where there is none.
-"""
+"""The device in its process: opened once, shared by threads, unusable after a fork, or missing."""
 
 import os
 import subprocess
@@ -30,7 +28,7 @@ def test_what_it_is(device):
 
 def test_it_is_opened_once(device):
     assert open_device() is device
-    assert available.why_not() is None
+    assert available.unavailable_reason() is None
     assert available.capability() == (9, 0)
 
 
@@ -99,7 +97,11 @@ def test_a_forked_process_is_told(device):
 
 # --- where there is none --------------------------------------------------------------------------
 
-WHY_NOT = {
+_PRINT_REASON = (
+    "from fastnn._kernels.numba_cuda.toolchain import available; "
+    "print(available.unavailable_reason())"
+)
+REASONS = {
     "fine": ({}, None),
     "a newer driver": ({"FAKE_CUDA_VERSION": "13020"}, None),
     "no GPU": ({"FAKE_CUDA_INIT": "100"}, "the NVIDIA driver finds no GPU"),
@@ -110,11 +112,13 @@ WHY_NOT = {
     ),
     "forked": (
         {"FAKE_CUDA_INIT": "3"},
-        "the NVIDIA driver does not start here: this process was forked from one that used it; start pro",
+        "the NVIDIA driver does not start here: this process was forked from one that used it; "
+        "start pro",
     ),
     "stand-in": (
         {"FAKE_CUDA_INIT": "34"},
-        "no NVIDIA driver is installed (libcuda.so.1 is the toolkit's stand-in for it): install NVIDIA's, 580 or newer",
+        "no NVIDIA driver is installed (libcuda.so.1 is the toolkit's stand-in for it): "
+        "install NVIDIA's, 580 or newer",
     ),
     "other": (
         {"FAKE_CUDA_INIT": "700"},
@@ -144,11 +148,9 @@ def said(code, **variables):
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize(("variables", "reason"), WHY_NOT.values(), ids=WHY_NOT)
-def test_why_not(variables, reason):
-    answer = said(
-        "from fastnn._kernels.numba_cuda import available; print(available.why_not())", **variables
-    )
+@pytest.mark.parametrize(("variables", "reason"), REASONS.values(), ids=REASONS)
+def test_unavailable_reason(variables, reason):
+    answer = said(_PRINT_REASON, **variables)
     assert answer.startswith(str(reason))
 
 
@@ -156,19 +158,21 @@ def test_an_old_driver():
     compiler = available._compiler()
     if compiler[1] == (0, 0):
         pytest.skip(
-            "the compiler is not of NVIDIA's packages, which alone say of which CUDA it is: no driver is too old for it"
+            "the compiler is not of NVIDIA's packages, which alone say of which CUDA it is: "
+            "no driver is too old for it"
         )
     answer = said(
-        "from fastnn._kernels.numba_cuda import available; print(available.why_not())",
+        _PRINT_REASON,
         FAKE_CUDA_VERSION="12040",
     )
     assert answer.startswith(
-        f"the NVIDIA driver is of CUDA 12.4 and cannot read what the compiler of CUDA {compiler[1][0]}.{compiler[1][1]}"
+        "the NVIDIA driver is of CUDA 12.4 and cannot read what the compiler of CUDA "
+        f"{compiler[1][0]}.{compiler[1][1]}"
     )
     assert answer.endswith(f'pip install "{compiler[0]}==12.4.*"')
 
 
-def test_opening_says_why_not():
+def test_opening_says_the_reason():
     code = """
 from fastnn._kernels.numba_cuda.driver.device import open_device
 try:

@@ -40,7 +40,7 @@ def test_a_lower_precision_is_not_the_same():
     from fastnn._kernels.numba_cuda.driver.device import open_device
     from fastnn._kernels.numba_cuda.runtime import cublaslt
 
-    if reason := cublaslt.available():
+    if reason := cublaslt.unavailable_reason():
         pytest.skip(f"large products are made without cuBLASLt here: {reason}")
     if (capability := open_device().compute_capability) < (8, 0):
         pytest.skip(

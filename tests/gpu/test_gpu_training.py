@@ -150,7 +150,7 @@ def test_data_larger_than_the_device_gives_the_same_bits(weighted, dtype, path, 
     n, rng, streams = 300_000, np.random.default_rng(0), []
     X, y = rng.normal(size=(n, 60)).astype(dtype), rng.normal(size=(n, OUTPUTS))
     weights = rng.integers(0, 3, n) if weighted else None
-    make_stream = sample_transfer.Stream
+    make_stream = sample_transfer.StreamedSamples
     monkeypatch.setattr(
         sample_transfer, "Stream", lambda *arguments: streams.append(1) or make_stream(*arguments)
     )

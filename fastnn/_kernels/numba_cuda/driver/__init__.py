@@ -1,1 +1,1 @@
-"""What is asked of a GPU: memory, streams, graphs and launches, or of Numba's simulator."""
+"""A GPU or Numba's simulator: memory, streams, graphs and launches."""

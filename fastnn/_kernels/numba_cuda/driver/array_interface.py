@@ -1,6 +1,4 @@
-"""Where an array that is on a GPU lies, by what it says of itself: DLPack or
-``__cuda_array_interface__``.
-"""
+"""Where an array lies on the GPU, by DLPack or ``__cuda_array_interface__``."""
 
 import ctypes
 import math
@@ -13,15 +11,15 @@ _KDL_CUDA, _KDL_CUDA_MANAGED = 2, 13
 _KINDS = {0: "i", 1: "u", 2: "f", 6: "b"}  # DLDataTypeCode that NumPy has too
 
 
-class Found(NamedTuple):
-    """An array as it lies on the GPU, C-contiguous."""
+class DeviceArray(NamedTuple):
+    """A C-contiguous array on the GPU."""
 
     pointer: int
     shape: tuple[int, ...]
     dtype: np.dtype
-    # on which it is written, or ANY_STREAM; None where nothing needs to be waited for
+    # The stream that writes it, or ANY_STREAM; None where there is nothing to wait for.
     stream: int | None
-    owner: Any  # keeps the memory
+    owner: Any  # keeps the memory alive
 
     @property
     def n(self) -> int:
@@ -29,24 +27,27 @@ class Found(NamedTuple):
 
 
 def is_on_gpu(array: Any) -> bool:
-    """Whether an array says that it lies on a GPU, which NumPy's do not."""
+    """Whether an array is on a GPU, by its own account; NumPy's are not."""
     return _interface(array) is not None or _has_dlpack(array)
 
 
-def find(array: Any, stream: int) -> Found:
-    """Where ``array`` lies. `Found.stream` is to be waited for; DLPack has whoever made the array
-    see to it that ``stream`` finds it whole.
+def find(array: Any, stream: int) -> DeviceArray:
+    """Where ``array`` lies.
+
+    The caller must wait for `DeviceArray.stream`. With DLPack the producer of the array makes sure
+    that work on ``stream`` finds it complete.
 
     Raises
     ------
     ValueError
-        Not on a GPU, of another number type than NumPy's, or not in C order.
+        Not on a GPU, of a number type that NumPy lacks, or not C-contiguous.
     """
     described = _interface(array)
     found = _by_dlpack(array, stream) if described is None else _by_interface(array, described)
     if found is None:
         raise ValueError(
-            f"{type(array).__name__} is no array on a GPU: it has neither __cuda_array_interface__ nor __dlpack__ for CUDA"
+            f"{type(array).__name__} is no array on a GPU: "
+            "it has neither __cuda_array_interface__ nor __dlpack__ for CUDA"
         )
     return found
 
@@ -57,25 +58,26 @@ def find(array: Any, stream: int) -> Found:
 def _interface(array: Any) -> dict | None:
     try:
         return getattr(array, "__cuda_array_interface__", None)
-    # PyTorch raises for some tensors that require gradients or are sparse
+    # PyTorch raises for some tensors that require gradients or are sparse.
     except (RuntimeError, TypeError):
         return None
 
 
-def _by_interface(array: Any, described: dict) -> Found:
+def _by_interface(array: Any, described: dict) -> DeviceArray:
     dtype = np.dtype(described["typestr"])
     shape = tuple(described["shape"])
     if described.get("mask") is not None:
         raise ValueError("a masked array on the GPU cannot be taken as it is")
     _check_order(shape, described.get("strides"), dtype.itemsize)
-    # Version 3 says by which stream it is written; before, as with PyTorch, it may be any.
+    # Version 3 names the stream that writes the array; before, as with PyTorch, it may be any.
     stream = described.get("stream") if described.get("version", 0) >= 3 else ANY_STREAM
-    return Found(described["data"][0] or 0, shape, dtype, stream, array)
+    return DeviceArray(described["data"][0] or 0, shape, dtype, stream, array)
 
 
 def _check_order(shape: tuple[int, ...], strides: tuple[int, ...] | None, itemsize: int) -> None:
-    """That elements lie in C order without gaps; ``strides`` are in bytes, or in elements where
-    ``itemsize`` is 1.
+    """Raise unless elements lie in C order without gaps.
+
+    ``strides`` are in bytes, or in elements where ``itemsize`` is 1.
     """
     expected = itemsize
     for length, stride in zip(reversed(shape), reversed(strides or ()), strict=False):
@@ -88,7 +90,7 @@ def _check_order(shape: tuple[int, ...], strides: tuple[int, ...] | None, itemsi
 
 
 class _Tensor(ctypes.Structure):
-    """DLTensor, which a capsule named "dltensor" begins with."""
+    """DLTensor, the beginning of what a capsule named "dltensor" points to."""
 
     _fields_ = (
         ("data", ctypes.c_void_p),
@@ -109,7 +111,7 @@ def _has_dlpack(array: Any) -> bool:
     return asked is not None and asked()[0] in (_KDL_CUDA, _KDL_CUDA_MANAGED)
 
 
-def _by_dlpack(array: Any, stream: int) -> Found | None:
+def _by_dlpack(array: Any, stream: int) -> DeviceArray | None:
     if not _has_dlpack(array):
         return None
     capsule = array.__dlpack__(stream=stream)
@@ -117,15 +119,18 @@ def _by_dlpack(array: Any, stream: int) -> Found | None:
     dtype = _dlpack_dtype(tensor)
     shape = tuple(tensor.shape[: tensor.ndim])
     _check_order(shape, tuple(tensor.strides[: tensor.ndim]) if tensor.strides else None, 1)
-    # The capsule frees the tensor when it is collected itself, as nobody took it over by another
-    # name.
-    return Found((tensor.data or 0) + tensor.byte_offset, shape, dtype, None, (array, capsule))
+    # The capsule frees the tensor when it is collected, as nobody has renamed it to take the tensor
+    # over.
+    return DeviceArray(
+        (tensor.data or 0) + tensor.byte_offset, shape, dtype, None, (array, capsule)
+    )
 
 
 def _dlpack_dtype(tensor: _Tensor) -> np.dtype:
     if tensor.code not in _KINDS or tensor.lanes != 1 or tensor.bits % 8:
         raise ValueError(
-            f"an array on the GPU has a number type that NumPy lacks (DLPack code {tensor.code}, {tensor.bits} bits)"
+            "an array on the GPU has a number type that NumPy lacks "
+            f"(DLPack code {tensor.code}, {tensor.bits} bits)"
         )
     return np.dtype(f"{_KINDS[tensor.code]}{tensor.bits // 8}")
 

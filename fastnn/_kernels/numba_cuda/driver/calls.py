@@ -1,4 +1,4 @@
-"""Calls of the CUDA driver, each checked: an error names the call and gives CUDA's own words."""
+"""Checked calls of the CUDA driver: an error names the call and quotes CUDA's message."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,12 +9,20 @@ _SUCCESS = driver.CUresult.CUDA_SUCCESS
 _OUT_OF_MEMORY = driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY
 # What to do about errors whose message does not say.
 _ADVICE = {
-    "CUDA_ERROR_NOT_INITIALIZED": "was this process forked from one that used CUDA? start processes by 'spawn'",
-    "CUDA_ERROR_UNSUPPORTED_PTX_VERSION": "the compiler is newer than the driver: update that, or pip install an older nvidia-nvvm",
+    "CUDA_ERROR_NOT_INITIALIZED": (
+        "was this process forked from one that used CUDA? start processes by 'spawn'"
+    ),
+    "CUDA_ERROR_UNSUPPORTED_PTX_VERSION": (
+        "the compiler is newer than the driver: update that, or pip install an older nvidia-nvvm"
+    ),
     "CUDA_ERROR_ILLEGAL_ADDRESS": "this process can use the GPU no more",
     "CUDA_ERROR_LAUNCH_FAILED": "this process can use the GPU no more",
-    "CUDA_ERROR_LAUNCH_TIMEOUT": "the GPU also draws the screen, and one kernel took it for too long",
-    "CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE": "more blocks were to run at once than the GPU has room for",
+    "CUDA_ERROR_LAUNCH_TIMEOUT": (
+        "the GPU also draws the screen, and one kernel took it for too long"
+    ),
+    "CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE": (
+        "more blocks were to run at once than the GPU has room for"
+    ),
 }
 
 
@@ -35,13 +43,12 @@ def call(function: Callable, *arguments: Any) -> Any:
 
 
 def allocate(function: Callable, nbytes: int, *arguments: Any) -> Any:
-    """The result of a call that allocates; an error says how much was asked for, and what is
-    free.
-    """
+    """The result of a call that allocates; an error says how much was requested and is free."""
     status, *values = function(nbytes, *arguments)
     if status == _OUT_OF_MEMORY:
         raise MemoryError(
-            f"{_size(nbytes)} were asked of {_where(function)}: {_words(function.__name__, status)}"
+            f"{_size(nbytes)} were asked of {_where(function)}: "
+            f"{_message(function.__name__, status)}"
         )
     if status != _SUCCESS:
         raise _error(function.__name__, status)
@@ -67,16 +74,15 @@ def _size(nbytes: int) -> str:
 
 
 def _error(name: str, status: driver.CUresult) -> Exception:
-    words = _words(name, status)
+    message = _message(name, status)
     if status == _OUT_OF_MEMORY:
-        return MemoryError(f"{words}; on {_where(None)}")
-    return RuntimeError(words)
+        return MemoryError(f"{message}; on {_where(None)}")
+    return RuntimeError(message)
 
 
-def _words(name: str, status: driver.CUresult) -> str:
-    code, message = (
-        _text(read(status)) for read in (driver.cuGetErrorName, driver.cuGetErrorString)
-    )
+def _message(name: str, status: driver.CUresult) -> str:
+    code = _text(driver.cuGetErrorName(status))
+    message = _text(driver.cuGetErrorString(status))
     advice = _ADVICE.get(code)
     return f"{name} failed with {code or int(status)}: {message}" + (
         f"; {advice}" if advice else ""

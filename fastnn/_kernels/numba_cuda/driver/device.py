@@ -1,9 +1,8 @@
-"""What the engine asks of a GPU, and opening it: `driver` is a real one, `simulator` is NumPy
-memory and Numba's simulator.
+"""The interface of a GPU to the engine, and opening it.
 
-All work is done in order, on one stream (the *compute* stream), and methods return before it is
-done, but for those that say otherwise. A second stream (*aside*) copies what comes next while that
-goes on.
+`driver` is a real GPU; `simulator` is NumPy memory and Numba's simulator. Work runs in order on one
+stream, the *compute* stream. Methods return before the work is done, unless they say otherwise. A
+second stream copies the next samples in the meantime.
 """
 
 import os
@@ -18,8 +17,9 @@ from fastnn._kernels.numba_cuda.toolchain import available
 
 
 class Buffer(Protocol):
-    """A vector in the device's memory. It is freed once nothing holds it and no work is left that
-    may use it.
+    """A vector in the device's memory.
+
+    It is freed once nothing holds it and no pending work may use it.
     """
 
     n: int
@@ -34,14 +34,14 @@ class Event(Protocol):
     """A moment in a stream's work."""
 
     def synchronize(self) -> None:
-        """Wait until it has come."""
+        """Wait for it."""
 
 
 class Graph(Protocol):
-    """Work that was recorded, on the buffers it was recorded with, which it keeps alive."""
+    """Recorded work. It uses the buffers that it was recorded with, and keeps them alive."""
 
     def launch(self, times: int = 1) -> None:
-        """Do it all so many times, one after the other."""
+        """Do the work so many times in a row."""
 
 
 class Device(Protocol):
@@ -54,22 +54,22 @@ class Device(Protocol):
     shared_per_block: int  # bytes of shared memory that a block can have
     memory: int  # bytes in all
     warp_block: int  # threads a block of the persistent kernel has
-    can_meet: bool  # whether several blocks run at once
+    cooperative: bool  # whether several blocks can run at once, as a grid barrier needs
 
     def free_memory(self) -> int:
-        """Bytes that nobody uses at the moment."""
+        """Bytes that are free at the moment."""
 
     def empty(self, n: int, dtype: Any) -> Buffer:
-        """A new buffer, whatever is in it."""
+        """A new buffer with arbitrary contents."""
 
     def zeros(self, n: int, dtype: Any) -> Buffer:
         """A new buffer of zeros."""
 
     def upload(self, buffer: Buffer, array: np.ndarray) -> None:
-        """Copy an array of the buffer's size and type to it. The array may be changed at once."""
+        """Copy an array of the buffer's size and type to it; the array may change at once."""
 
     def download(self, buffer: Buffer, array: np.ndarray | None = None) -> np.ndarray:
-        """The buffer's contents after all work so far, in ``array`` if that is given. Waits."""
+        """Wait for all work so far; return the buffer's contents, in ``array`` if that is given."""
 
     def copy(self, target: Buffer, source: Buffer) -> None:
         """Copy from one buffer to another of the same size."""
@@ -78,39 +78,39 @@ class Device(Protocol):
         """Set a buffer to zeros."""
 
     def prepare(self, names: Iterable[str], dtype: Any) -> None:
-        """Compile and load kernels; what is recorded must be prepared."""
+        """Compile and load kernels. A kernel must be prepared before it is recorded."""
 
     def launch(self, launch: Launch, arguments: Sequence[Buffer]) -> None:
-        """Launch a kernel on buffers in the order of `frame.ARGUMENTS`. It is the kernel for θ's
-        dtype.
-        """
+        """Launch a kernel, compiled for θ's dtype, on buffers in the order of `ARRAY_NAMES`."""
 
     def record(self, work: Callable[[], None]) -> Graph:
-        """What ``work`` launches, copies and fills, to be done later and often. It may do nothing
-        else with the device.
+        """Record what ``work`` launches, copies and fills, to be repeated later.
+
+        ``work`` may use the device for nothing else.
         """
 
     def synchronize(self) -> None:
         """Wait for all work."""
 
     def pinned(self, n: int, dtype: Any) -> np.ndarray:
-        """A new array in memory that the GPU copies from by itself."""
+        """A new array in pinned memory, which the GPU reads without the processor."""
 
     def upload_aside(self, buffer: Buffer, array: np.ndarray) -> Event:
-        """Copy a pinned array to a buffer on the second stream. Until the event the array must not
-        be changed.
+        """Copy a pinned array to a buffer on the second stream.
+
+        Until the event the array must not change.
         """
 
     def wait(self, event: Event) -> None:
-        """No more work is done until the event."""
+        """Let the compute stream wait for the event."""
 
-    def borrow(self, array: Any) -> Buffer:
-        """An array that is on this GPU already, flattened, without a copy; it is kept alive.
+    def unowned_view(self, array: Any) -> Buffer:
+        """An array that is already on this GPU, flattened, without a copy; it is kept alive.
 
         Raises
         ------
         ValueError
-            If it lies elsewhere, or its elements do not lie in C order without gaps.
+            If it is elsewhere, or not C-contiguous.
         """
 
 
@@ -124,13 +124,13 @@ def open_device() -> Device:
     Raises
     ------
     RuntimeError
-        If there is none, with the reason; or if it was opened before this process was forked: CUDA
-        does not survive that.
+        If there is none, with the reason; or if it was opened before this process was forked,
+        which CUDA does not survive.
     """
     global _device
     with _opening:
         if _device is None:
-            reason = available.why_not()
+            reason = available.unavailable_reason()
             if reason is not None:
                 raise RuntimeError(reason)
             if available.simulated():
@@ -142,8 +142,9 @@ def open_device() -> Device:
 
 
 def _forked() -> None:
-    """A device that was opened before the fork answers every call with an error, so it stays; its
-    lock may have been held, so that goes.
+    """Replace the lock, which another thread may have held at the fork.
+
+    An open device stays: it answers every call with an error.
     """
     global _opening
     _opening = threading.Lock()

@@ -1,4 +1,4 @@
-"""What `Samples.X` is where a user's array lies on the GPU already."""
+"""The type of `Samples.X` where a user's array is on the GPU already."""
 
 from typing import Any
 
@@ -6,30 +6,29 @@ import numpy as np
 
 from fastnn._kernels.numba_cuda.driver.device import open_device
 
-_BLOCK_BYTES = 64 << 20  # that come to the host at a time
+_BLOCK_BYTES = 64 << 20  # copied to the host at a time
 
 
 class GpuArray:
-    """A C-contiguous array on the GPU, described as NumPy would. Rows taken of it are a NumPy
-    array.
+    """A C-contiguous array on the GPU with NumPy's attributes; its rows are NumPy arrays.
 
     Parameters
     ----------
     owner : object
-        With ``__cuda_array_interface__`` or ``__dlpack__``, of any library.
+        An array of any library, with ``__cuda_array_interface__`` or ``__dlpack__``.
     name : str
-        What error messages call it.
+        Its name in error messages.
 
     Raises
     ------
     TypeError, ValueError
-        What cannot be read where it lies.
+        The array cannot be read where it lies.
     """
 
     def __init__(self, owner: Any, name: str):
         self.owner, self._device = owner, open_device()
         try:
-            self.buffer, self.shape = self._device.borrow(owner), tuple(map(int, owner.shape))
+            self.buffer, self.shape = self._device.unowned_view(owner), tuple(map(int, owner.shape))
         except (ValueError, TypeError, BufferError) as error:
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"{name} cannot be read where it lies on the GPU: {error}") from error
@@ -62,5 +61,5 @@ class GpuArray:
         return found
 
     def to_host(self) -> np.ndarray:
-        """All of it."""
+        """All of it, as a NumPy array."""
         return self._device.download(self.buffer).reshape(self.shape)

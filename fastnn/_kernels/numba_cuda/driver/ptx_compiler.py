@@ -1,5 +1,6 @@
-"""From a kernel's Python function to PTX, the assembly that NVIDIA's driver takes. No GPU is needed
-for it.
+"""From a kernel's Python function to PTX, the assembly that NVIDIA's driver takes.
+
+No GPU is needed for it.
 """
 
 import re
@@ -11,17 +12,17 @@ import numpy as np
 
 from fastnn._kernels import opcodes
 from fastnn._kernels.compile_cache import version
-from fastnn._kernels.numba_cuda.kernels.frame import ARGUMENTS
+from fastnn._kernels.numba_cuda.kernels.context import ARGUMENTS
 from fastnn._kernels.numba_cuda.kernels.op_table import OPERATION
 from fastnn._kernels.numba_cuda.toolchain import available, ptx_cache
 
-_RECORDS = {"ops": OPERATION, "loss": opcodes.LOSS, "rule": opcodes.RULE}
+_RECORDS = {"ops": OPERATION, "loss": opcodes.LOSS, "optimizer": opcodes.RULE}
 _ENTRY = re.compile(r"\.visible\s+\.entry\s+([\w$]+)\s*\((.*?)\)", re.DOTALL)
 _compiling = threading.RLock()
 
 
 class Code(NamedTuple):
-    """What the driver needs to know of a kernel."""
+    """A kernel as the driver loads it."""
 
     ptx: str
     entry: str  # name in the PTX
@@ -29,7 +30,7 @@ class Code(NamedTuple):
 
 
 def load(name: str, dtype: str, capability: tuple[int, int]) -> Code:
-    """The kernel ``name`` of `kernels.KERNELS` as it is kept on disk, or compiled and then kept."""
+    """The kernel ``name`` of `entry_points.KERNELS` from the cache, or compiled and cached."""
     with _compiling:
         text = ptx_cache.read(name, dtype, capability)
         if text is None:
@@ -44,24 +45,25 @@ def load(name: str, dtype: str, capability: tuple[int, int]) -> Code:
 def _check_compiler(name: str, dtype: str, capability: tuple[int, int]) -> None:
     reason = available.compiler_missing()
     if reason is not None:
-        wanted = f"the CUDA kernel {name!r} for {dtype} and compute capability {available.dotted(capability)}"
         raise RuntimeError(
-            f"{wanted} is not in {ptx_cache.place()}, and cannot be compiled: {reason}"
+            f"the CUDA kernel {name!r} for {dtype} and compute capability "
+            f"{available.dotted(capability)} is not in {ptx_cache.place()}, "
+            f"and cannot be compiled: {reason}"
         )
 
 
 def keep(dtype: str, capability: tuple[int, int], names: Iterable[str] = ()) -> None:
-    """Compile and keep these kernels, or all of them."""
+    """Compile and cache these kernels, or all of them."""
     from fastnn._kernels.numba_cuda.kernels.entry_points import KERNELS
 
     for name in names or KERNELS:
         load(name, dtype, capability)
     if all(ptx_cache.read(name, dtype, capability) is not None for name in KERNELS):
-        ptx_cache.write_ready(dtype, capability, list(KERNELS))
+        ptx_cache.write_manifest(dtype, capability, list(KERNELS))
 
 
 def parse(text: str) -> Code:
-    """PTX with what a launch must know of it."""
+    """PTX with the name of its entry point and the number of its parameters."""
     found = _ENTRY.findall(text)
     if len(found) != 1:
         raise ValueError(f"PTX of one kernel was expected, not of {len(found)}")
@@ -70,15 +72,16 @@ def parse(text: str) -> Code:
 
 
 def ptx(name: str, function: Callable, dtype: str, capability: tuple[int, int]) -> str:
-    """Compile a kernel: a plain function of `frame.ARGUMENTS`, for a number type and a compute
-    capability such as (9, 0).
+    """Compile a kernel for a number type and a compute capability such as (9, 0).
 
-    A function may say how many threads its blocks have at most: an attribute ``launch_bounds``, as
-    Numba takes it.
+    The kernel is a plain Python function of `context.ARGUMENTS`.
+
+    An attribute ``launch_bounds`` of the function, if there is one, has Numba's launch bounds by
+    number type.
     """
     from fastnn._kernels.numba_cuda.toolchain.shim import cuda, pretend
 
-    bounds = getattr(function, "launch_bounds", None)
+    bounds = getattr(function, "launch_bounds", {}).get(dtype)
     with _compiling, pretend(tuple(capability)):
         try:
             text, _ = cuda.compile_ptx(
@@ -88,20 +91,20 @@ def ptx(name: str, function: Callable, dtype: str, capability: tuple[int, int]) 
             raise RuntimeError(
                 f"the CUDA kernel {name!r} for {dtype} does not compile with {_versions()}: {error}"
             ) from error
-    # Numba's name holds the types of all arguments, 1,300 letters, and each parameter's begins with
-    # it: most of the text.
+    # Numba's name holds the types of all arguments, 1,300 letters, and the name of each parameter
+    # begins with it. Together they are most of the text.
     return text.replace(parse(text).entry, f"fastnn_{name}_{dtype}")
 
 
 def _versions() -> str:
-    """Of what compiles: an error that comes of too new a NumPy, for one, names none of them."""
+    """Versions of the compiler's packages, which its errors do not name."""
     packages = (("numba-cuda", "numba_cuda"), ("Numba", "numba"), ("NumPy", "numpy"))
     named = ", ".join(f"{name} {version(module)}" for name, module in packages)
     return f'{named} (pip install "fastnn[cuda]" brings versions that go together)'
 
 
 def signature(dtype: str) -> tuple:
-    """Numba's types of `frame.ARGUMENTS`."""
+    """Numba's types of `context.ARGUMENTS`."""
     from fastnn._kernels.numba_cuda.toolchain.shim import from_dtype, int64
 
     kinds = {

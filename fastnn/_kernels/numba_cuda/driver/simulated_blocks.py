@@ -1,10 +1,9 @@
-"""Thread blocks of Numba's CUDA simulator, run another way than its own.
+"""Thread blocks of Numba's CUDA simulator, with another scheduler than its own.
 
-The simulator has a main thread that looks in a loop whether the others have met, which takes most
-of the time, and runs one block after the other, so that blocks cannot meet. And two threads that
-come to the declaration of a shared array at the same moment may get an array each. Here threads
-meet at a barrier, blocks can run at once, and each has shared memory of its own, which is filled
-with what nobody would read.
+The simulator's main thread polls whether the others have reached a barrier, which takes most of the
+time. It runs one block after the other, so that a grid barrier would never end. And two threads
+that declare a shared array at the same moment may get an array each. Here threads wait at a
+`threading.Barrier`, blocks can run at once, and each has its own shared memory, filled with NaN.
 """
 
 import contextlib
@@ -18,11 +17,11 @@ from numba import types
 from numba.cuda.simulator import kernel, kernelapi
 from numba.np.numpy_support import as_dtype
 
-_SECONDS = 300  # after which a thread that waits for others is taken to wait for ever
+_SECONDS = 300  # after which a barrier counts as a deadlock
 
 
 class _Thread(kernel.BlockThread):
-    """A thread of a block, which meets the others at a barrier."""
+    """A thread of a block."""
 
     def syncthreads(self):
         self._manager.barrier.wait(_SECONDS)
@@ -34,8 +33,10 @@ class _Thread(kernel.BlockThread):
 
 
 class _Block(kernel.BlockManager):
-    """One block. The kernel's blocks are made and run in order; those that run at once are waited
-    for when the last has been started.
+    """One block.
+
+    The simulator makes and runs a kernel's blocks in order. With ``at_once`` the blocks are joined
+    when the last has been started.
     """
 
     at_once = False
@@ -64,21 +65,19 @@ class _Block(kernel.BlockManager):
         for thread in self._threads:
             thread.join()
         failed = [thread.exception for thread in self._threads if thread.exception is not None]
-        # the cause before its consequences
+        # Barriers break as a consequence of the first error.
         failed.sort(key=lambda exception: isinstance(exception[0], threading.BrokenBarrierError))
         if failed:
             raise failed[0][0].with_traceback(failed[0][1])
 
 
 def as_seen(array: np.ndarray) -> Any:
-    """An array of numbers as kernels see it. A test that watches what they do with it puts a
-    function of its own here.
-    """
+    """An array as kernels see it; tests replace this function to watch the accesses."""
     return array
 
 
 class _Shared:
-    """Shared memory: an array for each block and place in the source where one is declared."""
+    """Shared memory: an array for each block and line of the source that declares one."""
 
     def __init__(self, size):
         self._size, self._arrays, self._lock = size, {}, threading.Lock()
@@ -100,9 +99,7 @@ class _Shared:
 
 @contextlib.contextmanager
 def blocks(at_once: bool) -> Iterator[None]:
-    """While inside, kernels run this way; ``at_once`` with all blocks of a grid at the same
-    time.
-    """
+    """While inside, kernels run this way; ``at_once``: with all blocks of a grid in parallel."""
     before = kernel.BlockManager, kernelapi.FakeCUDAShared
     kernel.BlockManager, kernelapi.FakeCUDAShared, _Block.at_once = _Block, _Shared, at_once
     try:

@@ -1,8 +1,7 @@
-"""The device of Numba's CUDA simulator: NumPy memory, and kernels that run in Python, a thread of
-the CPU for each of the GPU's.
+"""A device of Numba's CUDA simulator: NumPy memory, and a thread of the CPU for each of the GPU's.
 
-Arrays reach the kernels as they are. The simulator would copy them there and back, and wrap each so
-that every element read costs two calls of Python; arguments inside a tuple it leaves alone.
+Kernels get the arrays inside a tuple. The simulator would copy array arguments to and fro, and wrap
+each so that every element read costs two calls of Python; it does not look into tuples.
 """
 
 import threading
@@ -32,7 +31,7 @@ class Buffer:
 
 
 class Event:
-    """Everything has happened as soon as it was asked for."""
+    """All work is done when a method returns, so there is nothing to wait for."""
 
     def synchronize(self) -> None:
         pass
@@ -57,7 +56,7 @@ class SimulatedDevice:
     shared_per_block = 227 << 10
     memory = 1 << 30
     warp_block = 32
-    can_meet = True
+    cooperative = True
 
     def __init__(self):
         self._running = threading.RLock()  # the simulator runs one kernel at a time
@@ -69,7 +68,7 @@ class SimulatedDevice:
 
     def empty(self, n: int, dtype: Any) -> Buffer:
         array = np.empty(n, dtype)
-        array.view(np.uint8).fill(0xFF)  # NaN, or −1: what reads memory that nobody wrote is seen
+        array.view(np.uint8).fill(0xFF)  # NaN or −1, so that reads of unwritten memory show
         return Buffer(array)
 
     def zeros(self, n: int, dtype: Any) -> Buffer:
@@ -102,14 +101,14 @@ class SimulatedDevice:
         if self._recording:
             return
         arrays = tuple(_as_kernels_see(buffer.array) for buffer in arguments)
-        with self._running, blocks(at_once=launch.together):
+        with self._running, blocks(at_once=launch.cooperative):
             entry[launch.grid, launch.block, 0, launch.shared]((*arrays, launch.index))
 
     def record(self, work: Callable[[], None]) -> Graph:
         with self._running:
             self._recording = True
             try:
-                work()  # does nothing but show mistakes
+                work()  # shows mistakes, and does nothing else
             finally:
                 self._recording = False
         return Graph(work)
@@ -127,14 +126,14 @@ class SimulatedDevice:
     def wait(self, event: Event) -> None:
         pass
 
-    def borrow(self, array: Any) -> Buffer:
-        """An array of NumPy's stands for one on the GPU."""
+    def unowned_view(self, array: Any) -> Buffer:
+        """A NumPy array stands for one on the GPU."""
         if not array.flags.c_contiguous:
             raise ValueError("an array on the GPU must be C-contiguous")
         return Buffer(array.reshape(-1))
 
     def _entry(self, name: str) -> Callable:
-        with self._running:  # while a kernel runs, ``cuda`` is another module
+        with self._running:  # while a kernel runs, the simulator replaces the module ``cuda``
             if name not in self._entries:
                 from fastnn._kernels.numba_cuda.kernels.entry_points import KERNELS
 
@@ -151,7 +150,7 @@ def _entry(function: Callable) -> Callable:
     body = cuda.jit(device=True)(function)
 
     def entry(arguments):
-        # a GPU does not warn of an overflow; the setting is the thread's own
+        # A GPU does not warn of an overflow. The setting belongs to the thread.
         with np.errstate(all="ignore"):
             body(*arguments)
 
@@ -163,8 +162,9 @@ def _as_kernels_see(array: np.ndarray) -> Any:
 
 
 class _Records:
-    """Records whose fields are attributes, as compiled code has them. NumPy's records have methods
-    in the way, such as ``std``.
+    """Records whose fields are attributes, as in compiled code.
+
+    Attributes of NumPy's own records include methods such as ``std``.
     """
 
     def __init__(self, array: np.ndarray):

@@ -1,1 +1,1 @@
-"""The device's side: the kernels and all that they are compiled from."""
+"""The device code: the kernels and all that they are compiled from."""

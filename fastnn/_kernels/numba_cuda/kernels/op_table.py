@@ -1,8 +1,8 @@
-"""The op table as the kernels of this engine read it: `opcodes.OP`, and what follows from it but
-would cost a thread time to work out.
+"""The op table that the kernels of this engine read: `opcodes.OP` with fields derived from it.
 
-A gradient that only one dense operation hands back is multiplied by the slope of the operation
-before where it is written. That one is then *finished*: it has no pass of its own over its δ.
+Where one dense operation alone writes the gradient of a value, it multiplies by the derivative of
+the operation that made the value. That operation has its derivative *fused*: it needs no pass over
+its δ.
 """
 
 import math
@@ -14,13 +14,16 @@ from fastnn._kernels import opcodes as oc
 OPERATION = np.dtype(
     [
         *((name, oc.OP[name]) for name in oc.OP.names),
-        ("threshold", np.int64),  # random words from it on are kept; 0 where nothing is dropped
-        ("kept", np.float64),  # what dropout multiplies those by
-        # activation whose slope ∂C/∂x is multiplied by; −1 for none, or where ``x_aux`` has it
+        ("threshold", np.int64),  # dropout keeps random words from it on; 0 for no dropout
+        ("kept", np.float64),  # factor of what dropout keeps: 1/(1 − rate)
+        # Activation whose derivative ∂C/∂x is multiplied by; −1 for none, or if ``x_aux`` has it.
         ("x_activation", np.int64),
         ("x_alpha", np.float64),
-        ("x_aux", np.int64),  # column offset of a stored slope that ∂C/∂x is multiplied by, or −1
-        ("finished", np.int64),  # δ comes with the slope in it
+        ("x_aux", np.int64),  # column offset of a stored derivative to multiply ∂C/∂x by, or −1
+        # Bounds beyond which an output counts as saturated; infinite if the activation has none.
+        ("low", np.float64),
+        ("high", np.float64),
+        ("derivative_fused", np.int64),  # whether ∂C/∂y is written as ∂C/∂z
     ],
     align=True,
 )
@@ -33,24 +36,23 @@ def operations(ops: np.ndarray) -> np.ndarray:
         table[name] = ops[name]
     table["kept"], table["x_activation"], table["x_aux"] = 1.0, -1, -1
     for op in table:
+        op["low"], op["high"] = oc.SATURATES.get(int(op["activation"]), (-math.inf, math.inf))
         if op["rate"] > 0:
-            op["threshold"], op["kept"] = (
-                math.floor(op["rate"] * 2.0**32 + 0.5),
-                1.0 / (1.0 - op["rate"]),
-            )
-        before = table[(table["y"] == op["x"]) & (op["x"] != oc.INPUT)]
-        by_x, by_skip = table["x"] == op["x"], table["skip"] == op["x"]
-        added = (by_x & (table["x_grad"] == oc.GRAD_ADD)).any() or (
-            by_skip & (table["skip_grad"] == oc.GRAD_ADD)
-        ).any()
-        if (
-            op["code"] == oc.DENSE
-            and op["x_grad"] == oc.GRAD_WRITE
-            and len(before) == 1
-            and not added
-        ):
-            op["x_aux"] = before[0]["aux"]
-            if before[0]["aux"] < 0 and before[0]["activation"] != oc.LINEAR:
-                op["x_activation"], op["x_alpha"] = before[0]["activation"], before[0]["alpha"]
-            table["finished"][table["y"] == op["x"]] = 1
+            op["threshold"] = math.floor(op["rate"] * 2.0**32 + 0.5)
+            op["kept"] = 1.0 / (1.0 - op["rate"])
+        _fuse_derivative(table, op)
     return table
+
+
+def _fuse_derivative(table: np.ndarray, op: np.void) -> None:
+    """Fuse the derivative of the operation before ``op``, if ``op`` alone writes its gradient."""
+    before = table[(table["y"] == op["x"]) & (op["x"] != oc.INPUT)]
+    by_x = (table["x"] == op["x"]) & (table["x_grad"] == oc.GRAD_ADD)
+    by_skip = (table["skip"] == op["x"]) & (table["skip_grad"] == oc.GRAD_ADD)
+    is_added_to = by_x.any() or by_skip.any()
+    writes = op["code"] == oc.DENSE and op["x_grad"] == oc.GRAD_WRITE
+    if writes and len(before) == 1 and not is_added_to:
+        op["x_aux"] = before[0]["aux"]
+        if before[0]["aux"] < 0 and before[0]["activation"] != oc.LINEAR:
+            op["x_activation"], op["x_alpha"] = before[0]["activation"], before[0]["alpha"]
+        table["derivative_fused"][table["y"] == op["x"]] = 1

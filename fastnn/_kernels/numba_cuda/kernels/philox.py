@@ -1,7 +1,7 @@
 """Philox4x32-10 for one element at a time; `fastnn._kernels.philox` says how numbers are laid out.
 
-Masks and noise are made by the thread that uses them and never stored: ten rounds cost less than
-the memory would.
+The thread that uses a mask or noise computes it. It is never stored: ten rounds cost less than the
+memory traffic would.
 """
 
 import math
@@ -15,7 +15,7 @@ _MULTIPLIER_0, _MULTIPLIER_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _WEYL_0, _WEYL_1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 _LOW, _HIGH_SHIFT = np.uint64(0xFFFFFFFF), np.uint64(32)
 _ROUNDS = 10
-_TERMS = 9  # after which π/4 raised to the next power is below 1e-17 of its factorial
+_TERMS = 9  # of Taylor's series: those after it are below 1e-17 for angles up to π/4
 
 
 @device
@@ -40,16 +40,15 @@ def random_word(row, element, words_a_row, seed, stream, step):
 
 @device
 def is_kept(threshold, row, column, n, seed, stream, step):
-    """Whether dropout keeps an element of a row of n: whether its word is not below the threshold,
-    a uint64.
-    """
+    """Whether dropout keeps an element of a row of n: its word is not below the threshold."""
     return random_word(row, column, n, seed, stream, step) >= threshold
 
 
 @device
 def normal(row, column, n, seed, stream, step):
-    """A standard normal number in float64, by Box–Muller: of the 2n words of a row the first n give
-    radii and the last n angles.
+    """A standard normal number in float64, by Box–Muller.
+
+    Of the 2n words of a row the first n give radii and the last n angles.
     """
     u = (np.float64(random_word(row, column, 2 * n, seed, stream, step)) + 0.5) * 2.0**-32
     v = (np.float64(random_word(row, n + column, 2 * n, seed, stream, step)) + 0.5) * 2.0**-32
@@ -58,17 +57,16 @@ def normal(row, column, n, seed, stream, step):
 
 @device
 def _cos_of_turns(v):
-    """cos 2πv for 0 < v < 1, by Taylor's series in the eighth of a turn nearest to a quarter's end.
+    """cos 2πv for 0 < v < 1, by Taylor's series around the nearest multiple of a quarter turn.
 
-    The library's cosine is made for angles of any size, and keeps a table on the stack of every
-    thread for the largest.
+    CUDA's cosine handles angles of any size, and for that keeps a table on each thread's stack.
     """
     quarter = math.floor(4.0 * v + 0.5)
     x = (v - 0.25 * quarter) * (2.0 * math.pi)
     t = x * x
     cosine, sine = 1.0, 1.0
     for n in range(_TERMS, 0, -1):
-        # constants: a division takes tens of instructions
+        # The factors are constants: a division takes tens of instructions.
         cosine = 1.0 - cosine * t * (1.0 / ((2.0 * n - 1.0) * (2.0 * n)))
         sine = 1.0 - sine * t * (1.0 / ((2.0 * n) * (2.0 * n + 1.0)))
     value = sine * x if quarter == 1 or quarter == 3 else cosine

@@ -1,116 +1,138 @@
-"""Records in registers: read once, where a field of a record in memory would be read again after
-every write to memory.
+"""Records of the op table, the loss and the optimiser in registers.
+
+Kernels read them once. A field of a record in memory would be read again after every write to
+memory.
 """
 
+from collections import namedtuple
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastnn._kernels.numba_cuda.kernels import frame as fr
-from fastnn._kernels.step_rates import N_RATES
+from fastnn._kernels.numba_cuda.kernels import control
+from fastnn._kernels.numba_cuda.kernels.generated import define
 from fastnn._kernels.numba_cuda.toolchain.shim import device
+from fastnn._kernels.step_rates import ETA, INV_SQRT_BIAS2, N_RATES, STEP, STEP_GRADIENT
 
+# Fields of an `op_table.OPERATION` that kernels use, and how a field is read: "raw" as it is,
+# "real" converted to the network's dtype, "column" from a column offset to a place in the
+# workspace, "given" as the function `operation` has worked it out.
+_OPERATION_FIELDS = (
+    ("code", "raw"),
+    ("activation", "raw"),
+    ("n_in", "raw"),
+    ("n_out", "raw"),
+    ("x", "column"),
+    ("y", "column"),
+    ("skip", "column"),
+    ("aux", "given"),
+    ("row_stats", "column"),
+    ("column_stats", "raw"),
+    ("weight", "raw"),
+    ("bias", "raw"),
+    ("state", "raw"),
+    ("stream", "raw"),
+    ("x_grad", "raw"),
+    ("skip_grad", "raw"),
+    ("threshold", "given"),  # uint64
+    ("x_activation", "raw"),
+    ("x_aux", "column"),
+    ("derivative_fused", "raw"),
+    ("alpha", "real"),
+    ("x_alpha", "real"),
+    ("kept", "real"),
+    ("epsilon", "real"),
+    ("momentum", "real"),
+    ("l1", "real"),
+    ("l2", "real"),
+    ("std", "raw"),  # float64
+    ("low", "raw"),  # float64
+    ("high", "raw"),  # float64
+    ("max_norm", "raw"),  # float64
+)
+_READ = {"raw": "op.{}", "real": "real(op.{})", "column": "op.{} * capacity", "given": "{}"}
 
-class Operation(NamedTuple):
-    """A `table.OPERATION`, its constants of the network's dtype."""
-
-    code: Any
-    activation: Any
-    n_in: Any
-    n_out: Any
-    x: Any
-    y: Any
-    skip: Any
-    aux: Any
-    row_stats: Any
-    column_stats: Any
-    weight: Any
-    bias: Any
-    state: Any
-    stream: Any
-    x_grad: Any
-    skip_grad: Any
-    threshold: Any  # uint64
-    x_activation: Any
-    x_aux: Any
-    finished: Any
-    alpha: Any
-    x_alpha: Any
-    kept: Any
-    epsilon: Any
-    momentum: Any
-    l1: Any
-    l2: Any
-    std: Any  # float64
-    max_norm: Any  # float64
+Operation = namedtuple("Operation", [name for name, _ in _OPERATION_FIELDS])
+_fields = ", ".join(_READ[kind].format(name) for name, kind in _OPERATION_FIELDS)
+_read_operation = device(
+    define(
+        "read_operation",
+        "def read_operation(op, real, capacity, aux, threshold):\n"
+        f"    return Operation({_fields})\n",
+        Operation=Operation,
+    )
+)
 
 
 class Loss(NamedTuple):
-    """An `opcodes.LOSS`."""
+    """An `opcodes.LOSS`; constants of the network's dtype."""
 
     code: Any
     delta: Any
     label_smoothing: Any
 
 
-class Rule(NamedTuple):
-    """An `opcodes.RULE` with what it has for rates at one step, see `rates`; of the network's dtype
-    but where said.
-    """
+class Optimizer(NamedTuple):
+    """An optimiser's record with its rates at one step, of the network's dtype but where said."""
 
     code: Any
     nesterov: Any
     beta1: Any
-    rest1: Any  # 1 − β₁, of which float32 would lose digits
+    one_minus_beta1: Any  # subtracted in float64: float32 would lose digits
     beta2: Any
-    rest2: Any
+    one_minus_beta2: Any
     epsilon: Any
     clip_value: Any
     weight_decay: Any  # float64
     eta: Any  # float64
     step: Any
     step_gradient: Any
-    root: Any
+    inv_sqrt_bias2: Any
 
 
 @device
-def operation(frame, index):
+def operation(ctx, index):
     """The operation of that index.
 
-    Offsets of columns become places in the workspaces. Outside of training nothing is dropped, and
-    where no way back follows no slope kept.
+    Column offsets become places in the workspaces. Outside of training nothing is dropped, and
+    f′(z) is stored only where a backward pass follows.
     """
-    op, real, capacity = frame.ops[index], frame.home.dtype.type, frame.control[fr.CAPACITY]
-    threshold = op.threshold if frame.control[fr.TRAINING] != 0 else 0
-    aux = op.aux * capacity if frame.control[fr.BACKWARD] != 0 else -1
-    return Operation(
-        op.code, op.activation, op.n_in, op.n_out, op.x * capacity, op.y * capacity, op.skip * capacity, aux, op.row_stats * capacity,
-        op.column_stats, op.weight, op.bias, op.state, op.stream, op.x_grad, op.skip_grad, np.uint64(threshold), op.x_activation,
-        op.x_aux * capacity, op.finished, real(op.alpha), real(op.x_alpha), real(op.kept), real(op.epsilon), real(op.momentum),
-        real(op.l1), real(op.l2), op.std, op.max_norm,
-    )  # fmt: skip
+    op, capacity = ctx.ops[index], ctx.control[control.CAPACITY]
+    threshold = op.threshold if ctx.control[control.TRAINING] != 0 else 0
+    aux = op.aux * capacity if ctx.control[control.BACKWARD] != 0 else -1
+    return _read_operation(op, ctx.theta_out.dtype.type, capacity, aux, np.uint64(threshold))
 
 
 @device
-def loss_of(frame):
+def loss_of(ctx):
     """The loss."""
-    loss, real = frame.loss[0], frame.home.dtype.type
+    loss, real = ctx.loss[0], ctx.theta_out.dtype.type
     return Loss(loss.code, real(loss.delta), real(loss.label_smoothing))
 
 
 @device
-def rule_at(frame, k):
-    """The rule at the chunk's step k."""
-    rule, real, at = frame.rule[0], frame.home.dtype.type, k * N_RATES
-    return Rule(
-        rule.code, rule.nesterov, real(rule.beta1), real(1.0 - rule.beta1), real(rule.beta2), real(1.0 - rule.beta2), real(rule.epsilon),
-        real(rule.clip_value), rule.weight_decay, frame.rates[at], real(frame.rates[at + 1]), real(frame.rates[at + 2]),
-        real(frame.rates[at + 3]),
-    )  # fmt: skip
+def optimizer_at(ctx, k):
+    """The optimiser at the chunk's step k."""
+    record, real, first = ctx.optimizer[0], ctx.theta_out.dtype.type, k * N_RATES
+    return Optimizer(
+        code=record.code,
+        nesterov=record.nesterov,
+        beta1=real(record.beta1),
+        one_minus_beta1=real(1.0 - record.beta1),
+        beta2=real(record.beta2),
+        one_minus_beta2=real(1.0 - record.beta2),
+        epsilon=real(record.epsilon),
+        clip_value=real(record.clip_value),
+        weight_decay=record.weight_decay,
+        eta=ctx.rates[first + ETA],
+        step=real(ctx.rates[first + STEP]),
+        step_gradient=real(ctx.rates[first + STEP_GRADIENT]),
+        inv_sqrt_bias2=real(ctx.rates[first + INV_SQRT_BIAS2]),
+    )
 
 
 @device
-def no_rule(frame):
-    """In the place of a rule, where nothing is updated."""
-    zero = frame.home.dtype.type(0)
-    return Rule(0, 0, zero, zero, zero, zero, zero, zero, 0.0, 0.0, zero, zero, zero)
+def no_optimizer(ctx):
+    """Stands for an optimiser where nothing is updated."""
+    zero = ctx.theta_out.dtype.type(0)
+    return Optimizer(0, 0, zero, zero, zero, zero, zero, zero, 0.0, 0.0, zero, zero, zero)

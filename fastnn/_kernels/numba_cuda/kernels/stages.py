@@ -1,299 +1,274 @@
-"""One step as a row of launches, for wide networks: each stage is a kernel, and a captured graph
-launches them all.
+"""The graph path: one step as a sequence of launches, for wide networks.
 
-Blocks divide a stage among themselves. The step at hand is ``control[K]`` up to the loss;
-`conclude` then counts it, so that stages after it are those of step K − 1, and the next replay of
-the graph goes on from there. In inference the same stages work on rows of X.
+Each stage is a kernel, and a captured graph launches them all. Blocks divide a stage among
+themselves. The current step is ``control[K]`` up to the loss. `log_step` then increments K, so that
+the stages after it work on step K − 1, and the next replay of the graph continues from there. In
+inference the same stages work on rows of X.
 """
 
 from fastnn._kernels import opcodes as oc
 from fastnn._kernels.numba_cuda.kernels import (
+    control,
     elementwise,
     gemm_large,
     gemm_small,
+    gradients,
     loss,
     norm,
     operations,
+    statistics,
 )
-from fastnn._kernels.numba_cuda.kernels import frame as fr
-from fastnn._kernels.numba_cuda.kernels import gradients as _gradients
-from fastnn._kernels.numba_cuda.kernels import statistics as stats
-from fastnn._kernels.numba_cuda.kernels.blocks import WARP, lane_sum, share
+from fastnn._kernels.numba_cuda.kernels.blocks import WARP, block_range, sum_over_warps
 from fastnn._kernels.numba_cuda.kernels.persistent import is_finite, write_log
-from fastnn._kernels.numba_cuda.kernels.records import operation, rule_at
+from fastnn._kernels.numba_cuda.kernels.records import operation, optimizer_at
 from fastnn._kernels.numba_cuda.toolchain.shim import cuda, device
 
 
 @device
-def _n_rows(frame):
-    """Rows of the workspace that are used: in training all, as those beyond the end of a short
-    mini-batch are 0.
+def _n_rows(ctx):
+    """Rows of the workspace that a stage works on.
+
+    In training these are all rows: those beyond the end of a short mini-batch are 0.
     """
-    return frame.control[fr.CAPACITY] if frame.control[fr.BACKWARD] != 0 else frame.control[fr.ROWS]
+    if ctx.control[control.BACKWARD] != 0:
+        return ctx.control[control.CAPACITY]
+    return ctx.control[control.ROWS]
 
 
 @device
-def _own_rows(frame):
+def _own_rows(ctx):
     """First row and number of rows of this block."""
-    first, last = share(_n_rows(frame), cuda.blockIdx.x, cuda.gridDim.x)
+    first, last = block_range(_n_rows(ctx), cuda.blockIdx.x, cuda.gridDim.x)
     return first, last - first
 
 
 @device
-def _batch(frame, k):
+def _batch(ctx, k):
     """Samples of step k, or rows to predict."""
-    if frame.control[fr.BACKWARD] == 0:
-        return frame.control[fr.ROWS]
-    return frame.bounds[k + 1] - frame.bounds[k]
+    if ctx.control[control.BACKWARD] == 0:
+        return ctx.control[control.ROWS]
+    return ctx.bounds[k + 1] - ctx.bounds[k]
 
 
 @device
-def _step(frame, k):
+def _step(ctx, k):
     """Number of the chunk's step k, the counter of masks and noise."""
-    return frame.control[fr.STEP] + k
+    return ctx.control[control.STEP] + k
 
 
-# --- the way forward ------------------------------------------------------------------------------
+# --- forward pass ---------------------------------------------------------------------------------
 
 
 @device
-def load(frame, index):
+def load(ctx, index):
     """The mini-batch, or the rows of X to predict, into the workspace."""
-    k, (first, n) = frame.control[fr.K], _own_rows(frame)
-    if frame.control[fr.BACKWARD] != 0:
-        elementwise.gather(frame, frame.bounds[k], first, n, _batch(frame, k), frame.ops[0].n_in)
+    k, (first, n), n_in = ctx.control[control.K], _own_rows(ctx), ctx.ops[0].n_in
+    if ctx.control[control.BACKWARD] != 0:
+        elementwise.gather(ctx, ctx.bounds[k], first, n, _batch(ctx, k), n_in)
     else:
-        elementwise.copy_rows(frame, frame.control[fr.FIRST] + first, first, n, frame.ops[0].n_in)
+        elementwise.copy_rows(ctx, ctx.control[control.FIRST] + first, first, n, n_in)
 
 
 @device
-def dense(frame, index):
+def gemm_forward(ctx, index):
     """A dense operation, by small tiles."""
-    step = _step(frame, frame.control[fr.K])
-    gemm_small.forward(
-        frame, operation(frame, index), 0, _n_rows(frame), step, cuda.blockIdx.x, cuda.gridDim.x
-    )
+    op, step = operation(ctx, index), _step(ctx, ctx.control[control.K])
+    gemm_small.forward(ctx, op, 0, _n_rows(ctx), step, cuda.blockIdx.x, cuda.gridDim.x)
 
 
 @device
-def wide_dense(frame, index):
+def gemm_forward_large(ctx, index):
     """A dense operation, by large tiles."""
-    gemm_large.forward(
-        frame,
-        operation(frame, index),
-        _n_rows(frame),
-        _step(frame, frame.control[fr.K]),
-        cuda.blockIdx.x,
-        cuda.gridDim.x,
-    )
+    op, step = operation(ctx, index), _step(ctx, ctx.control[control.K])
+    gemm_large.forward(ctx, op, _n_rows(ctx), step, cuda.blockIdx.x, cuda.gridDim.x)
 
 
 @device
-def statistics(frame, index):
+def batch_statistics(ctx, index):
     """BatchNorm's statistics."""
-    norm.batch_statistics(
-        frame,
-        operation(frame, index),
-        _batch(frame, frame.control[fr.K]),
-        cuda.blockIdx.x,
-        cuda.gridDim.x,
-    )
+    op, batch = operation(ctx, index), _batch(ctx, ctx.control[control.K])
+    norm.batch_statistics(ctx, op, batch, cuda.blockIdx.x, cuda.gridDim.x)
 
 
 @device
-def other(frame, index):
-    """An operation that is not a product, or what a product of the library leaves to do."""
-    first, n = _own_rows(frame)
-    operations.forward(frame, operation(frame, index), first, n, _step(frame, frame.control[fr.K]))
+def operation_forward(ctx, index):
+    """An operation that is no product, or the epilogue of cuBLASLt's product."""
+    first, n = _own_rows(ctx)
+    step = _step(ctx, ctx.control[control.K])
+    operations.forward(ctx, operation(ctx, index), first, n, step)
 
 
 @device
-def predictions(frame, index):
+def write_predictions(ctx, index):
     """Outputs of the rows of X."""
-    first, n = _own_rows(frame)
-    loss.write_predictions(frame, frame.control[fr.FIRST] + first, first, n)
+    first, n = _own_rows(ctx)
+    loss.write_predictions(ctx, ctx.control[control.FIRST] + first, first, n)
 
 
-# --- the loss -------------------------------------------------------------------------------------
+# --- loss -----------------------------------------------------------------------------------------
 
 
 @device
-def loss_and_gradient(frame, index):
+def losses(ctx, index):
+    """Each block's part of the loss sums of an evaluation."""
+    first, n = _own_rows(ctx)
+    loss.add_losses(ctx, ctx.control[control.FIRST] + first, first, n, cuda.blockIdx.x)
+
+
+@device
+def loss_and_gradient(ctx, index):
     """∂C/∂(raw output), and each block's part of the loss."""
-    k, (first, n) = frame.control[fr.K], _own_rows(frame)
-    batch, start = _batch(frame, k), frame.bounds[k]
-    loss.loss_and_gradient(
-        frame, start, first, n, batch, loss.weight_sum(frame, start, batch), cuda.blockIdx.x
-    )
+    k, (first, n) = ctx.control[control.K], _own_rows(ctx)
+    batch, start = _batch(ctx, k), ctx.bounds[k]
+    weight_sum = loss.sum_of_weights(ctx, start, batch)
+    loss.loss_and_gradient(ctx, start, first, n, batch, weight_sum, cuda.blockIdx.x)
 
 
 @device
-def conclude(frame, index):
-    """The step's loss, by one block, from the parts of ``index`` blocks; from here on the step is
-    counted.
-    """
-    k = frame.control[fr.K]
-    value, hits = loss.total_loss(frame, index)
-    all_weights = loss.weight_sum(frame, frame.bounds[k], _batch(frame, k))
-    cuda.syncthreads()  # all threads have read which step it is
+def log_step(ctx, index):
+    """The step's loss, by one block, from the sums of ``index`` blocks; then K is incremented."""
+    k = ctx.control[control.K]
+    value, correct_weight = loss.total_loss(ctx, index)
+    weight_sum = loss.sum_of_weights(ctx, ctx.bounds[k], _batch(ctx, k))
+    cuda.syncthreads()  # all threads have read K
     if cuda.threadIdx.x == 0:
-        write_log(frame, k, value, all_weights, hits)
-        if is_finite(value) and _gradients.is_recorded(frame, k):
-            frame.control[fr.RECORD] += 1
+        write_log(ctx, k, value, weight_sum, correct_weight)
+        if is_finite(value) and gradients.is_recorded(ctx, k):
+            ctx.control[control.RECORD] += 1
 
 
-# --- the way back ---------------------------------------------------------------------------------
+# --- backward pass --------------------------------------------------------------------------------
 
 
 @device
-def finish_backward(frame, index):
+def epilogue_backward(ctx, index):
     """∂C/∂z from ∂C/∂y."""
-    first, n = _own_rows(frame)
-    elementwise.finish_backward(frame, operation(frame, index), first, n)
+    first, n = _own_rows(ctx)
+    elementwise.epilogue_backward(ctx, operation(ctx, index), first, n)
 
 
 @device
-def dense_input(frame, index):
+def gemm_input(ctx, index):
     """∂C/∂x of a dense operation, by small tiles."""
-    gemm_small.input_gradient(
-        frame, operation(frame, index), 0, _n_rows(frame), cuda.blockIdx.x, cuda.gridDim.x
-    )
+    op = operation(ctx, index)
+    gemm_small.input_gradient(ctx, op, 0, _n_rows(ctx), cuda.blockIdx.x, cuda.gridDim.x)
 
 
 @device
-def wide_input(frame, index):
+def gemm_input_large(ctx, index):
     """∂C/∂x of a dense operation, by large tiles."""
-    gemm_large.input_gradient(
-        frame, operation(frame, index), _n_rows(frame), cuda.blockIdx.x, cuda.gridDim.x
-    )
+    op = operation(ctx, index)
+    gemm_large.input_gradient(ctx, op, _n_rows(ctx), cuda.blockIdx.x, cuda.gridDim.x)
 
 
 @device
-def finish_input(frame, index):
-    """The slope of the operation before, where ∂C/∂x came from the library."""
-    first, n = _own_rows(frame)
-    elementwise.finish_input(frame, operation(frame, index), first, n)
+def input_epilogue(ctx, index):
+    """The derivative of the operation before, where cuBLASLt computed ∂C/∂x."""
+    first, n = _own_rows(ctx)
+    elementwise.input_epilogue(ctx, operation(ctx, index), first, n)
 
 
 @device
-def sums(frame, index):
+def batch_sums(ctx, index):
     """BatchNorm's sums over δ."""
-    norm.batch_sums(
-        frame,
-        operation(frame, index),
-        _batch(frame, frame.control[fr.K] - 1),
-        cuda.blockIdx.x,
-        cuda.gridDim.x,
-    )
+    op, batch = operation(ctx, index), _batch(ctx, ctx.control[control.K] - 1)
+    norm.batch_sums(ctx, op, batch, cuda.blockIdx.x, cuda.gridDim.x)
 
 
 @device
-def other_backward(frame, index):
+def operation_backward(ctx, index):
     """∂C/∂x of an operation that is not a product."""
-    first, n = _own_rows(frame)
-    operations.backward(
-        frame, operation(frame, index), first, n, _batch(frame, frame.control[fr.K] - 1)
-    )
+    first, n = _own_rows(ctx)
+    batch = _batch(ctx, ctx.control[control.K] - 1)
+    operations.backward(ctx, operation(ctx, index), first, n, batch)
 
 
-# --- what is learnt -------------------------------------------------------------------------------
+# --- gradients of parameters, and updates ---------------------------------------------------------
 
 
 @device
-def measure_values(frame, index):
+def record_statistics(ctx, index):
     """Statistics of values and δ, if the step is recorded."""
-    k, worker, workers = frame.control[fr.K] - 1, cuda.blockIdx.x, cuda.gridDim.x
-    if _gradients.is_recorded(frame, k):
-        for i in range(len(frame.ops)):
-            own = stats.own_row(frame, frame.control[fr.RECORD] - 1, i, worker, workers)
-            stats.values(
-                frame, operation(frame, i), own, _batch(frame, k), _step(frame, k), worker, workers
-            )
+    k, worker, workers = ctx.control[control.K] - 1, cuda.blockIdx.x, cuda.gridDim.x
+    batch, step = _batch(ctx, k), _step(ctx, k)
+    if gradients.is_recorded(ctx, k):
+        for i in range(len(ctx.ops)):
+            own = statistics.own_row(ctx, ctx.control[control.RECORD] - 1, i, worker, workers)
+            statistics.values(ctx, operation(ctx, i), own, batch, step, worker, workers)
 
 
 @device
-def gradient(frame, index):
+def operation_gradient(ctx, index):
     """The gradient of one operation's parameters, or at once their update."""
-    k = frame.control[fr.K] - 1
-    fused = _gradients.is_fused(frame, k)
-    _gradients.gradients_of(
-        frame, operation(frame, index), _batch(frame, k), k, fused, cuda.blockIdx.x, cuda.gridDim.x
-    )
+    k, worker, workers = ctx.control[control.K] - 1, cuda.blockIdx.x, cuda.gridDim.x
+    op, fused = operation(ctx, index), gradients.is_fused(ctx, k)
+    gradients.operation_gradient(ctx, op, _batch(ctx, k), k, fused, worker, workers)
 
 
 @device
-def gradients(frame, index):
+def all_gradients(ctx, index):
     """The same of all operations."""
-    k = frame.control[fr.K] - 1
-    _gradients.all_gradients(
-        frame, _batch(frame, k), k, _gradients.is_fused(frame, k), cuda.blockIdx.x, cuda.gridDim.x
-    )
+    k, worker, workers = ctx.control[control.K] - 1, cuda.blockIdx.x, cuda.gridDim.x
+    gradients.all_gradients(ctx, _batch(ctx, k), k, gradients.is_fused(ctx, k), worker, workers)
 
 
 @device
-def wide_gradient(frame, index):
+def gemm_weight_large(ctx, index):
     """The same of one dense operation, by large tiles."""
-    k = frame.control[fr.K] - 1
-    fused = _gradients.is_fused(frame, k)
-    rule = rule_at(frame, k)
-    gemm_large.weight_gradient(
-        frame,
-        operation(frame, index),
-        _batch(frame, k),
-        rule,
-        fused,
-        cuda.blockIdx.x,
-        cuda.gridDim.x,
-    )
+    k, worker, workers = ctx.control[control.K] - 1, cuda.blockIdx.x, cuda.gridDim.x
+    op, fused, optimizer = operation(ctx, index), gradients.is_fused(ctx, k), optimizer_at(ctx, k)
+    gemm_large.weight_gradient(ctx, op, _batch(ctx, k), optimizer, fused, worker, workers)
 
 
 @device
-def finish_gradient(frame, index):
-    """The rest of a gradient whose product came from the library: penalties, the bias's part, and
-    the update if it can be made at once.
+def weight_epilogue(ctx, index):
+    """The epilogue of a gradient that cuBLASLt computed, and the bias's gradient.
+
+    Penalties are added, and the parameters are updated if that can be fused.
     """
     op, k, worker, workers = (
-        operation(frame, index),
-        frame.control[fr.K] - 1,
+        operation(ctx, index),
+        ctx.control[control.K] - 1,
         cuda.blockIdx.x,
         cuda.gridDim.x,
     )
-    fused, rule = _gradients.is_fused(frame, k), rule_at(frame, k)
+    fused, optimizer = gradients.is_fused(ctx, k), optimizer_at(ctx, k)
+    result = gemm_small.Result(gemm_small.WEIGHT, op, 0, 0, fused, optimizer)
     lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
-    first, last = share(op.n_in * op.n_out, worker, workers)
+    first, last = block_range(op.n_in * op.n_out, worker, workers)
     for e in range(first + cuda.threadIdx.x, last, cuda.blockDim.x):
-        gemm_small.learn_weight(
-            frame, op, fused, rule, e // op.n_out, e % op.n_out, frame.gradient[op.weight + e]
-        )
+        g = ctx.gradient[op.weight + e]
+        gemm_small.weight_epilogue(ctx, result, e // op.n_out, e % op.n_out, g)
     if op.bias >= 0:
         for column in range(worker * WARP, op.n_out, workers * WARP):
-            c, total = min(column + lane, op.n_out - 1), frame.work.dtype.type(0)
-            for r in range(warp, _batch(frame, k), cuda.blockDim.x // WARP):
-                total += frame.d_work[op.y + r * op.n_out + c]
-            total = lane_sum(frame.reals, total)
+            c, total = min(column + lane, op.n_out - 1), ctx.work.dtype.type(0)
+            for r in range(warp, _batch(ctx, k), cuda.blockDim.x // WARP):
+                total += ctx.d_work[op.y + r * op.n_out + c]
+            total = sum_over_warps(ctx.reals, total)
             if warp == 0 and column + lane < op.n_out:
-                gemm_small.learn_weight(frame, op, fused, rule, op.n_in, c, total)
+                gemm_small.weight_epilogue(ctx, result, op.n_in, c, total)
 
 
 @device
-def squares(frame, index):
-    """Parts of the gradient's squared length."""
-    _gradients.sum_of_squares(frame, cuda.blockIdx.x, cuda.gridDim.x)
+def gradient_norm(ctx, index):
+    """Each block's part of the gradient's squared norm."""
+    gradients.sum_of_squares(ctx, cuda.blockIdx.x, cuda.gridDim.x)
 
 
 @device
-def apply(frame, index):
-    """Update with stored gradients, where they are."""
-    k, worker, workers = frame.control[fr.K] - 1, cuda.blockIdx.x, cuda.gridDim.x
-    recorded = _gradients.is_recorded(frame, k)
-    if not _gradients.is_fused(frame, k) and (recorded or frame.rule[0].code != oc.NO_UPDATE):
-        factor = _gradients.clipping_factor(frame, workers)
-        for i in range(len(frame.ops)):
-            own = stats.own_row(frame, frame.control[fr.RECORD] - 1, i, worker, workers)
-            _gradients.apply(frame, operation(frame, i), own, recorded, k, factor, worker, workers)
+def apply_updates(ctx, index):
+    """Update with stored gradients, where they are stored."""
+    k, worker, workers = ctx.control[control.K] - 1, cuda.blockIdx.x, cuda.gridDim.x
+    recorded, updates = gradients.is_recorded(ctx, k), ctx.optimizer[0].code != oc.NO_UPDATE
+    if not gradients.is_fused(ctx, k) and (recorded or updates):
+        factor = gradients.clipping_factor(ctx, workers)
+        for i in range(len(ctx.ops)):
+            own = statistics.own_row(ctx, ctx.control[control.RECORD] - 1, i, worker, workers)
+            stored = gradients.StoredUpdate(k, factor, recorded, own)
+            gradients.apply_update(ctx, operation(ctx, i), stored, worker, workers)
 
 
 @device
-def constrain(frame, index):
+def constrain(ctx, index):
     """Max-norm constraint of one operation."""
-    _gradients.constrain(frame, operation(frame, index), cuda.blockIdx.x, cuda.gridDim.x)
+    gradients.constrain(ctx, operation(ctx, index), cuda.blockIdx.x, cuda.gridDim.x)

@@ -1,1 +1,1 @@
-"""The host's side of a training: what lies on the device when, and what is launched."""
+"""The host side of a training: what is on the device, and what is launched."""

@@ -1,4 +1,4 @@
-"""A state that lives on the device between calls: `contract.Engine.resident`."""
+"""A state whose valid copy is on the device between calls: `contract.Engine.resident`."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from fastnn._kernels.contract import Program
-from fastnn._kernels.state import MOVING, State
+from fastnn._kernels.state import DEVICE_ARRAYS, State
 
-_KEPT = ("theta", "buffers")  # by snapshots
+_IN_SNAPSHOTS = ("theta", "buffers")
 
 
-class Memory:
+class StateBuffers:
     """Device memory for a state's arrays."""
 
     def __init__(self, device: Any, program: Program, n_slots: int):
@@ -31,9 +31,10 @@ class Memory:
         return sum(buffer.nbytes for buffer in self.buffers.values())
 
 
-class Residence:
-    """See `fastnn._kernels.state.Residence`. The device's copy is the valid one while
-    ``state.residence`` is this object.
+class DeviceState:
+    """See `fastnn._kernels.state.DeviceState`.
+
+    The device's copy is the valid one while ``state.device_state`` is this object.
 
     Parameters
     ----------
@@ -41,114 +42,120 @@ class Residence:
     program : Program
     state : State
     lock : RLock
-        Of the engine: nobody reads a state while a chunk changes it.
-    spare : list of Memory
-        That other residences have left.
+        The engine's: nobody reads a state while a chunk changes it.
+    spare : list of StateBuffers
+        Buffers that other device states have released.
     """
 
-    def __init__(self, device: Any, program: Program, state: State, lock: Any, spare: list[Memory]):
-        self.state, self.memory = state, None
+    def __init__(
+        self, device: Any, program: Program, state: State, lock: Any, spare: list[StateBuffers]
+    ):
+        self.state = state
+        self.memory: StateBuffers | None = None
         self._device, self._program, self._lock, self._spare = device, program, lock, spare
         self._host: dict[str, np.ndarray] = {}
-        # whether the device's copy was changed; whether its θ is finite, where that is known
-        self._newer, self._finite = False, None
-        self._peeked: dict[str, np.ndarray] = {}
-        self._old: list[dict[str, Any]] = []  # memory of snapshots that nobody has any more
+        self._changed = False  # whether the device's copy is newer than the host's
+        self._finite: bool | None = None  # whether its θ is finite, where that is known
+        self._copies: dict[str, np.ndarray] = {}  # that `read_only_copy` has made
+        self._spare_snapshots: list[dict[str, Any]] = []  # buffers of collected snapshots
 
-    def take(self) -> Memory:
-        """The state's memory on the device, with the newest numbers in it."""
+    def move_to_device(self) -> StateBuffers:
+        """The state's buffers on the device, which from now on are the valid copy."""
         state = self.state
-        if state.residence is self and not any(name in vars(state) for name in MOVING):
+        on_device = not any(name in vars(state) for name in DEVICE_ARRAYS)
+        if state.device_state is self and on_device and self.memory is not None:
             return self.memory
-        # brings it back where it is away, or somebody has set an array
-        host = {name: getattr(state, name) for name in MOVING}
-        if self.memory is None or self.memory.n_slots != len(host["slots"]):
-            self._leave_memory()
-            fitting = [memory for memory in self._spare if memory.n_slots == len(host["slots"])]
-            self.memory = (
-                fitting[0] if fitting else Memory(self._device, self._program, len(host["slots"]))
-            )
-            self._spare[:] = [memory for memory in self._spare if memory is not self.memory]
+        # The arrays come from another device state, or the host has set some.
+        host = {name: getattr(state, name) for name in DEVICE_ARRAYS}
+        memory = self._allocate(len(host["slots"]))
         for name, array in host.items():
             if array.size:
-                self._device.upload(self.memory[name], array.reshape(-1))
-        self._host, self._newer, self._finite = host, False, None
-        self._peeked.clear()
-        state.residence = self
-        for name in MOVING:
+                self._device.upload(memory[name], array.reshape(-1))
+        self._host, self._changed, self._finite = host, False, None
+        self._copies.clear()
+        state.device_state = self
+        for name in DEVICE_ARRAYS:
             del vars(state)[name]
+        return memory
+
+    def _allocate(self, n_slots: int) -> StateBuffers:
+        """Buffers for a state with so many slots: its own, spare ones or new ones."""
+        if self.memory is None or self.memory.n_slots != n_slots:
+            self._release_memory()
+            fitting = [memory for memory in self._spare if memory.n_slots == n_slots]
+            self.memory = (
+                fitting[0] if fitting else StateBuffers(self._device, self._program, n_slots)
+            )
+            self._spare[:] = [memory for memory in self._spare if memory is not self.memory]
         return self.memory
 
-    def changes(self, finite: bool | None = None) -> None:
-        """The device's copy is about to change, or has changed and its parameters are
-        ``finite``.
-        """
-        self._newer, self._finite = True, finite
-        self._peeked.clear()
+    def mark_changed(self, finite: bool | None = None) -> None:
+        """The device's copy is about to change, or has changed and its θ is ``finite``."""
+        self._changed, self._finite = True, finite
+        self._copies.clear()
 
-    def bring_back(self) -> None:
+    def sync_to_host(self) -> None:
         with self._lock:
-            if self.state.residence is not self:
+            if self.state.device_state is not self:
                 return
             try:
                 for name, array in self._host.items():
-                    if self._newer and array.size:
+                    if self._changed and array.size:
                         self._device.download(self.memory[name], array.reshape(-1))
-            finally:  # also where the device failed: what the host last had
-                self._newer = False
+            finally:  # where the device failed, the host's arrays are as they last were
+                self._changed = False
                 for name, array in self._host.items():
                     vars(self.state).setdefault(name, array)
-                self.state.residence = None
+                self.state.device_state = None
 
-    def leave(self) -> None:
-        """The end of the residence."""
+    def close(self) -> None:
+        """Move the state to the host and release the buffers."""
         try:
-            self.bring_back()
+            self.sync_to_host()
         finally:
-            self._leave_memory()
-            self._old.clear()
+            self._release_memory()
+            self._spare_snapshots.clear()
 
-    def peek(self, name: str) -> np.ndarray:
+    def read_only_copy(self, name: str) -> np.ndarray:
         with self._lock:
-            if self.state.residence is not self or name in vars(self.state):
+            if self.state.device_state is not self or name in vars(self.state):
                 return getattr(self.state, name)
             host = self._host[name]
-            if not self._newer or not host.size:
+            if not self._changed or not host.size:
                 return host
-            if name not in self._peeked:
-                self._peeked[name] = self._device.download(self.memory[name]).reshape(host.shape)
-            return self._peeked[name]
+            if name not in self._copies:
+                self._copies[name] = self._device.download(self.memory[name]).reshape(host.shape)
+            return self._copies[name]
 
     def is_finite(self) -> bool:
         if self._finite is None:
-            self._finite = bool(np.isfinite(self.peek("theta")).all())
+            self._finite = bool(np.isfinite(self.read_only_copy("theta")).all())
         return self._finite
 
     def snapshot(self) -> "DeviceSnapshot":
         with self._lock:
-            memory = self.take()
-            copies = (
-                self._old.pop()
-                if self._old
-                else {
-                    name: self._device.empty(memory[name].n, self._program.dtype) for name in _KEPT
+            memory = self.move_to_device()
+            copies = self._spare_snapshots.pop() if self._spare_snapshots else None
+            if copies is None:
+                copies = {
+                    name: self._device.empty(memory[name].n, self._program.dtype)
+                    for name in _IN_SNAPSHOTS
                 }
-            )
             for name, copy in copies.items():
                 if copy.n:
                     self._device.copy(copy, memory[name])
-            return DeviceSnapshot(self._device, copies, self._old)
+            return DeviceSnapshot(self._device, copies, self._spare_snapshots)
 
     def overwrite(self, copies: dict[str, Any]) -> None:
-        """Put a snapshot's numbers into the place of the newest."""
+        """Copy a snapshot's buffers over the state's."""
         with self._lock:
-            memory = self.take()
-            self.changes()
+            memory = self.move_to_device()
+            self.mark_changed()
             for name, copy in copies.items():
                 if copy.n:
                     self._device.copy(memory[name], copy)
 
-    def _leave_memory(self) -> None:
+    def _release_memory(self) -> None:
         if self.memory is not None:
             self._spare[:] = [self.memory]  # one set is enough
             self.memory = None
@@ -156,8 +163,9 @@ class Residence:
 
 @dataclass(frozen=True)
 class DeviceSnapshot:
-    """A `fastnn._kernels.state.Snapshot` in device memory, which goes to ``spare`` in the end: one
-    is made every chunk.
+    """A `fastnn._kernels.state.Snapshot` in device memory.
+
+    A training makes one every chunk, so its buffers go to ``spare`` when it is collected.
     """
 
     device: Any
@@ -167,9 +175,9 @@ class DeviceSnapshot:
     def __del__(self):
         self.spare.append(self.copies)
 
-    def put_back(self, state: State) -> None:
-        if isinstance(state.residence, Residence):
-            state.residence.overwrite(self.copies)
+    def restore(self, state: State) -> None:
+        if isinstance(state.device_state, DeviceState):
+            state.device_state.overwrite(self.copies)
             return
         for name, copy in self.copies.items():
             if copy.n:

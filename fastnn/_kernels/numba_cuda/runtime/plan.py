@@ -1,8 +1,8 @@
 """How a program runs on a device: which kernels, in which order, with how many blocks.
 
-Two paths. *persistent*: one launch takes all steps of a chunk; for narrow networks, whose steps are
-shorter than their launches would be. *graph*: a step is a row of launches that is recorded once and
-replayed; for wide ones, where each product can use the whole device.
+Two paths. *persistent*: one launch takes all steps of a chunk. It is for narrow networks, whose
+steps are shorter than their launches would be. *graph*: a step is a sequence of launches that is
+captured once and replayed. It is for wide networks, where each product can use the whole device.
 """
 
 from dataclasses import dataclass
@@ -11,33 +11,41 @@ import numpy as np
 
 from fastnn._kernels import opcodes as oc
 from fastnn._kernels.contract import Program
-from fastnn._kernels.numba_cuda.driver.launch import Launch, Product
-from fastnn._kernels.numba_cuda.kernels import frame as fr
+from fastnn._kernels.numba_cuda.driver.launch import Gemm, Launch
+from fastnn._kernels.numba_cuda.kernels import context, control
 from fastnn._kernels.numba_cuda.kernels.op_table import operations
 
-WIDEST = 128  # outputs of an operation, up to which a block carries its rows through alone
-LARGEST = 1 << 19  # parameters of a network that every block reads in every step
-# rows of a block: a tile's, of `products`; fewer where there is much to learn
-ROWS_A_BLOCK, FEWEST_ROWS = 16, 4
-# multiplications for the gradient that a block of the persistent path should not have more of
-LEARNT_A_BLOCK = 2e5
-# operations of a step that one multiprocessor does in less time than several need to meet
-ALONE = 2e6
-ROWS_A_PASS = 4096  # predicted at a time on the graph path
-LIBRARY_PRODUCT = 1 << 27  # multiplications of a product from which the library is taken
-# where it may round: it has matrix units, which the kernels have not
-LIBRARY_PRODUCT_ROUNDED = 1 << 21
-PARAMETERS_A_PART = 4096
+# The persistent path takes networks up to this many outputs of an operation, and parameters.
+MAX_WIDTH, MAX_PARAMETERS = 128, 1 << 19
+# Rows of a block: those of a tile of `gemm_small`; fewer where the gradients take longer.
+ROWS_PER_BLOCK, MIN_ROWS_PER_BLOCK = 16, 4
+# Multiplications for the gradients that one block of the persistent path should do at most.
+GRADIENT_OPERATIONS_PER_BLOCK = 2e5
+# Operations of a step that one multiprocessor does in less time than a grid barrier takes.
+SINGLE_BLOCK_OPERATIONS = 2e6
+ROWS_PER_PASS = 4096  # predicted at a time on the graph path
+# Multiplications from which a product goes to cuBLASLt. Where the precision allows rounding, it has
+# matrix units, which the kernels here do not use.
+CUBLASLT_OPERATIONS, CUBLASLT_OPERATIONS_ROUNDED = 1 << 27, 1 << 21
+PARAMETERS_PER_BLOCK = 4096  # of updates with a stored gradient
+LARGE_TILE, SMALL_TILE = (64, 64), (16, 32)
+
+# Kernels of a product by its kind: by small tiles, by large tiles.
+_GEMM_KERNELS = {
+    "forward": ("gemm_forward", "gemm_forward_large"),
+    "input": ("gemm_input", "gemm_input_large"),
+    "weight": ("operation_gradient", "gemm_weight_large"),
+}
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a plan has to know of a device."""
+    """What a plan needs to know of a device."""
 
     multiprocessors: int
     shared_per_block: int  # bytes
     block: int  # threads
-    can_meet: bool = True  # whether several blocks can run at once
+    cooperative: bool = True  # whether several blocks can run at once
 
 
 class Plan:
@@ -47,66 +55,74 @@ class Plan:
     ----------
     program : Program
     limits : Limits
-    library : bool
+    cublaslt : bool
         Whether large products go to cuBLASLt.
     """
 
-    def __init__(self, program: Program, limits: Limits, library: bool = False):
-        self._program, self._limits, self._library = program, limits, library
+    def __init__(self, program: Program, limits: Limits, cublaslt: bool = False):
+        self._program, self._limits, self._cublaslt = program, limits, cublaslt
         self._ops = operations(program.ops)
-        self._library_from = (
-            LIBRARY_PRODUCT if program.precision == "float32" else LIBRARY_PRODUCT_ROUNDED
+        self._cublaslt_from = (
+            CUBLASLT_OPERATIONS if program.precision == "float32" else CUBLASLT_OPERATIONS_ROUNDED
         )
-        narrow = int(self._ops["n_out"].max()) <= WIDEST and program.n_parameters <= LARGEST
-        self.path = "persistent" if narrow and not library else "graph"
+        widest = int(self._ops["n_out"].max())
+        narrow = widest <= MAX_WIDTH and program.n_parameters <= MAX_PARAMETERS
+        self.path = "persistent" if narrow and not cublaslt else "graph"
 
     # --- sizes ------------------------------------------------------------------------------------
 
     def workers(self, rows: int) -> int:
-        """Blocks that share a mini-batch on the persistent path."""
-        if not self._limits.can_meet or 6 * rows * self._program.n_parameters < ALONE:
+        """Blocks that divide a mini-batch among themselves on the persistent path."""
+        n_parameters = self._program.n_parameters
+        if not self._limits.cooperative or 6 * rows * n_parameters < SINGLE_BLOCK_OPERATIONS:
             return 1
-        wanted = int(rows * self._program.n_parameters / LEARNT_A_BLOCK)
-        return min(
-            self._limits.multiprocessors,
-            max(-(-rows // ROWS_A_BLOCK), min(-(-rows // FEWEST_ROWS), wanted)),
+        for_gradients = int(rows * n_parameters / GRADIENT_OPERATIONS_PER_BLOCK)
+        wanted = max(
+            _ceil_div(rows, ROWS_PER_BLOCK),
+            min(_ceil_div(rows, MIN_ROWS_PER_BLOCK), for_gradients),
         )
+        return min(self._limits.multiprocessors, wanted)
 
-    def parts(self, rows: int) -> int:
-        """Parts in which statistics come."""
+    def statistics_blocks(self, rows: int) -> int:
+        """Blocks that each write a part of the statistics."""
         return self.workers(rows) if self.path == "persistent" else self._update_blocks()
 
-    def sums(self, rows: int) -> int:
-        """Length of the kernels' argument ``sums``."""
-        return max(3 * self.parts(rows), 2 * self._row_blocks(rows))
+    def n_sums(self, rows: int) -> int:
+        """Length of the kernels' argument ``sums`` in training."""
+        return max(3 * self.statistics_blocks(rows), 2 * self._row_blocks(rows))
 
-    def rows_at_once(self, rows: int) -> int:
-        """Rows there must be room for in the workspace to predict so many."""
+    def evaluation_blocks(self, rows: int) -> int:
+        """Blocks that each write a part of the loss sums, in an evaluation of so many rows."""
         if self.path == "persistent":
-            return ROWS_A_BLOCK * min(self._limits.multiprocessors, -(-rows // ROWS_A_BLOCK))
-        return min(rows, ROWS_A_PASS)
+            return self.workspace_rows(rows) // ROWS_PER_BLOCK
+        return self._row_blocks(rows)
 
-    def rows_a_pass(self, rows: int) -> int:
-        """Rows that `forward` predicts; on the persistent path the kernel itself goes over all of
-        them.
-        """
-        return rows if self.path == "persistent" else min(rows, ROWS_A_PASS)
+    def workspace_rows(self, rows: int) -> int:
+        """Rows that the workspace needs room for to predict so many."""
+        if self.path == "persistent":
+            blocks = min(self._limits.multiprocessors, _ceil_div(rows, ROWS_PER_BLOCK))
+            return ROWS_PER_BLOCK * blocks
+        return min(rows, ROWS_PER_PASS)
+
+    def rows_per_pass(self, rows: int) -> int:
+        """Rows that one `predict` takes; on the persistent path the kernel loops over all rows."""
+        return rows if self.path == "persistent" else min(rows, ROWS_PER_PASS)
 
     def control(self, rows: int) -> dict[int, int]:
-        """Slots of ``control`` that say what is kept on chip."""
-        theta, both = self._on_chip(rows)
-        return {fr.THETA_ON_CHIP: int(theta > 0), fr.WORK_ON_CHIP: int(both > theta)}
+        """Slots of ``control`` that say what is in shared memory."""
+        theta, both = self._shared_bytes(rows)
+        return {
+            control.THETA_IN_SHARED: int(theta > 0),
+            control.WORK_IN_SHARED: int(both > theta),
+        }
 
-    def _on_chip(self, rows: int) -> tuple[int, int]:
-        """Bytes of dynamic shared memory for θ, and for θ and the workspaces; 0 for what does not
-        fit.
-        """
+    def _shared_bytes(self, rows: int) -> tuple[int, int]:
+        """Bytes of dynamic shared memory: for θ or 0, and for θ with the workspaces if they fit."""
         program = self._program
         item = program.dtype.itemsize
-        # what kernels and CUDA have
-        free = (
-            self._limits.shared_per_block - fr.TILES * item - fr.MOST_THREADS * (item + 16) - 1024
-        )
+        # The kernel's own arrays, and a kilobyte of CUDA's.
+        own = context.TILE_ELEMENTS * item + context.MAX_THREADS * (item + 16) + 1024
+        free = self._limits.shared_per_block - own
         theta = program.n_parameters * item
         if self.path != "persistent" or theta > free:
             return 0, 0
@@ -115,198 +131,177 @@ class Plan:
 
     # --- launches ---------------------------------------------------------------------------------
 
-    def train(self, rule: np.ndarray, rows: int, every: int) -> list[Launch | Product]:
+    def train(self, optimizer: np.ndarray, rows: int, every: int) -> list[Launch | Gemm]:
         """The whole chunk on the persistent path; one step, to be replayed, on the graph path.
+
         ``rows`` is the chunk's batch size.
         """
         if self.path == "persistent":
-            workers = self.workers(rows)
-            return [
-                Launch(
-                    "train",
-                    workers,
-                    self._limits.block,
-                    self._on_chip(rows)[1],
-                    together=workers > 1,
-                )
-            ]
+            workers, shared = self.workers(rows), self._shared_bytes(rows)[1]
+            return [Launch("train", workers, self._limits.block, shared, cooperative=workers > 1)]
         return [
-            *self._there(rows),
+            *self._forward(rows),
             *self._loss(rows),
-            *self._back(rows),
-            *self._learn(rule[0], rows, every),
+            *self._backward(rows),
+            *self._update(optimizer[0], rows, every),
         ]
 
-    def forward(self, rows: int) -> list[Launch | Product]:
-        """Predict up to `rows_a_pass` rows from control[FIRST] on."""
+    def predict(self, rows: int, evaluates: bool = False) -> list[Launch | Gemm]:
+        """Predict up to `rows_per_pass` rows from control[FIRST] on.
+
+        With ``evaluates`` the blocks also add up the losses of the rows.
+        """
         if self.path == "persistent":
             statistics = [
-                self._launch("statistics", self._columns(op), i)
+                self._launch("batch_statistics", self._column_blocks(op), i)
                 for i, op in enumerate(self._ops)
                 if op["code"] == oc.BATCH_NORM
             ]
-            return [
-                *statistics,
-                Launch("predict", self.rows_at_once(rows) // ROWS_A_BLOCK, self._limits.block),
-            ]
-        return [*self._there(rows), self._launch("predictions", self._row_blocks(rows))]
+            kernel = "evaluate" if evaluates else "predict"
+            return [*statistics, self._launch(kernel, self.evaluation_blocks(rows))]
+        blocks = self._row_blocks(rows)
+        return [
+            *self._forward(rows),
+            self._launch("write_predictions", blocks),
+            *([self._launch("losses", blocks)] if evaluates else []),
+        ]
 
-    def _there(self, rows):
+    def _forward(self, rows):
         launches = [self._launch("load", self._element_blocks(rows, self._program.n_inputs))]
         for i, op in enumerate(self._ops):
             if op["code"] == oc.DENSE:
-                launches += self._product("forward", "dense", i, rows, op["n_out"], op["n_in"])
+                launches += self._gemm("forward", i, (rows, op["n_out"], op["n_in"]))
                 continue
             if op["code"] == oc.BATCH_NORM:
-                launches.append(self._launch("statistics", self._columns(op), i))
-            blocks = (
-                self._row_blocks(rows)
-                if op["code"] == oc.LAYER_NORM
-                else self._element_blocks(rows, op["n_out"])
-            )
-            launches.append(self._launch("other", blocks, i))
+                launches.append(self._launch("batch_statistics", self._column_blocks(op), i))
+            launches.append(self._launch("operation_forward", self._blocks_of(op, rows), i))
         return launches
 
     def _loss(self, rows):
         blocks = self._row_blocks(rows)
-        return [self._launch("loss", blocks), self._launch("conclude", 1, blocks)]
+        return [self._launch("loss", blocks), self._launch("log_step", 1, blocks)]
 
-    def _back(self, rows):
+    def _backward(self, rows):
         launches = []
         for i, op in reversed(list(enumerate(self._ops))):
-            if (
-                op["weight"] < 0
-                and op["x_grad"] == oc.GRAD_NONE
-                and op["skip_grad"] == oc.GRAD_NONE
-            ):
+            inputs_need = op["x_grad"] != oc.GRAD_NONE or op["skip_grad"] != oc.GRAD_NONE
+            if op["weight"] < 0 and not inputs_need:
                 continue
-            if not op["finished"] and (op["aux"] >= 0 or op["activation"] != oc.LINEAR):
-                launches.append(
-                    self._launch("finish_backward", self._element_blocks(rows, op["n_out"]), i)
-                )
+            if not op["derivative_fused"] and (op["aux"] >= 0 or op["activation"] != oc.LINEAR):
+                blocks = self._element_blocks(rows, op["n_out"])
+                launches.append(self._launch("epilogue_backward", blocks, i))
             if op["code"] == oc.BATCH_NORM:
-                launches.append(self._launch("sums", self._columns(op), i))
-            if op["x_grad"] == oc.GRAD_NONE and op["skip_grad"] == oc.GRAD_NONE:
+                launches.append(self._launch("batch_sums", self._column_blocks(op), i))
+            if not inputs_need:
                 continue
             if op["code"] == oc.DENSE:
-                launches += self._product("input", "dense_input", i, rows, op["n_in"], op["n_out"])
+                launches += self._gemm("input", i, (rows, op["n_in"], op["n_out"]))
             else:
-                blocks = (
-                    self._row_blocks(rows)
-                    if op["code"] == oc.LAYER_NORM
-                    else self._element_blocks(rows, op["n_out"])
-                )
-                launches.append(self._launch("other_backward", blocks, i))
+                launches.append(self._launch("operation_backward", self._blocks_of(op, rows), i))
         return launches
 
-    def _learn(self, rule, rows, every):
-        launches, updates = [], rule["code"] != oc.NO_UPDATE
+    def _update(self, optimizer, rows, every):
+        launches, updates = [], optimizer["code"] != oc.NO_UPDATE
         if every > 0:
-            launches.append(self._launch("measure", self._update_blocks()))
+            launches.append(self._launch("record_statistics", self._update_blocks()))
         launches += self._gradients(rows)
-        if updates and rule["clip_norm"] > 0:
-            launches.append(self._launch("squares", self._update_blocks()))
-        if every > 0 or (updates and rule["clip_norm"] > 0):
-            launches.append(self._launch("apply", self._update_blocks()))
+        if updates and optimizer["clip_norm"] > 0:
+            launches.append(self._launch("gradient_norm", self._update_blocks()))
+        if every > 0 or (updates and optimizer["clip_norm"] > 0):
+            launches.append(self._launch("apply_updates", self._update_blocks()))
         if updates:
             launches += [
-                self._launch("constrain", self._columns(op), i)
+                self._launch("constrain", self._column_blocks(op), i)
                 for i, op in enumerate(self._ops)
                 if op["max_norm"] > 0
             ]
         return launches
 
     def _gradients(self, rows):
-        """Large weights have a launch of their own; where there are none, all operations share
-        one.
-        """
-        own = {
-            i: self._product("weight", "gradient", i, op["n_in"] + 1, op["n_out"], rows)
-            for i, op in self._dense()
-        }
-        if all(
-            isinstance(launches[0], Launch) and launches[0].kernel == "gradient"
-            for launches in own.values()
-        ):
-            return [self._launch("gradients", self._limits.multiprocessors)]
+        """Large weights have a launch each; where there are none, all operations share one."""
+        own = [
+            self._gemm("weight", i, (op["n_in"] + 1, op["n_out"], rows))
+            for i, op in enumerate(self._ops)
+            if op["code"] == oc.DENSE
+        ]
+        small = _GEMM_KERNELS["weight"][0]
+        if all(isinstance(first, Launch) and first.kernel == small for first, *_ in own):
+            return [self._launch("all_gradients", self._limits.multiprocessors)]
         norms = [
-            i for i, op in enumerate(self._ops) if op["weight"] >= 0 and op["code"] != oc.DENSE
+            self._launch(small, self._column_blocks(op), i)
+            for i, op in enumerate(self._ops)
+            if op["weight"] >= 0 and op["code"] != oc.DENSE
         ]
-        return [
-            *(launch for launches in own.values() for launch in launches),
-            *(self._launch("gradient", self._columns(self._ops[i]), i) for i in norms),
-        ]
+        return [*(launch for launches in own for launch in launches), *norms]
 
-    def _dense(self):
-        return [(i, op) for i, op in enumerate(self._ops) if op["code"] == oc.DENSE]
+    def _gemm(self, kind, index, shape):
+        """An m × n product of depth k, with shape = (m, n, k).
 
-    def _product(self, kind, kernel, index, m, n, depth):
-        """An m × n product of that depth: by the library, by large tiles where there is one for
-        each multiprocessor, or by small ones.
+        It goes to cuBLASLt, to large tiles where there is one for each multiprocessor, or to small
+        tiles.
         """
-        multiprocessors = self._limits.multiprocessors
-        if self._library and int(m) * int(n) * int(depth) >= self._library_from:
-            return self._library_product(kind, index, int(depth) if kind == "weight" else int(m))
-        large = -(-int(m) // 64) * -(-int(n) // 64)
-        if large >= multiprocessors:
-            return [
-                self._launch(
-                    {
-                        "dense": "wide_dense",
-                        "dense_input": "wide_input",
-                        "gradient": "wide_gradient",
-                    }[kernel],
-                    large,
-                    index,
-                )
-            ]
-        small = -(-int(m) // 16) * -(-int(n) // 32)
-        return [self._launch(kernel, min(small, multiprocessors), index)]
+        m, n, depth = map(int, shape)
+        multiprocessors, (small, large) = self._limits.multiprocessors, _GEMM_KERNELS[kind]
+        if self._cublaslt and m * n * depth >= self._cublaslt_from:
+            return self._cublaslt_gemm(kind, index, depth if kind == "weight" else m)
+        large_tiles = _tiles(m, n, LARGE_TILE)
+        if large_tiles >= multiprocessors:
+            return [self._launch(large, large_tiles, index)]
+        return [self._launch(small, min(_tiles(m, n, SMALL_TILE), multiprocessors), index)]
 
-    def _library_product(self, kind, index, rows):
-        """A product by the library, and what it leaves to do."""
+    def _cublaslt_gemm(self, kind, index, rows):
+        """A product by cuBLASLt, and the kernel of its epilogue."""
         op = self._ops[index]
         if kind == "weight":
-            return [
-                Product(kind, index, rows),
-                self._launch("finish_gradient", 8 * self._limits.multiprocessors, index),
-            ]
+            blocks = 8 * self._limits.multiprocessors
+            return [Gemm(kind, index, rows), self._launch("weight_epilogue", blocks, index)]
         if kind == "input":
-            after = [self._launch("finish_input", self._element_blocks(rows, op["n_in"]), index)]
-            return [
-                Product(kind, index, rows),
-                *(after if op["x_aux"] >= 0 or op["x_activation"] >= 0 else []),
-            ]
-        # The library's ReLU may turn a NaN into 0, and a divergence would go unseen; so of its
+            blocks = self._element_blocks(rows, op["n_in"])
+            fuses = op["x_aux"] >= 0 or op["x_activation"] >= 0
+            epilogue = [self._launch("input_epilogue", blocks, index)] if fuses else []
+            return [Gemm(kind, index, rows), *epilogue]
+        # cuBLASLt's ReLU may turn a NaN into 0, and a divergence would go unseen. So of its
         # epilogues only the bias is used, and only in float32: whether float64 has it is not known.
         is_plain = op["activation"] == oc.LINEAR and op["aux"] < 0 and op["threshold"] == 0
         if is_plain and self._program.dtype == np.float32:
-            return [Product(kind, index, rows, adds_bias=bool(op["bias"] >= 0))]
-        return [
-            Product(kind, index, rows),
-            self._launch("other", self._element_blocks(rows, op["n_out"]), index),
-        ]
+            return [Gemm(kind, index, rows, adds_bias=bool(op["bias"] >= 0))]
+        blocks = self._element_blocks(rows, op["n_out"])
+        return [Gemm(kind, index, rows), self._launch("operation_forward", blocks, index)]
+
+    # --- numbers of blocks ------------------------------------------------------------------------
 
     def _launch(self, kernel, grid, index=0):
         return Launch(kernel, int(grid), self._limits.block, index=index)
 
     def _row_blocks(self, rows):
-        """Blocks that share rows, with a warp for each: at most as many as the device holds at
-        once.
-        """
-        return min(-(-rows // max(self._limits.block // 32, 1)), 4 * self._limits.multiprocessors)
+        """Blocks with a warp for each row: at most as many as the device holds at once."""
+        rows_per_block = max(self._limits.block // 32, 1)
+        return min(_ceil_div(rows, rows_per_block), 4 * self._limits.multiprocessors)
 
     def _element_blocks(self, rows, width):
-        """Blocks that share rows whose elements are worked on one by one, a few for each thread."""
-        wanted = -(-int(rows) * int(width) // (4 * self._limits.block))
+        """Blocks for rows whose elements are independent, with a few elements for each thread."""
+        wanted = _ceil_div(int(rows) * int(width), 4 * self._limits.block)
         return max(1, min(rows, wanted, 4 * self._limits.multiprocessors))
 
-    def _columns(self, op):
+    def _blocks_of(self, op, rows):
+        """Blocks of an operation that is not a product."""
+        if op["code"] == oc.LAYER_NORM:
+            return self._row_blocks(rows)
+        return self._element_blocks(rows, op["n_out"])
+
+    def _column_blocks(self, op):
         """Blocks of 32 columns."""
-        return -(-int(op["n_out"]) // 32)
+        return _ceil_div(int(op["n_out"]), 32)
 
     def _update_blocks(self):
-        return max(
-            1,
-            min(2 * self._limits.multiprocessors, self._program.n_parameters // PARAMETERS_A_PART),
-        )
+        wanted = self._program.n_parameters // PARAMETERS_PER_BLOCK
+        return max(1, min(2 * self._limits.multiprocessors, wanted))
+
+
+def _ceil_div(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def _tiles(m: int, n: int, tile: tuple[int, int]) -> int:
+    """Tiles of that shape that cover an m × n result."""
+    return _ceil_div(m, tile[0]) * _ceil_div(n, tile[1])

@@ -1,1 +1,1 @@
-"""What compiles kernels, whether it is installed, and where their PTX is kept."""
+"""What compiles kernels, whether it is installed, and where the PTX is kept."""

@@ -1,8 +1,7 @@
-"""Whether the CUDA engine can run here, and if not, exactly what is missing: told without loading
-Numba.
+"""Whether the CUDA engine can run here, and if not, what is missing, without loading Numba.
 
-`fastnn info` and `backends()` ask. So the packages are only looked for, and the driver is asked by
-hand.
+`fastnn info` and `backends()` ask, so it must be fast: packages are searched and not imported, and
+the driver is called through ctypes.
 """
 
 import functools
@@ -17,12 +16,12 @@ OLDEST = (7, 5)  # compute capability
 _INSTALL = 'pip install "fastnn[cuda]"'
 _INSTALL_DRIVER = "install NVIDIA's, 580 or newer"  # of CUDA 13.0, as the toolkit of the extra
 _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-# Codes of CUresult and CUdevice_attribute: the package that has their names may be what is missing.
+# Codes of CUresult and CUdevice_attribute: the package that defines them may be the missing one.
 _NOT_INITIALIZED, _STUB, _NO_DEVICE = 3, 34, 100
 _MAJOR, _MINOR = 75, 76
 
 
-def why_not() -> str | None:
+def unavailable_reason() -> str | None:
     """Why the CUDA engine cannot run here, and what to do about it; ``None`` if it can."""
     return packages_missing() or (None if simulated() else _driver_missing() or _kernels_missing())
 
@@ -40,9 +39,7 @@ def _is_installed(module: str) -> bool:
 
 
 def packages_missing() -> str | None:
-    """Which package is missing. Those that compile are not needed where kernels are brought
-    along.
-    """
+    """Which package is missing. With prebuilt kernels those that compile are not needed."""
     reason = None if cache_dir.folder() and not simulated() else compiler_missing()
     if reason is None and not _is_installed("cuda.bindings"):
         return f"cuda-bindings is not installed: {_INSTALL}"
@@ -50,18 +47,20 @@ def packages_missing() -> str | None:
 
 
 def compiler_missing() -> str | None:
-    """Which package is missing of those that compile kernels."""
+    """Which of the packages that compile kernels is missing."""
     if not _is_installed("numba"):
         return f"numba is not installed: {_INSTALL}"
-    # Numba's own old CUDA target, deprecated and without today's toolkits, does not count
+    # Numba's own CUDA target does not count: it is deprecated and lacks today's toolkits.
     if not _is_installed("numba_cuda"):
         return f"numba-cuda is not installed: {_INSTALL}{_successor()}"
     return None
 
 
 def _successor() -> str:
-    """numba-cuda-mlir 0.6 compiles neither named tuples nor functions that Numba registers
-    (scalars.py), and has no simulator.
+    """A note if numba-cuda-mlir is installed.
+
+    Its version 0.6 compiles neither named tuples nor functions that Numba registers (scalars.py),
+    and has no simulator.
     """
     return (
         " (numba-cuda-mlir cannot compile these kernels yet)"
@@ -72,7 +71,7 @@ def _successor() -> str:
 
 def capability() -> tuple[int, int] | None:
     """The GPU's compute capability; ``None`` if it cannot be used, or is simulated."""
-    return None if why_not() or simulated() else _ask_driver()[1]
+    return None if unavailable_reason() or simulated() else _ask_driver()[1]
 
 
 def _driver_missing() -> str | None:
@@ -80,8 +79,9 @@ def _driver_missing() -> str | None:
 
 
 def _kernels_missing() -> str | None:
-    """Why there are no kernels, where they cannot be compiled: those brought along are of another
-    version, or for another GPU.
+    """Why there are no kernels, where they cannot be compiled.
+
+    The prebuilt ones are of another version, or for another GPU.
     """
     reason = compiler_missing() if cache_dir.folder() else None
     if reason is None:
@@ -91,14 +91,18 @@ def _kernels_missing() -> str | None:
     capability = _ask_driver()[1]
     if ptx_cache.listed("float32", capability) or ptx_cache.listed("float64", capability):
         return None
-    how = f"`fastnn warmup --cuda-arch {dotted(capability)}` with {cache_dir.VARIABLE} set, on a machine with numba-cuda, makes them"
-    return f"{ptx_cache.place()} has no kernels for this GPU, and none can be compiled ({reason}); {how}"
+    return (
+        f"{ptx_cache.place()} has no kernels for this GPU, and none can be compiled ({reason}); "
+        f"`fastnn warmup --cuda-arch {dotted(capability)}` with {cache_dir.VARIABLE} set, "
+        "on a machine with numba-cuda, makes them"
+    )
 
 
 @functools.cache
 def _ask_driver() -> tuple[str | None, tuple[int, int] | None]:
-    """What is wrong with driver or GPU, or its compute capability. After this a process that forks
-    cannot use CUDA in its children.
+    """What is wrong with driver or GPU, or the GPU's compute capability.
+
+    After this call, processes forked from this one cannot use CUDA.
     """
     import ctypes
 
@@ -119,10 +123,8 @@ def _ask_driver() -> tuple[str | None, tuple[int, int] | None]:
         return _no_gpu(), None
     found = _attribute(library, _MAJOR), _attribute(library, _MINOR)
     if found < OLDEST:
-        return (
-            f"the GPU has compute capability {dotted(found)}; {dotted(OLDEST)} or higher is needed (Turing, of 2018, or newer)",
-            None,
-        )
+        needed = f"{dotted(OLDEST)} or higher is needed (Turing, of 2018, or newer)"
+        return f"the GPU has compute capability {dotted(found)}; {needed}", None
     return None, found
 
 
@@ -132,12 +134,17 @@ def _failed_start(library, status: int) -> str:
     if status == _NO_DEVICE:
         return _no_gpu()
     if status == _NOT_INITIALIZED:
-        return "the NVIDIA driver does not start here: this process was forked from one that used it; start processes by 'spawn'"
+        return (
+            "the NVIDIA driver does not start here: this process was forked from one that used it; "
+            "start processes by 'spawn'"
+        )
     if status == _STUB:
-        return f"no NVIDIA driver is installed ({_LIBRARY} is the toolkit's stand-in for it): {_INSTALL_DRIVER}"
-    words = ctypes.c_char_p()
-    library.cuGetErrorString(status, ctypes.byref(words))
-    return f"the NVIDIA driver does not start: {(words.value or b'no message').decode()} (error {status})"
+        stub = f"{_LIBRARY} is the toolkit's stand-in for it"
+        return f"no NVIDIA driver is installed ({stub}): {_INSTALL_DRIVER}"
+    text = ctypes.c_char_p()
+    library.cuGetErrorString(status, ctypes.byref(text))
+    message = (text.value or b"no message").decode()
+    return f"the NVIDIA driver does not start: {message} (error {status})"
 
 
 def _no_gpu() -> str:
@@ -157,22 +164,20 @@ def _attribute(library, which: int) -> int:
 
 
 def _driver_too_old(driver: tuple[int, int]) -> str | None:
-    """A driver reads the assembly (PTX) of its own version of CUDA and of all before."""
+    """Why a driver cannot read the compiler's PTX, which must not be of a newer CUDA."""
     package, compiler = _compiler()
-    # what was brought along came from another compiler
+    # Another compiler made the prebuilt kernels.
     if driver >= compiler or cache_dir.folder():
         return None
     update = "update the driver" + (" to 580 or newer" if compiler <= (13, 0) else "")
     return (
-        f"the NVIDIA driver is of CUDA {dotted(driver)} and cannot read what the compiler of CUDA {dotted(compiler)} writes: "
-        f'{update}, or pip install "{package}=={dotted(driver)}.*"'
+        f"the NVIDIA driver is of CUDA {dotted(driver)} and cannot read what the compiler of CUDA "
+        f'{dotted(compiler)} writes: {update}, or pip install "{package}=={dotted(driver)}.*"'
     )
 
 
 def _compiler() -> tuple[str, tuple[int, int]]:
-    """The package that compiles and its version of CUDA; (0, 0) where it came some other way than
-    from a package.
-    """
+    """The compiler's package and its version of CUDA; (0, 0) if it is not from a package."""
     from importlib import metadata
 
     for package in ("nvidia-nvvm", "nvidia-cuda-nvcc-cu12"):
@@ -185,7 +190,7 @@ def _compiler() -> tuple[str, tuple[int, int]]:
 
 
 def dotted(version: tuple[int, ...]) -> str:
-    """A version in words."""
+    """A version as text, such as "9.0"."""
     return ".".join(map(str, version))
 
 

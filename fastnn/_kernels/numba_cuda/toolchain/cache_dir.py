@@ -1,5 +1,6 @@
-"""Kernels that were compiled on another machine and brought along: the variable FASTNN_CUDA_CACHE
-names the folder that they lie in.
+"""The folder of prebuilt kernels: the variable FASTNN_CUDA_CACHE names it.
+
+Prebuilt kernels were compiled on another machine.
 """
 
 import os
@@ -8,5 +9,5 @@ VARIABLE = "FASTNN_CUDA_CACHE"
 
 
 def folder() -> str | None:
-    """That folder; ``None`` where none is named."""
+    """The folder of prebuilt kernels; ``None`` where none is named."""
     return os.environ.get(VARIABLE) or None

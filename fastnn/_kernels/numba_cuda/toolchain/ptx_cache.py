@@ -1,12 +1,12 @@
-"""Where the kernels' PTX is kept, so that an engine can start without loading Numba.
+"""The cache of the kernels' PTX, so that an engine can start without loading Numba.
 
-PTX is the assembly that NVIDIA's driver turns into machine code, which it keeps itself. One file
-for a kernel, number type and compute capability lies in the folder of its environment
-(`cache_folders`). Its first line is the digest of the rest: a file that was cut short or damaged is
-compiled anew.
+PTX is the assembly that NVIDIA's driver turns into machine code, which the driver caches itself. A
+file holds one kernel for one number type and compute capability, in the folder of its environment
+(`compile_cache`). Its first line is the digest of the rest: a truncated or damaged file is compiled
+anew. A manifest lists all kernels of a number type, once they are cached.
 
-Kernels that are brought along (`carried`) go by their sources alone: PTX runs by itself, whatever
-Python and Numba there are.
+The folder of prebuilt kernels (`cache_dir`) depends on the sources alone: PTX does not need the
+Python and Numba that compiled it.
 """
 
 import contextlib
@@ -17,45 +17,43 @@ import sys
 from pathlib import Path
 
 from fastnn._kernels import compile_cache
-from fastnn._kernels.compile_cache import version as _version
+from fastnn._kernels.compile_cache import version
 from fastnn._kernels.numba_cuda.toolchain import cache_dir
 from fastnn._utils.files import write_atomically
 from fastnn._version import __version__
 
 _PREFIX = "cuda-"
-_SEAL = "// sha256 "  # a comment in PTX
-_WHOLE = "all-"  # the file that names all kernels of a number type, once they are kept
-# of Numba, that change what it compiles
+_DIGEST = "// sha256 "  # a comment in PTX
+_MANIFEST = "all-"  # prefix of a manifest's name
+# Settings of Numba that change what it compiles.
 _SETTINGS = ("DEBUGINFO", "CUDA_DEBUGINFO", "CUDA_FASTMATH", "OPT")
 
 
 def read(name: str, dtype: str, capability: tuple[int, int]) -> str | None:
-    """The PTX that is kept, if it is there and whole."""
-    seal, _, text = _read(f"{name}-{_kind(dtype, capability)}.ptx").partition("\n")
-    return text if seal == _SEAL + _digest(text) else None
+    """The cached PTX, if it is there and undamaged."""
+    first_line, _, text = _read(f"{name}-{_kind(dtype, capability)}.ptx").partition("\n")
+    return text if first_line == _DIGEST + _digest(text) else None
 
 
 def write(name: str, dtype: str, capability: tuple[int, int], text: str) -> None:
-    """Keep it; where nothing can be written each process compiles for itself."""
-    _write(f"{name}-{_kind(dtype, capability)}.ptx", f"{_SEAL}{_digest(text)}\n{text}")
+    """Cache PTX; where nothing can be written, each process compiles for itself."""
+    _write(f"{name}-{_kind(dtype, capability)}.ptx", f"{_DIGEST}{_digest(text)}\n{text}")
 
 
 def ready(dtype: str, capability: tuple[int, int]) -> bool:
-    """Whether all kernels for a number type are kept, so that there is nothing to wait for."""
+    """Whether all kernels for a number type are cached, so that nothing needs to be compiled."""
     names = listed(dtype, capability)
     return bool(names) and all(read(name, dtype, capability) is not None for name in names)
 
 
 def listed(dtype: str, capability: tuple[int, int]) -> list[str]:
-    """The kernels that there are for a number type, once all were kept; not whether they still are
-    whole.
-    """
-    return _read(_WHOLE + _kind(dtype, capability)).split()
+    """The kernels in the manifest of a number type; their files may be damaged since."""
+    return _read(_MANIFEST + _kind(dtype, capability)).split()
 
 
-def write_ready(dtype: str, capability: tuple[int, int], names: list[str]) -> None:
-    """Tell that these are all the kernels there are for a number type, and that they are kept."""
-    _write(_WHOLE + _kind(dtype, capability), "\n".join(names))
+def write_manifest(dtype: str, capability: tuple[int, int], names: list[str]) -> None:
+    """Record that these are all the kernels of a number type, and that they are cached."""
+    _write(_MANIFEST + _kind(dtype, capability), "\n".join(names))
 
 
 def outdated() -> list[Path]:
@@ -64,7 +62,7 @@ def outdated() -> list[Path]:
 
 
 def folder() -> Path | None:
-    """The folder of this environment, made if need be; ``None`` where none can be written."""
+    """The folder of this environment, made if necessary; ``None`` where none can be written."""
     made = place()
     try:
         if made is not None:
@@ -75,8 +73,9 @@ def folder() -> Path | None:
 
 
 def place() -> Path | None:
-    """The folder of this environment, or of these sources in one that is brought along, be it there
-    or not; ``None`` without packages.
+    """The folder of this environment, or of these sources among prebuilt kernels.
+
+    It need not exist. ``None`` where the packages that compile are missing.
     """
     if cache_dir.folder():
         return compile_cache.folder(_sources(), _PREFIX, cache_dir.folder())
@@ -86,14 +85,17 @@ def place() -> Path | None:
 
 @functools.cache
 def environment() -> dict[str, object] | None:
-    """All that PTX depends on but for number type and GPU; ``None`` without the packages."""
-    if _version("numba_cuda") is None:
+    """What PTX depends on beside number type and GPU; ``None`` without the packages."""
+    if version("numba_cuda") is None:
         return None
     return {
         **_sources(),
         "python": f"{sys.implementation.cache_tag}{getattr(sys, 'abiflags', '')}",
-        **{package: _version(package) for package in ("numba", "llvmlite", "numba_cuda")},
-        "nvvm": _version("numba_cuda", "nvidia_nvvm"),
+        **{
+            package: version(package)
+            for package in ("numba", "llvmlite", "numba_cuda")
+        },
+        "nvvm": version("numba_cuda", "nvidia_nvvm"),
         "settings": {
             name: os.environ[f"NUMBA_{name}"] for name in _SETTINGS if f"NUMBA_{name}" in os.environ
         },
@@ -106,12 +108,10 @@ def _sources() -> dict[str, object]:
 
 @functools.cache
 def _source_hash() -> str:
-    """Of all that is compiled: the device's side, what declares it to Numba, and what it takes from
-    the other engines.
-    """
+    """Hash of the device code and of the modules that declare it to Numba or that it imports."""
     cuda = Path(__file__).parents[1]
     declared = [cuda / "toolchain" / "shim.py", cuda / "driver" / "ptx_compiler.py"]
-    shared = [cuda.parent / name for name in ("opcodes.py", "scalars.py")]
+    shared = [cuda.parent / name for name in ("opcodes.py", "scalars.py", "step_rates.py")]
     return compile_cache.source_hash([*sorted((cuda / "kernels").glob("*.py")), *declared, *shared])
 
 
@@ -124,7 +124,7 @@ def _digest(text: str) -> str:
 
 
 def _read(file: str) -> str:
-    """What is in a file; nothing where there is none."""
+    """The text of a file; empty where there is none."""
     current = place()
     try:
         return "" if current is None else (current / file).read_text("utf-8")

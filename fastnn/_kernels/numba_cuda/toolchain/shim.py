@@ -1,11 +1,10 @@
-"""The only place that imports the CUDA target, which numba-cuda brings."""
+"""The only module that imports Numba's CUDA target, which numba-cuda provides."""
 
 import contextlib
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 from fastnn._kernels.numba_cuda.toolchain import available
-from fastnn._kernels.numba_cuda.toolchain.available import why_not
 
 if available.compiler_missing():
     raise ImportError(available.compiler_missing())
@@ -13,20 +12,22 @@ if available.compiler_missing():
 from numba import cuda, int64
 from numba.np.numpy_support import from_dtype
 
-# a file of numba-cuda that Python reads when it starts has not done its work
+# numba-cuda replaces numba.cuda by a .pth file, which Python reads when it starts.
 if getattr(cuda, "implementation", None) != "NVIDIA":
     raise ImportError(
-        "numba.cuda is Numba's own old CUDA target, though numba-cuda is installed: was Python started with -S?"
+        "numba.cuda is Numba's own old CUDA target, though numba-cuda is installed: "
+        "was Python started with -S?"
     )
 
-__all__ = ["SIMULATED", "cuda", "device", "from_dtype", "int64", "pretend", "why_not"]
+__all__ = ["SIMULATED", "cuda", "device", "from_dtype", "int64", "pretend"]
 
 SIMULATED = available.simulated()
 
 
 def device(function: Callable) -> Callable:
-    """A function that kernels call: compiled into whoever calls it, or, in the simulator, run with
-    the simulator's ``cuda``.
+    """A function that kernels call.
+
+    It is inlined into its callers; in the simulator it runs with the simulator's ``cuda``.
     """
     if SIMULATED:
         return cuda.jit(device=True)(function)
@@ -35,9 +36,7 @@ def device(function: Callable) -> Callable:
 
 @contextlib.contextmanager
 def pretend(capability: tuple[int, int]) -> Iterator[None]:
-    """While inside, the GPU for which the target compiles device functions is one of this compute
-    capability, be there any or not.
-    """
+    """While inside, device functions are compiled for this compute capability, without a GPU."""
     from numba.cuda import dispatcher
 
     before = dispatcher.get_current_device

@@ -1,6 +1,4 @@
-"""The graph path with cuBLASLt's products agrees with the reference: bias, penalties, short batches
-and what follows a product.
-"""
+"""The graph path with cuBLASLt's products, against the reference."""
 
 import os
 import subprocess
@@ -16,7 +14,7 @@ from fastnn._kernels.numba_cuda.toolchain import available
     available.packages_missing() is not None,
     reason="numba-cuda, which has the simulator, is not installed",
 )
-def test_networks_train_on_the_librarys_products():
+def test_networks_train_with_cublaslt():
     here = Path(__file__).parent
     paths = [str(here.parents[1]), str(here.parent), str(here), os.environ.get("PYTHONPATH", "")]
     environment = {
@@ -25,7 +23,7 @@ def test_networks_train_on_the_librarys_products():
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
     }
     done = subprocess.run(
-        [sys.executable, str(here / "library_path.py")],
+        [sys.executable, str(here / "cublaslt_path.py")],
         capture_output=True,
         text=True,
         env=environment,

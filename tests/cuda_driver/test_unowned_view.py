@@ -72,7 +72,7 @@ def buffer(device):
 def test_an_array_is_taken_as_it_is(device, buffer, kind):
     array = kind(buffer, (2, 3))
     assert array_interface.is_on_gpu(array)
-    taken = device.borrow(array)
+    taken = device.unowned_view(array)
     assert (taken.pointer, taken.n, taken.dtype) == (buffer.pointer, 6, np.float32)
     del array, buffer
     gc.collect()
@@ -94,7 +94,7 @@ def test_an_array_is_taken_as_it_is(device, buffer, kind):
 def test_what_is_waited_for(device, fake, buffer, changes, waits):
     calls = ("cuStreamSynchronize", "cuCtxSynchronize")
     before = {name: fake.count(name) for name in calls}
-    device.borrow(Interface(buffer, (2, 3), **changes))
+    device.unowned_view(Interface(buffer, (2, 3), **changes))
     assert {
         name: fake.count(name) - before[name] for name in calls if fake.count(name) > before[name]
     } == waits
@@ -102,7 +102,7 @@ def test_what_is_waited_for(device, fake, buffer, changes, waits):
 
 def test_dlpack_is_told_the_stream(device, buffer):
     array = Capsule(buffer.view(1, 5), (2, 2), strides=(2, 1), offset=4)
-    taken = device.borrow(array)
+    taken = device.unowned_view(array)
     assert array.stream == device.stream
     np.testing.assert_array_equal(device.download(taken), [2, 3, 4, 5])
 
@@ -127,7 +127,7 @@ REFUSED = {
 @pytest.mark.parametrize(("make", "problem"), REFUSED.values(), ids=REFUSED)
 def test_what_is_refused(device, buffer, make, problem):
     with pytest.raises(ValueError, match=problem):
-        device.borrow(make(buffer))
+        device.unowned_view(make(buffer))
 
 
 @pytest.mark.parametrize("array", [np.zeros(3), [1], 1.0, None])
@@ -136,5 +136,5 @@ def test_what_is_not_on_a_gpu(array):
 
 
 def test_strides_of_nothing_do_not_matter(device, buffer):
-    assert device.borrow(Interface(buffer, (0, 3), strides=(4, 4))).n == 0
-    assert device.borrow(Interface(buffer, (6, 1), strides=(4, 99))).n == 6
+    assert device.unowned_view(Interface(buffer, (0, 3), strides=(4, 4))).n == 0
+    assert device.unowned_view(Interface(buffer, (6, 1), strides=(4, 99))).n == 6

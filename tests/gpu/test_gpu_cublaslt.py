@@ -1,6 +1,4 @@
-"""cuBLASLt's products on the GPU, by themselves: both ways to transpose, epilogues, sums added up,
-in a graph.
-"""
+"""cuBLASLt's products on the GPU: transposed operands, epilogues, accumulation, in a graph."""
 
 import contextlib
 
@@ -24,9 +22,9 @@ def products(request):
     from fastnn._kernels.numba_cuda.driver.device import open_device
     from fastnn._kernels.numba_cuda.runtime import cublaslt
 
-    if reason := cublaslt.available():
+    if reason := cublaslt.unavailable_reason():
         pytest.skip(f"large products are made without cuBLASLt here: {reason}")
-    return cublaslt.Products(open_device(), request.param)
+    return cublaslt.CublasLt(open_device(), request.param)
 
 
 def put(products, array):
@@ -72,15 +70,15 @@ def test_products(products, shape, flag):
     )
     x, w, d_z, bias, d_x = (array.astype(np.float64) for array in (x, w, d_z, bias, d_x))
     for pointer, added in ((0, 0), (B.pointer, bias)):
-        arguments = X.pointer, W.pointer, pointer, Z.pointer, *size, flag
+        arguments = X.pointer, W.pointer, pointer, Z.pointer, size, flag
         with lacking(products, bool(pointer or flag)):
             products.forward(*arguments, stream)
             close(products, Z, np.maximum(x @ w + added, 0) if flag else x @ w + added, n_in)
-    products.input_gradient(DZ.pointer, W.pointer, DX.pointer, *size, flag, stream)
+    products.input_gradient(DZ.pointer, W.pointer, DX.pointer, size, flag, stream)
     close(products, DX, d_z @ w.T + (d_x if flag else 0), n_out)
-    products.weight_gradient(X.pointer, DZ.pointer, DW.pointer, *size, 0, stream)
+    products.weight_gradient(X.pointer, DZ.pointer, DW.pointer, size, 0, stream)
     close(products, DW, x.T @ d_z, rows)
-    arguments = X.pointer, DZ.pointer, DW.pointer, *size, DB.pointer
+    arguments = X.pointer, DZ.pointer, DW.pointer, size, DB.pointer
     with lacking(products, True):
         products.weight_gradient(*arguments, stream)
         close(products, DW, x.T @ d_z, rows)
@@ -103,10 +101,10 @@ def test_products_in_a_graph(products):
 
     def work():
         products.forward(
-            X.pointer, W.pointer, 0, Z.pointer, rows, n_in, n_out, False, device.stream
+            X.pointer, W.pointer, 0, Z.pointer, (rows, n_in, n_out), False, device.stream
         )
         products.input_gradient(
-            Z.pointer, W.pointer, DX.pointer, rows, n_in, n_out, True, device.stream
+            Z.pointer, W.pointer, DX.pointer, (rows, n_in, n_out), True, device.stream
         )
 
     work()
@@ -126,7 +124,7 @@ def test_the_same_bits(products):
     DW, found = device.zeros(n_in * n_out, products.dtype), []
     for _ in range(20):
         products.weight_gradient(
-            X.pointer, DZ.pointer, DW.pointer, rows, n_in, n_out, 0, device.stream
+            X.pointer, DZ.pointer, DW.pointer, (rows, n_in, n_out), 0, device.stream
         )
         found.append(device.download(DW).tobytes())
     assert len(set(found)) == 1

@@ -1,8 +1,7 @@
-"""Trains networks whose products are cuBLASLt's, on the simulator with the stand-in for the
-library: a program, run by test_library_path.
+"""Trains networks whose products are cuBLASLt's: a program, run by test_cublaslt_path.
 
-The simulator's memory is the host's, where the stand-in works too. The plan is made to leave every
-product to the library.
+It uses the simulator, whose memory is the host's, and a stand-in for the library that works on host
+memory. The plan leaves every product to cuBLASLt.
 """
 
 import contextlib
@@ -24,8 +23,8 @@ LAYERS = {
         fnn.Dropout(0.3),
         fnn.Dense(OUTPUTS, bias=False),
     ],
-    # What a BatchNorm hands back does not vanish in rows beyond the end of a short mini-batch by
-    # itself. The gradient of a bias before it is nothing but rounding, which Adam would follow.
+    # The gradient of a BatchNorm's input does not vanish by itself in rows beyond the end of a short
+    # mini-batch. The gradient of a bias before it is rounding alone, which Adam would follow.
     "norm after a product": [
         fnn.Dense(9, "sigmoid"),
         fnn.Dense(7, bias=False),
@@ -48,7 +47,7 @@ def use_the_stand_in():
     cublaslt._library, cublaslt._handle = lambda: library, lambda: handle
     simulator.Buffer.pointer = property(lambda buffer: buffer.array.ctypes.data)
     simulator.SimulatedDevice.stream, simulator.SimulatedDevice.working = 0, contextlib.nullcontext
-    plan.LIBRARY_PRODUCT = plan.LIBRARY_PRODUCT_ROUNDED = 1
+    plan.CUBLASLT_OPERATIONS = plan.CUBLASLT_OPERATIONS_ROUNDED = 1
     engine.CudaEngine._make_plan = lambda self: plan.Plan(
         self.program,
         plan.Limits(
@@ -57,7 +56,7 @@ def use_the_stand_in():
             self._device.warp_block,
             False,
         ),
-        library=True,
+        cublaslt=True,
     )
     return library
 

@@ -70,34 +70,31 @@ def address(array):
 
 @pytest.mark.parametrize("precision", cublaslt.PRECISIONS)
 def test_products_are_those_of_numpy(library, precision):
-    products, dtype = cublaslt.Products(Device(), precision), cublaslt.PRECISIONS[precision][0]
+    products, dtype = cublaslt.CublasLt(Device(), precision), cublaslt.PRECISIONS[precision][0]
 
     @settings(max_examples=60)
     @given(sizes, sizes, sizes, st.booleans(), st.booleans(), st.integers(0, 9), st.integers(0, 9))
     def check(rows, n_in, n_out, has_bias, flag, skip, other_skip):
+        shape = rows, n_in, n_out
         x, w = matrix((rows, n_in), dtype, 1, skip), matrix((n_in, n_out), dtype, 2, other_skip)
         d_z, bias = (
             matrix((rows, n_out), dtype, 3, other_skip),
             matrix(n_out, dtype, 4, skip) if has_bias else None,
         )
         z = np.full((rows, n_out), np.nan, dtype)  # what is not added to is not read either
-        products.forward(
-            address(x), address(w), address(bias), address(z), rows, n_in, n_out, flag, STREAM
-        )
+        products.forward(address(x), address(w), address(bias), address(z), shape, flag, STREAM)
         expected = x @ w + (bias if has_bias else 0)
         close(z, np.maximum(expected, 0) if flag else expected, dtype)
         d_x = matrix((rows, n_in), dtype, 5) if flag else np.full((rows, n_in), np.nan, dtype)
         expected = d_z @ w.T + (d_x if flag else 0)
-        products.input_gradient(
-            address(d_z), address(w), address(d_x), rows, n_in, n_out, flag, STREAM
-        )
+        products.input_gradient(address(d_z), address(w), address(d_x), shape, flag, STREAM)
         close(d_x, expected, dtype)
         d_w, d_bias = (
             np.full((n_in, n_out), np.nan, dtype),
             np.full(n_out, np.nan, dtype) if has_bias else None,
         )
         products.weight_gradient(
-            address(x), address(d_z), address(d_w), rows, n_in, n_out, address(d_bias), STREAM
+            address(x), address(d_z), address(d_w), shape, address(d_bias), STREAM
         )
         close(d_w, x.T @ d_z, dtype)
         if has_bias:
@@ -120,25 +117,25 @@ def test_products_are_those_of_numpy(library, precision):
 def test_a_shape_is_planned_once(library):
     """What later calls do can be captured: they make nothing, and ask for no memory."""
     device = Device()
-    products = cublaslt.Products(device, "float32")
+    products = cublaslt.CublasLt(device, "float32")
     x, w, bias, z = (matrix(shape, "float32", 0) for shape in ((6, 4), (4, 3), 3, (6, 3)))
     other = matrix(3, "float32", 7)
-    arguments = (address(x), address(w), address(bias), address(z), 6, 4, 3, False)
+    arguments = (address(x), address(w), address(bias), address(z), (6, 4, 3), False)
     products.forward(*arguments, STREAM)
     assert (library.heuristics, library.products) == (1, 1)
     before, memory = len(library.objects), list(device.allocated)
     for b in (bias, other, bias):
-        products.forward(address(x), address(w), address(b), address(z), 6, 4, 3, False, STREAM)
+        products.forward(address(x), address(w), address(b), address(z), (6, 4, 3), False, STREAM)
         close(z, x @ w + b, "float32")
     assert (library.heuristics, library.products) == (1, 4)
     assert len(library.objects) == before
     assert device.allocated == memory
-    products.forward(address(x), address(w), address(bias), address(z), 5, 4, 3, False, STREAM)
+    products.forward(address(x), address(w), address(bias), address(z), (5, 4, 3), False, STREAM)
     assert library.heuristics == 2
 
 
 def test_a_pointer_aligned_less_has_a_plan_of_its_own(library):
-    products = cublaslt.Products(Device(), "float32")
+    products = cublaslt.CublasLt(Device(), "float32")
     x, w, z = (
         matrix((6, 4), "float32", 0),
         matrix((4, 3), "float32", 1),
@@ -146,20 +143,20 @@ def test_a_pointer_aligned_less_has_a_plan_of_its_own(library):
     )
     odd = matrix((4, 3), "float32", 1, skip=1)
     for weight in (w, odd, w):
-        products.forward(address(x), address(weight), 0, address(z), 6, 4, 3, False, STREAM)
+        products.forward(address(x), address(weight), 0, address(z), (6, 4, 3), False, STREAM)
         close(z, x @ w, "float32")
     assert library.heuristics == 2
 
 
 def test_what_was_made_is_freed(library):
     before = len(library.objects)
-    products = cublaslt.Products(Device(), "float32")
+    products = cublaslt.CublasLt(Device(), "float32")
     x, w, z = (
         matrix((6, 4), "float32", 0),
         matrix((4, 3), "float32", 1),
         matrix((6, 3), "float32", 2),
     )
-    products.forward(address(x), address(w), 0, address(z), 6, 4, 3, False, STREAM)
+    products.forward(address(x), address(w), 0, address(z), (6, 4, 3), False, STREAM)
     assert len(library.objects) > before
     del products
     gc.collect()
@@ -171,29 +168,29 @@ def test_what_was_made_is_freed(library):
 )
 def test_one_workspace(library, capability, mebibytes):
     device = Device(capability)
-    cublaslt.Products(device, "float64")
+    cublaslt.CublasLt(device, "float64")
     assert device.allocated == [mebibytes << 20]
 
 
 def test_what_the_library_cannot_do_is_said(library):
     library.refuses = (fake.Epilogue.BGRADA,)
-    products = cublaslt.Products(Device(), "float64")
+    products = cublaslt.CublasLt(Device(), "float64")
     x, d_z, d_w = (
         matrix((6, 4), "float64", 0),
         matrix((6, 3), "float64", 1),
         matrix((4, 3), "float64", 2),
     )
     d_bias = matrix(3, "float64", 3)
-    products.weight_gradient(address(x), address(d_z), address(d_w), 6, 4, 3, 0, STREAM)
+    products.weight_gradient(address(x), address(d_z), address(d_w), (6, 4, 3), 0, STREAM)
     with pytest.raises(cublaslt.NoAlgorithm, match="epilogue 256 is not supported"):
         products.weight_gradient(
-            address(x), address(d_z), address(d_w), 6, 4, 3, address(d_bias), STREAM
+            address(x), address(d_z), address(d_w), (6, 4, 3), address(d_bias), STREAM
         )
 
 
 def test_an_unknown_precision_is_refused(library):
     with pytest.raises(ValueError, match="float32, tf32, bf16, float64"):
-        cublaslt.Products(Device(), "half")
+        cublaslt.CublasLt(Device(), "half")
 
 
 def test_why_it_cannot_run(monkeypatch):
@@ -202,22 +199,22 @@ def test_why_it_cannot_run(monkeypatch):
             raise error
 
         monkeypatch.setattr(cublaslt, "_library", load)
-        return cublaslt.available()
+        return cublaslt.unavailable_reason()
 
     assert "pip install 'fastnn[cuda]'" in fails(ModuleNotFoundError("No module named 'nvmath'"))
     assert fails(RuntimeError("no libcublasLt.so.13\n  in many places")).startswith(
         "cuBLASLt does not load (no libcublasLt.so.13):"
     )
     with pytest.raises(RuntimeError, match="does not load"):
-        cublaslt.Products(Device(), "float32")
+        cublaslt.CublasLt(Device(), "float32")
     monkeypatch.setattr(cublaslt, "_library", lambda: fake.Library(version=110000))
-    assert "too old" in cublaslt.available()
+    assert "too old" in cublaslt.unavailable_reason()
     monkeypatch.setattr(cublaslt, "_library", fake.Library)
-    assert cublaslt.available() is None
+    assert cublaslt.unavailable_reason() is None
 
 
 def test_the_stand_in_speaks_as_the_binding_does():
-    """Its numbers, and those that `lt` writes out, are the binding's."""
+    """Its constants, and those that `cublaslt` writes out, are the binding's."""
     binding, cublas = (
         pytest.importorskip(f"nvmath.bindings.{name}") for name in ("cublasLt", "cublas")
     )
