@@ -1,24 +1,23 @@
-"""Time of a training step on a GPU: fastnn beside PyTorch (eager, CUDA graphs, torch.compile) and
-JAX, in turn, each in its own process.
+"""Time of a training step on a GPU: fastnn, PyTorch (eager, CUDA graphs, torch.compile) and JAX.
 
-    python benchmarks/gpu.py [--rounds 3] [--only TEXT] [--engines fastnn,jax] [--json FILE] [--quick]
-    python benchmarks/gpu.py --budget 540 --resume      in pieces: stops after 540 s, and goes on from the file's figures when called again
+    python benchmarks/gpu.py [--rounds 3] [--only TEXT] [--engines fastnn,jax] [--json FILE]
+    python benchmarks/gpu.py --budget 540 --resume      stops after 540 s; the next call continues
     python benchmarks/gpu.py --profile [--only TEXT]    each launch of fastnn's step by itself
 
-float32 for all, TF32 off for all, data on the GPU for all; every figure ends with a value read back
-from the GPU. A round runs every engine once on every workload; one run is an epoch for warming up,
-compilation included, then at least three more and half a second; its figure is the median of their
-seconds divided by their steps. JAX has a whole epoch in one `lax.scan`, PyTorch's graphs ten steps
-each, torch.compile the whole step in the mode that FASTNN_TORCH_MODE names ("reduce-overhead" if
-none, or "max-autotune").
+The engines run in turn, each in a process of its own. All use float32 without TF32, and data on the
+GPU. Each timing ends with a value read back from the GPU. A round runs every engine once on every
+workload. A run is a warm-up epoch, which includes compilation, then at least three more epochs and
+half a second; its figure is the median of their seconds divided by their steps. JAX has a whole
+epoch in one `lax.scan`, PyTorch's graphs ten steps each, and torch.compile the whole step in the
+mode FASTNN_TORCH_MODE ("reduce-overhead" by default, or "max-autotune").
 
-The floor of a step is the longer of two times: operations of its products at the best float32 rate,
-and bytes at the rate of copies: its parameters and the optimiser's vectors read and written once,
-its rows read once. PyTorch measures both rates in the same run. Starting kernels, and waiting
-between them, is left out: no small network comes near it.
+The lower bound of a step is the longer of two times: the operations of its products at the best
+float32 rate, and its memory traffic at the rate of copies. The traffic is that of parameters and
+the optimiser's vectors, read and written once, and of the rows, read once. PyTorch measures both
+rates in the same run. Launch latencies are left out: no small network comes near the bound.
 
-Figures are written after every row. ``--quick`` trains five steps of everything: that shows whether
-it runs, and its figures mean nothing.
+Figures are written after every row. ``--quick`` trains five steps of everything to check that it
+runs; its figures are meaningless.
 """
 
 import argparse
@@ -40,11 +39,11 @@ import rivals
 from workloads import GPU_WORKLOADS, Workload
 
 PACKAGES = (
-    "fastnn", "numpy", "numba", "numba-cuda", "cuda-bindings", "nvmath-python", "nvidia-cublas", "torch", "triton", "jax", "jaxlib",
-    "jax-cuda13-plugin",
-)  # fmt: skip
-RIVALS_TO_BEAT = ("jax", "torch", "torch.graphs", "torch.compile")
-COPIES = [2**power for power in range(20, 31)]  # bytes; the last ones are beyond any cache
+    *("fastnn", "numpy", "numba", "numba-cuda", "cuda-bindings", "nvmath-python"),
+    *("nvidia-cublas", "torch", "triton", "jax", "jaxlib", "jax-cuda13-plugin"),
+)
+BASELINES = ("jax", "torch", "torch.graphs", "torch.compile")
+COPIES = [2**power for power in range(20, 31)]  # bytes; the largest exceed any cache
 # m × depth × n
 PRODUCTS = [(2048, 2048, 2048), (4096, 4096, 4096), (8192, 8192, 8192), (4096, 784, 4096)]
 
@@ -76,8 +75,9 @@ def describe() -> dict:
 
 
 def rates() -> dict:
-    """Bytes a second of copies, those read and those written together, by size, and the best
-    float32 operations a second of products.
+    """Rates of copies and of float32 products.
+
+    Copies: bytes per second by size, reads and writes together. Products: operations per second.
     """
     import torch
 
@@ -103,7 +103,7 @@ def rates() -> dict:
 
 
 def _gpu_seconds(work):
-    """The least time that one of many calls takes, by events."""
+    """The shortest mean time of a call over several series, by CUDA events."""
     import torch
 
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -121,11 +121,9 @@ def _gpu_seconds(work):
     return min(run(times) for _ in range(_TRIES)) / times
 
 
-def floor(workload: Workload, measured: dict) -> float | None:
-    """Seconds a step that no arrangement of the work can beat, or None where the rates are not
-    known.
-    """
-    import machine  # here, as it loads Numba, which is not to be in the process of a rival
+def lower_bound(workload: Workload, measured: dict) -> float | None:
+    """Seconds per step that no implementation can beat, or None where the rates are unknown."""
+    import machine  # imported here: it loads Numba, which baselines' processes must not
 
     if "copies" not in measured:
         return None
@@ -135,9 +133,7 @@ def floor(workload: Workload, measured: dict) -> float | None:
 
 
 def rate(measured: dict, n_bytes: float) -> float:
-    """Bytes a second of copies of that size or more: short ones show what starting a copy takes,
-    not what memory does.
-    """
+    """Bytes per second of copies of at least that size; short copies measure latency."""
     return max(
         (speed for size, speed in measured["copies"] if size >= n_bytes),
         default=measured["copies"][-1][1],
@@ -145,9 +141,7 @@ def rate(measured: dict, n_bytes: float) -> float:
 
 
 def measure(engine: str, workload: Workload, threads: int, quick: bool) -> dict:
-    """One run: microseconds a step, seconds of the first epoch, last loss; or why the engine
-    cannot.
-    """
+    """One run: microseconds per step, seconds of the first epoch, last loss; or the error."""
 
     def make(X, y):
         return rivals.load(engine, rivals.GPU).Training(workload, X, y, threads, 0, "cuda")
@@ -156,11 +150,12 @@ def measure(engine: str, workload: Workload, threads: int, quick: bool) -> dict:
 
 
 def compare(options, workloads):
-    """fastnn beside its rivals."""
+    """fastnn and its baselines."""
     began, about = time.monotonic(), describe()
     if not about["gpus"]:
         sys.exit(
-            "benchmarks/gpu.py: no GPU here, so nothing was measured: nvidia-smi is missing, or finds none"
+            "benchmarks/gpu.py: no GPU here, so nothing was measured: "
+            "nvidia-smi is missing, or finds none"
         )
     here = rivals.installed(rivals.GPU)
     engines = [engine for engine in options.engines or rivals.GPU if engine in here]
@@ -172,8 +167,9 @@ def compare(options, workloads):
         else {}
     )
     runs.raw = _old(options)
-    floors = {
-        workload.name: _microseconds(floor(workload, about["rates"])) for workload in workloads
+    bounds = {
+        workload.name: _microseconds(lower_bound(workload, about["rates"]))
+        for workload in workloads
     }
     print(f"{about['gpu']}, driver {about['driver']}; {json.dumps(about['versions'])}", flush=True)
     _print_rates(about["rates"])
@@ -189,7 +185,7 @@ def compare(options, workloads):
                 runs.run(workload, engine, engine, None)
             cells = ", ".join(f"{engine} {_last(runs, workload, engine)}" for engine in engines)
             print(f"round {number}, {workload.name}: {cells}", flush=True)
-            summary = peers.summarise(runs, floors, RIVALS_TO_BEAT)
+            summary = peers.summarise(runs, bounds, BASELINES)
             figures = {
                 "date": options.date,
                 "rounds": number,
@@ -207,13 +203,14 @@ def _print_rates(measured):
     if "copies" in measured:
         best, far = max(speed for _, speed in measured["copies"]), measured["copies"][-1][1]
         product = max(measured["products"].values())
-        said = f"{product / 1e12:.1f} TFLOP/s of products, copies {far / 1e9:.0f} GB/s in memory and at most {best / 1e9:.0f}"
-        print(f"for the floors: {said}: {measured['source']}", flush=True)
-    else:
-        print(
-            f"no floors: {measured.get('unsupported') or measured.get('error') or 'PyTorch is not installed'}",
-            flush=True,
+        said = (
+            f"{product / 1e12:.1f} TFLOP/s of products, "
+            f"copies {far / 1e9:.0f} GB/s in memory and at most {best / 1e9:.0f}"
         )
+        print(f"for the lower bounds: {said}: {measured['source']}", flush=True)
+    else:
+        reason = measured.get("unsupported") or measured.get("error") or "PyTorch is not installed"
+        print(f"no lower bounds: {reason}", flush=True)
 
 
 def profile(workloads):
@@ -238,18 +235,14 @@ def _tell(runs, absent, left_out, options):
     for engine in absent:
         print(f"{engine} is left out: {rivals.GPU[engine][1]} is not installed")
     if left_out:
-        print(
-            f"{left_out} runs are left out, as the {options.budget:g} s were over: call again with --resume"
-        )
+        print(f"{left_out} runs are left out after {options.budget:g} s: call again with --resume")
     if options.quick:
-        print("--quick: these figures mean nothing")
+        print("--quick: these figures are meaningless")
     print(f"figures: {options.json}")
 
 
 def _old(options):
-    """Raw figures of an earlier call to go on from. What failed is tried again, but for what took
-    too long.
-    """
+    """Raw figures of an earlier call. Failures are tried again, except those by time limit."""
     if not (options.resume and os.path.exists(options.json)):
         return {}
     with open(options.json, encoding="utf-8") as file:
@@ -263,9 +256,7 @@ def _old(options):
 
 
 def _measured(runs, workload, engine, number):
-    """Whether that round is there already, or the engine has failed: what took too long once would
-    do so again.
-    """
+    """Whether that round was measured, or the engine has failed for good."""
     entry = runs.raw.get(workload.name, {}).get(engine, {})
     return (
         len(entry.get("microseconds", [])) >= number or "error" in entry or "unsupported" in entry
@@ -313,9 +304,8 @@ def main():
     )
     workloads = [workload for workload in GPU_WORKLOADS if options.only in workload.name]
     if not workloads:
-        parser.error(
-            f"no workload has {options.only!r} in its name; there are: {'; '.join(w.name for w in GPU_WORKLOADS)}"
-        )
+        names = "; ".join(workload.name for workload in GPU_WORKLOADS)
+        parser.error(f"no workload has {options.only!r} in its name; there are: {names}")
     if options.quick:
         workloads = [
             dataclasses.replace(workload, steps=peers.QUICK_STEPS) for workload in workloads

@@ -1,8 +1,8 @@
-"""How long each launch of a training step takes on a GPU: `gpu.py --profile`.
+"""Time of each launch of a training step on a GPU: `gpu.py --profile`.
 
-Each launch of the graph path is recorded alone and replayed many times, so that what the host does
-is not counted; a replay costs about a microsecond itself. It looks inside the engine. The
-persistent path has one launch for all steps: there is nothing to take apart.
+Each launch of the graph path is recorded alone and replayed many times, so that the host's work is
+not counted; a replay costs about a microsecond itself. The module uses the engine's private parts.
+The persistent path has one launch for all steps, so there is nothing to profile.
 """
 
 import contextlib
@@ -15,8 +15,9 @@ from workloads import Workload
 
 import fastnn as fnn
 from fastnn._kernels.numba_cuda.driver.launch import Gemm
+from fastnn._kernels.numba_cuda.kernels import control
 
-REPEATS = 64  # of a launch; less than the steps of a chunk, as some launches count steps
+REPEATS = 64  # of a launch; fewer than the steps of a chunk, as some launches count steps
 _TRIES = 5
 
 
@@ -25,18 +26,16 @@ class _Stop(Exception):
 
 
 class _Watch:
-    """A callback that times the launches between two chunks, while network and data are on the
-    GPU.
-    """
+    """A callback that times the launches between two chunks, with network and data on the GPU."""
 
     def __init__(self, engine):
         self.engine, self.step, self.rows = engine, None, []
-        self._graph = engine._graph
-        engine._graph = self._remember
+        self._graph = engine._launcher.graph
+        engine._launcher.graph = self._remember
 
-    def _remember(self, launches, arguments, chunk):
+    def _remember(self, launches, arguments, capacity, chunk):
         self.step = launches, arguments, len(chunk.rates)
-        return self._graph(launches, arguments, chunk)
+        return self._graph(launches, arguments, capacity, chunk)
 
     def on_chunk_end(self, training):
         if self.step is None:
@@ -50,28 +49,23 @@ class _Watch:
 
 
 def _seconds(engine, launch, arguments, steps):
-    """Of one launch; the numbers that it leaves behind mean nothing."""
-    device, control = engine._device, engine._workspace["control"]
-    kept = device.download(control)
-    graph = device.record(lambda: engine._launch([launch], arguments))
+    """Of one launch; the results that it leaves behind are meaningless."""
+    device, workspace = engine._device, engine._workspace
+    buffer = workspace["control"]
+    kept = device.download(buffer)
+    graph = device.record(lambda: engine._launcher.run([launch], arguments, workspace.capacity))
     times = []
     for _ in range(_TRIES):
         fresh = kept.copy()
-        fresh[_slot("K")], fresh[_slot("STEPS")] = 0, steps  # as at the chunk's start
-        device.upload(control, fresh)
+        fresh[control.K], fresh[control.STEPS] = 0, steps  # as at the chunk's start
+        device.upload(buffer, fresh)
         device.synchronize()
         start = time.perf_counter()
         graph.launch(REPEATS)
         device.synchronize()
         times.append((time.perf_counter() - start) / REPEATS)
-    device.upload(control, kept)
+    device.upload(buffer, kept)
     return statistics.median(times)
-
-
-def _slot(name):
-    from fastnn._kernels.numba_cuda.kernels import frame
-
-    return getattr(frame, name)
 
 
 def show(workload: Workload) -> None:
@@ -93,9 +87,7 @@ def show(workload: Workload) -> None:
         print(f"{workload.name}: the persistent path, one launch for all steps")
         return
     if not watch.rows:
-        print(
-            f"{workload.name}: its chunks have no more than {REPEATS} steps, too few to time launches by"
-        )
+        print(f"{workload.name}: chunks have at most {REPEATS} steps, too few to time launches")
         return
     total = sum(seconds for _, seconds in watch.rows)
     cells = [
@@ -110,7 +102,7 @@ def show(workload: Workload) -> None:
     ]
     print(
         report.table(
-            [workload.name, "index", "blocks", "threads", "µs", "share"],
+            [workload.name, "index", "blocks", "threads", "µs", "fraction"],
             [*cells, ["all", "", "", "", report.figure(1e6 * total), ""]],
         )
     )

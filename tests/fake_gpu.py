@@ -8,6 +8,7 @@ import dataclasses
 import types
 
 import numpy as np
+from training_cases import noisy
 
 from fastnn import engines
 from fastnn._kernels import opcodes
@@ -19,6 +20,7 @@ from fastnn._kernels.numba_cuda.kernels import control
 from fastnn._kernels.numba_cuda.kernels.context import ARRAY_NAMES
 from fastnn._kernels.numba_cuda.kernels.op_table import operations
 from fastnn._kernels.reference import ReferenceEngine, link
+from fastnn.training import loop
 
 BLOCKS = 2  # that statistics and loss sums come from
 
@@ -332,3 +334,14 @@ def install(monkeypatch, path="persistent", device=None, kernels=None):
         engines.ENGINES, "cuda", dataclasses.replace(engines.ENGINES["cuda"], why_not=lambda: None)
     )
     return device
+
+
+def one_step_chunks(monkeypatch):
+    """Let a training take chunks of one step each."""
+    monkeypatch.setattr(loop, "_FIRST_CHUNK_OPERATIONS", 0)
+    monkeypatch.setattr(loop, "_CHUNK_SECONDS", 0)
+
+
+def pair(make=noisy, **options):
+    """The same network on the fake GPU and on the reference."""
+    return make(backend="cuda", **options), make(backend="numpy", **options)

@@ -119,10 +119,10 @@ def test_the_gpus_floor_is_the_longer_of_two_times(module):
     gpu, workload = module("gpu"), module("workloads").GPU_WORKLOADS[0]
     operations, state, rows = module("machine").costs(workload)
     slow_products = {"copies": [[2**30, 1e30]], "products": {"any": 1.0}}
-    assert gpu.floor(workload, slow_products) == pytest.approx(operations)
+    assert gpu.lower_bound(workload, slow_products) == pytest.approx(operations)
     slow_memory = {"copies": [[2**20, 2.0], [2**30, 1.0]], "products": {"any": 1e30}}
-    assert gpu.floor(workload, slow_memory) == pytest.approx(2 * state / 2.0 + rows)
-    assert gpu.floor(workload, {"error": "no torch"}) is None
+    assert gpu.lower_bound(workload, slow_memory) == pytest.approx(2 * state / 2.0 + rows)
+    assert gpu.lower_bound(workload, {"error": "no torch"}) is None
 
 
 def test_without_a_gpu_that_is_said(module, monkeypatch):

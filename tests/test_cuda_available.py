@@ -43,7 +43,8 @@ CASES = {
     ),
     "its successor alone": (
         ["numba", "numba_cuda_mlir", "cuda", "cuda.bindings"],
-        f"numba-cuda is not installed: {INSTALL} (numba-cuda-mlir cannot compile these kernels yet)",
+        f"numba-cuda is not installed: {INSTALL} "
+        "(numba-cuda-mlir cannot compile these kernels yet)",
     ),
     "no numba": (["numba_cuda", "cuda", "cuda.bindings"], f"numba is not installed: {INSTALL}"),
     "numba alone, which has an old CUDA target": (
@@ -72,7 +73,10 @@ def test_no_driver(installed, monkeypatch):
     monkeypatch.setattr(available, "_LIBRARY", "libno_such_driver.so.1")
     ask.cache_clear()
     try:
-        missing = "no NVIDIA driver is installed (libno_such_driver.so.1 is not there): install NVIDIA's, 580 or newer"
+        missing = (
+            "no NVIDIA driver is installed (libno_such_driver.so.1 is not there): "
+            "install NVIDIA's, 580 or newer"
+        )
         assert available.unavailable_reason() == missing
     finally:
         ask.cache_clear()
@@ -93,13 +97,17 @@ def test_a_network_is_told_and_so_is_who_asks(installed):
     assert status == f"unavailable: numba-cuda is not installed: {INSTALL}"
     with pytest.raises(
         RuntimeError,
-        match=r"backend 'cuda' cannot run here: numba-cuda is not installed: pip install \"fastnn\[cuda\]\"; avail",
+        match=r"backend 'cuda' cannot run here: numba-cuda is not installed: "
+        r"pip install \"fastnn\[cuda\]\"; avail",
     ):
         fnn.mlp([2, 1], backend="cuda")
 
 
 def test_asking_does_not_load_numba():
-    code = "import sys; from fastnn._kernels.numba_cuda import available; available.unavailable_reason(); print('numba' in sys.modules)"
+    code = (
+        "import sys; from fastnn._kernels.numba_cuda.toolchain import available; "
+        "available.unavailable_reason(); print('numba' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "False\n", done.stderr
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from builders import empty_cache
 
-import fastnn
 from fastnn._kernels.numba_cuda.toolchain import available, ptx_cache
 
 if reason := available.compiler_missing():
@@ -214,7 +213,7 @@ def test_where_nothing_can_be_written(compiled, folder):
 
 
 CHANGES = {
-    "version of fastnn": lambda patch: patch.setattr(fastnn, "__version__", "0.1.1"),
+    "version of fastnn": lambda patch: patch.setattr(ptx_cache, "__version__", "0.1.1"),
     "version of numba-cuda": lambda patch: patch.setattr(
         ptx_cache, "version", lambda *package: "0.1"
     ),

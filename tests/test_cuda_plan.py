@@ -1,4 +1,4 @@
-"""What the CUDA engine would launch for which network: no GPU is needed to see it."""
+"""The plans of the CUDA engine: what it launches for which network. They need no GPU."""
 
 import itertools
 
@@ -17,8 +17,8 @@ NO_UPDATE = np.zeros(1, opcodes.RULE)
 NO_UPDATE["code"] = opcodes.NO_UPDATE
 
 
-def plan(sizes, limits=HOPPER, library=False, **options):
-    return Plan(fnn.mlp(sizes, backend="numpy", **options).program, limits, library)
+def plan(sizes, limits=HOPPER, cublaslt=False, **options):
+    return Plan(fnn.mlp(sizes, backend="numpy", **options).program, limits, cublaslt)
 
 
 def names(launches):
@@ -26,7 +26,7 @@ def names(launches):
 
 
 @pytest.mark.parametrize(
-    ("sizes", "rows", "path", "blocks", "on_chip"),
+    ("sizes", "rows", "path", "blocks", "in_shared"),
     [
         ([784, 30, 10], 10, "persistent", 1, (1, 1)),
         ([16, 16, 2], 32, "persistent", 1, (1, 1)),
@@ -36,11 +36,11 @@ def names(launches):
         ([784, 2048, 2048, 10], 4096, "graph", None, (0, 0)),
     ],
 )
-def test_narrow_networks_stay_in_one_kernel(sizes, rows, path, blocks, on_chip):
+def test_narrow_networks_take_one_kernel(sizes, rows, path, blocks, in_shared):
     made = plan(sizes)
     launches = made.train(fnn.Adam().rule(), rows, 0)
     assert made.path == path
-    assert tuple(made.control(rows).values()) == on_chip
+    assert tuple(made.control(rows).values()) == in_shared
     if path == "persistent":
         assert [(launch.kernel, launch.grid, launch.cooperative) for launch in launches] == [
             ("train", blocks, blocks > 1)
@@ -72,57 +72,50 @@ def test_dynamic_shared_memory_fits_beside_the_kernels_own(sizes, dtype, limits)
             assert launch.grid >= 1
 
 
-def test_blocks_that_meet_all_run_at_once():
+def test_blocks_of_a_cooperative_grid_run_at_once():
     for rows in (1, 64, 100_000):
         for launch in plan([784, 128, 128, 10]).train(fnn.Adam().rule(), rows, 0):
             assert launch.grid <= HOPPER.multiprocessors
 
 
 def test_a_step_of_a_wide_network():
-    made, rule = plan([784, 256, 10], batch_norm=True), fnn.Adam(clip_norm=1.0).rule()
-    there = ["load", "dense", "statistics", "other", "dense"]
-    back = ["dense_input", "sums", "other_backward"]
-    assert names(made.train(rule, 128, 0)) == [
-        *there,
-        "loss",
-        "conclude",
-        *back,
-        "gradients",
-        "squares",
-        "apply",
+    made, adam = plan([784, 256, 10], batch_norm=True), fnn.Adam().rule()
+    batch_norm = ["batch_statistics", "operation_forward"]
+    forward = ["load", "gemm_forward", *batch_norm, "gemm_forward"]
+    backward = ["gemm_input", "batch_sums", "operation_backward"]
+    step = [*forward, "loss", "log_step", *backward]
+    clipping = fnn.Adam(clip_norm=1.0).rule()
+    assert names(made.train(clipping, 128, 0)) == [
+        *step,
+        "all_gradients",
+        "gradient_norm",
+        "apply_updates",
     ]
-    assert names(made.train(fnn.Adam().rule(), 128, 0)) == [
-        *there,
-        "loss",
-        "conclude",
-        *back,
-        "gradients",
+    assert names(made.train(adam, 128, 0)) == [*step, "all_gradients"]
+    assert names(made.train(adam, 128, 5)) == [
+        *step,
+        "record_statistics",
+        "all_gradients",
+        "apply_updates",
     ]
-    assert names(made.train(fnn.Adam().rule(), 128, 5)) == [
-        *there,
-        "loss",
-        "conclude",
-        *back,
-        "measure",
-        "gradients",
-        "apply",
-    ]
-    assert names(made.train(NO_UPDATE, 128, 0)) == [*there, "loss", "conclude", *back, "gradients"]
-    assert names(made.forward(1000)) == [*there, "predictions"]
-    assert names(plan([784, 64, 10], batch_norm=True).forward(1000)) == ["statistics", "predict"]
+    assert names(made.train(NO_UPDATE, 128, 0)) == [*step, "all_gradients"]
+    assert names(made.predict(1000)) == [*forward, "write_predictions"]
+    assert names(made.predict(1000, evaluates=True)) == [*forward, "write_predictions", "losses"]
+    narrow = plan([784, 64, 10], batch_norm=True)
+    assert names(narrow.predict(1000)) == ["batch_statistics", "predict"]
+    assert names(narrow.predict(1000, evaluates=True)) == ["batch_statistics", "evaluate"]
 
 
-def test_slopes_are_multiplied_where_gradients_are_written():
-    """A dense operation that alone hands a gradient back writes it finished; where a residual block
-    adds to it, it cannot.
+def test_derivatives_are_fused_where_gradients_are_written():
+    """Where a dense operation alone writes a gradient, it multiplies by the derivative.
+
+    Where a residual block adds to the gradient, it cannot.
     """
-    assert "finish_backward" not in names(
-        plan([784, 256, 256, 10], activation="gelu").train(fnn.SGD().rule(), 64, 0)
-    )
-    blocks = plan([784, 256, 256, 256, 10], activation="tanh", residual=True).train(
-        fnn.SGD().rule(), 64, 0
-    )
-    assert names(blocks).count("finish_backward") == 3
+    sgd = fnn.SGD().rule()
+    dense = plan([784, 256, 256, 10], activation="gelu")
+    assert "epilogue_backward" not in names(dense.train(sgd, 64, 0))
+    blocks = plan([784, 256, 256, 256, 10], activation="tanh", residual=True)
+    assert names(blocks.train(sgd, 64, 0)).count("epilogue_backward") == 3
 
 
 def test_constraints_have_launches_of_their_own():
@@ -134,22 +127,22 @@ def test_constraints_have_launches_of_their_own():
     assert "constrain" not in names(made.train(NO_UPDATE, 64, 0))
 
 
-def test_large_products_go_to_the_library():
-    launches = plan([784, 2048, 2048, 100], library=True).train(fnn.Adam().rule(), 4096, 0)
+def test_large_products_go_to_cublaslt():
+    launches = plan([784, 2048, 2048, 100], cublaslt=True).train(fnn.Adam().rule(), 4096, 0)
     products = [launch for launch in launches if isinstance(launch, Gemm)]
     assert [(product.kind, product.index) for product in products] == [
-        ("forward", 0), ("forward", 1), ("forward", 2), ("input", 2), ("input", 1), ("weight", 0), ("weight", 1), ("weight", 2),
-    ]  # fmt: skip
-    # what comes after an activation adds it
+        *(("forward", 0), ("forward", 1), ("forward", 2)),
+        *(("input", 2), ("input", 1)),
+        *(("weight", 0), ("weight", 1), ("weight", 2)),
+    ]
+    # The bias before an activation is left to the epilogue.
     assert [product.adds_bias for product in products[:3]] == [False, False, True]
-    after = {"forward": "other", "input": "finish_input", "weight": "finish_gradient"}
+    after = {"forward": "operation_forward", "input": "input_epilogue", "weight": "weight_epilogue"}
     for product, following in itertools.pairwise(launches):
         if isinstance(product, Gemm) and not product.adds_bias:
             assert (following.kernel, following.index) == (after[product.kind], product.index)
-    assert not any(
-        isinstance(launch, Gemm)
-        for launch in plan([784, 256, 10], library=True).train(fnn.Adam().rule(), 128, 0)
-    )
+    small = plan([784, 256, 10], cublaslt=True).train(fnn.Adam().rule(), 128, 0)
+    assert not any(isinstance(launch, Gemm) for launch in small)
 
 
 def test_rows_to_predict_come_in_passes():

@@ -1,6 +1,4 @@
-"""Every kernel assembles for every GPU that is supported, without spills, and takes the registers
-that tests/cuda/registers.txt says.
-"""
+"""Every kernel assembles for each supported target, without spills, with the expected registers."""
 
 import importlib.util
 from pathlib import Path
@@ -101,11 +99,10 @@ def test_a_toy_is_assembled():
 TABLE, MADE_WITH = (
     registers.from_text(registers.TABLE.read_text()) if registers.TABLE.exists() else ({}, {})
 )
-# Kernel and number type → bytes of stack, and of loads and stores of spills, that are put up with.
-# A step of the persistent path is one kernel with everything in it, and a float64 takes two
-# registers: it is at the limit of 255.
+# Kernel and number type → permitted bytes of stack, and of spill loads and stores. The kernel of
+# the persistent path holds a whole step, and a float64 takes two registers: it is at the limit.
 SPILLS = {("train", "float64"): (256, 1024)}
-SLACK = 24  # registers that another version of the compilers may take more
+SLACK = 24  # more registers that another version of the compilers may use
 
 
 def compiler_missing():
@@ -136,7 +133,7 @@ def test_the_table_has_every_kernel(compiler):
 
 
 def check_hot(key, usage):
-    """A kernel does not go through memory, and 256 threads find the registers that they need."""
+    """A kernel does not spill, and a block of 256 threads fits the registers."""
     stack, spills = SPILLS.get(key[:2], (0, 0))
     assert usage.stores + usage.loads <= spills, (key, usage)
     assert usage.stack <= stack, (key, usage)
@@ -151,9 +148,7 @@ def test_nothing_in_the_table_spills():
 @needs_ptxas
 @pytest.mark.parametrize("name", sorted({name for name, _, _ in TABLE}))
 def test_kernels_take_what_the_table_says(name, compiler):
-    """Exactly, where the compilers are the ones that it was made with; else no spill, and not many
-    more registers.
-    """
+    """Exactly with the compilers of the table; with others no spills, and few registers more."""
     found, here = registers.measure([name]), registers.versions()
     for key, usage in found.items():
         expected = TABLE[key]

@@ -1,6 +1,4 @@
-"""``fastnn warmup`` and ``fastnn info`` where there is a GPU: a pretended one, and a stand-in for
-the compiler.
-"""
+"""``fastnn warmup`` and ``fastnn info`` with a GPU, which is faked, and so is the compiler."""
 
 import re
 
@@ -19,9 +17,9 @@ if numba.config.DISABLE_JIT:
 
 CAPABILITY = (9, 0)
 COMPILES = """
-from fastnn._kernels.numba_cuda import cache
-cache.write("kernel", sys.argv[1], {capability}, "text")
-cache.write_manifest(sys.argv[1], {capability}, ["kernel"])
+from fastnn._kernels.numba_cuda.toolchain import ptx_cache
+ptx_cache.write("kernel", sys.argv[1], {capability}, "text")
+ptx_cache.write_manifest(sys.argv[1], {capability}, ["kernel"])
 """
 
 
@@ -73,7 +71,8 @@ def test_the_driver_makes_machine_code_of_them_where_it_can(run, tmp_path, monke
 def test_a_failure_is_told(run, monkeypatch):
     monkeypatch.setattr(warmup, "_COMPILE_CUDA", "sys.exit('no compiler {capability}')")
     assert re.fullmatch(
-        r"fastnn: the kernel for float32 \(GPU 9\.0\) could not be compiled and kept in \S+/cuda-\S+: no compiler \(9, 0\)\n",
+        r"fastnn: the kernel for float32 \(GPU 9\.0\) could not be compiled and kept in "
+        r"\S+/cuda-\S+: no compiler \(9, 0\)\n",
         run("warmup", "--dtype", "float32", status=2),
     )
 
@@ -96,13 +95,13 @@ def test_old_kernels_are_told_of_and_removed_when_asked(run, gpu):
 
 def test_for_a_gpu_that_is_elsewhere(run, gpu, tmp_path, monkeypatch):
     monkeypatch.setattr(available, "capability", lambda: None)
-    monkeypatch.setenv("FASTNN_CUDA_CACHE", str(tmp_path / "brought"))
+    monkeypatch.setenv("FASTNN_CUDA_CACHE", str(tmp_path / "prebuilt"))
     assert re.fullmatch(
         r"float32 \(GPU 8\.6\): compiled in \d+ s\n",
         run("warmup", "--cuda-arch", "8.6", "--dtype", "float32"),
     )
     assert ptx_cache.ready("float32", (8, 6))
-    assert [path.name[:7] for path in (tmp_path / "brought").iterdir()] == ["cuda-0."]
+    assert [path.name[:7] for path in (tmp_path / "prebuilt").iterdir()] == ["cuda-0."]
     assert not gpu.exists()
 
 

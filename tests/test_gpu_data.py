@@ -19,6 +19,7 @@ from fastnn._kernels.numba_cuda.runtime import cublaslt, cublaslt_products, samp
 from fastnn._kernels.numba_cuda.runtime.cublaslt_products import CublasLtProducts
 from fastnn.cli import commands
 from fastnn.data import validation as validate
+from fastnn.data.samples import checked_samples
 
 WEIGHTS = np.linspace(0.5, 2, len(X))
 
@@ -94,6 +95,18 @@ def test_predictions_stream(gpu, narrow, method):
     spoilt[3, 1] = np.inf  # in the first of several pieces
     with raises(ValueError, "X is inf at row 3, column 1"):
         nets[0].predict(spoilt)
+
+
+def test_evaluations_stream(gpu, narrow):
+    nets = noisy(backend="cuda"), noisy(backend="numpy")
+    samples = checked_samples(nets[0], X, LABELS, WEIGHTS)
+    found = nets[0].engine.evaluate(nets[0].state, samples)
+    expected, _ = nets[1].engine.gradients(nets[1].state, samples, False)
+    assert narrow[0].max_rows < len(X)
+    np.testing.assert_allclose(found.outputs, nets[1].forward(X), rtol=1e-11)
+    assert found.loss == pytest.approx(expected.losses[0], rel=1e-11)
+    assert found.weight == pytest.approx(WEIGHTS.sum(), rel=1e-11)
+    assert found.correct_weight == pytest.approx(expected.hits[0], rel=1e-11)
 
 
 def test_streams_of_values_and_of_a_memory_map(gpu, narrow, tmp_path):

@@ -1,15 +1,13 @@
-"""Registers of the CUDA kernels: every kernel compiled to PTX and assembled, and what the assembler
-says of it.
+"""Registers of the CUDA kernels: compiles and assembles each, and reports the assembler's figures.
 
     python tools/cuda_registers.py [--kernels a,b] [--write]
 
-Needs no GPU: Numba's CUDA target with NVVM, and `ptxas`, from the PATH or from the package
-nvidia-cuda-nvcc. Prints a table of each kernel in each number type for sm_75, sm_80 and sm_90; with
---write it becomes tests/cuda/registers.txt, which a test compares.
+It needs no GPU, but Numba's CUDA target with NVVM, and `ptxas` from the PATH or from the package
+nvidia-cuda-nvcc. It prints a table of each kernel in each number type for sm_75, sm_80 and sm_90.
+With --write the table replaces tests/cuda/registers.txt, which a test compares.
 
-A spill is a value that found no register and goes through memory; a stack frame is memory of the
-thread's own, for spills or for arrays that are indexed by a variable. Either makes a hot kernel
-slow.
+A spill is a value that found no register and goes through memory. A stack frame is memory of one
+thread, for spills or for arrays that are indexed by a variable. Either makes a hot kernel slow.
 """
 
 import argparse
@@ -34,8 +32,9 @@ _VERSION = re.compile(r"release .*, V(\S+)")
 
 
 class Usage(NamedTuple):
-    """What one kernel takes, by `ptxas -v`: registers a thread; bytes of stack, of spills stored
-    and loaded, of static shared memory.
+    """What one kernel uses, by `ptxas -v`.
+
+    Registers per thread, then bytes of stack, of spills stored and loaded, of static shared memory.
     """
 
     registers: int
@@ -89,13 +88,9 @@ def assemble(ptxas: str, ptx: str, target: str) -> Usage:
 
 
 def parse(said: str) -> Usage:
-    """The figures in what `ptxas -v` prints about one kernel; what the functions that it calls
-    spill counts too.
-    """
-    registers, used = (
-        re.findall(r"Used (\d+) registers(.*)", said),
-        _numbers(r"bytes spill (?:stores|loads)", said),
-    )
+    """The figures in the output of `ptxas -v` for one kernel, including functions that it calls."""
+    registers = re.findall(r"Used (\d+) registers(.*)", said)
+    used = _numbers(r"bytes spill (?:stores|loads)", said)
     if len(registers) != 1:
         raise ValueError(f"ptxas was to tell of one kernel: {said}")
     stack = re.search(r"(\d+) bytes cumulative stack size", registers[0][1])
@@ -120,13 +115,11 @@ def measure(
     capabilities: Iterable[tuple[int, int]] = CAPABILITIES,
     ptx: Callable[[str, str, tuple[int, int]], str] | None = None,
 ) -> dict[Key, Usage]:
-    """Compile and assemble each kernel; ``ptx`` gives its PTX, that of
-    `fastnn._kernels.numba_cuda.driver.ptx_compiler` if not given.
-    """
+    """Compile and assemble each kernel; ``ptx`` replaces the function that compiles them."""
     ptxas, source = find_ptxas(), ptx or _ptx
     if ptxas is None:
         raise RuntimeError(f"ptxas is not installed: {INSTALL}")
-    # Numba compiles in this thread, ptxas works beside it
+    # Numba compiles in this thread while ptxas runs in others.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         pending = {
             (name, dtype, f"sm_{major}{minor}"): pool.submit(
@@ -140,14 +133,14 @@ def measure(
 
 
 def _ptx(name, dtype, capability):
-    """From the cache, or compiled and kept there."""
+    """From the cache, or compiled and cached."""
     from fastnn._kernels.numba_cuda.driver import ptx_compiler
 
     return ptx_compiler.load(name, dtype, capability).ptx
 
 
 def versions() -> dict[str, str]:
-    """All that the figures depend on, but for the kernels."""
+    """Versions of the tools that the figures depend on."""
     from importlib.metadata import version
 
     ptxas = find_ptxas()
@@ -172,7 +165,7 @@ def _installed(package):
 
 
 def to_text(usage: dict[Key, Usage], made_with: dict[str, str]) -> str:
-    """The table as it is committed."""
+    """The table as text."""
     rows = [_COLUMNS, *((*key, *map(str, values)) for key, values in sorted(usage.items()))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
@@ -181,14 +174,12 @@ def to_text(usage: dict[Key, Usage], made_with: dict[str, str]) -> str:
     ]
     said = ", ".join(f"{name} {number}" for name, number in made_with.items())
     head = [
-        "# What the CUDA kernels take, by ptxas -v: registers a thread; bytes of stack, spill stores, spill loads, static shared memory."
+        "# What the CUDA kernels use, by ptxas -v: registers per thread; bytes of stack, of spill",
+        "# stores, of spill loads, of static shared memory.",
+        "# python tools/cuda_registers.py --write",
+        f"# made with: {said}",
     ]
-    return (
-        "\n".join(
-            [*head, "# python tools/cuda_registers.py --write", f"# made with: {said}", *lines]
-        )
-        + "\n"
-    )
+    return "\n".join([*head, *lines]) + "\n"
 
 
 def from_text(text: str) -> tuple[dict[Key, Usage], dict[str, str]]:

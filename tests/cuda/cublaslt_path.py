@@ -23,8 +23,8 @@ LAYERS = {
         fnn.Dropout(0.3),
         fnn.Dense(OUTPUTS, bias=False),
     ],
-    # The gradient of a BatchNorm's input does not vanish by itself in rows beyond the end of a short
-    # mini-batch. The gradient of a bias before it is rounding alone, which Adam would follow.
+    # The gradient of a BatchNorm's input does not vanish by itself in rows beyond the end of a
+    # short mini-batch. The gradient of a bias before it is rounding alone, which Adam would follow.
     "norm after a product": [
         fnn.Dense(9, "sigmoid"),
         fnn.Dense(7, bias=False),
@@ -91,7 +91,8 @@ def main():
             [layer for layer in layers if isinstance(layer, fnn.Dense)]
         ), (name, "no products")
         print(
-            f"{name}: {library.products - before} products, {len(flat(nets[0].parameters))} parameters"
+            f"{name}: {library.products - before} products, "
+            f"{len(flat(nets[0].parameters))} parameters"
         )
 
 

@@ -1,4 +1,4 @@
-"""The engine on a fake driver, which runs work as late as possible: missing waits change numbers."""
+"""The engine on a fake driver, which runs work as late as possible, so missing waits show."""
 
 from types import SimpleNamespace
 

@@ -1,8 +1,10 @@
 """Tests that need an NVIDIA GPU; where there is none, each is skipped with the reason.
 
     python -m pytest -n 0 tests/gpu
-    FASTNN_TEST_GPU_SIMULATOR=1 NUMBA_ENABLE_CUDASIM=1 python -m pytest -n 0 tests/gpu      those marked `simulator`, on Numba's simulator
-    FASTNN_TEST_GPU_BACKEND=cython python -m pytest -n 0 tests/gpu                          to try the tests: on an engine without a GPU
+    FASTNN_TEST_GPU_SIMULATOR=1 NUMBA_ENABLE_CUDASIM=1 python -m pytest -n 0 tests/gpu
+        runs those marked `simulator` on Numba's simulator
+    FASTNN_TEST_GPU_BACKEND=cython python -m pytest -n 0 tests/gpu
+        tries the tests themselves on an engine that needs no GPU
 
 On a GPU the tests of all engines also run for "cuda": FASTNN_TEST_ENGINES=numpy,cuda python -m
 pytest -n 0 tests/test_contract.py …
@@ -15,7 +17,7 @@ from gpu_cases import BACKEND, SIMULATED
 
 import fastnn as fnn
 
-# Numba reads it once, when it is loaded
+# Numba reads the variable when it is imported.
 if SIMULATED and os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":
     pytest.exit(
         "FASTNN_TEST_GPU_SIMULATOR=1 needs NUMBA_ENABLE_CUDASIM=1 from the start of the process",
@@ -36,5 +38,6 @@ def pytest_runtest_setup(item):
         pytest.skip("too large for Numba's simulator: only what is marked `simulator` runs there")
     if item.get_closest_marker("real") is not None and (SIMULATED or BACKEND != "cuda"):
         pytest.skip(
-            "looks at the GPU itself, or inside the engine for it: not for the simulator, nor for a CPU engine in its place"
+            "looks at the GPU itself, or inside the CUDA engine: "
+            "not for the simulator, nor for a CPU engine in its place"
         )

@@ -1,4 +1,4 @@
-"""Networks for both ways in which the CUDA engine trains, and what they are compared by."""
+"""Networks for both paths of the CUDA engine, and comparisons with the reference."""
 
 import os
 
@@ -21,7 +21,7 @@ BACKEND = os.environ.get("FASTNN_TEST_GPU_BACKEND", "cuda")
 SIMULATED = os.environ.get("FASTNN_TEST_GPU_SIMULATOR", "0") == "1"
 DTYPES = ("float32", "float64")
 GRADIENT_ERROR = {"float32": 2e-5, "float64": 1e-10}  # relative to the norm over all parameters
-WIDE = 160  # no width above 128 is trained in one kernel
+WIDE = 160  # widths above 128 take the graph path
 PATHS = ("persistent", "graph")
 ROWS = 23  # four batches of six, the last one of five
 
@@ -45,8 +45,8 @@ def wide_example(kind, activation="tanh"):
     ]
 
 
-# Of several hidden layers and both norms, without a bias before BatchNorm, whose gradient would be
-# nothing but rounding errors.
+# Several hidden layers and both norms. There is no bias before BatchNorm: its gradient would be
+# rounding errors alone.
 WIDE_EVERYTHING = [
     fnn.Dense(WIDE, bias=False, max_norm=1.5, l2=0.01),
     fnn.BatchNorm(),
@@ -77,9 +77,7 @@ def make(layers, loss="quadratic", dtype="float32", **options):
 
 
 def reference_of(net):
-    """The same numbers on the reference, in float64: what is compared with it shows the rounding of
-    the engine alone.
-    """
+    """The same network on the reference in float64; differences show the engine's rounding."""
     twin = net.copy(dtype="float64", backend="numpy")
     if net.optimizer_kind is not None:
         twin.use_optimizer(net.optimizer_kind)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Does a CUDA kernel touch memory that is not its own, or two threads the same at once? NVIDIA's compute-sanitizer over small trainings on
-# both paths. Needs a GPU and compute-sanitizer (of the CUDA toolkit, or of the package nvidia-cuda-sanitizer-api).
+# NVIDIA's compute-sanitizer over small trainings on both paths: accesses out of bounds, and races.
+# Needs a GPU and compute-sanitizer (of the CUDA toolkit, or of the package nvidia-cuda-sanitizer-api).
 #
 #   PYTHON=.venv/bin/python TOOLS="memcheck racecheck" tests/gpu/sanitize.sh
 set -uo pipefail
@@ -18,7 +18,7 @@ if [ "$reason" != available ]; then
 fi
 status=0
 for path in persistent graph; do
-    "$python" tests/gpu/sanitize_run.py "$path" || exit 2 # compiles, so that the sanitizers need not look on
+    "$python" tests/gpu/sanitize_run.py "$path" || exit 2 # compiles the kernels without the sanitizer
     for tool in ${TOOLS:-memcheck racecheck}; do
         echo "=== $tool, $path"
         compute-sanitizer --tool "$tool" --error-exitcode 1 "$python" tests/gpu/sanitize_run.py "$path" || status=1

@@ -1,6 +1,4 @@
-"""What `sanitize.sh` watches: a few steps of everything, gradients and predictions, of odd sizes,
-on one path.
-"""
+"""The program that `sanitize.sh` checks: training, gradients and predictions on one path."""
 
 import sys
 
@@ -9,6 +7,7 @@ from builders import LOSS_CASES, features, optimizer, sample_weights, targets
 from gpu_cases import BACKEND, BOTH
 
 import fastnn as fnn
+from fastnn.data.samples import checked_samples
 
 
 def main():
@@ -23,9 +22,16 @@ def main():
             X, y = features(rows), targets(LOSS_CASES[loss][1], rows)
             options = {"clip_norm": 1.0, "weight_decay": 0.01}
             net.fit(
-                X, y, epochs=2, batch_size=6, optimizer=optimizer(rule, **options), sample_weight=sample_weights(rows),
-                callbacks=[fnn.GradientFlow(every=1)], progress=False,
-            )  # fmt: skip
+                X,
+                y,
+                epochs=2,
+                batch_size=6,
+                optimizer=optimizer(rule, **options),
+                sample_weight=sample_weights(rows),
+                callbacks=[fnn.GradientFlow(every=1)],
+                progress=False,
+            )
+            net.engine.evaluate(net.state, checked_samples(net, X, y))
             net.gradients(X, y, training=True)
             assert np.isfinite(net.predict(features(37))).all()
     print(f"{sys.argv[1]}: done")

@@ -1,4 +1,4 @@
-"""Arrays of PyTorch and CuPy that lie on the GPU are taken as they are."""
+"""Arrays of PyTorch, CuPy and JAX on the GPU are used without a copy."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from gpu_cases import BACKEND, MLP, PATHS, make
 
 import fastnn as fnn
 
-# What other libraries warn of when they are loaded is not ours.
+# Other libraries issue warnings when they are imported.
 pytestmark = [
     pytest.mark.real,
     pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning"),
@@ -94,7 +94,7 @@ def test_validation_on_the_gpu(put):
 
 
 def test_no_copy_is_made():
-    """Data that fills most of a buffer of PyTorch's is trained on without as much memory again."""
+    """Training on a large array of PyTorch's allocates little memory."""
     torch = torch_with_gpu()
     X = torch.rand((1_000_000, 256), device="cuda")  # one gigabyte
     y = np.zeros(len(X), np.int64)

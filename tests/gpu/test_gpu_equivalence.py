@@ -1,6 +1,4 @@
-"""The CUDA engine computes what the NumPy reference does: each entry of the tables, in both number
-types and on both paths.
-"""
+"""The CUDA engine against the reference: each entry of the tables, both dtypes, both paths."""
 
 import numpy as np
 import pytest
@@ -18,7 +16,7 @@ from builders import (
     relative_error,
     sample_weights,
     targets,
-)  # fmt: skip
+)
 from gpu_cases import (
     ALL_STACKS,
     BACKEND,
@@ -35,7 +33,7 @@ from gpu_cases import (
     reference_of,
     stack,
     wide_example,
-)  # fmt: skip
+)
 from test_engines import masks_drawn
 
 import fastnn as fnn
@@ -53,7 +51,7 @@ STEPS, BATCH = 200, 8
 @pytest.mark.real
 @each_path
 def test_each_path_is_taken(path):
-    """What the tests below rely on."""
+    """The tests below rely on it."""
     assert make(MLP[path]).engine._plan.path == path
     assert make(BOTH[path]).engine._plan.path == path
     assert make(stack(ALL_STACKS["wide"], path)).engine._plan.path == path
@@ -153,8 +151,8 @@ def test_wide_inputs_and_many_classes(dtype):
 
 
 @each_dtype
-def test_products_by_the_library(dtype):
-    """As large as cuBLASLt does them, where it is installed."""
+def test_products_by_cublaslt(dtype):
+    """Large enough for cuBLASLt, where it is installed."""
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(256, 784)).astype(np.float32).astype(dtype), rng.integers(0, 10, 256)
     net = fnn.Network(
@@ -314,9 +312,7 @@ def test_masks_of_wide_layers_are_the_generators(units):
 
 @each_path
 def test_batches_are_the_references(path):
-    """A net that can do nothing but add its samples up: after an epoch of one mini-batch its bias
-    tells which samples came last.
-    """
+    """The bias of a linear network depends on which samples came in which mini-batch."""
     rows, batch = 40, 7
     X, y = features(rows), targets("values", rows)
     nets = [

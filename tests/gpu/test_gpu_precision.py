@@ -1,4 +1,4 @@
-"""TF32 and bfloat16 products round as much as they say; "float32" does not."""
+"""Products in TF32 and bfloat16 round as expected; those in "float32" do not."""
 
 import numpy as np
 import pytest
@@ -34,20 +34,15 @@ def test_gradients_are_as_precise_as_asked(precision):
 
 
 def test_a_lower_precision_is_not_the_same():
-    """Else it would not be used: it needs cuBLASLt, and tensor cores that know it, which Turing's
-    do not.
-    """
+    """It needs cuBLASLt, and tensor cores that support it, which Turing's do not."""
     from fastnn._kernels.numba_cuda.driver.device import open_device
     from fastnn._kernels.numba_cuda.runtime import cublaslt
 
     if reason := cublaslt.unavailable_reason():
         pytest.skip(f"large products are made without cuBLASLt here: {reason}")
     if (capability := open_device().compute_capability) < (8, 0):
-        pytest.skip(
-            "tensor cores know TF32 and bfloat16 from compute capability 8.0 on; this GPU has {}.{}".format(
-                *capability
-            )
-        )
+        major, minor = capability
+        pytest.skip(f"TF32 and bfloat16 need compute capability 8.0; this GPU has {major}.{minor}")
     X, y = data()
     found = {precision: network(precision).gradients(X, y)[1]["1.weight"] for precision in LIMITS}
     assert not np.array_equal(found["tf32"], found["float32"])

@@ -1,6 +1,4 @@
-"""What training on a GPU owes beside the reference's numbers: the same bits, state that is where it
-is asked for, clean ends.
-"""
+"""Training on a GPU: reproducible bits, streamed samples, the state, and errors."""
 
 import functools
 
@@ -88,7 +86,7 @@ def test_five_epochs_twice_are_ten(rule, dtype, path, saved, tmp_path):
 
 @each_path
 @each_dtype
-def test_where_fit_cuts_an_epoch_is_not_seen(dtype, path, monkeypatch):
+def test_bits_do_not_depend_on_where_fit_cuts_an_epoch(dtype, path, monkeypatch):
     nets = [make(BOTH[path], dtype=dtype) for _ in range(2)]
     train(nets[0])
     monkeypatch.setattr(loop, "_CHUNK_SECONDS", 0)
@@ -152,7 +150,9 @@ def test_data_larger_than_the_device_gives_the_same_bits(weighted, dtype, path, 
     weights = rng.integers(0, 3, n) if weighted else None
     make_stream = sample_transfer.StreamedSamples
     monkeypatch.setattr(
-        sample_transfer, "Stream", lambda *arguments: streams.append(1) or make_stream(*arguments)
+        sample_transfer,
+        "StreamedSamples",
+        lambda *arguments: streams.append(1) or make_stream(*arguments),
     )
     nets, predictions = [], []
     for limit in (None, int(0.9 * X.nbytes)):
@@ -171,7 +171,7 @@ def test_data_larger_than_the_device_gives_the_same_bits(weighted, dtype, path, 
 
 @each_path
 def test_data_may_change_between_calls(path):
-    """Nothing of one call's data is left in the next one's."""
+    """A call does not use samples of an earlier one."""
     X, y = data(rows=ROWS)
     net, reference = make(MLP[path]), make(MLP[path])
     net.fit(X, y, epochs=2, batch_size=BATCH, progress=False)
@@ -186,8 +186,8 @@ def test_data_may_change_between_calls(path):
 # --- state ----------------------------------------------------------------------------------------
 
 
-class Looks:
-    """Reads, and if asked changes, the parameters while a training runs."""
+class Observer:
+    """Reads the parameters while a training runs, and scales a weight by ``factor``."""
 
     def __init__(self, factor=None):
         self.factor, self.seen = factor, []
@@ -202,17 +202,17 @@ class Looks:
 
 @each_path
 def test_callbacks_see_and_change_parameters(path):
-    plain, looked = make(MLP[path], dtype="float64"), Looks()
-    train(plain, callbacks=[looked])
+    plain, observer = make(MLP[path], dtype="float64"), Observer()
+    train(plain, callbacks=[observer])
     for name, values in plain.parameters.items():
-        np.testing.assert_array_equal(looked.seen[-1][name], values)
-    assert_same_bits(plain, train(make(MLP[path], dtype="float64")))  # looking changes nothing
+        np.testing.assert_array_equal(observer.seen[-1][name], values)
+    assert_same_bits(plain, train(make(MLP[path], dtype="float64")))  # reading changes nothing
     nets = [
         make(MLP[path], dtype="float64"),
         make(MLP[path], dtype="float64").copy(backend="numpy"),
     ]
     for net in nets:
-        train(net, callbacks=[Looks(0.5)])
+        train(net, callbacks=[Observer(0.5)])
     assert relative_error(learnt(nets[0]), learnt(nets[1])) <= 1e-8
     assert relative_error(nets[0].parameters, plain.parameters) > 1e-3
 
@@ -290,7 +290,7 @@ def test_divergence_stops_before_the_update(dtype, path):
             progress=False,
         )
     assert (error.value.epoch, error.value.step) == (reference.value.epoch, reference.value.step)
-    # goes on
+    # The network can be trained further.
     net.fit(features(ROWS), targets("values", ROWS), epochs=2, batch_size=BATCH, progress=False)
     assert np.isfinite(net.state.theta).all()
 
@@ -355,25 +355,25 @@ def test_a_row_that_is_not_finite_is_noticed(value, dtype, path):
 def test_several_networks_take_turns():
     """Each has its own memory on the one device."""
     alone = [train(make(BOTH[path], seed=seed), epochs=4) for path in PATHS for seed in (1, 2)]
-    together = [make(BOTH[path], seed=seed) for path in PATHS for seed in (1, 2)]
+    coexisting = [make(BOTH[path], seed=seed) for path in PATHS for seed in (1, 2)]
     for _ in range(4):
-        for net in together:
+        for net in coexisting:
             train(net, epochs=1)
-    for one, other in zip(together, alone, strict=True):
+    for one, other in zip(coexisting, alone, strict=True):
         assert_same_bits(one, other)
 
 
 def test_networks_in_threads():
     alone = [train(make(BOTH[path], seed=seed), epochs=10) for path in PATHS for seed in (1, 2)]
-    together = [make(BOTH[path], seed=seed) for path in PATHS for seed in (1, 2)]
-    in_threads(*(functools.partial(train, net, "adam", 10) for net in together))
-    for one, other in zip(together, alone, strict=True):
+    coexisting = [make(BOTH[path], seed=seed) for path in PATHS for seed in (1, 2)]
+    in_threads(*(functools.partial(train, net, "adam", 10) for net in coexisting))
+    for one, other in zip(coexisting, alone, strict=True):
         assert_same_bits(one, other)
 
 
 @pytest.mark.real
 def test_memory_is_given_back():
-    """A hundred networks one after the other take no more than a few at once."""
+    """A hundred networks in turn use no more memory than a few."""
     from fastnn._kernels.numba_cuda.driver.device import open_device
 
     def free():
@@ -395,7 +395,7 @@ def test_memory_is_given_back():
 
 
 def test_a_wide_network_learns():
-    """From noise to nothing left to learn, on the sample that comes with the package."""
+    """On the MNIST sample of the package."""
     (X, y), (Xt, yt) = fnn.datasets.mnist_sample()
     for layers in (
         [fnn.Dense(64, "relu"), fnn.Dense(10)],
