@@ -1,5 +1,6 @@
-"""What is said where the CUDA engine cannot run for want of a package. Drivers and GPUs:
-tests/cuda_driver/test_process.py.
+"""Reasons why the CUDA engine cannot run: missing packages.
+
+Drivers and GPUs are in tests/cuda_driver/test_process.py.
 """
 
 import importlib.util

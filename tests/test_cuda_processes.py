@@ -1,5 +1,6 @@
-"""The CUDA engine without a GPU, in processes of its own: a simulator is chosen before Numba is
-loaded, and a driver before CUDA is.
+"""The CUDA engine without a GPU, in other processes.
+
+The simulator must be chosen before Numba is imported, and the fake driver before CUDA is loaded.
 """
 
 import os
@@ -39,9 +40,7 @@ def test_in_the_simulator():
     run_tests("cuda", 2, NUMBA_ENABLE_CUDASIM="1")
 
 
-@pytest.mark.skipif(
-    not sys.platform.startswith("linux"), reason="the fake driver is made for Linux"
-)
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the fake driver is for Linux")
 @pytest.mark.skipif(
     shutil.which("cc") is None, reason="there is no C compiler to build the fake driver"
 )

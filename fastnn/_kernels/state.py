@@ -16,15 +16,19 @@ class DeviceState(Protocol):
 
         From then on they are the valid copy, and anybody may write to them.
         """
+        ...
 
     def read_only_copy(self, name: str) -> np.ndarray:
         """One of the arrays, to read; the state stays on the device."""
+        ...
 
     def is_finite(self) -> bool:
         """Whether every parameter is finite."""
+        ...
 
     def snapshot(self) -> "Snapshot":
         """Parameters and running statistics as they are now."""
+        ...
 
 
 class Snapshot(Protocol):
@@ -32,6 +36,7 @@ class Snapshot(Protocol):
 
     def restore(self, state: "State") -> None:
         """Copy them to a state."""
+        ...
 
 
 class State:
@@ -60,6 +65,11 @@ class State:
     device_state : DeviceState or None
         The device's copy, while that is the valid one.
     """
+
+    theta: np.ndarray
+    buffers: np.ndarray
+    slots: Any
+    products: Any
 
     def __init__(
         self,

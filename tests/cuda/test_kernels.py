@@ -84,9 +84,7 @@ def state_of(net, optimizer):
 
 
 def assert_steps_agree(net, samples, optimizer, batch_size, every=0, epochs=1):
-    """A few mini-batches, the last one short, on both engines from the same state: all that they
-    change and report.
-    """
+    """Both engines change and report the same over a few mini-batches, the last one short."""
     n, program = len(samples), net.program
     order = np.concatenate([np.random.default_rng(k).permutation(n) for k in range(epochs)])
     bounds = np.concatenate(
@@ -223,9 +221,7 @@ def test_more_than_a_large_tile(path):
 
 @pytest.mark.parametrize("path", ["persistent", "graph"], indirect=True)
 def test_a_training_in_float32_ends_where_the_reference_does(path):
-    """Normalisation, dropout, a residual block, clipping and Adam: within 1e-4 after eight
-    steps.
-    """
+    """Normalisation, dropout, a residual block, clipping and Adam: 1e-4 after eight steps."""
     layers = [fnn.Dense(6, "relu", bias=False), *BLOCK[1:4], fnn.Dense(3)]
     net = network(layers, dtype="float32")
     samples, optimizer = samples_for(net, 16, labels=True), fnn.Adam(clip_norm=1.0)

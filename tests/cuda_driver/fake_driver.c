@@ -1,7 +1,8 @@
-/* A CUDA driver without a GPU: as much of libcuda.so.1 as fastnn's driver.py calls, to test that against.
+/* A CUDA driver without a GPU: the part of libcuda.so.1 that fastnn's driver package calls.
 
-   It is as lazy as a driver may be: work that is given to a stream is done when somebody waits for it, not before. So memory that is freed or
-   changed too early is seen. Kernels are not run; a callback of the test gets the parameters that they would have. */
+   It runs a stream's work as late as a driver may: when a caller waits for it. So memory that is
+   freed or changed too early shows. It runs no kernels; a callback of the test gets their
+   parameters. */
 
 #include <pthread.h>
 #include <stdint.h>
@@ -9,24 +10,41 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { INVALID = 1, NO_MEMORY = 2, NO_DEVICE = 100, NO_CONTEXT = 201, BAD_PTX = 218, NOT_FOUND = 500, BAD_ADDRESS = 700,
-       CAPTURE_UNSUPPORTED = 900 };
+enum {
+    INVALID = 1,
+    NO_MEMORY = 2,
+    NO_DEVICE = 100,
+    NO_CONTEXT = 201,
+    BAD_PTX = 218,
+    NOT_FOUND = 500,
+    BAD_ADDRESS = 700,
+    CAPTURE_UNSUPPORTED = 900
+};
 #define N_WORDS 512
 
 typedef uint64_t ptr;
-typedef void (*callback)(const char *name, int grid, int block, int shared, int together, const ptr *words, int n);
+typedef void (*callback)(const char *name, int grid, int block, int shared, int cooperative,
+                         const ptr *words, int n);
 typedef struct { char name[4096]; int n_words; int shared; } function;
 typedef enum { COPY, FILL, LAUNCH, RECORD, WAIT } kind;
-typedef struct event { struct stream *stream; long long place; } event;  /* comes when its stream has done `place` operations */
+typedef struct event {
+    struct stream *stream;
+    long long place;
+} event; /* comes when its stream has done `place` operations */
 typedef struct op {
     kind what;
     ptr to, from; size_t n; unsigned char value;
-    function *f; int grid, block, shared, together; ptr words[N_WORDS];
+    function *f; int grid, block, shared, cooperative; ptr words[N_WORDS];
     struct stream *other; long long place;
     struct op *next;
 } op;
 typedef struct { op *first, *last; int n; } graph;
-typedef struct stream { op *first, *last; long long given, done; graph *captured; int broken; } stream;
+typedef struct stream {
+    op *first, *last;
+    long long given, done;
+    graph *captured;
+    int broken;
+} stream;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static size_t total = 1 << 24, used;
@@ -36,7 +54,7 @@ static __thread int depth;      /* of the stack of contexts */
 static __thread stream *capturing;
 static int context;
 
-/* --- what a test asks and says ----------------------------------------------------------------------------------------------------- */
+/* --- what a test reads and sets --------------------------------------------------------------- */
 
 static struct { char name[64]; int calls, code; } calls[256];
 
@@ -47,7 +65,9 @@ static int number(const char *name) {
     return i;
 }
 int fake_count(const char *name) { return calls[number(name)].calls; }
-void fake_fail(const char *name, int code) { calls[number(name)].code = code; }  /* the next time it is called */
+void fake_fail(const char *name, int code) {
+    calls[number(name)].code = code;
+} /* the next time it is called */
 void fake_memory(size_t bytes) { total = bytes; }
 size_t fake_used(void) { return used; }
 void fake_on_launch(callback f) { on_launch = f; }
@@ -60,9 +80,16 @@ static int counted(const char *name) {
 }
 #define CALLED { int code = counted(__func__); if (code) return code; if (fault) return fault; }
 #define IN_CONTEXT { CALLED; if (!depth) return NO_CONTEXT; }
-#define NOT_CAPTURING { IN_CONTEXT; if (capturing) { capturing->broken = 1; return CAPTURE_UNSUPPORTED; } }
+#define NOT_CAPTURING                                                                              \
+    {                                                                                              \
+        IN_CONTEXT;                                                                                \
+        if (capturing) {                                                                           \
+            capturing->broken = 1;                                                                 \
+            return CAPTURE_UNSUPPORTED;                                                            \
+        }                                                                                          \
+    }
 
-/* --- memory ------------------------------------------------------------------------------------------------------------------------ */
+/* --- memory ----------------------------------------------------------------------------------- */
 
 typedef struct block { ptr start; size_t n; int host; struct block *next; } block;
 static block *blocks;
@@ -108,7 +135,7 @@ int cuPointerGetAttribute(int *value, int attribute, ptr p) {
     return 0;
 }
 
-/* --- doing what was given to a stream ---------------------------------------------------------------------------------------------- */
+/* --- running a stream's work ------------------------------------------------------------------ */
 
 static int bad(ptr p, size_t n) { return p && !holding(p, n) ? BAD_ADDRESS : 0; }
 
@@ -123,8 +150,11 @@ static int run(op *o) {
         memset((void *)o->to, o->value, o->n);
         return 0;
     case LAUNCH:
-        for (int i = 0; i + 7 <= o->f->n_words; i += 7) if (bad(o->words[i + 4], o->words[i + 2] * o->words[i + 3])) return BAD_ADDRESS;
-        if (on_launch) on_launch(o->f->name, o->grid, o->block, o->shared, o->together, o->words, o->f->n_words);
+        for (int i = 0; i + 7 <= o->f->n_words; i += 7)
+            if (bad(o->words[i + 4], o->words[i + 2] * o->words[i + 3])) return BAD_ADDRESS;
+        if (on_launch)
+            on_launch(o->f->name, o->grid, o->block, o->shared, o->cooperative, o->words,
+                      o->f->n_words);
         return 0;
     case WAIT:
         return run_until(o->other, o->place);
@@ -212,29 +242,39 @@ int cuMemsetD8Async(ptr to, unsigned char value, size_t n, stream *s) {
     return give(s, &(op){.what = FILL, .to = to, .value = value, .n = n});
 }
 
-/* --- events ------------------------------------------------------------------------------------------------------------------------ */
+/* --- events ----------------------------------------------------------------------------------- */
 
-int cuEventCreate(event **e, unsigned flags) { IN_CONTEXT; *e = calloc(1, sizeof **e); return flags == 2 ? 0 : INVALID; }
+int cuEventCreate(event **e, unsigned flags) {
+    IN_CONTEXT;
+    *e = calloc(1, sizeof **e);
+    return flags == 2 ? 0 : INVALID;
+}
 int cuEventDestroy(event *e) { IN_CONTEXT; free(e); return 0; }
 int cuEventRecord(event *e, stream *s) { IN_CONTEXT; *e = (event){s, s->given}; return 0; }
-int cuEventSynchronize(event *e) { IN_CONTEXT; return e->stream ? run_until(e->stream, e->place) : 0; }
+int cuEventSynchronize(event *e) {
+    IN_CONTEXT;
+    return e->stream ? run_until(e->stream, e->place) : 0;
+}
 int cuStreamWaitEvent(stream *s, event *e, unsigned flags) {
     IN_CONTEXT;
     return give(s, &(op){.what = WAIT, .other = e->stream, .place = e->place});
 }
 
-/* --- kernels ----------------------------------------------------------------------------------------------------------------------- */
+/* --- kernels ---------------------------------------------------------------------------------- */
 
 int cuModuleLoadDataEx(function **m, const char *ptx, unsigned n, int *options, void **values) {
     NOT_CAPTURING;
     const char *entry = strstr(ptx, ".entry ");
     if (!entry) {
-        for (unsigned i = 0; i < n; i++) if (options[i] == 5) strcpy(values[i], "ptxas: no entry");  /* ERROR_LOG_BUFFER */
+        for (unsigned i = 0; i < n; i++)
+            if (options[i] == 5) strcpy(values[i], "ptxas: no entry"); /* ERROR_LOG_BUFFER */
         return BAD_PTX;
     }
     function *f = calloc(1, sizeof *f);
     sscanf(entry, ".entry %4095[^( \n]", f->name);
-    for (const char *p = strchr(entry, '('), *end = strchr(entry, ')'); (p = strstr(p, ".param")) && p < end; p++) f->n_words++;
+    for (const char *p = strchr(entry, '('), *end = strchr(entry, ')');
+         (p = strstr(p, ".param")) && p < end; p++)
+        f->n_words++;
     f->shared = 40 << 10;  /* 8 KB are its own */
     *m = f;
     return 0;
@@ -265,17 +305,19 @@ typedef struct {
 } configuration;
 int cuLaunchKernelEx(const configuration *c, function *f, ptr **words, void **extra) {
     IN_CONTEXT;
-    if (c->gy != 1 || c->gz != 1 || c->by != 1 || c->bz != 1 || (int)c->shared > f->shared || extra || f->n_words > N_WORDS) return INVALID;
+    if (c->gy != 1 || c->gz != 1 || c->by != 1 || c->bz != 1 || (int)c->shared > f->shared ||
+        extra || f->n_words > N_WORDS)
+        return INVALID;
     op o = {.what = LAUNCH, .f = f, .grid = c->gx, .block = c->bx, .shared = c->shared};
     for (unsigned i = 0; i < c->n_attributes; i++) {
         if (c->attributes[i].id != 2) return INVALID;  /* COOPERATIVE */
-        o.together = c->attributes[i].value.cooperative;
+        o.cooperative = c->attributes[i].value.cooperative;
     }
     for (int i = 0; i < f->n_words; i++) o.words[i] = *words[i];
     return give(c->s, &o);
 }
 
-/* --- graphs ------------------------------------------------------------------------------------------------------------------------ */
+/* --- graphs ----------------------------------------------------------------------------------- */
 
 int cuStreamBeginCapture(stream *s, int mode) {
     IN_CONTEXT;
@@ -300,12 +342,17 @@ static graph *copied(graph *g) {
 int cuGraphCreate(graph **g, unsigned flags) { IN_CONTEXT; *g = calloc(1, sizeof **g); return 0; }
 int cuGraphAddChildGraphNode(ptr *node, graph *g, const ptr *before, size_t n, graph *child) {
     IN_CONTEXT;
-    if (n != (g->n > 0) || (n && before[0] != (ptr)g + g->n)) return INVALID;  /* one after the other, or they would run at once */
+    if (n != (g->n > 0) || (n && before[0] != (ptr)g + g->n))
+        return INVALID; /* one after the other, or they would run at once */
     for (op *o = child->first; o; o = o->next) append(&g->first, &g->last, o);
     *node = (ptr)g + ++g->n;
     return 0;
 }
-int cuGraphInstantiateWithFlags(graph **executable, graph *g, unsigned long long flags) { IN_CONTEXT; *executable = copied(g); return 0; }
+int cuGraphInstantiateWithFlags(graph **executable, graph *g, unsigned long long flags) {
+    IN_CONTEXT;
+    *executable = copied(g);
+    return 0;
+}
 int cuGraphLaunch(graph *executable, stream *s) {
     IN_CONTEXT;
     for (op *o = executable->first; o; o = o->next) give(s, o);
@@ -314,9 +361,12 @@ int cuGraphLaunch(graph *executable, stream *s) {
 int cuGraphDestroy(graph *g) { IN_CONTEXT; free(g); return 0; }
 int cuGraphExecDestroy(graph *g) { IN_CONTEXT; free(g); return 0; }
 
-/* --- the device -------------------------------------------------------------------------------------------------------------------- */
+/* --- the device ------------------------------------------------------------------------------- */
 
-static int setting(const char *name, int otherwise) { const char *text = getenv(name); return text ? atoi(text) : otherwise; }
+static int setting(const char *name, int otherwise) {
+    const char *text = getenv(name);
+    return text ? atoi(text) : otherwise;
+}
 
 int cuInit(unsigned flags) { CALLED; return setting("FAKE_CUDA_INIT", 0); }
 int cuDriverGetVersion(int *v) { CALLED; *v = setting("FAKE_CUDA_VERSION", 13000); return 0; }
@@ -327,7 +377,11 @@ int cuDeviceTotalMem(size_t *n, int d) { CALLED; *n = total; return 0; }
 int cuDeviceGetAttribute(int *value, int which, int d) {
     CALLED;
     int capability = setting("FAKE_CUDA_CAPABILITY", 90);
-    *value = which == 75 ? capability / 10 : which == 76 ? capability % 10 : which == 16 ? 4 : which == 97 ? 227 << 10 : -1;
+    *value = which == 75   ? capability / 10
+             : which == 76 ? capability % 10
+             : which == 16 ? 4
+             : which == 97 ? 227 << 10
+                           : -1;
     return *value < 0 ? INVALID : 0;
 }
 int cuDevicePrimaryCtxRetain(int **c, int d) { CALLED; *c = &context; return 0; }
@@ -335,39 +389,56 @@ int cuCtxGetCurrent(int **c) { CALLED; *c = depth ? &context : NULL; return 0; }
 int cuCtxPushCurrent(int *c) { CALLED; depth++; return c == &context ? 0 : INVALID; }
 int cuCtxPopCurrent(int **c) { CALLED; depth--; *c = &context; return depth < 0 ? INVALID : 0; }
 
-static const struct { int code; const char *name, *text; } errors[] = {
+static const struct { int code; const char *name, *text;
+} errors[] = {
     {INVALID, "CUDA_ERROR_INVALID_VALUE", "invalid argument"},
     {NO_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY", "out of memory"},
     {3, "CUDA_ERROR_NOT_INITIALIZED", "initialization error"},
     {NO_DEVICE, "CUDA_ERROR_NO_DEVICE", "no CUDA-capable device is detected"},
     {NO_CONTEXT, "CUDA_ERROR_INVALID_CONTEXT", "invalid device context"},
     {BAD_PTX, "CUDA_ERROR_INVALID_PTX", "a PTX JIT compilation failed"},
-    {222, "CUDA_ERROR_UNSUPPORTED_PTX_VERSION", "the provided PTX was compiled with an unsupported toolchain."},
+    {222, "CUDA_ERROR_UNSUPPORTED_PTX_VERSION",
+     "the provided PTX was compiled with an unsupported toolchain."},
     {BAD_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal memory access was encountered"},
-    {CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", "operation not permitted when stream is capturing"},
+    {CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED",
+     "operation not permitted when stream is capturing"},
 };
 static const char *words(int code, int name) {
-    for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) if (errors[i].code == code) return name ? errors[i].name : errors[i].text;
+    for (size_t i = 0; i < sizeof errors / sizeof *errors; i++)
+        if (errors[i].code == code) return name ? errors[i].name : errors[i].text;
     return NULL;
 }
-int cuGetErrorName(int code, const char **text) { *text = words(code, 1); return *text ? 0 : INVALID; }
-int cuGetErrorString(int code, const char **text) { *text = words(code, 0); return *text ? 0 : INVALID; }
+int cuGetErrorName(int code, const char **text) {
+    *text = words(code, 1);
+    return *text ? 0 : INVALID;
+}
+int cuGetErrorString(int code, const char **text) {
+    *text = words(code, 0);
+    return *text ? 0 : INVALID;
+}
 
 #define ENTRY(name) {#name, (void *)name}
-static const struct { const char *name; void *f; } entries[] = {
-    ENTRY(cuMemAlloc), ENTRY(cuMemFree), ENTRY(cuMemHostAlloc), ENTRY(cuMemFreeHost), ENTRY(cuMemGetInfo), ENTRY(cuPointerGetAttribute),
-    ENTRY(cuStreamCreate), ENTRY(cuStreamSynchronize), ENTRY(cuCtxSynchronize), ENTRY(cuMemcpyHtoDAsync), ENTRY(cuMemcpyDtoHAsync),
-    ENTRY(cuMemcpyDtoDAsync), ENTRY(cuMemsetD8Async), ENTRY(cuEventCreate), ENTRY(cuEventDestroy), ENTRY(cuEventRecord),
-    ENTRY(cuEventSynchronize), ENTRY(cuStreamWaitEvent), ENTRY(cuModuleLoadDataEx), ENTRY(cuModuleGetFunction), ENTRY(cuFuncGetAttribute),
-    ENTRY(cuFuncSetAttribute), ENTRY(cuLaunchKernelEx), ENTRY(cuStreamBeginCapture), ENTRY(cuStreamEndCapture), ENTRY(cuGraphCreate),
-    ENTRY(cuGraphAddChildGraphNode), ENTRY(cuGraphInstantiateWithFlags), ENTRY(cuGraphLaunch), ENTRY(cuGraphDestroy), ENTRY(cuGraphExecDestroy),
-    ENTRY(cuInit), ENTRY(cuDriverGetVersion), ENTRY(cuDeviceGetCount), ENTRY(cuDeviceGet), ENTRY(cuDeviceGetName), ENTRY(cuDeviceTotalMem),
-    ENTRY(cuDeviceGetAttribute), ENTRY(cuDevicePrimaryCtxRetain), ENTRY(cuCtxGetCurrent), ENTRY(cuCtxPushCurrent), ENTRY(cuCtxPopCurrent),
-    ENTRY(cuGetErrorName), ENTRY(cuGetErrorString),
+static const struct { const char *name; void *f;
+} entries[] = {
+    ENTRY(cuMemAlloc), ENTRY(cuMemFree), ENTRY(cuMemHostAlloc), ENTRY(cuMemFreeHost),
+    ENTRY(cuMemGetInfo), ENTRY(cuPointerGetAttribute), ENTRY(cuStreamCreate),
+    ENTRY(cuStreamSynchronize), ENTRY(cuCtxSynchronize), ENTRY(cuMemcpyHtoDAsync),
+    ENTRY(cuMemcpyDtoHAsync), ENTRY(cuMemcpyDtoDAsync), ENTRY(cuMemsetD8Async),
+    ENTRY(cuEventCreate), ENTRY(cuEventDestroy), ENTRY(cuEventRecord), ENTRY(cuEventSynchronize),
+    ENTRY(cuStreamWaitEvent), ENTRY(cuModuleLoadDataEx), ENTRY(cuModuleGetFunction),
+    ENTRY(cuFuncGetAttribute), ENTRY(cuFuncSetAttribute), ENTRY(cuLaunchKernelEx),
+    ENTRY(cuStreamBeginCapture), ENTRY(cuStreamEndCapture), ENTRY(cuGraphCreate),
+    ENTRY(cuGraphAddChildGraphNode), ENTRY(cuGraphInstantiateWithFlags), ENTRY(cuGraphLaunch),
+    ENTRY(cuGraphDestroy), ENTRY(cuGraphExecDestroy), ENTRY(cuInit), ENTRY(cuDriverGetVersion),
+    ENTRY(cuDeviceGetCount), ENTRY(cuDeviceGet), ENTRY(cuDeviceGetName), ENTRY(cuDeviceTotalMem),
+    ENTRY(cuDeviceGetAttribute), ENTRY(cuDevicePrimaryCtxRetain), ENTRY(cuCtxGetCurrent),
+    ENTRY(cuCtxPushCurrent), ENTRY(cuCtxPopCurrent), ENTRY(cuGetErrorName),
+    ENTRY(cuGetErrorString),
 };
 int cuGetProcAddress_v2(const char *name, void **f, int version, uint64_t flags, int *status) {
     *f = NULL;
-    for (size_t i = 0; i < sizeof entries / sizeof *entries; i++) if (!strcmp(entries[i].name, name)) *f = entries[i].f;
+    for (size_t i = 0; i < sizeof entries / sizeof *entries; i++)
+        if (!strcmp(entries[i].name, name)) *f = entries[i].f;
     if (status) *status = *f ? 0 : 1;
     return *f ? 0 : NOT_FOUND;
 }

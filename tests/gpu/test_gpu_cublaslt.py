@@ -43,9 +43,7 @@ def close(products, buffer, expected, terms):
 
 @contextlib.contextmanager
 def lacking(products, has_epilogue):
-    """Double precision may lack epilogues, which the engine does not ask it for; without one there
-    must be an algorithm.
-    """
+    """Let float64 lack epilogues, which the engine does not use; products must have algorithms."""
     from fastnn._kernels.numba_cuda.runtime.cublaslt import NoAlgorithm
 
     try:

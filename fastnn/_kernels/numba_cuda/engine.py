@@ -91,9 +91,13 @@ class CudaEngine:
                     logs.append(self._wait(device_state, piece))
                 self._adapt_rows_per_launch(len(piece.order), time.perf_counter() - started)
                 piece = following if logs[-1].finite else None
-        figures = ("losses", "weights", "hits", "statistics")
-        joined = [np.concatenate([getattr(log, name) for log in logs]) for name in figures]
-        return StepLog(*joined, logs[-1].finite)
+        return StepLog(
+            np.concatenate([log.losses for log in logs]),
+            np.concatenate([log.weights for log in logs]),
+            np.concatenate([log.hits for log in logs]),
+            np.concatenate([log.statistics for log in logs]),
+            logs[-1].finite,
+        )
 
     @_one_at_a_time
     def gradients(
@@ -105,7 +109,7 @@ class CudaEngine:
         with self._on_device(state) as device_state:
             source = self._open(sample_transfer.parts_of(samples), n)
             parts, places = source.acquire(source.prefetch(whole.order))
-            slots = {control.TRAINING: training, control.UPDATES_BUFFERS: False}
+            slots = {control.TRAINING: int(training), control.UPDATES_BUFFERS: 0}
             self._upload_chunk(replace(whole, order=places), state, slots)
             self._launcher.run(
                 self._plan.train(NO_OPTIMIZER, n, every),
@@ -188,8 +192,9 @@ class CudaEngine:
     @contextlib.contextmanager
     def _on_device(self, state: State) -> Iterator[DeviceState]:
         """The state's copy on the device; outside of `resident` it lasts for a single call."""
-        with contextlib.nullcontext() if self._device_state_of(state) else self.resident(state):
-            device_state = self._device_state_of(state)
+        known = self._device_state_of(state)
+        with contextlib.nullcontext() if known else self.resident(state):
+            device_state = known or self._device_states[-1]
             device_state.move_to_device()
             yield device_state
 
@@ -227,8 +232,8 @@ class CudaEngine:
         self._workspace.reserve(self._plan.workspace_rows(at_once), backward=False)
         with self._on_device(state) as device_state:
             self._workspace.make("predictions", at_once * program.n_outputs)
+            n_sums = _N_LOSS_SUMS * self._plan.evaluation_blocks(at_once)
             if evaluates:
-                n_sums = _N_LOSS_SUMS * self._plan.evaluation_blocks(at_once)
                 self._device.fill_zero(self._workspace.make("sums", n_sums))
             source = self._open(parts, 1)
             rows = source.max_rows or n
@@ -290,7 +295,7 @@ class CudaEngine:
         self, device_state: DeviceState, parts: dict[str, Any], piece: Chunk
     ) -> Callable[[], None]:
         """Fill all buffers for a piece of a chunk; return what starts the device on it."""
-        slots = {control.TRAINING: True, control.UPDATES_BUFFERS: True}
+        slots = {control.TRAINING: 1, control.UPDATES_BUFFERS: 1}
         self._upload_chunk(piece, device_state.state, slots)
         memory, capacity = device_state.move_to_device(), self._workspace.capacity
         arguments = self._workspace.arguments({**parts, **memory.buffers})
@@ -345,7 +350,7 @@ class CudaEngine:
         if records:
             self._device.fill_zero(self._workspace["statistics"])
         given = {
-            control.BACKWARD: True,
+            control.BACKWARD: 1,
             control.OPTIMIZER_STEP: state.optimizer_step,
             control.EVERY: chunk.every,
             control.STEPS: steps,

@@ -107,8 +107,8 @@ class _Tensor(ctypes.Structure):
 
 
 def _has_dlpack(array: Any) -> bool:
-    asked = getattr(array, "__dlpack_device__", None)
-    return asked is not None and asked()[0] in (_KDL_CUDA, _KDL_CUDA_MANAGED)
+    device_of = getattr(array, "__dlpack_device__", None)
+    return device_of is not None and device_of()[0] in (_KDL_CUDA, _KDL_CUDA_MANAGED)
 
 
 def _by_dlpack(array: Any, stream: int) -> DeviceArray | None:

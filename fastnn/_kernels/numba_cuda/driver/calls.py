@@ -55,7 +55,7 @@ def allocate(function: Callable, nbytes: int, *arguments: Any) -> Any:
     return values[0]
 
 
-def _where(function: Callable) -> str:
+def _where(function: Callable | None) -> str:
     if function is driver.cuMemHostAlloc:
         return "the computer's memory, to be pinned"
     status, free, total = driver.cuMemGetInfo()

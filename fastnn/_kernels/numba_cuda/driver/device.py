@@ -28,6 +28,7 @@ class Buffer(Protocol):
 
     def view(self, offset: int, n: int) -> "Buffer":
         """Elements ``offset`` to ``offset + n`` of it; keeps all of it alive."""
+        ...
 
 
 class Event(Protocol):
@@ -35,6 +36,7 @@ class Event(Protocol):
 
     def synchronize(self) -> None:
         """Wait for it."""
+        ...
 
 
 class Graph(Protocol):
@@ -42,6 +44,7 @@ class Graph(Protocol):
 
     def launch(self, times: int = 1) -> None:
         """Do the work so many times in a row."""
+        ...
 
 
 class Device(Protocol):
@@ -58,51 +61,65 @@ class Device(Protocol):
 
     def free_memory(self) -> int:
         """Bytes that are free at the moment."""
+        ...
 
     def empty(self, n: int, dtype: Any) -> Buffer:
         """A new buffer with arbitrary contents."""
+        ...
 
     def zeros(self, n: int, dtype: Any) -> Buffer:
         """A new buffer of zeros."""
+        ...
 
     def upload(self, buffer: Buffer, array: np.ndarray) -> None:
         """Copy an array of the buffer's size and type to it; the array may change at once."""
+        ...
 
     def download(self, buffer: Buffer, array: np.ndarray | None = None) -> np.ndarray:
         """Wait for all work so far; return the buffer's contents, in ``array`` if that is given."""
+        ...
 
     def copy(self, target: Buffer, source: Buffer) -> None:
         """Copy from one buffer to another of the same size."""
+        ...
 
     def fill_zero(self, buffer: Buffer) -> None:
         """Set a buffer to zeros."""
+        ...
 
     def prepare(self, names: Iterable[str], dtype: Any) -> None:
         """Compile and load kernels. A kernel must be prepared before it is recorded."""
+        ...
 
     def launch(self, launch: Launch, arguments: Sequence[Buffer]) -> None:
         """Launch a kernel, compiled for θ's dtype, on buffers in the order of `ARRAY_NAMES`."""
+        ...
 
     def record(self, work: Callable[[], None]) -> Graph:
         """Record what ``work`` launches, copies and fills, to be repeated later.
 
         ``work`` may use the device for nothing else.
         """
+        ...
 
     def synchronize(self) -> None:
         """Wait for all work."""
+        ...
 
     def pinned(self, n: int, dtype: Any) -> np.ndarray:
         """A new array in pinned memory, which the GPU reads without the processor."""
+        ...
 
     def upload_aside(self, buffer: Buffer, array: np.ndarray) -> Event:
         """Copy a pinned array to a buffer on the second stream.
 
         Until the event the array must not change.
         """
+        ...
 
     def wait(self, event: Event) -> None:
         """Let the compute stream wait for the event."""
+        ...
 
     def unowned_view(self, array: Any) -> Buffer:
         """An array that is already on this GPU, flattened, without a copy; it is kept alive.
@@ -112,6 +129,7 @@ class Device(Protocol):
         ValueError
             If it is elsewhere, or not C-contiguous.
         """
+        ...
 
 
 _device: Device | None = None
@@ -129,16 +147,23 @@ def open_device() -> Device:
     """
     global _device
     with _opening:
-        if _device is None:
-            reason = available.unavailable_reason()
-            if reason is not None:
-                raise RuntimeError(reason)
-            if available.simulated():
-                from fastnn._kernels.numba_cuda.driver.simulator import SimulatedDevice as kind
-            else:
-                from fastnn._kernels.numba_cuda.driver.driver import CudaDevice as kind
-            _device = kind()
-        return _device
+        if _device is not None:
+            return _device
+        reason = available.unavailable_reason()
+        if reason is not None:
+            raise RuntimeError(reason)
+        _device = opened = _open()
+        return opened
+
+
+def _open() -> Any:
+    if available.simulated():
+        from fastnn._kernels.numba_cuda.driver.simulator import SimulatedDevice
+
+        return SimulatedDevice()
+    from fastnn._kernels.numba_cuda.driver.driver import CudaDevice
+
+    return CudaDevice()
 
 
 def _forked() -> None:

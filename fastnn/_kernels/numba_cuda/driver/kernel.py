@@ -74,7 +74,7 @@ def _load(name: str, code: ptx_compiler.Code) -> driver.CUmodule:
         raise
 
 
-def c_text(text: bytes) -> str:
+def c_text(text: bytes | bytearray) -> str:
     """A string that ends at its first zero byte."""
     return text.split(b"\0")[0].decode(errors="replace").strip()
 

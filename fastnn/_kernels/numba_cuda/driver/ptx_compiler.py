@@ -6,7 +6,7 @@ No GPU is needed for it.
 import re
 import threading
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -81,11 +81,12 @@ def ptx(name: str, function: Callable, dtype: str, capability: tuple[int, int]) 
     """
     from fastnn._kernels.numba_cuda.toolchain.shim import cuda, pretend
 
+    compiler: Any = cuda
     bounds = getattr(function, "launch_bounds", {}).get(dtype)
-    with _compiling, pretend(tuple(capability)):
+    with _compiling, pretend(capability):
         try:
-            text, _ = cuda.compile_ptx(
-                function, signature(dtype), cc=tuple(capability), launch_bounds=bounds
+            text, _ = compiler.compile_ptx(
+                function, signature(dtype), cc=capability, launch_bounds=bounds
             )
         except Exception as error:
             raise RuntimeError(

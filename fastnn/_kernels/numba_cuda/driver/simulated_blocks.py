@@ -85,7 +85,8 @@ class _Shared:
     def array(self, shape, dtype, alignment=None):
         if isinstance(dtype, types.Type):
             dtype = as_dtype(dtype)
-        block, caller = tuple(threading.current_thread().blockIdx), sys._getframe(1)
+        thread: Any = threading.current_thread()
+        block, caller = tuple(thread.blockIdx), sys._getframe(1)
         dynamic = np.ndim(shape) == 0 and shape == 0
         place = block if dynamic else (block, caller.f_code.co_filename, caller.f_lineno)
         with self._lock:

@@ -61,7 +61,7 @@ class SimulatedDevice:
     def __init__(self):
         self._running = threading.RLock()  # the simulator runs one kernel at a time
         self._recording = False
-        self._entries: dict[str, Callable] = {}
+        self._entries: dict[str, Any] = {}
 
     def free_memory(self) -> int:
         return self.memory
@@ -132,7 +132,7 @@ class SimulatedDevice:
             raise ValueError("an array on the GPU must be C-contiguous")
         return Buffer(array.reshape(-1))
 
-    def _entry(self, name: str) -> Callable:
+    def _entry(self, name: str) -> Any:
         with self._running:  # while a kernel runs, the simulator replaces the module ``cuda``
             if name not in self._entries:
                 from fastnn._kernels.numba_cuda.kernels.entry_points import KERNELS
@@ -145,9 +145,9 @@ class SimulatedDevice:
             raise RuntimeError(f"{what} cannot be recorded")
 
 
-def _entry(function: Callable) -> Callable:
+def _entry(function: Callable) -> Any:
     """The simulator's kernel around a plain function."""
-    body = cuda.jit(device=True)(function)
+    body: Any = cuda.jit(device=True)(function)
 
     def entry(arguments):
         # A GPU does not warn of an overflow. The setting belongs to the thread.

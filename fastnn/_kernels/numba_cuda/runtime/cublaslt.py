@@ -40,7 +40,7 @@ PRECISIONS = {
 _PLAIN, _TRANSPOSED = 0, 1  # cublasOperation_t
 # Split-K reductions in the workspace, in the type of the sum or of the result; not 1, INPLACE.
 _REDUCTIONS = 2 | 4
-_N_ALGORITHMS = 8  # that the heuristic is asked for; the first that fits is taken
+_N_ALGORITHMS = 8  # that the heuristic may return; the first that fits is used
 _MAX_ALIGNMENT = 256  # bytes that the heuristic assumes if not told otherwise
 # Bytes of the workspace that the heuristic is not told of: with an epilogue some algorithms use 16
 # more than they report.
@@ -238,7 +238,7 @@ class CublasLt:
                 self._handle, *descriptors, preference, _N_ALGORITHMS, *pointers
             )
         except self._lt.cuBLASLtError as error:
-            if error.status != _UNSUPPORTED:
+            if error.status != _UNSUPPORTED:  # pyright: ignore[reportAttributeAccessIssue]
                 raise
             raise NoAlgorithm(f"{_describe(call, self.precision)} is not supported") from error
         good = [

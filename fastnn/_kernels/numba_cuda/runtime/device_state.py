@@ -96,7 +96,7 @@ class DeviceState:
 
     def sync_to_host(self) -> None:
         with self._lock:
-            if self.state.device_state is not self:
+            if self.state.device_state is not self or self.memory is None:
                 return
             try:
                 for name, array in self._host.items():
@@ -118,7 +118,8 @@ class DeviceState:
 
     def read_only_copy(self, name: str) -> np.ndarray:
         with self._lock:
-            if self.state.device_state is not self or name in vars(self.state):
+            on_host = self.state.device_state is not self or name in vars(self.state)
+            if on_host or self.memory is None:
                 return getattr(self.state, name)
             host = self._host[name]
             if not self._changed or not host.size:

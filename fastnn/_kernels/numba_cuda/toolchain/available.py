@@ -83,12 +83,11 @@ def _kernels_missing() -> str | None:
 
     The prebuilt ones are of another version, or for another GPU.
     """
-    reason = compiler_missing() if cache_dir.folder() else None
-    if reason is None:
+    reason, capability = compiler_missing() if cache_dir.folder() else None, _ask_driver()[1]
+    if reason is None or capability is None:
         return None
     from fastnn._kernels.numba_cuda.toolchain import ptx_cache
 
-    capability = _ask_driver()[1]
     if ptx_cache.listed("float32", capability) or ptx_cache.listed("float64", capability):
         return None
     return (

@@ -80,7 +80,7 @@ def place() -> Path | None:
     if cache_dir.folder():
         return compile_cache.folder(_sources(), _PREFIX, cache_dir.folder())
     known = environment()
-    return known and compile_cache.folder(known, _PREFIX)
+    return None if known is None else compile_cache.folder(known, _PREFIX)
 
 
 @functools.cache
@@ -91,10 +91,7 @@ def environment() -> dict[str, object] | None:
     return {
         **_sources(),
         "python": f"{sys.implementation.cache_tag}{getattr(sys, 'abiflags', '')}",
-        **{
-            package: version(package)
-            for package in ("numba", "llvmlite", "numba_cuda")
-        },
+        **{package: version(package) for package in ("numba", "llvmlite", "numba_cuda")},
         "nvvm": version("numba_cuda", "nvidia_nvvm"),
         "settings": {
             name: os.environ[f"NUMBA_{name}"] for name in _SETTINGS if f"NUMBA_{name}" in os.environ

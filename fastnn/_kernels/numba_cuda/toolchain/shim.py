@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
+from typing import Any
 
 from fastnn._kernels.numba_cuda.toolchain import available
 
@@ -24,7 +25,7 @@ __all__ = ["SIMULATED", "cuda", "device", "from_dtype", "int64", "pretend"]
 SIMULATED = available.simulated()
 
 
-def device(function: Callable) -> Callable:
+def device(function: Callable) -> Any:
     """A function that kernels call.
 
     It is inlined into its callers; in the simulator it runs with the simulator's ``cuda``.
@@ -37,8 +38,9 @@ def device(function: Callable) -> Callable:
 @contextlib.contextmanager
 def pretend(capability: tuple[int, int]) -> Iterator[None]:
     """While inside, device functions are compiled for this compute capability, without a GPU."""
-    from numba.cuda import dispatcher
+    from numba.cuda import dispatcher as module
 
+    dispatcher: Any = module
     before = dispatcher.get_current_device
     dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=capability)
     try:
