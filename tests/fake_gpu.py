@@ -18,7 +18,8 @@ from fastnn._kernels.numba_cuda.driver import gpu_arrays
 from fastnn._kernels.numba_cuda.driver.launch import Launch
 from fastnn._kernels.numba_cuda.kernels import frame as fr
 from fastnn._kernels.numba_cuda.kernels.op_table import operations
-from fastnn._kernels.reference import ReferenceEngine, link
+from fastnn._kernels.reference import link
+from fastnn._kernels.reference_engine import ReferenceEngine
 
 NAMES = [name for name, kind in fr.ARGUMENTS if kind != "scalar"]
 PARTS = 2
@@ -133,7 +134,7 @@ class Kernels:
 
     def _write(self, a, k, log, every):
         steps = int(a.control[fr.STEPS])
-        a.log[[k, steps + k, 2 * steps + k]] = log.losses[0], log.weights[0], log.hits[0]
+        a.log[[k, steps + k, 2 * steps + k]] = log.losses[0], log.weights[0], log.correct_weight[0]
         if len(log.statistics):
             size = log.statistics.size
             place = int(a.control[fr.RECORD]) * PARTS * size

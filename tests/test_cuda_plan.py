@@ -13,7 +13,7 @@ from fastnn._kernels.numba_cuda.runtime.plan import Limits, Plan
 
 HOPPER = Limits(multiprocessors=132, shared_per_block=227 << 10, block=256)
 TURING = Limits(multiprocessors=40, shared_per_block=64 << 10, block=256)
-NO_UPDATE = np.zeros(1, opcodes.RULE)
+NO_UPDATE = np.zeros(1, opcodes.OPTIMIZER)
 NO_UPDATE["code"] = opcodes.NO_UPDATE
 
 
@@ -38,7 +38,7 @@ def names(launches):
 )
 def test_narrow_networks_stay_in_one_kernel(sizes, rows, path, blocks, on_chip):
     made = plan(sizes)
-    launches = made.train(fnn.Adam().rule(), rows, 0)
+    launches = made.train(fnn.Adam().record(), rows, 0)
     assert made.path == path
     assert tuple(made.control(rows).values()) == on_chip
     if path == "persistent":
@@ -61,19 +61,19 @@ def test_dynamic_shared_memory_fits_beside_the_kernels_own(sizes, dtype, limits)
     """16 sums, one number, a double and an integer for each of 256 threads."""
     item = np.dtype(dtype).itemsize
     for rows in (1, 10, 1000):
-        for launch in plan(sizes, limits, dtype=dtype).train(fnn.Adam().rule(), rows, 0):
+        for launch in plan(sizes, limits, dtype=dtype).train(fnn.Adam().record(), rows, 0):
             assert launch.shared + 256 * (17 * item + 16) <= limits.shared_per_block
             assert launch.grid >= 1
 
 
 def test_blocks_that_meet_all_run_at_once():
     for rows in (1, 64, 100_000):
-        for launch in plan([784, 128, 128, 10]).train(fnn.Adam().rule(), rows, 0):
+        for launch in plan([784, 128, 128, 10]).train(fnn.Adam().record(), rows, 0):
             assert launch.grid <= HOPPER.multiprocessors
 
 
 def test_a_step_of_a_wide_network():
-    made, rule = plan([784, 256, 10], batch_norm=True), fnn.Adam(clip_norm=1.0).rule()
+    made, rule = plan([784, 256, 10], batch_norm=True), fnn.Adam(clip_norm=1.0).record()
     there = ["load", "dense", "statistics", "other", "dense"]
     back = ["dense_input", "sums", "other_backward"]
     assert names(made.train(rule, 128, 0)) == [
@@ -85,14 +85,14 @@ def test_a_step_of_a_wide_network():
         "squares",
         "apply",
     ]
-    assert names(made.train(fnn.Adam().rule(), 128, 0)) == [
+    assert names(made.train(fnn.Adam().record(), 128, 0)) == [
         *there,
         "loss",
         "conclude",
         *back,
         "gradients",
     ]
-    assert names(made.train(fnn.Adam().rule(), 128, 5)) == [
+    assert names(made.train(fnn.Adam().record(), 128, 5)) == [
         *there,
         "loss",
         "conclude",
@@ -111,10 +111,10 @@ def test_slopes_are_multiplied_where_gradients_are_written():
     adds to it, it cannot.
     """
     assert "finish_backward" not in names(
-        plan([784, 256, 256, 10], activation="gelu").train(fnn.SGD().rule(), 64, 0)
+        plan([784, 256, 256, 10], activation="gelu").train(fnn.SGD().record(), 64, 0)
     )
     blocks = plan([784, 256, 256, 256, 10], activation="tanh", residual=True).train(
-        fnn.SGD().rule(), 64, 0
+        fnn.SGD().record(), 64, 0
     )
     assert names(blocks).count("finish_backward") == 3
 
@@ -122,14 +122,14 @@ def test_slopes_are_multiplied_where_gradients_are_written():
 def test_constraints_have_launches_of_their_own():
     layers = [fnn.Dense(256, "relu", max_norm=2.0), fnn.Dense(10)]
     made = Plan(fnn.Network(layers, inputs=784, loss="mse", backend="numpy").program, HOPPER)
-    assert [(launch.kernel, launch.index) for launch in made.train(fnn.SGD().rule(), 64, 0)][
+    assert [(launch.kernel, launch.index) for launch in made.train(fnn.SGD().record(), 64, 0)][
         -1
     ] == ("constrain", 0)
     assert "constrain" not in names(made.train(NO_UPDATE, 64, 0))
 
 
 def test_large_products_go_to_the_library():
-    launches = plan([784, 2048, 2048, 100], library=True).train(fnn.Adam().rule(), 4096, 0)
+    launches = plan([784, 2048, 2048, 100], library=True).train(fnn.Adam().record(), 4096, 0)
     products = [launch for launch in launches if isinstance(launch, Product)]
     assert [(product.kind, product.index) for product in products] == [
         ("forward", 0), ("forward", 1), ("forward", 2), ("input", 2), ("input", 1), ("weight", 0), ("weight", 1), ("weight", 2),
@@ -142,7 +142,7 @@ def test_large_products_go_to_the_library():
             assert (following.kernel, following.index) == (after[product.kind], product.index)
     assert not any(
         isinstance(launch, Product)
-        for launch in plan([784, 256, 10], library=True).train(fnn.Adam().rule(), 128, 0)
+        for launch in plan([784, 256, 10], library=True).train(fnn.Adam().record(), 128, 0)
     )
 
 

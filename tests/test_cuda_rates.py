@@ -17,7 +17,7 @@ DESCENDING = [name for name in OPTIMIZERS if name != "lbfgs"]
 @pytest.mark.parametrize("name", DESCENDING)
 @pytest.mark.parametrize("cut", [1, 7, 39])
 def test_where_a_chunk_is_cut_does_not_matter_to_the_last_bit(name, cut):
-    rule = OPTIMIZERS[name]().rule()
+    rule = OPTIMIZERS[name]().record()
     products = running_products(rule, STEPS, 3, 0.7)
     first, rest = (
         running_products(rule, cut, 3, 0.7),
@@ -34,7 +34,7 @@ def test_where_a_chunk_is_cut_does_not_matter_to_the_last_bit(name, cut):
 def test_nadam():
     """Dozat (2016) as torch.optim.NAdam has it, step by step."""
     optimizer, product = fnn.NAdam(), 1.0
-    rule = optimizer.rule()
+    rule = optimizer.record()
     table = chunk_rates(rule, LEARNING_RATES, 0, 1.0)
     for t, eta in enumerate(LEARNING_RATES, 1):
         mu, mu_next = (0.9 * (1 - 0.5 * 0.96 ** (k * 0.004)) for k in (t, t + 1))
@@ -50,7 +50,7 @@ def test_nadam():
 
 
 def test_adam():
-    table = chunk_rates(fnn.Adam().rule(), LEARNING_RATES, 5, 1.0)
+    table = chunk_rates(fnn.Adam().record(), LEARNING_RATES, 5, 1.0)
     t = 6 + np.arange(STEPS)
     np.testing.assert_allclose(table[:, 1], LEARNING_RATES / (1 - 0.9**t), rtol=1e-12)
     np.testing.assert_allclose(table[:, 3], 1 / np.sqrt(1 - 0.999**t), rtol=1e-12)

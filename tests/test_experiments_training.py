@@ -83,7 +83,7 @@ def test_a_step_of_the_network_is_a_step_on_the_surface(name):
 
     surface = optimisers._SURFACES["saddle"]
     optimizer = optimisers._optimisers(surface.rates)[name]
-    rule, slots, products = _record(optimizer.rule()[0]), np.zeros((2, 2)), np.ones(1)
+    rule, slots, products = _record(optimizer.record()[0]), np.zeros((2, 2)), np.ones(1)
     w = np.array(surface.start)
     expected = [w.copy()]
     for step in range(1, 31):

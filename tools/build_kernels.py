@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from compiler_probe import FAILURES, LEVELS, Probe, first_line
-from opcodes_pxi import opcodes_pxi
+from generate_pxi import include_files
 from setuptools import Extension
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import PlatformError
@@ -37,7 +37,8 @@ MODULE = """#define NPY_NO_DEPRECATED_API NPY_1_7_API_VERSION
 
 def extensions() -> list[Extension]:
     """The modules that there can be; which of them are compiled depends on the compiler."""
-    depends = [KERNELS / "opcodes.py", *sorted(FOLDER.glob("*.pxi")), *sorted(FOLDER.glob("*.h"))]
+    tables = [KERNELS / f"{name}.py" for name in ("opcodes", "tables", "kernel_arguments")]
+    depends = [*tables, *sorted(FOLDER.glob("*.pxi")), *sorted(FOLDER.glob("*.h"))]
     settings = {
         "depends": [*map(str, depends)],
         "optional": os.environ.get("FASTNN_REQUIRE_EXT", "0") != "1",
@@ -134,7 +135,8 @@ class BuildKernels(build_ext):
         from Cython.Build import cythonize
 
         folder = Path(self.build_temp, "cython")
-        _write(folder / "opcodes.pxi", opcodes_pxi(KERNELS / "opcodes.py"))
+        for name, text in include_files(Path(__file__).resolve().parents[1]).items():
+            _write(folder / name, text)
         self.compiler.add_include_dir(str(FOLDER))
         self.compiler.add_include_dir(np.get_include())
         whole = Extension("fastnn._kernels.cython_cpu.cython_cpu", [str(PYX)])

@@ -4,7 +4,7 @@ and what is accepted.
 
 import difflib
 import numbers
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
@@ -65,3 +65,34 @@ def constants(owner: str, given: dict[str, Any], accepted: Iterable[str]) -> Non
         if key not in accepted:
             takes = f"takes only {', '.join(accepted)}" if accepted else "takes no constants"
             raise TypeError(f"{owner} {takes}; got {key}={given[key]!r}")
+
+
+def filled_constants(
+    owner: str, given: dict[str, Any], accepted: Mapping[str, Any]
+) -> dict[str, float]:
+    """The constants of an activation or loss, checked and with defaults filled in.
+
+    ``accepted`` maps a name to a `fastnn._kernels.tables.Constant`.
+    """
+    constants(owner, given, accepted)
+    filled = {name: constant.default for name, constant in accepted.items()} | given
+    for name, c in accepted.items():
+        filled[name] = number(name, filled[name], c.low, c.high, c.low_open, c.high_open)
+    return filled
+
+
+def docstring_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A reStructuredText table, indented as a docstring's body."""
+    cells = [tuple(header), *(tuple(row) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    rule = "  ".join("=" * width for width in widths)
+    lines = [
+        "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]
+    return "\n    ".join([rule, lines[0], rule, *lines[1:], rule])
+
+
+def with_table(docstring: str | None, table: str) -> str | None:
+    """A docstring with ``{table}`` replaced; ``None`` where docstrings were stripped."""
+    return docstring and docstring.replace("{table}", table)

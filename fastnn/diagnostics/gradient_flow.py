@@ -230,7 +230,10 @@ class Recorder:
         self._units = ops["n_out"][self._value].astype(np.float64)
         self._kept = 1 - ops["rate"][self._value]  # by dropout
         self._relu = ops["activation"][self._value] == oc.RELU
-        self._saturates = np.isin(ops["activation"][self._value], list(oc.SATURATES))
+        self._saturates = np.isin(
+            ops["activation"][self._value],
+            [row.code for row in ACTIVATIONS.values() if row.saturation],
+        )
 
     def add(self, steps: np.ndarray, statistics: np.ndarray, rows: np.ndarray) -> None:
         """Record steps.

@@ -25,7 +25,7 @@ def _first_layers(net: Any, length: int, X: Any) -> np.ndarray:
         np.zeros(program.n_buffers, program.dtype),
         net.seed,
         slots=program.new_vectors(0),
-        products=np.ones(1),
+        mu_product=np.ones(1),
     )
     for array in program.parameters:
         array.view(state.theta)[...] = net.parameters[array.name]

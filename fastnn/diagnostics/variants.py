@@ -9,7 +9,6 @@ makes the network's output, and keeps its activation.
 from collections.abc import Sequence
 from typing import Any
 
-from fastnn._kernels import opcodes
 from fastnn.nn.activations import ACTIVATIONS
 from fastnn.nn.layers import (
     Activation,
@@ -92,7 +91,7 @@ def with_l2(layers: Sequence[Layer], l2: float) -> list[Layer]:
 
 def saturates(activation: str) -> bool:
     """Whether an activation has flat ends on both sides."""
-    return ACTIVATIONS[activation].code in opcodes.SATURATES
+    return ACTIVATIONS[activation].saturation is not None
 
 
 def blocks(layers: Sequence[Layer]) -> list[list[Layer]]:

@@ -24,7 +24,7 @@ KINDS = {
     "float64": np.float64,
     "ops": opcodes.OP,
     "loss": opcodes.LOSS,
-    "rule": opcodes.RULE,
+    "rule": opcodes.OPTIMIZER,
 }
 
 

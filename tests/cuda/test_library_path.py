@@ -31,4 +31,4 @@ def test_networks_train_on_the_librarys_products():
         env=environment,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("products") == 4
+    assert done.stdout.count("mu_product") == 4

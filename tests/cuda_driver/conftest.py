@@ -106,7 +106,7 @@ def arguments(device):
         "float64": np.float64,
         "ops": opcodes.OP,
         "loss": opcodes.LOSS,
-        "rule": opcodes.RULE,
+        "rule": opcodes.OPTIMIZER,
     }
     return {
         name: device.zeros(0 if name == "labels" else 3, kinds[kind])

@@ -86,7 +86,7 @@ def arrays_of(launch, dtype):
         "float64": "float64",
         "ops": OPERATION,
         "loss": opcodes.LOSS,
-        "rule": opcodes.RULE,
+        "rule": opcodes.OPTIMIZER,
     }
     arrays = []
     for place, (_, kind) in enumerate(ARGUMENTS[:-1]):

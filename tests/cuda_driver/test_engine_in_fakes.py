@@ -17,7 +17,7 @@ from fastnn._kernels.numba_cuda.kernels import frame
 from fastnn._kernels.numba_cuda.kernels.op_table import OPERATION
 from fastnn._kernels.numba_cuda.runtime import sample_transfer
 
-RECORDS = {"ops": OPERATION, "loss": opcodes.LOSS, "rule": opcodes.RULE}
+RECORDS = {"ops": OPERATION, "loss": opcodes.LOSS, "rule": opcodes.OPTIMIZER}
 KINDS = {**RECORDS, "real": np.float64, "int64": np.int64, "float64": np.float64}
 FRAME = [(name, KINDS[kind]) for name, kind in frame.ARGUMENTS if kind != "scalar"]
 

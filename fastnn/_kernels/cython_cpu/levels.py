@@ -16,7 +16,7 @@ from types import ModuleType
 
 import numpy as np
 
-from fastnn._kernels import opcodes
+from fastnn._kernels.vocabulary import vocabulary
 
 # each runs wherever a later one does → the `PROCESSOR_LEVEL` that it needs, see processor.h
 LEVELS = {"base": 0, "v3": 3, "v4": 4}
@@ -92,12 +92,7 @@ def why_not() -> str | None:
 @cache
 def _load(name: str) -> ModuleType:
     loaded = importlib.import_module(f"{__package__}.{name}")
-    here = {
-        name: value.descr if isinstance(value, np.dtype) else value
-        for name, value in vars(opcodes).items()
-        if name.isupper()
-    }
-    if here != loaded.VOCABULARY:
+    if vocabulary() != loaded.VOCABULARY:
         raise ImportError(
             f"{name} was compiled with another opcodes.py than is installed; install fastnn again"
         )

@@ -14,11 +14,15 @@ cdef inline Words random_block(int64_t index, uint64_t seed, int64_t stream, int
     return philox4x32(<uint64_t>index & low, <uint64_t>step & low, <uint64_t>step >> 32, <uint64_t>stream, seed & low, seed >> 32)
 
 
-cdef void dropout_masks(real* masks, int64_t rows, int64_t n, double rate, int64_t first_row, uint64_t seed, int64_t stream,
-                        int64_t step) noexcept nogil:
-    """Fill ``masks`` (rows, n), which begins at row ``first_row`` of the mini-batch: 0 where a unit
-    is dropped, 1/(1 − rate) elsewhere.
+cdef void dropout_masks(const KernelContext* ctx, const Op* op, real* masks, int64_t rows,
+                        int64_t first_row, int64_t step) noexcept nogil:
+    """Fill ``masks`` (rows, n), which begins at row ``first_row`` of the mini-batch.
+
+    A mask is 0 where a unit is dropped, 1/(1 − rate) elsewhere.
     """
+    cdef int64_t n = op.n_out, stream = STREAM_MASK + op.stream
+    cdef uint64_t seed = ctx.seed
+    cdef double rate = op.rate
     cdef uint64_t threshold = <uint64_t>floor(rate * 4294967296.0 + 0.5)
     cdef real kept = <real>(1.0 / (1.0 - rate))
     cdef int64_t blocks = (n + 3) // 4
@@ -51,11 +55,15 @@ cdef inline void mask_blocks(real_target run_0, real_target run_1, real_target r
         run_3[b] = kept if words.w3 >= threshold else 0
 
 
-cdef void add_noise(real* z, const real* x, int64_t rows, int64_t n, double std, int64_t first_row, uint64_t seed, int64_t stream,
-                    int64_t step) noexcept nogil:
-    """z = x + std · N(0, 1) by Box–Muller: of the 2n words of a row the first n give radii and the
-    last n angles.
+cdef void add_noise(const KernelContext* ctx, const Op* op, real* z, const real* x, int64_t rows,
+                    int64_t first_row, int64_t step) noexcept nogil:
+    """z = x + std · N(0, 1) by Box–Muller.
+
+    Of the 2n words of a row the first n give radii and the last n angles.
     """
+    cdef int64_t n = op.n_out, stream = STREAM_NOISE + op.stream
+    cdef uint64_t seed = ctx.seed
+    cdef double std = op.std
     cdef int64_t blocks = (2 * n + 3) // 4
     cdef int64_t r, c, first
     cdef double radius, angle

@@ -1,4 +1,8 @@
-"""Scalar formulas: elementary functions, activations and their derivatives.
+"""Scalar formulas: elementary functions, activations and derivatives, losses, optimisers.
+
+The build generates the functions that loop over them (``dispatch.pxi``). It finds a formula by its
+name: ``f_NAME`` and ``d_NAME`` for an activation of `tables`, ``fd_NAME`` for one that needs z,
+``l_NAME`` for an elementwise loss, ``u_NAME`` for an optimiser.
 
 a) Everything inlines, and loops over it vectorise: no calls to the C library, no branches that are
    not selections.
@@ -81,7 +85,10 @@ cdef inline real bounded(real z, real low, real high) noexcept nogil:
     return high if z > high else z
 
 
-# --- activations ----------------------------------------------------------------------------------
+# --- activations: f(z) and, from y = f(z), its derivative; NaN for NaN ----------------------------
+
+cdef enum:
+    FAR = 10000  # replaces ±∞ where a factor that has reached 0 by then would make a NaN of it
 
 
 cdef inline real selu_scale() noexcept nogil:
@@ -93,81 +100,237 @@ cdef inline real selu_slope() noexcept nogil:
     return <real>(1.0507009873554805 * 1.6732632423543772)
 
 
-cdef inline real activate(const int code, real z, real alpha) noexcept nogil:
-    """f(z); with a constant code nothing of the chain is left but one formula."""
-    if code == SIGMOID:
-        return sigmoid(z)
-    if code == TANH:
-        return hyperbolic_tangent(z)
-    if code == RELU:
-        return ZERO if z < ZERO else z
-    if code == LEAKY_RELU:
-        return z if z > ZERO else alpha * z
-    if code == ELU:
-        return z if z > ZERO else alpha * expm1_negative(ZERO if z > ZERO else z)
-    if code == SELU:
-        return selu_scale() * z if z > ZERO else selu_slope() * expm1_negative(ZERO if z > ZERO else z)
-    if code == SOFTPLUS:
-        return softplus(z)
-    if code == SOFTSIGN:
-        z = bounded(z, <real>-1e30, <real>1e30)
-        return z / (ONE + absolute(z))
-    if code == HARD_SIGMOID:
-        return bounded(z * <real>(1.0 / 6.0) + <real>0.5, 0, 1)
-    if code == HARD_TANH:
-        return bounded(z, -1, 1)
-    return z
-
-
-cdef inline real passing_nan(real y, real value) noexcept nogil:
+cdef inline real keep_nan(real y, real value) noexcept nogil:
     """``value``, or NaN where y is."""
     return y if y != y else value
 
 
-cdef inline real derivative(const int code, real y, real alpha) noexcept nogil:
-    """f′(z) as a function of y = f(z); NaN for NaN."""
-    if code == SIGMOID:
-        return y * (ONE - y)
-    if code == TANH:
-        return ONE - y * y
-    if code == RELU:
-        return passing_nan(y, ONE if y > ZERO else ZERO)
-    if code == LEAKY_RELU:
-        return passing_nan(y, ONE if y > ZERO else alpha)
-    if code == ELU:
-        return ONE if y > ZERO else y + alpha
-    if code == SELU:
-        return selu_scale() if y > ZERO else y + selu_slope()
-    if code == SOFTPLUS:
-        return -expm1_negative(-y)
-    if code == SOFTSIGN:
-        return (ONE - absolute(y)) * (ONE - absolute(y))
-    if code == HARD_SIGMOID:
-        return passing_nan(y, <real>(1.0 / 6.0) if y > ZERO and y < ONE else ZERO)
-    if code == HARD_TANH:
-        return passing_nan(y, ONE if y > -ONE and y < ONE else ZERO)
-    return 1
+cdef inline real f_sigmoid(real z, real alpha) noexcept nogil:
+    return sigmoid(z)
 
 
-cdef inline real activate_with_derivative(const int code, real z, real alpha, real* d) noexcept nogil:
-    """f(z), and f′(z) where it cannot be had from f(z) alone; both share their exponentials."""
-    cdef real tail, density, s, e, n, w
-    # beyond, a factor has reached 0 and −∞ would make a NaN of it
-    z = <real>-1e4 if z < <real>-1e4 else z
-    cdef real x = <real>1e4 if z > <real>1e4 else z
-    if code == GELU:  # z Φ(z);  Φ(z) + z φ(z)
-        tail = normal_tail(x, &density)
-        tail = tail if z < ZERO else ONE - tail
-        d[0] = multiply_add(x * <real>0.3989422804014327, density, tail)
-        return z * tail
-    if code == SILU:  # z σ(z);  σ + z σ (1 − σ)
-        s = sigmoid(z)
-        d[0] = s + s * (ONE - s) * x
-        return z * s
-    # MISH: z t with t = tanh(softplus z) = n / (n + 2), n = e (e + 2), e = eᶻ;  t + z (1 − t²) σ(z)
-    # = t + 4 z e (e + 1) / (n + 2)²
-    e = exponential(<real>30.0 if z > <real>30.0 else z)
-    n = e * (e + TWO)
-    w = ONE / (n + TWO)
+cdef inline real d_sigmoid(real y, real alpha) noexcept nogil:
+    return y * (ONE - y)
+
+
+cdef inline real f_tanh(real z, real alpha) noexcept nogil:
+    return hyperbolic_tangent(z)
+
+
+cdef inline real d_tanh(real y, real alpha) noexcept nogil:
+    return ONE - y * y
+
+
+cdef inline real f_relu(real z, real alpha) noexcept nogil:
+    return ZERO if z < ZERO else z
+
+
+cdef inline real d_relu(real y, real alpha) noexcept nogil:
+    return keep_nan(y, ONE if y > ZERO else ZERO)
+
+
+cdef inline real f_leaky_relu(real z, real alpha) noexcept nogil:
+    return z if z > ZERO else alpha * z
+
+
+cdef inline real d_leaky_relu(real y, real alpha) noexcept nogil:
+    return keep_nan(y, ONE if y > ZERO else alpha)
+
+
+cdef inline real f_elu(real z, real alpha) noexcept nogil:
+    return z if z > ZERO else alpha * expm1_negative(ZERO if z > ZERO else z)
+
+
+cdef inline real d_elu(real y, real alpha) noexcept nogil:
+    return ONE if y > ZERO else y + alpha
+
+
+cdef inline real f_selu(real z, real alpha) noexcept nogil:
+    return selu_scale() * z if z > ZERO else selu_slope() * expm1_negative(ZERO if z > ZERO else z)
+
+
+cdef inline real d_selu(real y, real alpha) noexcept nogil:
+    return selu_scale() if y > ZERO else y + selu_slope()
+
+
+cdef inline real f_softplus(real z, real alpha) noexcept nogil:
+    return softplus(z)
+
+
+cdef inline real d_softplus(real y, real alpha) noexcept nogil:
+    return -expm1_negative(-y)
+
+
+cdef inline real f_softsign(real z, real alpha) noexcept nogil:
+    z = bounded(z, <real>-1e30, <real>1e30)
+    return z / (ONE + absolute(z))
+
+
+cdef inline real d_softsign(real y, real alpha) noexcept nogil:
+    return (ONE - absolute(y)) * (ONE - absolute(y))
+
+
+cdef inline real f_hard_sigmoid(real z, real alpha) noexcept nogil:
+    return bounded(z * <real>(1.0 / 6.0) + <real>0.5, 0, 1)
+
+
+cdef inline real d_hard_sigmoid(real y, real alpha) noexcept nogil:
+    return keep_nan(y, <real>(1.0 / 6.0) if y > ZERO and y < ONE else ZERO)
+
+
+cdef inline real f_hard_tanh(real z, real alpha) noexcept nogil:
+    return bounded(z, -1, 1)
+
+
+cdef inline real d_hard_tanh(real y, real alpha) noexcept nogil:
+    return keep_nan(y, ONE if y > -ONE and y < ONE else ZERO)
+
+
+# --- activations that need z: f(z) and, in d, f′(z); both share their exponentials ----------------
+
+
+cdef inline real fd_gelu(real z, real alpha, real* d) noexcept nogil:
+    """z Φ(z);  Φ(z) + z φ(z)."""
+    cdef real density, tail
+    z = <real>-FAR if z < <real>-FAR else z
+    cdef real x = <real>FAR if z > <real>FAR else z
+    tail = normal_tail(x, &density)
+    tail = tail if z < ZERO else ONE - tail
+    d[0] = multiply_add(x * <real>0.3989422804014327, density, tail)
+    return z * tail
+
+
+cdef inline real fd_silu(real z, real alpha, real* d) noexcept nogil:
+    """z σ(z);  σ + z σ (1 − σ)."""
+    z = <real>-FAR if z < <real>-FAR else z
+    cdef real x = <real>FAR if z > <real>FAR else z
+    cdef real s = sigmoid(z)
+    d[0] = s + s * (ONE - s) * x
+    return z * s
+
+
+cdef inline real fd_mish(real z, real alpha, real* d) noexcept nogil:
+    """z t with t = tanh(softplus z);  t + z (1 − t²) σ(z).
+
+    With e = eᶻ, t = n / (n + 2) where n = e (e + 2), and f′(z) = t + 4 z e (e + 1) / (n + 2)².
+    """
+    z = <real>-FAR if z < <real>-FAR else z
+    cdef real x = <real>FAR if z > <real>FAR else z
+    cdef real e = exponential(<real>30.0 if z > <real>30.0 else z)
+    cdef real n = e * (e + TWO)
+    cdef real w = ONE / (n + TWO)
     d[0] = n * w + <real>4 * x * (e * (e + ONE) * w) * w
     return z * (n * w)
+
+
+# --- elementwise losses: ℓ and, in d, ∂ℓ/∂z; c is the loss's constant -----------------------------
+
+
+cdef inline real sign(real x) noexcept nogil:
+    """−1, 0 or 1; NaN for NaN."""
+    return ONE if x > ZERO else (-ONE if x < ZERO else x)
+
+
+cdef inline real l_binary_cross_entropy(real z, real t, real c, real* d) noexcept nogil:
+    """ℓ = max(z, 0) + log(1 + e^−|z|) − q z with q = (1 − c) t + c/2; ∂ℓ/∂z = σ(z) − q."""
+    cdef real q = (ONE - c) * t + HALF * c
+    d[0] = sigmoid(z) - q
+    return softplus(z) - q * z
+
+
+cdef inline real l_mse(real z, real t, real c, real* d) noexcept nogil:
+    cdef real e = z - t
+    d[0] = TWO * e
+    return e * e
+
+
+cdef inline real l_quadratic(real z, real t, real c, real* d) noexcept nogil:
+    cdef real e = z - t
+    d[0] = e
+    return <real>0.5 * e * e
+
+
+cdef inline real l_mae(real z, real t, real c, real* d) noexcept nogil:
+    cdef real e = z - t
+    d[0] = sign(e)
+    return absolute(e)
+
+
+cdef inline real l_huber(real z, real t, real c, real* d) noexcept nogil:
+    """ℓ = e²/2 where |e| < c, else c (|e| − c/2), with e = z − t."""
+    cdef real e = z - t
+    d[0] = e if absolute(e) < c else c * sign(e)
+    return <real>0.5 * e * e if absolute(e) < c else c * (absolute(e) - <real>0.5 * c)
+
+
+cdef inline real l_poisson(real z, real t, real c, real* d) noexcept nogil:
+    cdef real rate = exponential(z)
+    d[0] = rate - t
+    return rate - t * z
+
+
+# --- optimisers: what is subtracted from w, for gradient g and slots m and v ----------------------
+
+cdef struct UpdateConstants:
+    # An optimiser's constants at one step, in the network's dtype; 1 − β is taken before rounding.
+    real lr, step, step_gradient, beta1, one_minus_beta1, beta2, one_minus_beta2, inv_sqrt_bias2
+    real epsilon
+    real coupled_decay  # λ, where weight decay enters the gradient: g + λ w
+    real decay_factor  # 1 − η λ, where it shrinks w first: AdamW
+
+
+cdef inline real u_sgd(real g, UpdateConstants c) noexcept nogil:
+    """η g."""
+    return c.lr * g
+
+
+cdef inline real u_momentum(real g, real* m, UpdateConstants c) noexcept nogil:
+    """m ← β m + g;  η m."""
+    m[0] = c.beta1 * m[0] + g
+    return c.lr * m[0]
+
+
+cdef inline real u_nesterov(real g, real* m, UpdateConstants c) noexcept nogil:
+    """m ← β m + g;  η (g + β m)."""
+    m[0] = c.beta1 * m[0] + g
+    return c.lr * (g + c.beta1 * m[0])
+
+
+cdef inline real u_adagrad(real g, real* m, UpdateConstants c) noexcept nogil:
+    """m ← m + g²;  η g / √(m + ε)."""
+    m[0] = m[0] + g * g
+    return c.lr * g / square_root(m[0] + c.epsilon)
+
+
+cdef inline real u_adadelta(real g, real* m, real* v, UpdateConstants c) noexcept nogil:
+    """m ← ρ m + (1 − ρ) g²;  Δ = g √(v + ε) / √(m + ε);  v ← ρ v + (1 − ρ) Δ²;  η Δ."""
+    cdef real delta
+    m[0] = c.beta1 * m[0] + c.one_minus_beta1 * g * g
+    delta = square_root((v[0] + c.epsilon) / (m[0] + c.epsilon)) * g
+    v[0] = c.beta1 * v[0] + c.one_minus_beta1 * delta * delta
+    return c.lr * delta
+
+
+cdef inline real u_rmsprop(real g, real* m, UpdateConstants c) noexcept nogil:
+    """m ← ρ m + (1 − ρ) g²;  η g / (√m + ε)."""
+    m[0] = c.beta1 * m[0] + c.one_minus_beta1 * g * g
+    return c.lr * g / (square_root(m[0]) + c.epsilon)
+
+
+cdef inline real u_adam(real g, real* m, real* v, UpdateConstants c) noexcept nogil:
+    """m ← β₁ m + (1 − β₁) g;  v ← β₂ v + (1 − β₂) g²;  step m / (√v/√(1 − β₂ᵗ) + ε)."""
+    m[0] = c.beta1 * m[0] + c.one_minus_beta1 * g
+    v[0] = c.beta2 * v[0] + c.one_minus_beta2 * g * g
+    return c.step * m[0] / (square_root(v[0]) * c.inv_sqrt_bias2 + c.epsilon)
+
+
+cdef inline real u_adamw(real g, real* m, real* v, UpdateConstants c) noexcept nogil:
+    """As Adam: decoupled weight decay has shrunk w before."""
+    return u_adam(g, m, v, c)
+
+
+cdef inline real u_nadam(real g, real* m, real* v, UpdateConstants c) noexcept nogil:
+    """m and v as Adam's;  (step_gradient g + step m) / (√v/√(1 − β₂ᵗ) + ε)."""
+    m[0] = c.beta1 * m[0] + c.one_minus_beta1 * g
+    v[0] = c.beta2 * v[0] + c.one_minus_beta2 * g * g
+    return (c.step_gradient * g + c.step * m[0]) / (square_root(v[0]) * c.inv_sqrt_bias2 + c.epsilon)
