@@ -34,7 +34,7 @@ def include_files(root: Path) -> dict[str, str]:
     return {
         "opcodes.pxi": opcodes_pxi(opcodes, tables, load(root, "vocabulary").vocabulary()),
         "arguments.pxi": arguments_pxi(arguments),
-        "dispatch.pxi": dispatch_pxi(opcodes, tables),
+        "dispatch.pxi": dispatch_pxi(tables),
     }
 
 
@@ -60,6 +60,9 @@ def opcodes_pxi(opcodes: ModuleType, tables: ModuleType, vocabulary: dict[str, o
         _predicate("needs_z", [row.code for row in tables.ACTIVATIONS.values() if row.needs_z]),
         _predicate(
             "corrects_bias", [row.code for row in tables.OPTIMIZERS.values() if row.bias_correction]
+        ),
+        _predicate(
+            "decouples_decay", [row.code for row in tables.OPTIMIZERS.values() if row.decoupled_decay]
         ),
         f"VOCABULARY = {vocabulary}",
         f"RECORD_SIZES = {{{sizes}}}",
@@ -145,12 +148,11 @@ def _c_type(hint: object) -> tuple[type, str]:
 # --- dispatch -------------------------------------------------------------------------------------
 
 
-def dispatch_pxi(opcodes: ModuleType, tables: ModuleType) -> str:
+def dispatch_pxi(tables: ModuleType) -> str:
     """The functions that run the loop of one formula, chosen by its code."""
     activations = tables.ACTIVATIONS
     from_output = [n for n, row in activations.items() if not row.needs_z and n != "linear"]
     from_z = [name for name, row in activations.items() if row.needs_z]
-    elementwise = [name for name, row in tables.LOSSES.items() if row.elementwise]
     return (
         "\n\n".join(
             [
@@ -179,8 +181,7 @@ def dispatch_pxi(opcodes: ModuleType, tables: ModuleType) -> str:
                     "d ← d · f′ of what gave y.",
                     {name: f"d[i] *= d_{name}(y[i], alpha)" for name in from_output},
                 ),
-                _losses(elementwise, tables.LOSSES),
-                _updates(opcodes, tables.OPTIMIZERS),
+                    _updates(tables.OPTIMIZERS),
             ]
         )
         + "\n"
@@ -202,47 +203,15 @@ def _loops(
     return "\n".join(lines)
 
 
-def _losses(names: list[str], losses: dict) -> str:
-    lines = [
-        "cdef real elementwise_loss(int64_t code, const real* z, real_target d, const real* t,",
-        "                           int64_t k, real share, real constant) noexcept nogil:",
-        '    """Sum or mean over outputs of ℓ; d ← share · ∂ℓ/∂z."""',
-        "    cdef int64_t j",
-        "    cdef real value = 0, slope, mean_share = share / k",
-    ]
-    for number, name in enumerate(names):
-        mean = losses[name].mean
-        lines.append(f"    {'elif' if number else 'if'} code == {name.upper()}:")
-        lines += [
-            "        for j in range(k):",
-            f"            value += l_{name}(z[j], t[j], constant, &slope)",
-            f"            d[j] = {'mean_share' if mean else 'share'} * slope",
-            f"        return value{' / k' if mean else ''}",
-        ]
-    return "\n".join([*lines, "    return value"])
-
-
-def _updates(opcodes: ModuleType, optimizers: dict) -> str:
-    formulas = {name: (row.n_slots, row.decoupled_decay) for name, row in optimizers.items()}
-    formulas |= {"sgd": (0, False), "momentum": (1, False), "nesterov": (1, False)}
+def _updates(optimizers: dict) -> str:
     lines = [
         "cdef WeightSums update_by_code(int64_t code, UpdateConstants c, real_target w,",
         "                               const real* g, real_target m, real_target v,",
         "                               int64_t n) noexcept nogil:",
-        '    """Take one step on the parameters ``w``: Σ w² before it, and Σ (Δw)²."""',
-        "    cdef int64_t i",
-        "    cdef real old, squares = 0, moved = 0",
+        '    """Run `update_loop` for one formula."""',
     ]
-    for number, (name, (n_slots, decoupled)) in enumerate(formulas.items()):
-        slots = "".join([", m + i", ", v + i"][:n_slots])
-        gradient = "g[i]" if decoupled else "g[i] + c.coupled_decay * old"
-        kept = "c.decay_factor * old" if decoupled else "old"
-        lines.append(f"    {'elif' if number else 'if'} code == {name.upper()}:")
-        lines += [
-            "        for i in range(n):",
-            "            old = w[i]",
-            f"            w[i] = {kept} - u_{name}({gradient}{slots}, c)",
-            "            squares += old * old",
-            "            moved += (w[i] - old) * (w[i] - old)",
-        ]
-    return "\n".join([*lines, "    return WeightSums(squares, moved)"])
+    for name in [*optimizers, "momentum", "nesterov"]:
+        lines.append(f"    if code == {name.upper()}:")
+        formula = "ADAM" if name == "adamw" else name.upper()  # its decay is the only difference
+        lines.append(f"        return update_loop({formula}, c, w, g, m, v, n)")
+    return "\n".join([*lines, "    return WeightSums(0, 0)"])

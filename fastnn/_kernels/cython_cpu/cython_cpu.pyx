@@ -24,6 +24,7 @@ cdef extern from "machine.h":
     real square_root(real x) noexcept nogil
     real logarithm(real x) noexcept nogil
     real multiply_add(real a, real b, real c) noexcept nogil
+    double multiply_add_double(double a, double b, double c) noexcept nogil
     real nearest(real x) noexcept nogil
     real power_of_two(real k) noexcept nogil
     real exponent_of(real x) noexcept nogil
@@ -61,11 +62,11 @@ include "scalars.pxi"
 include "kernel_context.pxi"
 include "gemm.pxi"
 include "philox.pxi"
+include "update.pxi"
 include "dispatch.pxi"
 include "elementwise.pxi"
 include "norm.pxi"
 include "loss.pxi"
-include "update.pxi"
 include "statistics.pxi"
 include "gradients.pxi"
 include "steps.pxi"

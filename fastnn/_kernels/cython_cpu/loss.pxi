@@ -63,8 +63,10 @@ cdef LossSums loss_and_gradient(const KernelContext* ctx, const real* z, real* d
             t = ctx.targets + i * k
             if code == SOFTMAX_CROSS_ENTROPY:
                 value = softmax_values(z, d, t, k, <real>exact_share, constant)
+            elif code == BINARY_CROSS_ENTROPY:
+                value = binary_cross_entropy(z, d, t, k, <real>exact_share, constant)
             else:
-                value = elementwise_loss(code, z, d, t, k, <real>exact_share, constant)
+                value = regression(code, z, d, t, k, <real>exact_share, constant)
             correct = classifies(code) and is_correct(z, t, k)
         sums.loss += exact_share * <double>value
         if correct:
@@ -186,7 +188,7 @@ cdef LossSums narrow_softmax(const KernelContext* ctx, const real* z, real* d, i
         for r in range(WIDTH):
             loss += <double>columns.weight[r] * <double>columns.loss[r]
             correct_weight += <double>columns.correct_weight[r]
-        sums.loss += unit * loss
+        sums.loss = multiply_add_double(unit, loss, sums.loss)
         sums.correct_weight += correct_weight
     return sums
 
@@ -243,3 +245,49 @@ cdef inline real log_of_sum(real total) noexcept nogil:
     """
     cdef real power = exponent_of(total)
     return log1p_unit(total * power_of_two(-power) - ONE) + power * <real>0.6931471805599453
+
+
+# --- elementwise losses ---------------------------------------------------------------------------
+
+
+cdef inline real sign(real x) noexcept nogil:
+    """−1, 0 or 1; NaN for NaN."""
+    return ONE if x > ZERO else (-ONE if x < ZERO else x)
+
+
+cdef real binary_cross_entropy(const real* z, real_target d, const real* t, int64_t k, real share,
+                               real smoothing) noexcept nogil:
+    """ℓ = Σ max(z, 0) + log(1 + e^−|z|) − q z with q = (1 − ε) t + ε/2; ∂ℓ/∂z = σ(z) − q."""
+    cdef int64_t j
+    cdef real value = 0, q
+    for j in range(k):
+        q = (ONE - smoothing) * t[j] + HALF * smoothing
+        value += softplus(z[j]) - q * z[j]
+        d[j] = share * (sigmoid(z[j]) - q)
+    return value
+
+
+cdef real regression(int64_t code, const real* z, real_target d, const real* t, int64_t k, real share,
+                     real delta) noexcept nogil:
+    """The losses of e = z − t, and Poisson's: means over outputs, but for QUADRATIC, a sum."""
+    cdef int64_t j
+    cdef real value = 0, e, rate, mean_share = share / k
+    for j in range(k):
+        e = z[j] - t[j]
+        if code == QUADRATIC:
+            value += <real>0.5 * e * e
+            d[j] = share * e
+        elif code == MSE:
+            value += e * e
+            d[j] = mean_share * TWO * e
+        elif code == MAE:
+            value += absolute(e)
+            d[j] = mean_share * sign(e)
+        elif code == HUBER:
+            value += <real>0.5 * e * e if absolute(e) < delta else delta * (absolute(e) - <real>0.5 * delta)
+            d[j] = mean_share * (e if absolute(e) < delta else delta * sign(e))
+        else:  # POISSON
+            rate = exponential(z[j])
+            value += rate - t[j] * z[j]
+            d[j] = mean_share * (rate - t[j])
+    return value if code == QUADRATIC else value / k

@@ -71,6 +71,16 @@ INLINE real multiply_add(real a, real b, real c)
 #endif
 }
 
+/* The same in float64, whatever `real` is. */
+INLINE double multiply_add_double(double a, double b, double c)
+{
+#if defined(__FMA__) || defined(__aarch64__)
+    return fma(a, b, c);
+#else
+    return a * b + c;
+#endif
+}
+
 /* The nearest whole number, for |x| below 2³¹. */
 INLINE real nearest(real x)
 {

@@ -1,8 +1,8 @@
-"""Scalar formulas: elementary functions, activations and derivatives, losses, optimisers.
+"""Scalar formulas: elementary functions, activations and derivatives, optimisers.
 
-The build generates the functions that loop over them (``dispatch.pxi``). It finds a formula by its
-name: ``f_NAME`` and ``d_NAME`` for an activation of `tables`, ``fd_NAME`` for one that needs z,
-``l_NAME`` for an elementwise loss, ``u_NAME`` for an optimiser.
+The build generates the functions that loop over activations (``dispatch.pxi``). It finds a formula
+by its name: ``f_NAME`` and ``d_NAME`` for an activation of `tables`, ``fd_NAME`` for one that needs
+z. An optimiser is a branch of `update_loop`.
 
 a) Everything inlines, and loops over it vectorise: no calls to the C library, no branches that are
    not selections.
@@ -223,114 +223,65 @@ cdef inline real fd_mish(real z, real alpha, real* d) noexcept nogil:
     return z * (n * w)
 
 
-# --- elementwise losses: ℓ and, in d, ∂ℓ/∂z; c is the loss's constant -----------------------------
-
-
-cdef inline real sign(real x) noexcept nogil:
-    """−1, 0 or 1; NaN for NaN."""
-    return ONE if x > ZERO else (-ONE if x < ZERO else x)
-
-
-cdef inline real l_binary_cross_entropy(real z, real t, real c, real* d) noexcept nogil:
-    """ℓ = max(z, 0) + log(1 + e^−|z|) − q z with q = (1 − c) t + c/2; ∂ℓ/∂z = σ(z) − q."""
-    cdef real q = (ONE - c) * t + HALF * c
-    d[0] = sigmoid(z) - q
-    return softplus(z) - q * z
-
-
-cdef inline real l_mse(real z, real t, real c, real* d) noexcept nogil:
-    cdef real e = z - t
-    d[0] = TWO * e
-    return e * e
-
-
-cdef inline real l_quadratic(real z, real t, real c, real* d) noexcept nogil:
-    cdef real e = z - t
-    d[0] = e
-    return <real>0.5 * e * e
-
-
-cdef inline real l_mae(real z, real t, real c, real* d) noexcept nogil:
-    cdef real e = z - t
-    d[0] = sign(e)
-    return absolute(e)
-
-
-cdef inline real l_huber(real z, real t, real c, real* d) noexcept nogil:
-    """ℓ = e²/2 where |e| < c, else c (|e| − c/2), with e = z − t."""
-    cdef real e = z - t
-    d[0] = e if absolute(e) < c else c * sign(e)
-    return <real>0.5 * e * e if absolute(e) < c else c * (absolute(e) - <real>0.5 * c)
-
-
-cdef inline real l_poisson(real z, real t, real c, real* d) noexcept nogil:
-    cdef real rate = exponential(z)
-    d[0] = rate - t
-    return rate - t * z
-
-
-# --- optimisers: what is subtracted from w, for gradient g and slots m and v ----------------------
+# --- optimisers -----------------------------------------------------------------------------------
 
 cdef struct UpdateConstants:
     # An optimiser's constants at one step, in the network's dtype; 1 − β is taken before rounding.
     real lr, step, step_gradient, beta1, one_minus_beta1, beta2, one_minus_beta2, inv_sqrt_bias2
     real epsilon
     real coupled_decay  # λ, where weight decay enters the gradient: g + λ w
-    real decay_factor  # 1 − η λ, where it shrinks w first: AdamW
+    real decay_factor  # 1 − η λ, where it shrinks w first: AdamW; else 1
 
 
-cdef inline real u_sgd(real g, UpdateConstants c) noexcept nogil:
-    """η g."""
-    return c.lr * g
+cdef struct WeightSums:
+    double squares  # Σ w² before an update
+    double moved  # Σ (Δw)²
 
 
-cdef inline real u_momentum(real g, real* m, UpdateConstants c) noexcept nogil:
-    """m ← β m + g;  η m."""
-    m[0] = c.beta1 * m[0] + g
-    return c.lr * m[0]
+cdef inline WeightSums update_loop(const int code, UpdateConstants c, real_target w, const real* g,
+                                   real_target m, real_target v, int64_t n) noexcept nogil:
+    """Take one step on the parameters ``w``: Σ w² before it, and Σ (Δw)².
 
-
-cdef inline real u_nesterov(real g, real* m, UpdateConstants c) noexcept nogil:
-    """m ← β m + g;  η (g + β m)."""
-    m[0] = c.beta1 * m[0] + g
-    return c.lr * (g + c.beta1 * m[0])
-
-
-cdef inline real u_adagrad(real g, real* m, UpdateConstants c) noexcept nogil:
-    """m ← m + g²;  η g / √(m + ε)."""
-    m[0] = m[0] + g * g
-    return c.lr * g / square_root(m[0] + c.epsilon)
-
-
-cdef inline real u_adadelta(real g, real* m, real* v, UpdateConstants c) noexcept nogil:
-    """m ← ρ m + (1 − ρ) g²;  Δ = g √(v + ε) / √(m + ε);  v ← ρ v + (1 − ρ) Δ²;  η Δ."""
-    cdef real delta
-    m[0] = c.beta1 * m[0] + c.one_minus_beta1 * g * g
-    delta = square_root((v[0] + c.epsilon) / (m[0] + c.epsilon)) * g
-    v[0] = c.beta1 * v[0] + c.one_minus_beta1 * delta * delta
-    return c.lr * delta
-
-
-cdef inline real u_rmsprop(real g, real* m, UpdateConstants c) noexcept nogil:
-    """m ← ρ m + (1 − ρ) g²;  η g / (√m + ε)."""
-    m[0] = c.beta1 * m[0] + c.one_minus_beta1 * g * g
-    return c.lr * g / (square_root(m[0]) + c.epsilon)
-
-
-cdef inline real u_adam(real g, real* m, real* v, UpdateConstants c) noexcept nogil:
-    """m ← β₁ m + (1 − β₁) g;  v ← β₂ v + (1 − β₂) g²;  step m / (√v/√(1 − β₂ᵗ) + ε)."""
-    m[0] = c.beta1 * m[0] + c.one_minus_beta1 * g
-    v[0] = c.beta2 * v[0] + c.one_minus_beta2 * g * g
-    return c.step * m[0] / (square_root(v[0]) * c.inv_sqrt_bias2 + c.epsilon)
-
-
-cdef inline real u_adamw(real g, real* m, real* v, UpdateConstants c) noexcept nogil:
-    """As Adam: decoupled weight decay has shrunk w before."""
-    return u_adam(g, m, v, c)
-
-
-cdef inline real u_nadam(real g, real* m, real* v, UpdateConstants c) noexcept nogil:
-    """m and v as Adam's;  (step_gradient g + step m) / (√v/√(1 − β₂ᵗ) + ε)."""
-    m[0] = c.beta1 * m[0] + c.one_minus_beta1 * g
-    v[0] = c.beta2 * v[0] + c.one_minus_beta2 * g * g
-    return (c.step_gradient * g + c.step * m[0]) / (square_root(v[0]) * c.inv_sqrt_bias2 + c.epsilon)
+    With a constant code one formula is left. Slots that it lacks are not touched. The sums cost
+    nothing beside the square roots and the memory that the loop waits for. Fused multiply-adds are
+    explicit, so that the bits do not depend on which of two products a compiler fuses.
+    """
+    cdef int64_t i
+    cdef real old, d, squares = 0, moved = 0
+    for i in range(n):
+        old = w[i]
+        d = multiply_add(c.coupled_decay, old, g[i])
+        if code == SGD:
+            d = c.lr * d
+        elif code == MOMENTUM:  # m ← β m + g;  w ← w − η m
+            m[i] = g[i] + multiply_add(c.coupled_decay, old, c.beta1 * m[i])
+            d = c.lr * m[i]
+        elif code == NESTEROV:  # m ← β m + g;  w ← w − η (g + β m)
+            m[i] = multiply_add(c.beta1, m[i], d)
+            d = c.lr * multiply_add(c.beta1, m[i], d)
+        elif code == ADAGRAD:  # m ← m + g²;  w ← w − η g / √(m + ε)
+            m[i] = multiply_add(d, d, m[i])
+            d = c.lr * d / square_root(m[i] + c.epsilon)
+        elif code == ADADELTA:
+            # m ← ρ m + (1 − ρ) g²;  Δ = g √(v + ε) / √(m + ε);  v ← ρ v + (1 − ρ) Δ²;  w ← w − η Δ
+            m[i] = multiply_add(c.beta1, m[i], c.one_minus_beta1 * (d * d))
+            d = square_root((v[i] + c.epsilon) / (m[i] + c.epsilon)) * d
+            v[i] = multiply_add(c.beta1, v[i], c.one_minus_beta1 * (d * d))
+            d = c.lr * d
+        elif code == RMSPROP:  # m ← ρ m + (1 − ρ) g²;  w ← w − η g / (√m + ε)
+            m[i] = multiply_add(c.beta1, m[i], c.one_minus_beta1 * (d * d))
+            d = c.lr * d / (square_root(m[i]) + c.epsilon)
+        else:
+            # ADAM, ADAMW: m ← β₁ m + (1 − β₁) g;  v ← β₂ v + (1 − β₂) g²;
+            # w ← w − step m / (√v/√(1 − β₂ᵗ) + ε)
+            m[i] = multiply_add(c.beta1, m[i], c.one_minus_beta1 * d)
+            v[i] = multiply_add(c.beta2, v[i], c.one_minus_beta2 * (d * d))
+            if code == NADAM:  # g itself beside m
+                d = multiply_add(c.step_gradient, d, c.step * m[i])
+            else:
+                d = c.step * m[i]
+            d = d / multiply_add(square_root(v[i]), c.inv_sqrt_bias2, c.epsilon)
+        w[i] = multiply_add(c.decay_factor, old, -d)
+        squares += old * old
+        moved += (w[i] - old) * (w[i] - old)
+    return WeightSums(squares, moved)

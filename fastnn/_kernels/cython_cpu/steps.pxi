@@ -15,7 +15,7 @@ cdef int64_t train(const KernelContext* ctx) noexcept nogil:
 cdef int64_t run_chunk(const KernelContext* ctx) noexcept nogil:
     """Take the steps of a chunk; returns how many losses were written."""
     cdef int64_t phase = 1, record = 0, k, t
-    cdef double loss, mu_product = ctx.mu_product[0]
+    cdef double mu, mu_product = ctx.mu_product[0]
     cdef StepContext step
     cdef LossSums sums
     init_prefetch(ctx)
@@ -32,8 +32,9 @@ cdef int64_t run_chunk(const KernelContext* ctx) noexcept nogil:
         if not isfinite(sums.loss):
             return k + 1
         t = ctx.optimizer_step + k + 1
-        mu_product *= momentum_factor(ctx.optimizer, t)
-        step.rates = rates_of(ctx.optimizer, ctx.rates[k], t, mu_product)
+        mu = momentum_factor(ctx.optimizer, t)
+        mu_product *= mu
+        step.rates = bias_correction(ctx.optimizer, ctx.rates[k], t, mu, mu_product)
         phase = compute_gradients_and_update(ctx, &step, phase)
         if ctx.split_k_partials == NULL:  # the split-K barrier also ends the previous step
             phase = barrier_wait(ctx, phase)

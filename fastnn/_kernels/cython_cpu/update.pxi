@@ -8,31 +8,27 @@ cdef struct StepRates:
     double inv_sqrt_bias2  # 1/√(1 − β₂ᵗ)
 
 
-cdef struct WeightSums:
-    double squares  # Σ w² before an update
-    double moved  # Σ (Δw)²
-
-
-cdef StepRates rates_of(const Optimizer* optimizer, double eta, int64_t t, double mu_product) noexcept nogil:
-    """Bias corrections of step t = 1, 2, …; ``mu_product`` is NAdam's Π μ up to and with step t."""
-    cdef StepRates rates = StepRates(eta, eta, 0, 1)
-    cdef double mu_next
-    if optimizer.code == NADAM:
-        mu_next = momentum_factor(optimizer, t + 1)
-        rates.step_gradient = eta * (1 - momentum_factor(optimizer, t)) / (1 - mu_product)
-        rates.step = eta * mu_next / (1 - mu_product * mu_next)
-    elif corrects_bias(optimizer.code):
-        rates.step = eta / (1 - optimizer.beta1 ** t)
-    if corrects_bias(optimizer.code):
-        rates.inv_sqrt_bias2 = 1 / sqrt(1 - optimizer.beta2 ** t)
-    return rates
-
-
 cdef double momentum_factor(const Optimizer* optimizer, int64_t t) noexcept nogil:
     """μₜ = β₁ (1 − ½ · 0.96^(tψ)) of NAdam; 1 for other optimisers."""
     if optimizer.code != NADAM:
         return 1
     return optimizer.beta1 * (1 - 0.5 * 0.96 ** (t * optimizer.momentum_decay))
+
+
+cdef StepRates bias_correction(const Optimizer* optimizer, double eta, int64_t t, double mu,
+                               double mu_product) noexcept nogil:
+    """Rates of step t = 1, 2, …; μ is of step t, and ``mu_product`` Π μ up to and with it."""
+    cdef StepRates rates = StepRates(eta, eta, 0, 1)
+    cdef double mu_next
+    if optimizer.code == NADAM:
+        mu_next = momentum_factor(optimizer, t + 1)
+        rates.step_gradient = eta * (1 - mu) / (1 - mu_product)
+        rates.step = eta * mu_next / multiply_add_double(-mu_product, mu_next, 1)
+    elif corrects_bias(optimizer.code):
+        rates.step = eta / (1 - optimizer.beta1 ** t)
+    if corrects_bias(optimizer.code):
+        rates.inv_sqrt_bias2 = 1 / sqrt(1 - optimizer.beta2 ** t)
+    return rates
 
 
 cdef UpdateConstants constants_of(const Optimizer* o, StepRates rates, double decay) noexcept nogil:
@@ -41,7 +37,9 @@ cdef UpdateConstants constants_of(const Optimizer* o, StepRates rates, double de
     c.inv_sqrt_bias2, c.epsilon = <real>rates.inv_sqrt_bias2, <real>o.epsilon
     c.beta1, c.one_minus_beta1 = <real>o.beta1, <real>(1 - o.beta1)
     c.beta2, c.one_minus_beta2 = <real>o.beta2, <real>(1 - o.beta2)
-    c.coupled_decay, c.decay_factor = <real>decay, <real>(1 - rates.eta * decay)
+    c.coupled_decay, c.decay_factor = <real>decay, 1
+    if decouples_decay(o.code):
+        c.coupled_decay, c.decay_factor = 0, <real>(1 - rates.eta * decay)
     return c
 
 

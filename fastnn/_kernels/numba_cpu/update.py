@@ -15,7 +15,7 @@ bias_correction = kernel(step_rates.bias_correction)
 
 
 @inline
-def _update_loop(code, n_slots, decoupled, c, w, g, m, v):
+def _update_loop(code, n_slots, shrinks, c, w, g, m, v):
     """The loop of one formula. Slots that the formula lacks are not touched.
 
     Returns Σ w² before the update and Σ (Δw)². These sums cost nothing beside the square roots and
@@ -25,10 +25,9 @@ def _update_loop(code, n_slots, decoupled, c, w, g, m, v):
     squares, moved = zero, zero
     for i in range(len(w)):
         old = w[i]
-        start = c.decay_factor * old if decoupled else old
-        gradient = g[i] if decoupled else g[i] + c.coupled_decay * old
+        start = c.decay_factor * old if shrinks else old
         m_i, v_i = m[i] if n_slots > 0 else zero, v[i] if n_slots > 1 else zero
-        w[i], m_i, v_i = scalars.update(code, start, gradient, m_i, v_i, c)
+        w[i], m_i, v_i = scalars.update(code, start, g[i] + c.coupled_decay * old, m_i, v_i, c)
         if n_slots > 0:
             m[i] = m_i
         if n_slots > 1:
@@ -38,17 +37,13 @@ def _update_loop(code, n_slots, decoupled, c, w, g, m, v):
     return np.float64(squares), np.float64(moved)
 
 
-# Code → number of slots that the formula uses, and whether weight decay is decoupled.
-_LITERALS = {row.code: (row.n_slots, row.decoupled_decay) for row in OPTIMIZERS.values()}
-_LITERALS |= {oc.SGD: (0, False), oc.MOMENTUM: (1, False), oc.NESTEROV: (1, False)}
-_by_code = kernel(
-    loop_by_code(
-        "c, w, g, m, v",
-        _update_loop,
-        {code: f"{n_slots}, {decoupled}, " for code, (n_slots, decoupled) in _LITERALS.items()},
-        exhaustive=True,
-    )
-)
+# Code → slots that the formula uses, and whether weight decay may shrink w itself. Adam's loop is
+# AdamW's: it shrinks w by a factor of 1.
+_SHRINKS = {"adam", "adamw"}
+_LITERALS = {row.code: f"{row.n_slots}, {n in _SHRINKS}, " for n, row in OPTIMIZERS.items()}
+_LITERALS |= {oc.SGD: "0, False, ", oc.MOMENTUM: "1, False, ", oc.NESTEROV: "1, False, "}
+_by_code = kernel(loop_by_code("c, w, g, m, v", _update_loop, _LITERALS, exhaustive=True))
+_DECOUPLED = tuple(row.decoupled_decay for row in OPTIMIZERS.values())  # by code
 
 
 @inline
@@ -66,7 +61,7 @@ def update(optimizer, rates, decay, w, g, m, v):
     ``rates`` is a `StepRates`, ``decay`` the weight decay that applies to these parameters; ``m``
     and ``v`` are the slots, empty where the optimiser has fewer.
     """
-    of = w.dtype.type
+    of, decoupled = w.dtype.type, _DECOUPLED[optimizer.code]
     constants = scalars.UpdateConstants(
         of(rates.eta),
         of(rates.step),
@@ -77,8 +72,8 @@ def update(optimizer, rates, decay, w, g, m, v):
         of(1.0 - optimizer.beta2),
         of(rates.inv_sqrt_bias2),
         of(optimizer.epsilon),
-        of(decay),
-        of(1.0 - rates.eta * decay),
+        of(0) if decoupled else of(decay),
+        of(1.0 - rates.eta * decay) if decoupled else of(1),
     )
     return _by_code(_formula(optimizer), constants, w, g, m, v)
 
