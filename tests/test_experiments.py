@@ -11,8 +11,8 @@ import pytest
 
 import fastnn as fnn
 from fastnn import experiments
-from fastnn.cli import commands
-from fastnn.cli import experiment as _experiment
+from fastnn.cli import main
+from fastnn.cli import experiment as command
 from fastnn.experiments import book, data, registry, runner
 from fastnn.experiments.outcome import Check, Outcome, at_least, at_most, close
 from fastnn.experiments.registry import EXPERIMENTS
@@ -231,7 +231,7 @@ def test_the_books_figures_are_in_the_package(name, first):
 @pytest.fixture
 def run(capsys):
     def call(*arguments, status=0):
-        assert commands.main(["experiment", *map(str, arguments)]) == status
+        assert main(["experiment", *map(str, arguments)]) == status
         return capsys.readouterr()
 
     return call
@@ -263,7 +263,7 @@ def test_all_ends_with_a_table(run, fake, tmp_path, monkeypatch):
         close("speed of light", "s", 3e8, 2.998e8, relative=0.01),
         at_most("weight of nothing", "s", 0.0, 0.5),
     )
-    monkeypatch.setattr(_experiment, "EXPERIMENTS", ("one", "two"))
+    monkeypatch.setattr(command, "EXPERIMENTS", ("one", "two"))
     out, err = run("all", "--quick", "--out", tmp_path / "new" / "folder")
     assert len([line for line in err.splitlines() if "1 of 2 figures agree" in line]) == 2
     assert out.count("agrees") == out.count("differs") == 2
