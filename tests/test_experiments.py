@@ -11,11 +11,11 @@ import pytest
 
 import fastnn as fnn
 from fastnn import experiments
-from fastnn.cli import main
 from fastnn.cli import experiment as command
+from fastnn.cli import main
 from fastnn.experiments import book, data, registry, runner
-from fastnn.experiments.outcome import Check, Outcome, at_least, at_most, close
 from fastnn.experiments.registry import EXPERIMENTS
+from fastnn.experiments.result import Check, ExperimentResult, at_least, at_most, close
 
 pytest.importorskip("matplotlib", reason="experiments draw with Matplotlib")
 
@@ -34,8 +34,8 @@ def fake(monkeypatch):
 
         class Module:
             __doc__ = "A title.\n\nText."
-            run = staticmethod(lambda quick, data: Outcome(list(checks), series or {}))
-            draw = staticmethod(lambda outcome: plotting.new_axes()[0])
+            run = staticmethod(lambda quick, data: ExperimentResult(list(checks), series or {}))
+            draw = staticmethod(lambda result: plotting.new_axes()[0])
 
         for where in (registry, runner):
             monkeypatch.setattr(where, "experiment", lambda name: Module)
@@ -89,18 +89,28 @@ def test_quick_mode_agrees_and_writes_its_files(name, tmp_path):
 
 
 def test_none_needs_matplotlib_to_be_imported():
-    code = "import sys; from fastnn.experiments import registry; [registry.title(n) for n in registry.EXPERIMENTS]; print(*sys.modules)"
+    code = """if True:
+        import sys
+        from fastnn.experiments import registry
+        [registry.title(name) for name in registry.EXPERIMENTS]
+        print(*sys.modules)
+    """
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     ).stdout.split()
-    assert "fastnn.experiments.chain" in loaded
+    assert "fastnn.experiments.gradients.chain" in loaded
     assert "matplotlib" not in loaded
 
 
 def test_every_module_of_an_experiment_is_listed():
-    helpers = {"__init__", "book", "command", "data", "outcome", "registry", "runner"}
-    files = {path.stem for path in runner.Path(experiments.__file__).parent.glob("*.py")}
-    assert files - helpers == set(EXPERIMENTS)
+    modules = runner.Path(experiments.__file__).parent.glob("*/*.py")
+    assert {path.stem for path in modules} - {"__init__"} == set(EXPERIMENTS)
+
+
+def test_an_experiment_is_found_by_its_name_alone():
+    assert experiments.chain is registry.experiment("chain")
+    with pytest.raises(AttributeError, match="no attribute 'chian'"):
+        experiments.chian  # noqa: B018
 
 
 # --- figures --------------------------------------------------------------------------------------
@@ -157,7 +167,7 @@ def test_ctrl_c_in_the_middle_of_a_training_leaves_nothing(fake, tmp_path, monke
         fnn.mlp([4, 3], backend="numpy").fit(
             np.ones((8, 4)), np.zeros(8, int), epochs=5, callbacks=[Impatient()]
         )
-        return Outcome([], {})
+        return ExperimentResult([], {})
 
     fake()
     monkeypatch.setattr(registry.experiment("any"), "run", staticmethod(measure))
@@ -168,7 +178,7 @@ def test_ctrl_c_in_the_middle_of_a_training_leaves_nothing(fake, tmp_path, monke
 
 def test_a_picture_that_cannot_be_drawn_leaves_nothing(fake, tmp_path, monkeypatch):
     fake()
-    monkeypatch.setattr(registry.experiment("any"), "draw", staticmethod(lambda outcome: 1 / 0))
+    monkeypatch.setattr(registry.experiment("any"), "draw", staticmethod(lambda result: 1 / 0))
     with pytest.raises(ZeroDivisionError):
         runner.run("any", out=tmp_path)
     assert not list(tmp_path.iterdir())

@@ -13,7 +13,7 @@ import time
 import numpy as np
 
 from fastnn.experiments.data import Data
-from fastnn.experiments.outcome import Outcome, at_least, at_most, close
+from fastnn.experiments.result import ExperimentResult, at_least, at_most, close
 from fastnn.network import mlp
 from fastnn.optim.optimizers import SGD
 
@@ -24,7 +24,7 @@ _UNIVERSE = 4.35e17  # its age in seconds
 _SOURCE = "ml4a, n-dimensional space"
 
 
-def run(quick: bool, data: Data) -> Outcome:
+def run(quick: bool, data: Data) -> ExperimentResult:
     """Quick mode makes 3,000 guesses instead of 50,000."""
     guesses = 3_000 if quick else 50_000
     started = time.perf_counter()
@@ -58,16 +58,14 @@ def run(quick: bool, data: Data) -> Outcome:
         "test_accuracy": {"best guess": guessed, "gradient descent": learnt},
         "parameters": n,
     }
-    return Outcome(checks, series)
+    return ExperimentResult(checks, series)
 
 
-def draw(outcome: Outcome):
-    """The best guess so far beside a second of descent, and how long trying everything would
-    take.
-    """
+def draw(result: ExperimentResult):
+    """The best guess so far beside a second of descent, and how long an exhaustive search takes."""
     from fastnn import plotting
 
-    series = outcome.series
+    series = result.series
     figure, (left, right) = plotting.new_axes(1, 2)
     times = np.array(series["guess"]) / series["guesses_per_second"]
     left.step(
@@ -121,9 +119,7 @@ def _guess(guesses, X, y):
 
 
 class _Clock:
-    """A callback that scores the network after each epoch and stops when training has taken its
-    time.
-    """
+    """A callback that scores the network after each epoch and stops after `_SECONDS`."""
 
     def __init__(self, X, y):
         self._data, self.seconds, self.accuracy = (X, y), [], []

@@ -12,7 +12,7 @@ overfits; training accuracy falls as the rate grows.
 import numpy as np
 
 from fastnn.experiments.data import Data
-from fastnn.experiments.outcome import Check, Outcome, at_least, at_most, close
+from fastnn.experiments.result import Check, ExperimentResult, at_least, at_most, close
 from fastnn.network import Network, mlp
 from fastnn.nn.layers import Dense, Dropout
 from fastnn.optim.optimizers import SGD, Adam
@@ -24,9 +24,10 @@ _UNITS = 100_000  # on which masks are measured
 _SOURCE = "ml4a, Dropout"
 
 
-def run(quick: bool, data: Data) -> Outcome:
-    """Quick mode trains 3 seeds on 500 images for 40 epochs instead of 8 on 1,000 for 100, too few
-    to name the best rate.
+def run(quick: bool, data: Data) -> ExperimentResult:
+    """Quick mode trains 3 seeds on 500 images for 40 epochs instead of 8 on 1,000 for 100.
+
+    These are too few to name the best rate.
     """
     seeds, images, epochs = (3, 500, 40) if quick else (8, 1000, 100)
     X, y = data.first(images)
@@ -40,25 +41,7 @@ def run(quick: bool, data: Data) -> Outcome:
     shares = np.array([np.mean(mask == 0) for mask in masks.values()])
     means = np.array([mask.mean() for mask in masks.values()])
     checks = [
-        at_most(
-            "share of units left out, less the rate: largest",
-            f"{_SOURCE}, at random",
-            0.01,
-            np.abs(shares - _RATES).max(),
-        ),
-        close(
-            "mean of the scaled masks: farthest from 1",
-            "inverted dropout",
-            1.0,
-            means[np.abs(means - 1).argmax()],
-            absolute=0.03,
-        ),
-        at_most(
-            "units left out twice, beside chance",
-            f"{_SOURCE}, anew on every pass",
-            0.01,
-            _repetition(),
-        ),
+        *_mask_checks(shares, means),
         *(
             []
             if quick
@@ -95,14 +78,14 @@ def run(quick: bool, data: Data) -> Outcome:
         "shares": shares,
         "means": means,
     }
-    return Outcome(checks, series)
+    return ExperimentResult(checks, series)
 
 
-def draw(outcome: Outcome):
+def draw(result: ExperimentResult):
     """Accuracy by rate, the median over seeds among the single ones."""
     from fastnn import plotting
 
-    series = outcome.series
+    series = result.series
     figure, (left, right) = plotting.new_axes(1, 2)
     for number, (ax, part) in enumerate(((left, "train"), (right, "test"))):
         each = 100 * np.asarray(series["each"])[:, :, number]
@@ -134,9 +117,35 @@ def _train(X, y, test, rate, epochs, seed):
     return net.evaluate(X, y)["accuracy"], net.evaluate(*test)["accuracy"]
 
 
+def _mask_checks(shares, means):
+    """Shares of units left out, and means of the scaled masks, for each rate."""
+    return [
+        at_most(
+            "share of units left out, less the rate: largest",
+            f"{_SOURCE}, at random",
+            0.01,
+            np.abs(shares - _RATES).max(),
+        ),
+        close(
+            "mean of the scaled masks: farthest from 1",
+            "inverted dropout",
+            1.0,
+            means[np.abs(means - 1).argmax()],
+            absolute=0.03,
+        ),
+        at_most(
+            "units left out twice, beside chance",
+            f"{_SOURCE}, anew on every pass",
+            0.01,
+            _repetition(),
+        ),
+    ]
+
+
 def _masker(rate):
-    """A network whose gradient is the mask: with weights of zero and the target −1, ∂C/∂wᵢ is the
-    i-th input times its mask.
+    """A network whose gradient is the mask.
+
+    With weights of zero and the target −1, ∂C/∂wᵢ is the i-th input times its mask.
     """
     return Network(
         [Dropout(rate), Dense(1, init="zeros", bias=False)], inputs=_UNITS, loss="quadratic"

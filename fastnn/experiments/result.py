@@ -1,6 +1,4 @@
-"""What an experiment hands back: figures of its source beside those of this run, and the data
-behind its picture.
-"""
+"""What an experiment returns: expected figures beside measured ones, and its picture's data."""
 
 from dataclasses import dataclass
 from math import inf
@@ -34,13 +32,19 @@ class Check:
 
     @property
     def agrees(self) -> bool:
+        """Whether the measured figure is within the bounds."""
         return bool(self.low <= self.measured <= self.high)
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """The checks of an experiment, and its series: plain data and arrays by name, from which its
-    picture can be drawn again.
+class ExperimentResult:
+    """The checks of an experiment, and the data of its picture.
+
+    Attributes
+    ----------
+    checks : list of Check
+    series : dict
+        Plain data and arrays by name, from which ``draw`` makes the picture.
     """
 
     checks: list[Check]
@@ -55,9 +59,7 @@ def close(
     absolute: float = 0.0,
     relative: float = 0.0,
 ) -> Check:
-    """A `Check` that the measured figure is within ``absolute + relative · |expected|`` of the
-    expected one.
-    """
+    """A `Check` that measured and expected differ by ``absolute + relative·|expected|`` at most."""
     margin = absolute + relative * abs(expected)
     return Check(name, source, expected, float(measured), expected - margin, expected + margin)
 

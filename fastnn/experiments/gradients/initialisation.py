@@ -1,5 +1,4 @@
-"""How weights start decides whether a signal gets through a deep network, and whether the network
-learns.
+"""How weights start decides whether a signal gets through a deep network, and whether it learns.
 
 Source: "Deep neural networks" (a blog on cures for vanishing and exploding gradients and
 overfitting): Glorot for tanh, sigmoid and softmax, He for ReLU and its kin, LeCun for SELU. Notes
@@ -19,7 +18,7 @@ import numpy as np
 
 from fastnn.errors import DivergenceError
 from fastnn.experiments.data import Data
-from fastnn.experiments.outcome import Outcome, at_least, at_most, close
+from fastnn.experiments.result import ExperimentResult, at_least, at_most, close
 from fastnn.network import mlp
 from fastnn.optim.optimizers import SGD
 
@@ -44,9 +43,10 @@ _UNITS, _BATCH = 64, 32
 _CURES, _NG, _CHANCE = "blog on cures", "notes on Ng's course", 12.0
 
 
-def run(quick: bool, data: Data) -> Outcome:
-    """In quick mode the images are the sample's and accuracies those of one seed, which may differ
-    by more.
+def run(quick: bool, data: Data) -> ExperimentResult:
+    """In quick mode the images are the sample's and accuracies those of one seed.
+
+    These may differ by more.
     """
     flow = {
         (activation, init): _mean_squares(activation, init)
@@ -67,16 +67,16 @@ def run(quick: bool, data: Data) -> Outcome:
     series = {
         activation: {init: flow[activation, init] for init in _INITS} for activation in _FLOWS
     }
-    return Outcome(checks, {"mean_square": series, "accuracy": accuracy})
+    return ExperimentResult(checks, {"mean_square": series, "accuracy": accuracy})
 
 
-def draw(outcome: Outcome):
+def draw(result: ExperimentResult):
     """Mean squares through depth, and a table of accuracies."""
     from fastnn import plotting
 
     figure, axes = plotting.new_axes(2, 2, size=(13, 9))
     for ax, (activation, flow) in zip(
-        axes.ravel(), outcome.series["mean_square"].items(), strict=False
+        axes.ravel(), result.series["mean_square"].items(), strict=False
     ):
         shown = {
             "N(0, 0.01²)": flow["normal"],
@@ -87,7 +87,7 @@ def draw(outcome: Outcome):
             shown, np.arange(1, _LAYERS + 1), "layer", "mean square of activations", log=True, ax=ax
         )
         ax.set(title=f"{activation}, layers of {_WIDTH}", xticks=[1, 5, 10, 15, 20])
-    table = outcome.series["accuracy"]
+    table = result.series["accuracy"]
     values = np.array([list(row.values()) for row in table.values()])
     ax = axes[1, 1]
     ax.imshow(values, cmap="cividis", vmin=0, vmax=100, aspect="auto")

@@ -13,7 +13,7 @@ import numpy as np
 
 from fastnn.errors import DivergenceError
 from fastnn.experiments.data import Data
-from fastnn.experiments.outcome import Check, Outcome, at_least, at_most, close
+from fastnn.experiments.result import Check, ExperimentResult, at_least, at_most, close
 from fastnn.network import mlp
 from fastnn.nn.initializers import Initializer
 from fastnn.optim.optimizers import SGD
@@ -30,7 +30,7 @@ _ROUNDING = 1e-3  # of a difference of float32 parameters
 _SOURCE = "blog on cures, gradient clipping"
 
 
-def run(quick: bool, data: Data) -> Outcome:
+def run(quick: bool, data: Data) -> ExperimentResult:
     """Quick mode has 4,500 images and 10 epochs instead of 50,000 and 3."""
     epochs = 10 if quick else 3
     speeds = _network(data).learning_speed(*data.first(1000))
@@ -81,16 +81,16 @@ def run(quick: bool, data: Data) -> Outcome:
             by_value["accuracy"],
         ),
     ]
-    return Outcome(checks, {"learning_speed": speeds, "runs": runs})
+    return ExperimentResult(checks, {"learning_speed": speeds, "runs": runs})
 
 
-def draw(outcome: Outcome):
+def draw(result: ExperimentResult):
     """Learning speeds at the start, and loss and gradient of each run by step."""
     from fastnn import plotting
 
-    runs = outcome.series["runs"]
+    runs = result.series["runs"]
     figure, (left, middle, right) = plotting.new_axes(1, 3, (16.0, 4.4))
-    plotting.layer_bars(outcome.series["learning_speed"], ylabel="learning speed ‖∂C/∂b‖₂", ax=left)
+    plotting.layer_bars(result.series["learning_speed"], ylabel="learning speed ‖∂C/∂b‖₂", ax=left)
     left.set(title=f"At the start: weights from N(0, {_STD:g}²)", xlabel="hidden layer")
     for number, (name, run) in enumerate(runs.items()):
         ended = "" if run["accuracy"] is not None else f": diverged after {len(run['loss'])} steps"
@@ -122,10 +122,10 @@ def _network(data):
 
 
 def _train(data, epochs, clipping):
-    """Loss and gradient of every step, how long and how large in units of η the step was, and the
-    test accuracy if training came so far.
+    """Loss, gradient and length of every step, and the test accuracy unless training diverged.
 
-    One call of ``fit`` is one step, so that the parameters can be seen in between.
+    Lengths and largest components are in units of η. One call of ``fit`` is one step, so that the
+    parameters can be seen in between.
     """
     (X, y), net, optimizer = data.train, _network(data), SGD(_RATE, **clipping)
     record = {key: [] for key in ("loss", "norm", "length", "largest", "cosine")}
@@ -150,9 +150,7 @@ def _train(data, epochs, clipping):
 
 
 def _norm(vector):
-    """A sum, not a dot product: BLAS's threads would go on spinning while the engine wants the
-    cores for the next step.
-    """
+    """The 2-norm by a sum: after a dot product BLAS's threads spin and hold the engine's cores."""
     return np.sqrt(np.square(vector).sum())
 
 

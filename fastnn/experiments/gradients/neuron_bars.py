@@ -13,12 +13,12 @@ import numpy as np
 
 from fastnn.experiments.book import BOOK, figures, network
 from fastnn.experiments.data import Data
-from fastnn.experiments.outcome import Check, Outcome, at_least
+from fastnn.experiments.result import Check, ExperimentResult, at_least
 
 _IMAGES, _SHOWN, _SEEDS = 1000, 6, 40
 
 
-def run(quick: bool, data: Data) -> Outcome:
+def run(quick: bool, data: Data) -> ExperimentResult:
     """In quick mode the images are the sample's."""
     X, y = data.first(_IMAGES)
     bars = np.array([_bars(seed, X, y) for seed in range(_SEEDS)])
@@ -52,10 +52,10 @@ def run(quick: bool, data: Data) -> Outcome:
             longer,
         ),
     ]
-    return Outcome(checks, {"ours": bars[0], "book": books, "ratios": ratios})
+    return ExperimentResult(checks, {"ours": bars[0], "book": books, "ratios": ratios})
 
 
-def draw(outcome: Outcome):
+def draw(result: ExperimentResult):
     """Our network's bars beside the book's."""
     from fastnn import plotting
 
@@ -63,7 +63,7 @@ def draw(outcome: Outcome):
     for ax, name, title in zip(
         axes, ("ours", "book"), ("This run, seed 0", "The book's run"), strict=True
     ):
-        plotting.neuron_bars(outcome.series[name], ax=ax)
+        plotting.neuron_bars(result.series[name], ax=ax)
         ax.set_title(title)
     return figure
 

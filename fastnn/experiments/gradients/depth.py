@@ -13,20 +13,21 @@ import numpy as np
 
 from fastnn.experiments.book import BOOK, network
 from fastnn.experiments.data import Data
-from fastnn.experiments.outcome import Outcome, at_least, at_most, close
+from fastnn.experiments.result import ExperimentResult, at_least, at_most, close
 from fastnn.optim.optimizers import SGD
 
 _EPOCHS, _BATCH, _RATE = 30, 10, 0.1
-# λ/n of the book, kept on fewer images: λ itself would weigh on their few steps ten times as much
+# λ/n of the book, kept on fewer images: λ itself would weigh ten times as much on their few steps.
 _L2 = 5.0 / 50_000
 _BOOKS = {1: 96.48, 2: 96.90, 3: 96.57, 4: 96.53}
 _REPRODUCED = {1: 96.47, 2: 96.91, 3: 96.49, 4: 96.29}
 _SAMPLES_BOUND = 85.0  # % in quick mode: a tenth of the images
 
 
-def run(quick: bool, data: Data) -> Outcome:
-    """In quick mode the images are the sample's, on which no accuracy is published: a plain bound
-    stands for the book's figures.
+def run(quick: bool, data: Data) -> ExperimentResult:
+    """In quick mode the images are the sample's.
+
+    No accuracy is published for these: a plain bound stands for the book's figures.
     """
     seeds = 3 if quick else 8
     curves = {
@@ -42,7 +43,7 @@ def run(quick: bool, data: Data) -> Outcome:
         if quick
         else close(name, BOOK, books, gained, absolute=0.5)
     )
-    return Outcome(
+    return ExperimentResult(
         checks,
         {
             depth: {"accuracy": curve.mean(axis=0), "final": curve[:, -1]}
@@ -51,17 +52,17 @@ def run(quick: bool, data: Data) -> Outcome:
     )
 
 
-def draw(outcome: Outcome):
+def draw(result: ExperimentResult):
     """Accuracy over epochs, and at the end by depth."""
     from fastnn import plotting
 
     figure, (left, right) = plotting.new_axes(1, 2)
-    names = {depth: f"{depth} hidden layer{'s' if depth > 1 else ''}" for depth in outcome.series}
-    curves = {names[depth]: series["accuracy"] for depth, series in outcome.series.items()}
+    names = {depth: f"{depth} hidden layer{'s' if depth > 1 else ''}" for depth in result.series}
+    curves = {names[depth]: series["accuracy"] for depth, series in result.series.items()}
     plotting.lines(curves, np.arange(1, _EPOCHS + 1), "epoch", "validation accuracy, %", ax=left)
     highest = max(curve.max() for curve in curves.values())
     left.set(title="Mean over seeds", ylim=(highest - 8, highest + 0.5))
-    for depth, series in outcome.series.items():
+    for depth, series in result.series.items():
         label = "a seed" if depth == 1 else None
         right.plot(
             np.full(len(series["final"]), depth),
@@ -71,8 +72,8 @@ def draw(outcome: Outcome):
             mfc="none",
             label=label,
         )
-    means = [series["final"].mean() for series in outcome.series.values()]
-    right.plot(list(outcome.series), means, color=plotting.COLOURS[0], label="mean")
+    means = [series["final"].mean() for series in result.series.values()]
+    right.plot(list(result.series), means, color=plotting.COLOURS[0], label="mean")
     if highest > min(_BOOKS.values()) - 1:  # on all of MNIST
         right.plot(
             list(_BOOKS),

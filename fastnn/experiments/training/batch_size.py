@@ -11,7 +11,7 @@ gradient. Mini-batches are smoother than single samples (the error of a mean of 
 import numpy as np
 
 from fastnn.experiments.data import Data
-from fastnn.experiments.outcome import Outcome, at_least, at_most, close
+from fastnn.experiments.result import ExperimentResult, at_least, at_most, close
 from fastnn.network import mlp
 from fastnn.optim.optimizers import SGD
 
@@ -22,7 +22,7 @@ _DRAWS = 100  # mini-batches from which the error of a gradient is estimated
 _SOURCE = "ml4a, batch, stochastic and mini-batch"
 
 
-def run(quick: bool, data: Data) -> Outcome:
+def run(quick: bool, data: Data) -> ExperimentResult:
     """Quick mode has 4,500 images and 20 epochs instead of 50,000 and 10."""
     X, y = data.train
     epochs = 20 if quick else 10
@@ -31,19 +31,67 @@ def run(quick: bool, data: Data) -> Outcome:
         f"mini-batch, K = {_MINI}": _MINI,
         f"batch, K = n = {len(X):,}": len(X),
     }
-    # the first training of a process loads the engine, which is not to be timed
+    # The first training of a process loads the engine, which is not to be timed.
     _train(X, y, _MINI, 1, _RATES[0])
     runs = {
         name: [_train(X, y, size, epochs, rate) for rate in _RATES] for name, size in names.items()
     }
     curves = {name: min(tried, key=lambda curve: curve["loss"][-1]) for name, tried in runs.items()}
-    stochastic, mini, batch = curves.values()
     sizes = [1, 4, 16, 64, 256]
     errors = _gradient_errors(X, y, sizes)
     per_sample = {
         name: float(np.median(curve["seconds"])) / len(X) for name, curve in curves.items()
     }
-    checks = [
+    checks = _checks(X, y, curves, errors, per_sample)
+    return ExperimentResult(
+        checks,
+        {
+            "curves": curves,
+            "n": len(X),
+            "sizes": sizes,
+            "errors": errors,
+            "seconds_per_sample": per_sample,
+        },
+    )
+
+
+def draw(result: ExperimentResult):
+    """Loss against samples and against seconds, and the error of a mini-batch's gradient."""
+    from fastnn import plotting
+
+    series = result.series
+    figure, axes = plotting.new_axes(1, 3, (16.0, 4.4))
+    for number, (name, curve) in enumerate(series["curves"].items()):
+        style = {
+            "label": f"{name}, η = {curve['rate']:g}",
+            "linewidth": 1.8,
+            **plotting.line_style(number),
+        }
+        epochs = np.arange(1, 1 + len(curve["loss"]))
+        axes[0].plot(epochs * series["n"] / 1000, curve["loss"], **style)
+        axes[1].plot(np.cumsum(curve["seconds"]), curve["loss"], **style)
+    axes[0].set(
+        title="Against samples seen",
+        xlabel="thousands of samples",
+        ylabel="training loss",
+        yscale="log",
+    )
+    axes[1].set(title="Against time", xlabel="seconds", ylabel="training loss", yscale="log")
+    axes[1].legend(frameon=False, handlelength=2.8)
+    sizes, errors = np.array(series["sizes"]), np.array(series["errors"])
+    noise = {"measured": errors, "∝ 1/√K": errors[1] * np.sqrt(sizes[1] / sizes)}
+    plotting.lines(
+        noise, sizes, "K", "‖gradient of K samples − of all‖ / ‖of all‖", log=True, ax=axes[2]
+    )
+    axes[2].set(title="Error of a mini-batch's gradient", xscale="log")
+    axes[2].set_xticks(sizes, [str(size) for size in sizes])
+    axes[2].set_xticks([], minor=True)
+    return figure
+
+
+def _checks(X, y, curves, errors, per_sample):
+    stochastic, mini, batch = curves.values()
+    return [
         at_most(
             "step with K = n against the gradient of all samples",
             f"{_SOURCE}, K = n",
@@ -76,50 +124,6 @@ def run(quick: bool, data: Data) -> Outcome:
             _ratio(per_sample),
         ),
     ]
-    return Outcome(
-        checks,
-        {
-            "curves": curves,
-            "n": len(X),
-            "sizes": sizes,
-            "errors": errors,
-            "seconds_per_sample": per_sample,
-        },
-    )
-
-
-def draw(outcome: Outcome):
-    """Loss against samples and against seconds, and the error of a mini-batch's gradient."""
-    from fastnn import plotting
-
-    series = outcome.series
-    figure, axes = plotting.new_axes(1, 3, (16.0, 4.4))
-    for number, (name, curve) in enumerate(series["curves"].items()):
-        style = {
-            "label": f"{name}, η = {curve['rate']:g}",
-            "linewidth": 1.8,
-            **plotting.line_style(number),
-        }
-        epochs = np.arange(1, 1 + len(curve["loss"]))
-        axes[0].plot(epochs * series["n"] / 1000, curve["loss"], **style)
-        axes[1].plot(np.cumsum(curve["seconds"]), curve["loss"], **style)
-    axes[0].set(
-        title="Against samples seen",
-        xlabel="thousands of samples",
-        ylabel="training loss",
-        yscale="log",
-    )
-    axes[1].set(title="Against time", xlabel="seconds", ylabel="training loss", yscale="log")
-    axes[1].legend(frameon=False, handlelength=2.8)
-    sizes, errors = np.array(series["sizes"]), np.array(series["errors"])
-    noise = {"measured": errors, "∝ 1/√K": errors[1] * np.sqrt(sizes[1] / sizes)}
-    plotting.lines(
-        noise, sizes, "K", "‖gradient of K samples − of all‖ / ‖of all‖", log=True, ax=axes[2]
-    )
-    axes[2].set(title="Error of a mini-batch's gradient", xscale="log")
-    axes[2].set_xticks(sizes, [str(size) for size in sizes])
-    axes[2].set_xticks([], minor=True)
-    return figure
 
 
 def _train(X, y, batch_size, epochs, rate):
@@ -133,8 +137,9 @@ def _train(X, y, batch_size, epochs, rate):
 
 
 class _Scorer:
-    """A callback: `History` has the mean over an epoch's mini-batches, which lags behind by half an
-    epoch.
+    """A callback that scores the network after each epoch.
+
+    `History` has the mean over an epoch's mini-batches, which lags by half an epoch.
     """
 
     def __init__(self, X, y, losses):
@@ -145,17 +150,14 @@ class _Scorer:
 
 
 def _step_error(X, y):
-    """How far a step with K = n and η = 1 is from minus the gradient of all samples, relative to
-    that.
-    """
+    """Relative distance of a step with K = n and η = 1 from minus the gradient of all samples."""
     net = mlp(_SIZES, activation="sigmoid", dtype="float64")
     _, gradients = net.gradients(X, y)
     before = {name: values.copy() for name, values in net.parameters.items()}
     net.fit(X, y, batch_size=len(X), optimizer=SGD(1.0))
-    steps = {name: gradient for name, gradient in gradients.items()}
     return max(
-        np.abs(net.parameters[name] - before[name] + step).max() / np.abs(step).max()
-        for name, step in steps.items()
+        np.abs(net.parameters[name] - before[name] + gradient).max() / np.abs(gradient).max()
+        for name, gradient in gradients.items()
     )
 
 

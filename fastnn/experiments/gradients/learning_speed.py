@@ -19,7 +19,7 @@ import numpy as np
 
 from fastnn.experiments.book import BOOK, figures, network
 from fastnn.experiments.data import Data
-from fastnn.experiments.outcome import Check, Outcome, at_least, at_most, close
+from fastnn.experiments.result import Check, ExperimentResult, at_least, at_most, close
 from fastnn.optim.optimizers import SGD
 
 _IMAGES, _RATE, _LAMBDA = 1000, 0.1, 5.0
@@ -32,9 +32,10 @@ _BOOKS_SPEEDS = {2: (0.07, 0.31), 3: (0.012, 0.060, 0.283), 4: (0.003, 0.017, 0.
 _MEDIANS = {2: (0.060, 0.294), 3: (0.0118, 0.0567, 0.296), 4: (0.0024, 0.0117, 0.0598, 0.298)}
 
 
-def run(quick: bool, data: Data) -> Outcome:
-    """In quick mode the images are the sample's and the curves those of 5 seeds, and get a factor
-    of 3.
+def run(quick: bool, data: Data) -> ExperimentResult:
+    """In quick mode the images are the sample's and the curves those of 5 seeds.
+
+    A factor of 3 from the book's curves is then allowed.
     """
     X, y = data.first(_IMAGES)
     seeds, factor = (5, 3.0) if quick else (20, 2.0)
@@ -65,15 +66,15 @@ def run(quick: bool, data: Data) -> Outcome:
             200.0,
         )
     )
-    return Outcome(checks, series)
+    return ExperimentResult(checks, series)
 
 
-def draw(outcome: Outcome):
+def draw(result: ExperimentResult):
     """Curves of the layers, ours and the book's, for each depth."""
     from fastnn import plotting
 
-    figure, axes = plotting.new_axes(1, len(outcome.series), size=(15, 4.6))
-    for ax, (depth, series) in zip(axes, outcome.series.items(), strict=True):
+    figure, axes = plotting.new_axes(1, len(result.series), size=(15, 4.6))
+    for ax, (depth, series) in zip(axes, result.series.items(), strict=True):
         for layer in range(depth):
             style, marker = plotting.line_style(layer), plotting.MARKERS[layer]
             ax.fill_between(

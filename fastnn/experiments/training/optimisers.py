@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastnn.experiments.data import Data
-from fastnn.experiments.outcome import Outcome, at_least, at_most
+from fastnn.experiments.result import ExperimentResult, at_least, at_most
 from fastnn.network import Network
 from fastnn.nn.layers import Dense
 from fastnn.optim.optimizers import SGD, AdaDelta, AdaGrad, Adam, Optimizer, RMSProp
@@ -34,7 +34,7 @@ _SOURCE = "ml4a, comparison of updaters"
 _FRAMES = 40
 
 
-def run(quick: bool, data: Data) -> Outcome:
+def run(quick: bool, data: Data) -> ExperimentResult:
     """All of it is the same in quick mode, and no images are needed."""
     paths = {key: _paths(surface) for key, surface in _SURFACES.items()}
     ends = {name: float(_beale(*path[-1])) for name, path in paths["beale"].items()}
@@ -71,18 +71,18 @@ def run(quick: bool, data: Data) -> Outcome:
             if name != _PLAIN
         ),
     ]
-    return Outcome(
+    return ExperimentResult(
         checks,
         {"paths": paths, "final_f": ends, "lowest_y": lowest, "distance_from_saddle": heights},
     )
 
 
-def draw(outcome: Outcome):
+def draw(result: ExperimentResult):
     """The paths over each surface, and f along them."""
     from fastnn import plotting
 
     figure, axes = plotting.new_axes(2, 2, (13.0, 9.5))
-    for row, (surface, paths) in zip(axes, _walked(outcome), strict=True):
+    for row, (surface, paths) in zip(axes, _walked(result), strict=True):
         _draw_surface(row[0], surface, paths)
         floor = min(surface.value(*path.T).min() for path in paths.values())
         heights = {name: surface.value(*path.T) - floor + 1e-4 for name, path in paths.items()}
@@ -92,13 +92,13 @@ def draw(outcome: Outcome):
     return figure
 
 
-def animate(outcome: Outcome, path):
+def animate(result: ExperimentResult, path):
     """The paths as they grow, as an animated GIF."""
     from fastnn import plotting
 
     figure, axes = plotting.new_axes(1, 2, (10.0, 4.2))
     growing = []
-    for ax, (surface, paths) in zip(axes, _walked(outcome), strict=True):
+    for ax, (surface, paths) in zip(axes, _walked(result), strict=True):
         _draw_surface(ax, surface, paths)
         # a path is drawn as its line, its start and its end
         lines, ends = ax.lines[::3], ax.lines[2::3]
@@ -115,9 +115,9 @@ def animate(outcome: Outcome, path):
     plotting.save_animation(figure, show, _FRAMES, path)
 
 
-def _walked(outcome):
+def _walked(result):
     """Each surface with its paths as arrays."""
-    for key, paths in outcome.series["paths"].items():
+    for key, paths in result.series["paths"].items():
         yield _SURFACES[key], {name: np.asarray(path) for name, path in paths.items()}
 
 
@@ -170,11 +170,13 @@ def _saddle_gradient(x, y):
 _SURFACES = {
     "beale": _Surface(
         "Beale's function", _beale, _beale_gradient, (1.0, 1.5), (-0.5, 4.5), (-2.0, 2.2), 300,
-        {"SGD": 0.003, "momentum": 0.003, "Nesterov": 0.003, "AdaGrad": 0.5, "AdaDelta": 7.0, "RMSProp": 0.03, "Adam": 0.1},
+        {"SGD": 0.003, "momentum": 0.003, "Nesterov": 0.003, "AdaGrad": 0.5, "AdaDelta": 7.0,
+         "RMSProp": 0.03, "Adam": 0.1},
     ),
     "saddle": _Surface(
         "A saddle", _saddle, _saddle_gradient, (1.0, 1e-3), (-1.2, 1.2), (-0.4, 1.3), 120,
-        {"SGD": 0.02, "momentum": 0.02, "Nesterov": 0.02, "AdaGrad": 0.1, "AdaDelta": 5.0, "RMSProp": 0.02, "Adam": 0.03},
+        {"SGD": 0.02, "momentum": 0.02, "Nesterov": 0.02, "AdaGrad": 0.1, "AdaDelta": 5.0,
+         "RMSProp": 0.02, "Adam": 0.03},
     ),
 }  # fmt: skip
 
@@ -245,8 +247,9 @@ def _formula_checks(paths):
 
 
 def _by_momentum(surface, rate, beta, ahead):
-    """z ← βz + ∇J(W), W ← W − αz; ``ahead``, the gradient is that at W − αβz, and so is the point
-    that the library keeps.
+    """z ← βz + ∇J(W), W ← W − αz.
+
+    With ``ahead`` the gradient is that at W − αβz, and so is the point that the library keeps.
     """
     w, z = np.array(surface.start), np.zeros(2)
     path = [w]

@@ -14,7 +14,7 @@ L-BFGS and least squares find the same line.
 import numpy as np
 
 from fastnn.experiments.data import Data
-from fastnn.experiments.outcome import Outcome, at_most, close
+from fastnn.experiments.result import ExperimentResult, at_most, close
 from fastnn.network import Network
 from fastnn.nn.layers import Dense
 from fastnn.optim.optimizers import LBFGS, SGD
@@ -35,7 +35,7 @@ _AGREEMENT = 1e-6
 _SOURCE = "ml4a, Linear regression"
 
 
-def run(quick: bool, data: Data) -> Outcome:
+def run(quick: bool, data: Data) -> ExperimentResult:
     """All of it is the same in quick mode, and no images are needed."""
     best, *_ = np.linalg.lstsq(np.column_stack([_X, np.ones_like(_X)]), _Y, rcond=None)
     descent = _path(SGD(_RATE), _EPOCHS)
@@ -82,14 +82,14 @@ def run(quick: bool, data: Data) -> Outcome:
         "steps": {"gradient descent": len(descent) - 1, "L-BFGS": len(quasi_newton) - 1},
         "scores": scores,
     }
-    return Outcome(checks, series)
+    return ExperimentResult(checks, series)
 
 
-def draw(outcome: Outcome):
+def draw(result: ExperimentResult):
     """The lines, the bowl, and the paths over its contours."""
     from fastnn import plotting
 
-    series = outcome.series
+    series = result.series
     figure, axes = plotting.new_axes(1, 3, (15.5, 4.6))
     _draw_lines(axes[0], series)
     axes[1].remove()
@@ -149,9 +149,7 @@ def _mse(slope, intercept):
 
 
 def _path(optimizer, epochs):
-    """Slope and intercept before training and after each epoch on all points at once, (epochs + 1,
-    2).
-    """
+    """Slope and intercept before training and after each full-batch epoch, (epochs + 1, 2)."""
     net = Network(
         [Dense(1, init=[[_START[0]]], bias_init=[_START[1]])], inputs=1, loss="mse", dtype="float64"
     )

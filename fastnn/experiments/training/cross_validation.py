@@ -12,7 +12,7 @@ import numpy as np
 
 from fastnn.data.splits import k_fold, train_validation_test_split
 from fastnn.experiments.data import Data
-from fastnn.experiments.outcome import Check, Outcome, at_most, close
+from fastnn.experiments.result import Check, ExperimentResult, at_most, close
 from fastnn.network import mlp
 from fastnn.optim.optimizers import Adam
 
@@ -22,7 +22,7 @@ _HIDDEN, _EPOCHS, _BATCH = 30, 20, 20
 _SOURCE = "ml4a, Cross-validation"
 
 
-def run(quick: bool, data: Data) -> Outcome:
+def run(quick: bool, data: Data) -> ExperimentResult:
     """Quick mode chooses with 600 images instead of 3,000."""
     X, y = data.first(600 if quick else 3000)
     folds = k_fold(len(X), _FOLDS)
@@ -39,34 +39,9 @@ def run(quick: bool, data: Data) -> Outcome:
     chosen = int(means.argmax())
     final = _train(X, y, _RATES[chosen]).evaluate(*data.test)["accuracy"]
     uncertainty = np.sqrt(spreads[chosen] ** 2 / _FOLDS + final * (1 - final) / len(data.test[0]))
-    sizes = [len(held) for _, held in folds]
     checks = [
         *_share_checks(X, y),
-        close("folds", f"{_SOURCE}, for example ten", _FOLDS, len(folds)),
-        at_most(
-            "largest fold less the smallest",
-            f"{_SOURCE}, of equal size",
-            1,
-            max(sizes) - min(sizes),
-        ),
-        close(
-            "times that each sample validates: most",
-            f"{_SOURCE}, in turn",
-            1,
-            _turns(folds, len(X)).max(),
-        ),
-        close(
-            "times that each sample validates: fewest",
-            f"{_SOURCE}, in turn",
-            1,
-            _turns(folds, len(X)).min(),
-        ),
-        at_most(
-            "samples in a fold's both parts",
-            f"{_SOURCE}, apart",
-            0,
-            sum(len(np.intersect1d(*fold)) for fold in folds),
-        ),
+        *_fold_checks(folds, len(X)),
         close(
             "accuracy on the test set beside that over folds",
             "3 standard errors",
@@ -84,14 +59,14 @@ def run(quick: bool, data: Data) -> Outcome:
         "test_accuracy": final,
         "samples": len(X),
     }
-    return Outcome(checks, series)
+    return ExperimentResult(checks, series)
 
 
-def draw(outcome: Outcome):
+def draw(result: ExperimentResult):
     """Accuracy of each setting over the folds, and that of the chosen one on the test set."""
     from fastnn import plotting
 
-    series = outcome.series
+    series = result.series
     figure, ax = plotting.new_axes(size=(7.5, 4.6))
     places, accuracy = np.arange(len(series["rates"])), 100 * np.asarray(series["accuracy"])
     ax.plot(
@@ -138,6 +113,39 @@ def _train(X, y, rate):
     net = mlp([X.shape[1], _HIDDEN, 10])
     net.fit(X, y, epochs=_EPOCHS, batch_size=_BATCH, optimizer=Adam(rate))
     return net
+
+
+def _fold_checks(folds, n):
+    """That the folds of ``n`` samples are of equal size, apart, and take turns."""
+    sizes = [len(held) for _, held in folds]
+    turns = _turns(folds, n)
+    return [
+        close("folds", f"{_SOURCE}, for example ten", _FOLDS, len(folds)),
+        at_most(
+            "largest fold less the smallest",
+            f"{_SOURCE}, of equal size",
+            1,
+            max(sizes) - min(sizes),
+        ),
+        close(
+            "times that each sample validates: most",
+            f"{_SOURCE}, in turn",
+            1,
+            turns.max(),
+        ),
+        close(
+            "times that each sample validates: fewest",
+            f"{_SOURCE}, in turn",
+            1,
+            turns.min(),
+        ),
+        at_most(
+            "samples in a fold's both parts",
+            f"{_SOURCE}, apart",
+            0,
+            sum(len(np.intersect1d(*fold)) for fold in folds),
+        ),
+    ]
 
 
 def _turns(folds, n):

@@ -13,7 +13,7 @@ import numpy as np
 
 from fastnn.callbacks import EarlyStopping
 from fastnn.experiments.data import Data
-from fastnn.experiments.outcome import Outcome, at_least, at_most
+from fastnn.experiments.result import ExperimentResult, at_least, at_most
 from fastnn.network import Network
 from fastnn.nn.layers import Dense, Dropout, GaussianNoise
 from fastnn.optim.optimizers import Adam
@@ -31,7 +31,7 @@ _CURES = {
 _STOPPED = "early stopping"
 
 
-def run(quick: bool, data: Data) -> Outcome:
+def run(quick: bool, data: Data) -> ExperimentResult:
     """Quick mode trains on 500 images instead of 1,000."""
     X, y = data.first(500 if quick else 1000)
     runs = {name: _train(X, y, data, **cure) for name, cure in _CURES.items()}
@@ -67,14 +67,14 @@ def run(quick: bool, data: Data) -> Outcome:
             if other is not none
         ),
     ]
-    return Outcome(checks, {"samples": len(X), "runs": runs})
+    return ExperimentResult(checks, {"samples": len(X), "runs": runs})
 
 
-def draw(outcome: Outcome):
+def draw(result: ExperimentResult):
     """Validation losses over epochs, and what is left at the end."""
     from fastnn import plotting
 
-    runs = outcome.series["runs"]
+    runs = result.series["runs"]
     figure, (left, right) = plotting.new_axes(1, 2, (13.0, 4.6))
     longest = max(len(run["val_loss"]) for run in runs.values())
     padded = {
@@ -90,7 +90,7 @@ def draw(outcome: Outcome):
         label="training loss of none",
     )
     left.legend(frameon=False, handlelength=2.8, ncols=2)
-    left.set(title=f"Trained on {outcome.series['samples']:,} images", ylim=(0, None))
+    left.set(title=f"Trained on {result.series['samples']:,} images", ylim=(0, None))
     places = np.arange(len(runs))
     for number, (part, label) in enumerate((("train", "training images"), ("test", "test images"))):
         values = [100 * run[part]["accuracy"] for run in runs.values()]
@@ -147,9 +147,7 @@ def _scores(net, X, y):
 
 
 class _Scorer:
-    """A callback: `History` has losses with penalties, which are no measure of how well others'
-    data are met.
-    """
+    """A callback that keeps losses without penalties, which `History` includes."""
 
     def __init__(self, validation, train):
         self._sets, self.losses = (

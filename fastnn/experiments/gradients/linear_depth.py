@@ -15,7 +15,7 @@ import numpy as np
 
 from fastnn.errors import DivergenceError
 from fastnn.experiments.data import Data
-from fastnn.experiments.outcome import Outcome, at_least, at_most, close
+from fastnn.experiments.result import ExperimentResult, at_least, at_most, close
 from fastnn.network import Network
 from fastnn.nn.layers import Dense
 from fastnn.optim.optimizers import SGD
@@ -26,7 +26,7 @@ _DEPTHS = np.arange(0, 31)  # L − 1
 _DEEP, _EPOCHS, _RATE = 20, 1000, 0.01
 
 
-def run(quick: bool, data: Data) -> Outcome:
+def run(quick: bool, data: Data) -> ExperimentResult:
     """All of it is the same in quick mode."""
     outputs, gradients = ({factor: [] for factor in _FACTORS} for _ in range(2))
     for factor in _FACTORS:
@@ -83,17 +83,17 @@ def run(quick: bool, data: Data) -> Outcome:
             relative=0.01,
         ),
     ]
-    return Outcome(
+    return ExperimentResult(
         checks, {"depth": _DEPTHS, "output": outputs, "gradient": gradients, "loss": losses}
     )
 
 
-def draw(outcome: Outcome):
+def draw(result: ExperimentResult):
     """Output and gradient by depth, and the loss in training."""
     from fastnn import plotting
 
     figure, axes = plotting.new_axes(1, 3, size=(15, 4.4))
-    depths, series = outcome.series["depth"], outcome.series
+    depths, series = result.series["depth"], result.series
     labels = {
         "output": ("Output", "‖ŷ‖ ÷ ‖x‖"),
         "gradient": ("Gradient of the first layer", "‖∂C/∂w‖ ÷ ‖∂C/∂ŷ‖"),
@@ -131,7 +131,8 @@ def draw(outcome: Outcome):
 
 
 def _network(factor, depth):
-    """``depth`` layers of factor·I, and before them one of I, whose gradient is what arrives there.
+    """``depth`` layers of factor·I behind one of I, whose gradient is measured.
+
     The source's w_L is I and left out.
     """
     eye = np.eye(2)
@@ -143,9 +144,7 @@ def _network(factor, depth):
 
 
 def _flow(factor, depth):
-    """Sizes of the output and of the first layer's gradient, for an input and an error ∂C/∂ŷ of
-    length 1.
-    """
+    """Norms of the output and of the first layer's gradient, for input and error of norm 1."""
     net, x, error = _network(factor, depth), np.array([[0.6, -0.8]]), np.array([[1.0, 0.0]])
     output = net.forward(x)
     _, gradients = net.gradients(x, output - error)

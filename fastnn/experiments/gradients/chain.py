@@ -3,12 +3,15 @@
 Source: Nielsen, Neural Networks and Deep Learning, chapter 5: "Unstable gradients in deep neural
 nets", its two problems, and "Unstable gradients in more complex networks".
 
-Expected: ∂C/∂b₁ = σ′(z₁) w₂ σ′(z₂) w₃ σ′(z₃) w₄ σ′(z₄) ∂C/∂a₄ (equation 121) and δˡ = Σ′(zˡ)(wˡ⁺¹)ᵀ … Σ′(zᴸ)∇ₐC (equation 124) equal
-backpropagation to rounding. σ′ is at most ¼, at 0. With |w| < 1 each layer learns at least 4 times slower than the next, and b₁ 16 times
-slower than b₃; with w = 100 and every z = 0 each factor is 25. |w σ′(wa + b)| ≥ 1 needs |w| ≥ 4, and the interval of such a is at most
-(2/|w|) ln(|w|(1 + √(1 − 4/|w|))/2 − 1) wide (equation 123), which is largest, 0.45, at |w| = 6.9. A neuron can act as the identity,
-w₂ σ(w₁ x + b) ≈ x on [0, 1]: x = ½ + Δ and a small w₁ give w₂ = 4/w₁, b = −w₁/2, an error of about w₁²/96, and a constant ½ − w₂/2 that the
-bias of the next neuron takes up. Without that constant w₁ cannot be small, and the least error is 0.056 (our own minimax fit).
+Expected: ∂C/∂b₁ = σ′(z₁) w₂ σ′(z₂) w₃ σ′(z₃) w₄ σ′(z₄) ∂C/∂a₄ (equation 121) and
+δˡ = Σ′(zˡ)(wˡ⁺¹)ᵀ … Σ′(zᴸ)∇ₐC (equation 124) equal backpropagation to rounding. σ′ is at most ¼,
+at 0. With |w| < 1 each layer learns at least 4 times slower than the next, and b₁ 16 times slower
+than b₃; with w = 100 and every z = 0 each factor is 25. |w σ′(wa + b)| ≥ 1 needs |w| ≥ 4, and the
+interval of such a is at most (2/|w|) ln(|w|(1 + √(1 − 4/|w|))/2 − 1) wide (equation 123), which is
+largest, 0.45, at |w| = 6.9. A neuron can act as the identity, w₂ σ(w₁ x + b) ≈ x on [0, 1]:
+x = ½ + Δ and a small w₁ give w₂ = 4/w₁, b = −w₁/2, an error of about w₁²/96, and a constant
+½ − w₂/2 that the bias of the next neuron takes up. Without that constant w₁ cannot be small, and
+the least error is 0.056 (our own minimax fit).
 """
 
 from itertools import pairwise
@@ -18,7 +21,7 @@ from scipy.optimize import brentq, minimize, minimize_scalar
 
 from fastnn.experiments.book import BOOK
 from fastnn.experiments.data import Data
-from fastnn.experiments.outcome import Check, Outcome, at_least, at_most, close
+from fastnn.experiments.result import Check, ExperimentResult, at_least, at_most, close
 from fastnn.network import Network
 from fastnn.nn.layers import Dense
 
@@ -29,7 +32,7 @@ _EXPLODING = 100.0
 _X = np.linspace(0.0, 1.0, 1001)
 
 
-def run(quick: bool, data: Data) -> Outcome:
+def run(quick: bool, data: Data) -> ExperimentResult:
     """All of it is the same in quick mode."""
     rng = np.random.default_rng(0)
     chains = [_chain(rng.uniform(-1, 1, _DEPTH), rng.normal(size=_DEPTH)) for _ in range(_CHAINS)]
@@ -44,62 +47,11 @@ def run(quick: bool, data: Data) -> Outcome:
     errors = np.array([_identity_error(w) for w in weights])
     least = _least_identity_error()
     checks = [
-        at_most(
-            "product formula: largest relative error",
-            f"{BOOK}, equation 121",
-            _ROUNDING,
-            max(map(_product_error, chains)),
-        ),
-        at_most(
-            "matrix form: largest relative error",
-            f"{BOOK}, equation 124",
-            _ROUNDING,
-            _matrix_error(rng),
-        ),
-        close("largest σ′", f"{BOOK}, figure of σ′", 0.25, slopes.max(), absolute=1e-12),
-        close(
-            "z of the largest σ′", f"{BOOK}, figure of σ′", 0.0, z[slopes.argmax()], absolute=1e-12
-        ),
-        at_least(
-            "vanishing: least fall from a layer to the one before",
-            f"{BOOK}, |w σ′| < 1/4",
-            4.0,
-            _falls(speeds, 1),
-        ),
-        at_least("vanishing: least fall from b₃ to b₁", f"{BOOK}, 1/16", 16.0, _falls(speeds, 2)),
-        *_factor_checks(exploding),
-        close(
-            "least |w| with |w σ′| ≥ 1",
-            f"{BOOK}, problem 1",
-            4.0,
-            1.0 / slopes.max(),
-            absolute=1e-9,
-        ),
-        close("|w| of the widest interval", f"{BOOK}, problem 1", 6.9, widest.x, absolute=0.05),
-        close(
-            "width of the widest interval", f"{BOOK}, problem 1", 0.45, -widest.fun, absolute=0.005
-        ),
-        close(
-            "the same width by root finding",
-            f"{BOOK}, equation 123",
-            -widest.fun,
-            _measured_width(widest.x),
-            relative=1e-6,
-        ),
-        close(
-            "identity neuron: error at w₁ = 0.1",
-            "Taylor series, w₁²/96",
-            0.1**2 / 96,
-            _identity_error(0.1),
-            relative=0.01,
-        ),
-        close(
-            "identity neuron without a constant: least error",
-            "minimax fit",
-            0.056,
-            least.fun,
-            absolute=0.0005,
-        ),
+        *_formula_checks(chains, rng),
+        *_slope_checks(z, slopes),
+        *_speed_checks(speeds, exploding),
+        *_width_checks(slopes.max(), widest),
+        *_identity_checks(least),
     ]
     series = {
         "vanishing": np.median(speeds, axis=0),
@@ -117,14 +69,14 @@ def run(quick: bool, data: Data) -> Outcome:
             "error": least.fun,
         },
     }
-    return Outcome(checks, series)
+    return ExperimentResult(checks, series)
 
 
-def draw(outcome: Outcome):
+def draw(result: ExperimentResult):
     """Learning speed along the chain, σ′, the interval's width, and the identity neuron."""
     from fastnn import plotting
 
-    series = outcome.series
+    series = result.series
     figure, axes = plotting.new_axes(2, 2)
     layers = np.arange(1, _DEPTH + 1)
     speeds = {
@@ -162,6 +114,93 @@ def draw(outcome: Outcome):
     )
     axes[1, 1].set(title="The identity neuron", xscale="log")
     return figure
+
+
+# --- the checks -----------------------------------------------------------------------------------
+
+
+def _formula_checks(chains, rng) -> list[Check]:
+    return [
+        at_most(
+            "product formula: largest relative error",
+            f"{BOOK}, equation 121",
+            _ROUNDING,
+            max(map(_product_error, chains)),
+        ),
+        at_most(
+            "matrix form: largest relative error",
+            f"{BOOK}, equation 124",
+            _ROUNDING,
+            _matrix_error(rng),
+        ),
+    ]
+
+
+def _slope_checks(z, slopes) -> list[Check]:
+    source = f"{BOOK}, figure of σ′"
+    return [
+        close("largest σ′", source, 0.25, slopes.max(), absolute=1e-12),
+        close("z of the largest σ′", source, 0.0, z[slopes.argmax()], absolute=1e-12),
+    ]
+
+
+def _speed_checks(speeds, exploding) -> list[Check]:
+    """Learning speeds of the random chains (chains, layers), and w σ′ along the exploding one."""
+    factors = exploding[:-1] / exploding[1:]
+    return [
+        at_least(
+            "vanishing: least fall from a layer to the one before",
+            f"{BOOK}, |w σ′| < 1/4",
+            4.0,
+            _falls(speeds, 1),
+        ),
+        at_least("vanishing: least fall from b₃ to b₁", f"{BOOK}, 1/16", 16.0, _falls(speeds, 2)),
+        *(
+            close(
+                f"exploding: factor w σ′ of layer {layer}",
+                f"{BOOK}, 100 · 1/4",
+                25.0,
+                factor,
+                relative=1e-9,
+            )
+            for layer, factor in enumerate(factors, 2)
+        ),
+    ]
+
+
+def _width_checks(largest_slope, widest) -> list[Check]:
+    source = f"{BOOK}, problem 1"
+    return [
+        close("least |w| with |w σ′| ≥ 1", source, 4.0, 1.0 / largest_slope, absolute=1e-9),
+        close("|w| of the widest interval", source, 6.9, widest.x, absolute=0.05),
+        close("width of the widest interval", source, 0.45, -widest.fun, absolute=0.005),
+        close(
+            "the same width by root finding",
+            f"{BOOK}, equation 123",
+            -widest.fun,
+            _measured_width(widest.x),
+            relative=1e-6,
+        ),
+    ]
+
+
+def _identity_checks(least) -> list[Check]:
+    return [
+        close(
+            "identity neuron: error at w₁ = 0.1",
+            "Taylor series, w₁²/96",
+            0.1**2 / 96,
+            _identity_error(0.1),
+            relative=0.01,
+        ),
+        close(
+            "identity neuron without a constant: least error",
+            "minimax fit",
+            0.056,
+            least.fun,
+            absolute=0.0005,
+        ),
+    ]
 
 
 # --- chains ---------------------------------------------------------------------------------------
@@ -216,25 +255,11 @@ def _product_error(chain):
 
 
 def _falls(speeds, layers):
-    """The least ratio of a layer's speed to that of the one so many layers before it, of (chains,
-    layers).
+    """The least ratio of a layer's speed to that of the layer so many before it.
+
+    ``speeds`` has shape (chains, layers).
     """
     return (speeds[:, layers:] / speeds[:, :-layers]).min()
-
-
-def _factor_checks(speeds) -> list[Check]:
-    """w σ′ at each layer of the exploding chain but the first."""
-    factors = speeds[:-1] / speeds[1:]
-    return [
-        close(
-            f"exploding: factor w σ′ of layer {layer}",
-            f"{BOOK}, 100 · 1/4",
-            25.0,
-            factor,
-            relative=1e-9,
-        )
-        for layer, factor in enumerate(factors, 2)
-    ]
 
 
 def _slope(z):

@@ -18,7 +18,7 @@ import numpy as np
 from fastnn.diagnostics.cure_search import FACTORS, KEPT, CureTable, Variant, cures, variant
 from fastnn.diagnostics.findings import Cure
 from fastnn.experiments.data import Data
-from fastnn.experiments.outcome import Check, Outcome, at_least
+from fastnn.experiments.result import Check, ExperimentResult, at_least
 from fastnn.network import mlp
 from fastnn.optim.optimizers import SGD
 
@@ -38,9 +38,10 @@ _ALONE = {
 }
 
 
-def run(quick: bool, data: Data) -> Outcome:
-    """Quick mode has 4,500 images, 20 epochs of each cure alone and 5 seconds of search, instead of
-    50,000, 2 and 60.
+def run(quick: bool, data: Data) -> ExperimentResult:
+    """Quick mode has 4,500 images, 20 epochs of each cure and 5 seconds of search.
+
+    The full run has 50,000 images, 2 epochs and 60 seconds.
     """
     net = mlp(_SIZES, activation="sigmoid", init="nielsen")
     epochs = 20 if quick else 2
@@ -72,19 +73,19 @@ def run(quick: bool, data: Data) -> Outcome:
     rows = [
         {**row.options, "score": row.score, "loss": row.loss, "steps": row.steps} for row in table
     ]
-    return Outcome(checks, {"alone": alone, "metric": table.metric, "rows": rows})
+    return ExperimentResult(checks, {"alone": alone, "metric": table.metric, "rows": rows})
 
 
-def draw(outcome: Outcome):
+def draw(result: ExperimentResult):
     """The best score of pairs of options."""
     from fastnn import plotting
 
-    factors = [name for name in outcome.series["rows"][0] if name not in ("score", "loss", "steps")]
+    factors = [name for name in result.series["rows"][0] if name not in ("score", "loss", "steps")]
     variants = [
         Variant({f: row[f] for f in factors}, Cure(""), row["score"], row["loss"], row["steps"])
-        for row in outcome.series["rows"]
+        for row in result.series["rows"]
     ]
-    table = CureTable(variants, outcome.series["metric"])
+    table = CureTable(variants, result.series["metric"])
     figure, (left, right) = plotting.new_axes(1, 2, (14.0, 4.6))
     plotting.cure_heatmap(table, ax=left)
     plotting.cure_heatmap(table, "init", "optimizer", ax=right)

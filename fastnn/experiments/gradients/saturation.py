@@ -1,5 +1,5 @@
-"""The last hidden layer of a sigmoid network saturates at 0 early in training and holds up all
-others.
+"""\
+The last hidden layer of a sigmoid network saturates at 0 early in training and holds up all others.
 
 Source: Nielsen, Neural Networks and Deep Learning, chapter 5: "Other obstacles to deep learning",
 which reports Glorot & Bengio 2010 (Understanding the difficulty of training deep feedforward neural
@@ -20,7 +20,7 @@ import numpy as np
 
 from fastnn.experiments.book import BOOK
 from fastnn.experiments.data import Data
-from fastnn.experiments.outcome import Check, Outcome, at_least, at_most
+from fastnn.experiments.result import Check, ExperimentResult, at_least, at_most
 from fastnn.network import Network
 from fastnn.nn.layers import Dense
 from fastnn.optim.optimizers import SGD
@@ -35,33 +35,104 @@ _COURSES = {
 }
 _ENDS = {"sigmoid": (0.05, 0.95), "tanh": (-0.9, 0.9)}  # outputs beyond these count as saturated
 _LOW = 0.05
-_INITS, _MOMENTA, _DEEP, _DEEP_RATE = (
-    ("normal", "uniform 1/√n", "glorot_normal", "orthogonal"),
-    (0.0, 0.9, 0.99),
-    8,
-    0.003,
-)
+_INITS = ("normal", "uniform 1/√n", "glorot_normal", "orthogonal")
+_MOMENTA, _DEEP, _DEEP_RATE = (0.0, 0.9, 0.99), 8, 0.003
 _GLOROT, _SUTSKEVER = "Glorot & Bengio 2010", "Sutskever et al. 2013"
 _CHANCE = 12.0
 
 
-def run(quick: bool, data: Data) -> Outcome:
-    """In quick mode the images are the sample's, and training is too short for the sigmoids to
-    leave saturation.
+def run(quick: bool, data: Data) -> ExperimentResult:
+    """In quick mode the images are the sample's, and training is shorter.
+
+    The sigmoids then stay saturated.
     """
     stages, deep_stages = (30, 5) if quick else (80, 10)
     courses = {name: _course(*settings, data, stages) for name, settings in _COURSES.items()}
-    plain = courses["sigmoid"]
-    worst = int(plain["mean"][:, -1].argmin())
-    early = plain["mean"][worst]
+    worst = int(courses["sigmoid"]["mean"][:, -1].argmin())
     grid = np.array(
         [
             [_deep_accuracy(init, momentum, data, deep_stages) for momentum in _MOMENTA]
             for init in _INITS
         ]
     )
-    poor = grid[_INITS.index("uniform 1/√n"), 0]
-    checks = [
+    checks = _course_checks(courses, worst)
+    checks += _deep_checks(grid)
+    if not quick:
+        plain = courses["sigmoid"]["mean"][:, -1]
+        checks.append(
+            at_least(
+                "sigmoid: last hidden layer's mean at the end ÷ lowest",
+                f"{_GLOROT}, leaves saturation",
+                3.0,
+                plain[-1] / plain[worst],
+            )
+        )
+    deep = {
+        "images": deep_stages * _STAGE,
+        "momentum": _MOMENTA,
+        "accuracy": dict(zip(_INITS, grid, strict=True)),
+    }
+    return ExperimentResult(checks, {"courses": courses, "worst": worst, "deep": deep})
+
+
+def draw(result: ExperimentResult):
+    """Activations and accuracy over time, and what initialisation and momentum do."""
+    from fastnn import plotting
+
+    courses, worst = result.series["courses"], result.series["worst"]
+    plain = courses["sigmoid"]
+    figure, axes = plotting.new_axes(2, 2, size=(13, 9))
+    stages = np.arange(len(plain["mean"]))
+    means = {f"hidden layer {layer + 1}": plain["mean"][:, layer] for layer in range(_HIDDEN)}
+    plotting.lines(
+        means,
+        stages,
+        f"× {_STAGE:,} images",
+        "activation, mean ± standard deviation",
+        ax=axes[0, 0],
+    )
+    for layer in range(_HIDDEN):
+        mean, spread = plain["mean"][:, layer], plain["std"][:, layer]
+        axes[0, 0].fill_between(
+            stages,
+            mean - spread,
+            mean + spread,
+            color=plotting.COLOURS[layer],
+            alpha=0.12,
+            linewidth=0,
+        )
+    axes[0, 0].axvline(worst, color="black", linestyle=":", linewidth=0.8)
+    axes[0, 0].set(title="Sigmoids: the last hidden layer goes to 0", ylim=(-0.05, 1.2))
+    axes[0, 0].legend(frameon=False, ncols=2, handlelength=2.8)
+    names = [f"hidden {layer}" for layer in range(1, _HIDDEN + 1)]
+    plotting.activation_histograms(plain["activations"], names, ax=axes[0, 1])
+    axes[0, 1].set_title("At the dotted line")
+    accuracies = {name: course["accuracy"] for name, course in courses.items()}
+    plotting.lines(accuracies, stages, f"× {_STAGE:,} images", "test accuracy, %", ax=axes[1, 0])
+    axes[1, 0].set(title="Accuracy", ylim=(0, 103))
+    shown = {
+        "normal": "N(0, 0.01²)",
+        "uniform 1/√n": "U(±1/√n)",
+        "glorot_normal": "Glorot",
+        "orthogonal": "orthogonal",
+    }
+    grid = {shown[init]: row for init, row in result.series["deep"]["accuracy"].items()}
+    plotting.lines(
+        grid, np.arange(len(_MOMENTA)), "Nesterov momentum", "test accuracy, %", ax=axes[1, 1]
+    )
+    axes[1, 1].set_xticks(np.arange(len(_MOMENTA)), [str(momentum) for momentum in _MOMENTA])
+    axes[1, 1].set(
+        title=f"{_DEEP} hidden layers of tanh after {result.series['deep']['images']:,} images",
+        ylim=(0, 103),
+    )
+    return figure
+
+
+def _course_checks(courses, worst):
+    """What the activations are in stage ``worst``, where the sigmoids' last mean is lowest."""
+    plain = courses["sigmoid"]
+    early = plain["mean"][worst]
+    return [
         at_most(
             "sigmoid: lowest mean activation of the last hidden layer",
             f"{_GLOROT}, almost 0",
@@ -108,6 +179,13 @@ def run(quick: bool, data: Data) -> Outcome:
             85.0,
             courses["sigmoid, momentum 0.9"]["accuracy"][worst],
         ),
+    ]
+
+
+def _deep_checks(grid):
+    """What initialisation and momentum do to a deep tanh network; accuracies (inits, momenta)."""
+    poor = grid[_INITS.index("uniform 1/√n"), 0]
+    return [
         at_least(
             "deep tanh: % gained by initialisation",
             _SUTSKEVER,
@@ -127,77 +205,6 @@ def run(quick: bool, data: Data) -> Outcome:
             grid[_INITS.index("normal")].max(),
         ),
     ]
-    if not quick:
-        risen = plain["mean"][-1, -1] / early[-1]
-        checks.append(
-            at_least(
-                "sigmoid: last hidden layer's mean at the end ÷ lowest",
-                f"{_GLOROT}, leaves saturation",
-                3.0,
-                risen,
-            )
-        )
-    deep = {
-        "images": deep_stages * _STAGE,
-        "momentum": _MOMENTA,
-        "accuracy": dict(zip(_INITS, grid, strict=True)),
-    }
-    return Outcome(checks, {"courses": courses, "worst": worst, "deep": deep})
-
-
-def draw(outcome: Outcome):
-    """Activations over time and as histograms, accuracy over time, and what initialisation and
-    momentum do.
-    """
-    from fastnn import plotting
-
-    courses, worst = outcome.series["courses"], outcome.series["worst"]
-    plain = courses["sigmoid"]
-    figure, axes = plotting.new_axes(2, 2, size=(13, 9))
-    stages = np.arange(len(plain["mean"]))
-    means = {f"hidden layer {layer + 1}": plain["mean"][:, layer] for layer in range(_HIDDEN)}
-    plotting.lines(
-        means,
-        stages,
-        f"× {_STAGE:,} images",
-        "activation, mean ± standard deviation",
-        ax=axes[0, 0],
-    )
-    for layer in range(_HIDDEN):
-        mean, spread = plain["mean"][:, layer], plain["std"][:, layer]
-        axes[0, 0].fill_between(
-            stages,
-            mean - spread,
-            mean + spread,
-            color=plotting.COLOURS[layer],
-            alpha=0.12,
-            linewidth=0,
-        )
-    axes[0, 0].axvline(worst, color="black", linestyle=":", linewidth=0.8)
-    axes[0, 0].set(title="Sigmoids: the last hidden layer goes to 0", ylim=(-0.05, 1.2))
-    axes[0, 0].legend(frameon=False, ncols=2, handlelength=2.8)
-    names = [f"hidden {layer}" for layer in range(1, _HIDDEN + 1)]
-    plotting.activation_histograms(plain["activations"], names, ax=axes[0, 1])
-    axes[0, 1].set_title("At the dotted line")
-    accuracies = {name: course["accuracy"] for name, course in courses.items()}
-    plotting.lines(accuracies, stages, f"× {_STAGE:,} images", "test accuracy, %", ax=axes[1, 0])
-    axes[1, 0].set(title="Accuracy", ylim=(0, 103))
-    shown = {
-        "normal": "N(0, 0.01²)",
-        "uniform 1/√n": "U(±1/√n)",
-        "glorot_normal": "Glorot",
-        "orthogonal": "orthogonal",
-    }
-    grid = {shown[init]: row for init, row in outcome.series["deep"]["accuracy"].items()}
-    plotting.lines(
-        grid, np.arange(len(_MOMENTA)), "Nesterov momentum", "test accuracy, %", ax=axes[1, 1]
-    )
-    axes[1, 1].set_xticks(np.arange(len(_MOMENTA)), [str(momentum) for momentum in _MOMENTA])
-    axes[1, 1].set(
-        title=f"{_DEEP} hidden layers of tanh after {outcome.series['deep']['images']:,} images",
-        ylim=(0, 103),
-    )
-    return figure
 
 
 def _network(activation, hidden, init):
@@ -216,16 +223,14 @@ def _network(activation, hidden, init):
 
 
 def _course(activation, momentum, data, stages):
-    """Statistics of the activations, (stages + 1, layers), and accuracy as training goes on;
-    activations where the last mean is lowest.
+    """Statistics of the activations, (stages + 1, layers), and accuracy as training goes on.
+
+    Activations themselves are kept where the last mean is lowest.
     """
     (X, y), watched = data.train, data.test[0][:_WATCHED]
     low, high = _ENDS[activation]
-    net, lowest, course = (
-        _network(activation, _HIDDEN, "uniform 1/√n"),
-        np.inf,
-        {"mean": [], "std": [], "saturated": [], "accuracy": []},
-    )
+    net, lowest = _network(activation, _HIDDEN, "uniform 1/√n"), np.inf
+    course = {"mean": [], "std": [], "saturated": [], "accuracy": []}
     for stage in range(stages + 1):
         outputs = net.activations(watched)
         course["mean"].append([output.mean() for output in outputs])

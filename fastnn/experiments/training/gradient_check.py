@@ -15,7 +15,7 @@ import numpy as np
 from fastnn._kernels.contract import Samples
 from fastnn.diagnostics.gradient_check import check_gradients
 from fastnn.experiments.data import Data
-from fastnn.experiments.outcome import Check, Outcome, at_least, at_most, close
+from fastnn.experiments.result import Check, ExperimentResult, at_least, at_most, close
 from fastnn.network import Network, mlp
 
 _SIZES = [784, 15, 10]
@@ -27,7 +27,7 @@ _PROBES = 50  # parameters at which the error is measured for each step
 _SOURCE = "ml4a, Backpropagation"
 
 
-def run(quick: bool, data: Data) -> Outcome:
+def run(quick: bool, data: Data) -> ExperimentResult:
     """All of it is the same in quick mode."""
     X, y = data.first(_SAMPLES)
     net = mlp(_SIZES, activation="tanh", dtype="float64")
@@ -73,20 +73,7 @@ def run(quick: bool, data: Data) -> Outcome:
             net.n_parameters / 20,
             by_differences / backpropagation,
         ),
-        close(
-            "order of the one-sided error",
-            "Taylor series, ε",
-            1.0,
-            _order(one_sided, 1e-2, 1e-4),
-            absolute=0.1,
-        ),
-        close(
-            "order of the central error",
-            "Taylor series, ε²",
-            2.0,
-            _order(central, 1e-1, 1e-3),
-            absolute=0.1,
-        ),
+        *_order_checks(one_sided, central),
     ]
     series = {
         "steps": _STEPS,
@@ -99,14 +86,14 @@ def run(quick: bool, data: Data) -> Outcome:
             "finite differences": by_differences,
         },
     }
-    return Outcome(checks, series)
+    return ExperimentResult(checks, series)
 
 
-def draw(outcome: Outcome):
+def draw(result: ExperimentResult):
     """Errors by the size of the step, and seconds."""
     from fastnn import plotting
 
-    series = outcome.series
+    series = result.series
     figure, (left, right) = plotting.new_axes(1, 2)
     errors = {"one-sided": series["one_sided"], "central": series["central"]}
     plotting.lines(
@@ -151,9 +138,7 @@ def _moved(net, flat, i, step, X, y):
 
 
 def _errors_by_step(net, X, y, exact):
-    """Largest errors of both kinds of difference over some parameters of the last layer, for each
-    step.
-    """
+    """Largest errors of both kinds of difference for each step, over some of the last weights."""
     flat, gradient = (
         net.parameters["1.weight"].reshape(-1),
         net.gradients(X, y)[1]["1.weight"].reshape(-1),
@@ -170,6 +155,25 @@ def _errors_by_step(net, X, y, exact):
     return one_sided, central
 
 
+def _order_checks(one_sided, central):
+    return [
+        close(
+            "order of the one-sided error",
+            "Taylor series, ε",
+            1.0,
+            _order(one_sided, 1e-2, 1e-4),
+            absolute=0.1,
+        ),
+        close(
+            "order of the central error",
+            "Taylor series, ε²",
+            2.0,
+            _order(central, 1e-1, 1e-3),
+            absolute=0.1,
+        ),
+    ]
+
+
 def _order(errors, large, small):
     """The power of ε that the error falls with between two steps."""
     first, last = (int(np.argmin(np.abs(np.log(_STEPS / step)))) for step in (large, small))
@@ -177,8 +181,9 @@ def _order(errors, large, small):
 
 
 def _cost_in_passes(net, data):
-    """Backpropagation over a forward pass, of the engine alone: on so many samples what Python adds
-    no longer counts.
+    """The time of backpropagation over that of a forward pass, of the engine alone.
+
+    Samples are many enough that Python's own time does not count.
     """
     X, y = data.first(_TIMED)
     samples = Samples(X.astype(net.dtype), labels=y)

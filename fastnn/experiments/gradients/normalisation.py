@@ -17,7 +17,7 @@ on the samples beside it, and the moving averages stand for the statistics of a 
 import numpy as np
 
 from fastnn.experiments.data import Data
-from fastnn.experiments.outcome import Outcome, at_least, at_most, close
+from fastnn.experiments.result import ExperimentResult, at_least, at_most, close
 from fastnn.network import Network
 from fastnn.nn.layers import Activation, BatchNorm, Dense, LayerNorm
 from fastnn.optim.optimizers import SGD
@@ -29,7 +29,7 @@ _IMAGES = 1000  # of which statistics are taken
 _CURES, _CHANCE = "blog on cures", 12.0
 
 
-def run(quick: bool, data: Data) -> Outcome:
+def run(quick: bool, data: Data) -> ExperimentResult:
     """In quick mode the images are the sample's, with a lower bound on what they can teach."""
     epochs, seeds, bound = (10, 1, 70.0) if quick else (5, 3, 90.0)
     nets = {
@@ -42,11 +42,65 @@ def run(quick: bool, data: Data) -> Outcome:
         for key, copies in nets.items()
     }
     spread = {norm: _spread(norm, data) for norm in _NORMS}
+    checks = [
+        *_learning_checks(curves, spread, bound),
+        *_prediction_checks(nets["relu", "BatchNorm"][0], data),
+    ]
+    accuracy = {
+        activation: {norm: curves[activation, norm] for norm in _NORMS}
+        for activation in _ACTIVATIONS
+    }
+    return ExperimentResult(checks, {"accuracy": accuracy, "spread": spread})
+
+
+def draw(result: ExperimentResult):
+    """Accuracy by epoch for each activation, and the spread over samples in each layer."""
+    from fastnn import plotting
+
+    figure, axes = plotting.new_axes(2, 2, size=(13, 9))
+    for ax, (activation, curves) in zip(
+        axes.ravel(), result.series["accuracy"].items(), strict=False
+    ):
+        epochs = np.arange(1, 1 + len(curves["none"]))
+        plotting.lines(curves, epochs, "epoch", "test accuracy, %", ax=ax)
+        ax.set(title=f"{activation}, {_HIDDEN} hidden layers", ylim=(0, 103), xticks=epochs)
+    layers = np.arange(1, _HIDDEN + 1)
+    ylabel = "standard deviation over samples"
+    plotting.lines(result.series["spread"], layers, "hidden layer", ylabel, log=True, ax=axes[1, 1])
+    axes[1, 1].set(title="sigmoid, before the activation, at the start", xticks=layers)
+    return figure
+
+
+def _network(activation, norm, seed, layer=None):
+    """`_HIDDEN` times Dense, normalisation and activation, and a softmax of 10 classes."""
+    block = [Dense(_UNITS), *(_NORMS[norm] if layer is None else (layer,)), Activation(activation)]
+    return Network(
+        block * _HIDDEN + [Dense(10)], inputs=784, loss="softmax_cross_entropy", seed=seed
+    )
+
+
+def _accuracies(net, data, epochs):
+    """% of the test images after each epoch."""
+    history = net.fit(*data.train, epochs, _BATCH, SGD(_RATE), validation=data.test, progress=False)
+    return 100.0 * np.array(history["val_accuracy"])
+
+
+def _spread(norm, data):
+    """Standard deviation over samples of what goes into each sigmoid, mean over units."""
+    X, y = data.first(_IMAGES)
+    net = _network("sigmoid", norm, 0, BatchNorm(momentum=1.0) if norm == "BatchNorm" else None)
+    # moves the running averages only, here to the batch's own
+    net.fit(X, y, 1, len(X), SGD(0.0), progress=False)
+    before_activation = net.activations(X)[-2 :: -2 if norm == "none" else -3][::-1]
+    return np.array([outputs.std(axis=0).mean() for outputs in before_activation])
+
+
+def _learning_checks(curves, spread, bound):
     early = {
         activation: curves[activation, "BatchNorm"][0] - curves[activation, "none"][0]
         for activation in _ACTIVATIONS
     }
-    checks = [
+    return [
         at_most(
             "sigmoid, no normalisation: % accuracy",
             "Ioffe & Szegedy 2015",
@@ -87,59 +141,7 @@ def run(quick: bool, data: Data) -> Outcome:
             0.01,
             spread["none"][-1] / spread["none"][0],
         ),
-        *_prediction_checks(nets["relu", "BatchNorm"][0], data),
     ]
-    accuracy = {
-        activation: {norm: curves[activation, norm] for norm in _NORMS}
-        for activation in _ACTIVATIONS
-    }
-    return Outcome(checks, {"accuracy": accuracy, "spread": spread})
-
-
-def draw(outcome: Outcome):
-    """Accuracy by epoch for each activation, and what is left of the samples' differences in each
-    layer.
-    """
-    from fastnn import plotting
-
-    figure, axes = plotting.new_axes(2, 2, size=(13, 9))
-    for ax, (activation, curves) in zip(
-        axes.ravel(), outcome.series["accuracy"].items(), strict=False
-    ):
-        epochs = np.arange(1, 1 + len(curves["none"]))
-        plotting.lines(curves, epochs, "epoch", "test accuracy, %", ax=ax)
-        ax.set(title=f"{activation}, {_HIDDEN} hidden layers", ylim=(0, 103), xticks=epochs)
-    layers = np.arange(1, _HIDDEN + 1)
-    ylabel = "standard deviation over samples"
-    plotting.lines(
-        outcome.series["spread"], layers, "hidden layer", ylabel, log=True, ax=axes[1, 1]
-    )
-    axes[1, 1].set(title="sigmoid, before the activation, at the start", xticks=layers)
-    return figure
-
-
-def _network(activation, norm, seed, layer=None):
-    """`_HIDDEN` times Dense, normalisation and activation, and a softmax of 10 classes."""
-    block = [Dense(_UNITS), *(_NORMS[norm] if layer is None else (layer,)), Activation(activation)]
-    return Network(
-        block * _HIDDEN + [Dense(10)], inputs=784, loss="softmax_cross_entropy", seed=seed
-    )
-
-
-def _accuracies(net, data, epochs):
-    """% of the test images after each epoch."""
-    history = net.fit(*data.train, epochs, _BATCH, SGD(_RATE), validation=data.test, progress=False)
-    return 100.0 * np.array(history["val_accuracy"])
-
-
-def _spread(norm, data):
-    """Standard deviation over samples of what goes into each sigmoid, mean over units."""
-    X, y = data.first(_IMAGES)
-    net = _network("sigmoid", norm, 0, BatchNorm(momentum=1.0) if norm == "BatchNorm" else None)
-    # moves the running averages only, here to the batch's own
-    net.fit(X, y, 1, len(X), SGD(0.0), progress=False)
-    before_activation = net.activations(X)[-2 :: -2 if norm == "none" else -3][::-1]
-    return np.array([outputs.std(axis=0).mean() for outputs in before_activation])
 
 
 def _prediction_checks(net, data):

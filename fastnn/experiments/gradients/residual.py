@@ -23,7 +23,7 @@ from itertools import product
 import numpy as np
 
 from fastnn.experiments.data import Data
-from fastnn.experiments.outcome import Outcome, at_least, at_most
+from fastnn.experiments.result import ExperimentResult, at_least, at_most
 from fastnn.network import Network
 from fastnn.nn.layers import Dense, Residual
 from fastnn.optim.optimizers import Adam
@@ -36,7 +36,7 @@ _SOURCE, _HE, _VEIT = "blog on residual connections", "He et al. 2016", "Veit et
 _CHANCE = 12.0  # %: the commonest digit is 11.35 % of the test images
 
 
-def run(quick: bool, data: Data) -> Outcome:
+def run(quick: bool, data: Data) -> ExperimentResult:
     """In quick mode the images are the sample's, of which 88 % must be read."""
     bound, epochs, batch = (88.0, 8, 64) if quick else (97.0, 6, 128)
     nets = {(kind, depth): _network(kind, depth) for kind, depth in product(_KINDS, _DEPTHS)}
@@ -86,20 +86,20 @@ def run(quick: bool, data: Data) -> Outcome:
         "without_block": dropped,
         "plain_without_layer": plain_dropped,
     }
-    return Outcome(checks, series)
+    return ExperimentResult(checks, series)
 
 
-def draw(outcome: Outcome):
+def draw(result: ExperimentResult):
     """Accuracy by epoch and depth, the gradient of each layer, and accuracy without a block."""
     from fastnn import plotting
 
     figure, axes = plotting.new_axes(2, 2, size=(13, 9))
     for ax, kind in zip((axes[0, 0], axes[0, 1]), ("residual", "plain, He"), strict=True):
         curves = {
-            f"{depth} layers": curve for depth, curve in outcome.series["accuracy"][kind].items()
+            f"{depth} layers": curve for depth, curve in result.series["accuracy"][kind].items()
         }
         if kind != "residual":
-            curves["110 layers, initialised as on the left"] = outcome.series["accuracy"]["plain"][
+            curves["110 layers, initialised as on the left"] = result.series["accuracy"]["plain"][
                 110
             ]
         epochs = np.arange(1, 1 + len(next(iter(curves.values()))))
@@ -108,7 +108,7 @@ def draw(outcome: Outcome):
             ylim=(0, 103), title="Residual" if kind == "residual" else "Plain, He's initialisation"
         )
         ax.legend(frameon=False, handlelength=2.8, loc="lower right", bbox_to_anchor=(1.0, 0.14))
-    flow = outcome.series["gradient_norm"]
+    flow = result.series["gradient_norm"]
     # the second layer of each block: that of the first is small, times small weights
     blocks = np.arange(2, 110, 2)
     norms = {kind: flow[kind][blocks] for kind in ("residual", "plain, He")}
@@ -128,7 +128,7 @@ def draw(outcome: Outcome):
         label=f"plain, initialised as the residual: below {max(flow['plain'].max(), 1e-45):.0e}",
     )
     axes[1, 0].legend(frameon=False, handlelength=2.8)
-    dropped, plain = outcome.series["without_block"], outcome.series["plain_without_layer"]
+    dropped, plain = result.series["without_block"], result.series["plain_without_layer"]
     places = [(np.arange(len(values)) + 0.5) / len(values) for values in (dropped, plain)]
     labels = ("110 layers, residual, without one block", "20 layers, plain, without one layer")
     for number, (x, values, label) in enumerate(zip(places, (dropped, plain), labels, strict=True)):
