@@ -1,4 +1,4 @@
-"""Figures in the house style, and their files; `fastnn.plotting` draws into them.
+"""Figures in one style, their files, and what the charts share.
 
 Colours are Okabe and Ito's, which the colour-blind tell apart; line styles and markers tell the
 same in black and white.
@@ -75,7 +75,8 @@ def save(figure: Figure, path: str | os.PathLike) -> None:
     )
     if kind not in known:
         raise ValueError(
-            f"path ends in .{kind}, which Matplotlib cannot write; known: {', '.join(sorted(known))}"
+            f"path ends in .{kind}, which Matplotlib cannot write; known: "
+            f"{', '.join(sorted(known))}"
         )
     contents = io.BytesIO()
     figure.savefig(contents, format=kind, dpi=_DPI)
@@ -126,3 +127,14 @@ def as_axes(ax: Any) -> Axes:
     if not isinstance(ax, Axes):
         raise TypeError(f"ax must be one Matplotlib Axes, not {type(ax).__name__}")
     return ax
+
+
+def as_vector(name: str, values: Any) -> np.ndarray:
+    """``values`` as floats (n,), n > 0."""
+    vector = np.asarray(values, float)
+    if vector.ndim != 1 or not len(vector):
+        raise ValueError(
+            f"{name} must be a sequence of at least one number, not an array of shape "
+            f"{vector.shape}"
+        )
+    return vector

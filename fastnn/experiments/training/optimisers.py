@@ -97,14 +97,17 @@ def animate(result: ExperimentResult, path):
     from fastnn import plotting
 
     figure, axes = plotting.new_axes(1, 2, (10.0, 4.2))
-    growing = []
+    growing, handles = [], {}
     for ax, (surface, paths) in zip(axes, _walked(result), strict=True):
         _draw_surface(ax, surface, paths)
         # a path is drawn as its line, its start and its end
         lines, ends = ax.lines[::3], ax.lines[2::3]
         growing += [(line, end, line.get_xydata()) for line, end in zip(lines, ends, strict=True)]
+        handles = dict(zip(paths, lines, strict=True))  # the same optimisers on each surface
         ax.get_legend().remove()
-    figure.legend(lines, paths, loc="outside right center", handlelength=2.8)
+    figure.legend(
+        list(handles.values()), list(handles), loc="outside right center", handlelength=2.8
+    )
 
     def show(frame):
         for line, end, points in growing:

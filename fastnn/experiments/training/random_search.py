@@ -109,13 +109,18 @@ def draw(result: ExperimentResult):
 
 def _guess(guesses, X, y):
     """The accuracy of each guess, parameters from N(0, 1), and the network of the best."""
-    accuracies, best = np.zeros(guesses), None
+    accuracies = np.zeros(guesses)
+    best = _random_network(0)
     for guess in range(guesses):
-        net = mlp(_SIZES, activation="sigmoid", init="standard_normal", seed=guess)
+        net = _random_network(guess)
         accuracies[guess] = np.mean(net.forward(X).argmax(axis=1) == y)
         if accuracies[guess] >= accuracies.max():
             best = net
     return accuracies, best
+
+
+def _random_network(seed):
+    return mlp(_SIZES, activation="sigmoid", init="standard_normal", seed=seed)
 
 
 class _Clock:
