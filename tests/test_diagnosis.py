@@ -378,7 +378,8 @@ def test_other_causes_are_told(digits, make, optimizer, data, fault, words):
 def test_what_was_not_looked_at_is_said(digits):
     (X, y), _ = digits
     assert str(mlp([8], "relu").fit(X[:100], y[:100]).diagnose()) == (
-        "no fault found; the layers were not recorded, which takes fit(…, callbacks=[GradientFlow()])"
+        "no fault found; the layers were not recorded, which takes fit(…, "
+        "callbacks=[GradientFlow()])"
     )
 
 

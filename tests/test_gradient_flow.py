@@ -7,7 +7,7 @@ import pytest
 from builders import ENGINES, features, network, targets
 
 import fastnn as fnn
-from fastnn.diagnostics import gradient_flow as _gradient_flow
+from fastnn.diagnostics import gradient_flow
 
 ROWS = 40
 DEEP = [
@@ -34,7 +34,7 @@ def fit(layers=DEEP, backend="numpy", every=1, optimizer="adam", epochs=3, **opt
 
 def test_layers_and_the_operations_that_have_their_figures():
     net = network(DEEP, "softmax_cross_entropy")
-    ops = _gradient_flow.layer_ops(net.program)
+    ops = gradient_flow.layer_ops(net.program)
     # the projection is none of the user's layers
     assert [op.name for op in ops] == ["0", "1", "5.0", "5.1", "6"]
     assert [op.activation for op in ops] == ["relu", "tanh", "relu", "linear", "linear"]
@@ -103,7 +103,7 @@ def test_engines_agree(compiled, optimizer):
         fit(backend=name, optimizer=optimizer)[1].gradient_flow for name in (compiled, "numpy")
     )
     np.testing.assert_array_equal(left.steps, right.steps)
-    for name in _gradient_flow.FIGURES:
+    for name in gradient_flow.FIGURES:
         np.testing.assert_allclose(
             getattr(left, name), getattr(right, name), rtol=1e-4, atol=1e-9, err_msg=name
         )
@@ -164,9 +164,9 @@ def test_a_saved_history_comes_back(tmp_path):
     assert again.stopped == "had enough"
     assert list(again) == list(history)
     np.testing.assert_array_equal(list(again.values()), list(history.values()))
-    for name in _gradient_flow.DESCRIPTION:
+    for name in gradient_flow.DESCRIPTION:
         assert getattr(again.gradient_flow, name) == getattr(history.gradient_flow, name)
-    for name in ("steps", *_gradient_flow.FIGURES):
+    for name in ("steps", *gradient_flow.FIGURES):
         np.testing.assert_array_equal(
             getattr(again.gradient_flow, name), getattr(history.gradient_flow, name)
         )

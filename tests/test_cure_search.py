@@ -171,7 +171,7 @@ def test_it_prints_as_a_table(table):
         ({"seconds": 0}, "seconds"),
         ({"seconds": "long"}, "seconds"),
         ({"validation": 1.5}, "validation"),
-        ({"validation": None}, "a share of the data, such as 0.2, or a pair"),
+        ({"validation": None}, "a fraction of the data, such as 0.2, or a pair"),
         ({"batch_size": 0}, "batch_size"),
         ({"optimizer": "lbfgs"}, "LBFGS"),
         ({"optimizer": "adm"}, "adam"),
