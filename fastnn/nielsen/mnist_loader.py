@@ -9,8 +9,9 @@ from fastnn.datasets import Samples, mnist
 
 
 class ImagePairs(list):
-    """A list of pairs (x, y) that remembers the arrays they were made from, so that a network need
-    not put them together again.
+    """A list of pairs (x, y) that keeps the arrays they were made from.
+
+    A network then need not stack the pairs again.
 
     Parameters
     ----------
@@ -25,9 +26,7 @@ class ImagePairs(list):
         self._images, self._answers, self._made = images, answers, tuple(self)
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """``images`` and ``answers``, or None if the list holds other pairs by now, or these in
-        another order.
-        """
+        """``images`` and ``answers``, or None if the list was changed or reordered."""
         unchanged = len(self) == len(self._made) and all(map(operator.is_, self, self._made))
         return (self._images, self._answers) if unchanged else None
 
@@ -58,8 +57,7 @@ def load_data(path: str | os.PathLike | None = None) -> tuple[Samples, Samples, 
 def load_data_wrapper(
     path: str | os.PathLike | None = None,
 ) -> tuple[ImagePairs, ImagePairs, ImagePairs]:
-    """The same three sets as lists of pairs (x, y), as `fastnn.nielsen.network2.Network.SGD` takes
-    them.
+    """The same three sets as lists of pairs (x, y), as `network2.Network.SGD` takes them.
 
     Parameters
     ----------
@@ -79,7 +77,5 @@ def load_data_wrapper(
 
 
 def vectorized_result(j: int) -> np.ndarray:
-    """The (10, 1) unit vector with 1.0 in row ``j``: what a network should answer to the digit
-    ``j``.
-    """
+    """The target of the digit ``j``: the (10, 1) unit vector with 1.0 in row ``j``."""
     return np.eye(10)[:, [j]]
