@@ -14,12 +14,13 @@ MNIST_MIRRORS = (
 )
 
 # SHA-256 of the unpacked contents: the same data circulate in differently packed gzip files.
-MNIST_FILES = {
-    "train-images-idx3-ubyte.gz": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-    "train-labels-idx1-ubyte.gz": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-    "t10k-images-idx3-ubyte.gz": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-    "t10k-labels-idx1-ubyte.gz": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+_DIGESTS = {
+    "train-images-idx3": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
+MNIST_FILES = {f"{name}-ubyte.gz": digest for name, digest in _DIGESTS.items()}
 
 _PIXELS = 28 * 28
 # of the training file's 60,000 images; the last 10,000 validate, as in Nielsen's book
@@ -76,8 +77,9 @@ def mnist(path: str | os.PathLike | None = None) -> tuple[Samples, Samples, Samp
 
 
 def mnist_sample() -> tuple[Samples, Samples]:
-    """The sample of MNIST inside the package: 500 training and 100 test images of each digit, in
-    random order.
+    """The sample of MNIST inside the package.
+
+    It holds 500 training and 100 test images of each digit, in random order.
 
     Returns
     -------
@@ -165,7 +167,8 @@ def _from_mirrors(name, folder, progress):
         except (OSError, HTTPException, ValueError) as error:
             failures.append(f"{mirror}{name}: {error}")
     raise ConnectionError(
-        f"could not download MNIST ({'; '.join(failures)}). Without a connection, put {', '.join(MNIST_FILES)} into {folder}, "
+        f"could not download MNIST ({'; '.join(failures)}). "
+        f"Without a connection, put {', '.join(MNIST_FILES)} into {folder}, "
         "or into another folder and give that as path or in the environment variable FASTNN_DATA"
     )
 

@@ -23,9 +23,7 @@ def broken(**options):
 
 
 class Clock:
-    """A clock that only trainings move: a millisecond each, and twenty microseconds a step, however
-    busy the machine is.
-    """
+    """A clock that only trainings move: a millisecond each, and twenty microseconds a step."""
 
     def __init__(self, train):
         self.now, self._train = 0.0, train

@@ -25,9 +25,7 @@ CHEAP = ["chain", "neuron_bars", "linear_depth"]
 
 @pytest.fixture
 def fake(monkeypatch):
-    """Make `registry.experiment` return a module of one given check; returns the function that does
-    it.
-    """
+    """A function that makes `registry.experiment` return a module of given checks."""
 
     def install(*checks, series=None):
         from fastnn import plotting

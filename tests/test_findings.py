@@ -124,8 +124,6 @@ def test_arguments_are_checked(digits):
 
 def test_an_optimizer_as_the_call_that_makes_it():
     assert as_call(fnn.Adam()) == "Adam(lr=0.001)"
-    assert (
-        as_call(fnn.SGD(0.5, momentum=0.9, nesterov=True))
-        == "SGD(lr=0.5, momentum=0.9, nesterov=True)"
-    )
+    nesterov = fnn.SGD(0.5, momentum=0.9, nesterov=True)
+    assert as_call(nesterov) == "SGD(lr=0.5, momentum=0.9, nesterov=True)"
     assert as_call(fnn.LBFGS()) == "LBFGS()"

@@ -1,4 +1,4 @@
-"""Tables as arrays: tasks, preprocessing that learns from training rows alone, and the way back."""
+"""Tables as arrays: tasks, preprocessing that learns from training rows alone, and decoding."""
 
 import json
 
@@ -77,7 +77,7 @@ def test_inputs_are_scaled_by_the_training_rows():
         [-1, 0, 1, 0, 1, 0],  # size, kind a or b, flag false or true, same
         [0, 1, 0, 1, 0, 0],  # the missing size is the mean
         [1, 0, 1, 0, 1, 0],
-        [98, 0, 0, 0, 1, 0],  # the kind z was not met
+        [98, 0, 0, 0, 1, 0],  # the kind z is not in the training rows
     ]
     np.testing.assert_allclose(fitted().inputs(TABLE), expected)
     assert fitted().inputs(TABLE, np.float32).dtype == np.float32

@@ -1,5 +1,6 @@
-"""Checks of arguments: each returns the value or raises an error that names the argument, what came
-and what is accepted.
+"""Checks of arguments: each returns the value, or raises an error.
+
+The message names the argument, the value given and the values accepted.
 """
 
 import difflib
@@ -45,9 +46,7 @@ def boolean(name: str, value: Any) -> bool:
 
 
 def one_of(name: str, value: Any, known: Iterable[str]) -> str:
-    """``value`` if it is one of ``known``; otherwise the error lists them and suggests the
-    nearest.
-    """
+    """``value`` if it is one of ``known``; the error lists them and suggests the nearest."""
     known = list(known)
     if not isinstance(value, str):
         raise TypeError(f"{name} must be one of {', '.join(known)}; got {value!r}")

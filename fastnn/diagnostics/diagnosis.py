@@ -18,7 +18,7 @@ from fastnn.optim.optimizers import LBFGS, Optimizer
 
 _SAMPLES = 2000  # enough for the statistics of a layer
 _EPOCHS = 5  # of the trial that tells whether a learning rate suits
-_BEYOND = 30.0  # a logit of certainty
+_LARGEST_LOGIT = 30.0  # of a certain prediction
 _SPLIT = 1  # number of the random order, so that it is not that of validation
 
 
@@ -66,9 +66,9 @@ def _loss_of_a_constant(net: Any, samples: Samples) -> float:
     # A class without samples has an infinite logarithm, which is then bounded.
     with np.errstate(all="ignore"):
         if net.loss.spec.link == "sigmoid":
-            z = np.clip(np.log(mean / (1 - mean)), -_BEYOND, _BEYOND)
+            z = np.clip(np.log(mean / (1 - mean)), -_LARGEST_LOGIT, _LARGEST_LOGIT)
         elif net.loss.spec.link != "identity":
-            z = np.clip(np.log(mean), -_BEYOND, _BEYOND)
+            z = np.clip(np.log(mean), -_LARGEST_LOGIT, _LARGEST_LOGIT)
         losses, _ = per_sample_loss(net.program.loss, np.broadcast_to(z, t.shape), t)
     return float(losses.mean())
 

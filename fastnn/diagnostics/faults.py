@@ -140,7 +140,7 @@ def explosion(evidence: Evidence) -> Finding | None:
     elif growth > 1.5:
         cause = f"activations grow {growth:.3g}× per layer, and gradients with them"
     else:
-        cause = "weights, or the activations that they meet, are too large"
+        cause = "weights, or the activations that they multiply, are too large"
     cures = fitting(evidence, (INIT, NORMALISE, CLIP))
     return Finding(
         "exploding gradient", tuple(layers), figure, float(relative.max()), EXPLODING, cause, cures

@@ -102,7 +102,7 @@ class Diagnosis(list):
 
 
 def _names(layers: tuple[str, ...]) -> str:
-    """``0–3`` for neighbours, else all names."""
+    """``0–3`` for consecutive layers, else all names."""
     numbers = [int(name) for name in layers if name.isdecimal()]
     in_a_row = len(numbers) == len(layers) and all(
         b - a == 1 for a, b in itertools.pairwise(numbers)

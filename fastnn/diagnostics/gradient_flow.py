@@ -138,18 +138,18 @@ class Flow:
         self.activations, self.normalised = tuple(activations), tuple(normalised)
         self.input_scale = self.target_scale = float("nan")
         nothing = np.zeros((0, len(self.layers)))
-        self._parts = {"steps": [np.zeros(0, np.int64)], **{name: [nothing] for name in FIGURES}}
+        self._records = {"steps": [np.zeros(0, np.int64)], **{name: [nothing] for name in FIGURES}}
 
     def __getattr__(self, name: str) -> np.ndarray:
-        parts = vars(self).get("_parts", {}).get(name)
-        if parts is None:
+        records = vars(self).get("_records", {}).get(name)
+        if records is None:
             raise AttributeError(
                 f"a Flow has no {name!r}; it has {', '.join(DESCRIPTION)}, steps, "
                 f"{', '.join(FIGURES)}"
             )
-        if len(parts) > 1:
-            parts[:] = [np.concatenate(parts)]
-        return parts[0]
+        if len(records) > 1:
+            records[:] = [np.concatenate(records)]
+        return records[0]
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -159,9 +159,9 @@ class Flow:
 
     def add(self, steps: np.ndarray, figures: Mapping[str, np.ndarray]) -> None:
         """Append records: ``figures`` by the names of `FIGURES`, each (n, layers)."""
-        self._parts["steps"].append(np.asarray(steps, np.int64))
+        self._records["steps"].append(np.asarray(steps, np.int64))
         for name in FIGURES:
-            self._parts[name].append(
+            self._records[name].append(
                 np.asarray(figures[name], np.float64).reshape(len(steps), len(self.layers))
             )
 

@@ -33,14 +33,15 @@ def layer_bars(
     labels = _labels(labels, len(values))
     places = np.arange(len(values))
     log = log and (values > 0).any()
-    floor = values[values > 0].min() / 3 if log else 0.0
-    bars = ax.bar(places, np.maximum(values, floor) if log else values, color=COLOURS[0], width=0.7)
+    bottom = values[values > 0].min() / 3 if log else 0.0
+    heights = np.maximum(values, bottom) if log else values
+    bars = ax.bar(places, heights, color=COLOURS[0], width=0.7)
     if len(values) <= 12:
         ax.bar_label(bars, [f"{value:.2g}" for value in values], padding=2, fontsize="small")
         ax.margins(y=0.1)
     if log:  # a bar that has no logarithm stays empty
         ax.set_yscale("log")
-        ax.set_ylim(bottom=floor)
+        ax.set_ylim(bottom=bottom)
     _name_places(ax.xaxis, labels)
     ax.grid(False, axis="x")
     ax.set(xlabel="layer", ylabel=ylabel)

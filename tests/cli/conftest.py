@@ -38,9 +38,7 @@ def run(capsys):
 
 @pytest.fixture
 def fails(run):
-    """Run a command that must end in one line on standard error and nothing else; returns that
-    line.
-    """
+    """Run a command that must end in one line on standard error; returns that line."""
 
     def call(*arguments, status=2):
         out, err = run(*arguments, status=status)

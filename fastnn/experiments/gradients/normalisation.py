@@ -146,7 +146,7 @@ def _learning_checks(curves, spread, bound):
 
 def _prediction_checks(net, data):
     X, y = data.first(_IMAGES)
-    together, alone = net.forward(X)[:50], np.vstack([net.forward(x[None]) for x in X[:50]])
+    in_batch, alone = net.forward(X)[:50], np.vstack([net.forward(x[None]) for x in X[:50]])
     batch_loss, _ = net.gradients(X, y, training=True)
     running_loss = net.evaluate(X, y)["loss"]
     return [
@@ -154,7 +154,7 @@ def _prediction_checks(net, data):
             "prediction: largest relative difference alone and among 1,000",
             _CURES,
             1e-5,
-            np.abs(together - alone).max() / np.abs(together).max(),
+            np.abs(in_batch - alone).max() / np.abs(in_batch).max(),
         ),
         close(
             "loss by moving averages ÷ by the batch's own statistics",

@@ -84,9 +84,9 @@ def draw(result: ExperimentResult):
     figure, axes = plotting.new_axes(2, 2, (13.0, 9.5))
     for row, (surface, paths) in zip(axes, _walked(result), strict=True):
         _draw_surface(row[0], surface, paths)
-        floor = min(surface.value(*path.T).min() for path in paths.values())
-        heights = {name: surface.value(*path.T) - floor + 1e-4 for name, path in paths.items()}
-        plotting.lines(heights, None, "step", "f − lowest f met + 10⁻⁴", log=True, ax=row[1])
+        lowest = min(surface.value(*path.T).min() for path in paths.values())
+        heights = {name: surface.value(*path.T) - lowest + 1e-4 for name, path in paths.items()}
+        plotting.lines(heights, None, "step", "f − lowest f + 10⁻⁴", log=True, ax=row[1])
         row[1].set(title=f"{surface.title}: the way down")
         row[0].get_legend().remove()
     return figure
