@@ -3,10 +3,14 @@
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastnn._utils.files import cache_directory, write_atomically
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 MNIST_MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -58,16 +62,11 @@ def mnist(path: str | os.PathLike | None = None) -> tuple[Samples, Samples, Samp
     ConnectionError
         The download failed; the message says which files to put where.
     """
-    folder = _find_mnist() if path is None else _folder_with_mnist(Path(path))
-    if folder is None:
-        missing = Path(path) / _missing(Path(path))[0]
-        raise FileNotFoundError(
-            f"{missing} not found; path must be a folder that holds {', '.join(MNIST_FILES)}"
-        )
+    folder = _find_mnist() if path is None else _given_folder(Path(path))
     train_images, train_labels, test_images, test_labels = (
         _read(folder / name) for name in MNIST_FILES
     )
-    # IDX headers: 4 bytes of type, 4 per dimension
+    # An IDX header has 4 bytes of type and 4 per dimension.
     X, y = _as_samples(train_images[16:], train_labels[8:])
     return (
         (X[:_TRAINING], y[:_TRAINING]),
@@ -88,17 +87,29 @@ def mnist_sample() -> tuple[Samples, Samples]:
         (5000,) and (1000,).
     """
     with np.load(Path(__file__).parent / "_data" / "mnist_sample.npz", allow_pickle=False) as file:
-        return tuple(
-            _as_samples(file[f"{part}_images"], file[f"{part}_labels"])
-            for part in ("train", "test")
+        return (
+            _as_samples(file["train_images"], file["train_labels"]),
+            _as_samples(file["test_images"], file["test_labels"]),
         )
 
 
-def _as_samples(images, labels):
+def _as_samples(images: np.ndarray, labels: np.ndarray) -> Samples:
     return np.divide(images.reshape(-1, _PIXELS), 255, dtype=np.float32), labels.astype(np.int64)
 
 
-def _find_mnist():
+def _given_folder(path: Path) -> Path:
+    """``path`` or its subfolder, whichever holds the files."""
+    folder = _folder_with_mnist(path)
+    if folder is None:
+        raise FileNotFoundError(
+            f"{path / _missing(path)[0]} not found; "
+            f"path must be a folder that holds {', '.join(MNIST_FILES)}"
+        )
+    return folder
+
+
+def _find_mnist() -> Path:
+    """The folder with the files, downloaded where there is none."""
     cache = cache_directory() / "datasets"
     for root in (os.environ.get("FASTNN_DATA"), cache):
         folder = _folder_with_mnist(Path(root)) if root else None
@@ -108,15 +119,15 @@ def _find_mnist():
     return cache / "mnist"
 
 
-def _folder_with_mnist(root):
+def _folder_with_mnist(root: Path) -> Path | None:
     return next((folder for folder in (root, root / "mnist") if not _missing(folder)), None)
 
 
-def _missing(folder):
+def _missing(folder: Path) -> list[str]:
     return [name for name in MNIST_FILES if not (folder / name).is_file()]
 
 
-def _read(path):
+def _read(path: Path) -> np.ndarray:
     try:
         return np.frombuffer(_unpack(path.read_bytes(), path.name), np.uint8)
     except ValueError as error:
@@ -125,7 +136,7 @@ def _read(path):
         ) from error
 
 
-def _unpack(packed, name):
+def _unpack(packed: bytes, name: str) -> bytes:
     """The contents of a gzip file of MNIST; ValueError unless they are the original ones."""
     import gzip
     import hashlib
@@ -141,7 +152,7 @@ def _unpack(packed, name):
     return contents
 
 
-def _download(folder):
+def _download(folder: Path) -> None:
     """Fetch the files that ``folder`` lacks."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
@@ -155,7 +166,7 @@ def _download(folder):
             write_atomically(folder / name, _from_mirrors(name, folder, progress))
 
 
-def _from_mirrors(name, folder, progress):
+def _from_mirrors(name: str, folder: Path, progress: "Progress") -> bytes:
     from http.client import HTTPException
 
     failures = []
@@ -173,7 +184,7 @@ def _from_mirrors(name, folder, progress):
     )
 
 
-def _get(url, name, progress):
+def _get(url: str, name: str, progress: "Progress") -> bytes:
     from urllib.request import urlopen
 
     packed = bytearray()

@@ -30,12 +30,13 @@ def number(
     """``value`` as a finite ``float`` between ``low`` and ``high``."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, not {value!r}")
-    below = value <= low if low_open else value < low
-    above = value >= high if high_open else value > high
-    if not isfinite(value) or below or above:
+    amount = float(value)
+    below = amount <= low if low_open else amount < low
+    above = amount >= high if high_open else amount > high
+    if not isfinite(amount) or below or above:
         left, right = "(" if low_open else "[", ")" if high_open or high == float("inf") else "]"
         raise ValueError(f"{name} must lie in {left}{low:g}, {high:g}{right}, not {value!r}")
-    return float(value)
+    return amount
 
 
 def boolean(name: str, value: Any) -> bool:

@@ -44,11 +44,11 @@ class ExperimentResult:
     ----------
     checks : list of Check
     series : dict
-        Plain data and arrays by name, from which ``draw`` makes the picture.
+        Plain data and arrays, by name or number, from which ``draw`` makes the picture.
     """
 
     checks: list[Check]
-    series: dict[str, Any]
+    series: dict[Any, Any]
 
 
 def close(

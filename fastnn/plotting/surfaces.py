@@ -184,7 +184,7 @@ def cure_heatmap(
     image = ax.imshow(scores, cmap="cividis", aspect="auto")
     ax.set_facecolor("0.9")  # pairs that were not tried, or diverged
     for (i, j), score in np.ndenumerate(scores):
-        dark = np.isfinite(score) and float(image.norm(score)) < 0.55
+        dark = np.isfinite(score) and np.asarray(image.norm(score)) < 0.55
         ax.text(
             j,
             i,

@@ -15,6 +15,7 @@ the least error is 0.056 (our own minimax fit).
 """
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq, minimize, minimize_scalar
@@ -40,7 +41,7 @@ def run(quick: bool, data: Data) -> ExperimentResult:
     exploding = np.abs(_backpropagated(_exploding_chain()))
     z = np.linspace(-6, 6, 241)
     slopes = np.array([_slope(point) for point in z])
-    widest = minimize_scalar(
+    widest: Any = minimize_scalar(
         lambda w: -_width(w), bounds=(4.0, 20.0), method="bounded", options={"xatol": 1e-9}
     )
     weights = np.geomspace(0.05, 4, 30)
@@ -303,7 +304,8 @@ def _width(w):
 
 def _measured_width(w):
     """How wide the set of a with w σ′(wa) ≥ 1 is, found without the formula."""
-    return 2.0 * brentq(lambda a: w * _sigmoid_slope(w * a) - 1.0, 0.0, 1.0)
+    half: Any = brentq(lambda a: w * _sigmoid_slope(w * a) - 1.0, 0.0, 1.0)
+    return 2.0 * half
 
 
 def _identity_error(w1):

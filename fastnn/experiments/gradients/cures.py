@@ -57,6 +57,7 @@ def run(quick: bool, data: Data) -> ExperimentResult:
         _BATCH,
         progress=False,
     )
+    assert table.baseline is not None  # the first variant of every search
     checks = [
         *(
             Check(f"test accuracy, {name}", _SOURCE, words, alone[name], *bounds)

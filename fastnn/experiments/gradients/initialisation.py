@@ -164,7 +164,7 @@ def _flow_checks(flow):
 # --- learning -------------------------------------------------------------------------------------
 
 
-def _accuracy(activation, init, data, epochs, seeds):
+def _accuracy(activation, init, data: Data, epochs, seeds):
     """% of the test images, mean over seeds; NaN where training diverges."""
     hidden, rate = _TRAINED[activation]
     scores = []
@@ -206,7 +206,7 @@ def _accuracy_checks(accuracy, slack):
     return checks
 
 
-def _symmetry_checks(data):
+def _symmetry_checks(data: Data):
     """What zeros do to 16 hidden units, beside N(0, 0.01²)."""
     scores, differences = {}, {}
     for init in ("zeros", "normal"):
@@ -231,7 +231,7 @@ def _symmetry_checks(data):
     ]
 
 
-def _linear_checks(data):
+def _linear_checks(data: Data):
     """Three linear layers beside the one that they equal, and beside three of ReLU."""
     X, _ = data.first(200)
     stack = mlp([784, 30, 20, 10], activation="linear", dtype="float64")

@@ -27,7 +27,7 @@ def run(quick: bool, data: Data) -> ExperimentResult:
     ratios = means[:, 1] / means[:, 0]
     books_ratio = np.divide(*np.abs(books).mean(axis=1)[::-1])
     below = 100.0 * np.mean(ratios < books_ratio)
-    longer = 100.0 * np.mean(np.abs(bars[:, 1]) > np.abs(bars[:, 0]))
+    longer = 100.0 * float(np.mean(np.abs(bars[:, 1]) > np.abs(bars[:, 0])))
     checks = [
         Check(
             f"% of seeds whose second layer's bars are less than {books_ratio:.2f} times longer",

@@ -25,7 +25,7 @@ import numpy as np
 from fastnn.experiments.data import Data
 from fastnn.experiments.result import ExperimentResult, at_least, at_most
 from fastnn.network import Network
-from fastnn.nn.layers import Dense, Residual
+from fastnn.nn.layers import Dense, Layer, Residual
 from fastnn.optim.optimizers import Adam
 from fastnn.optim.schedules import OneCycle
 
@@ -150,7 +150,7 @@ def draw(result: ExperimentResult):
 
 
 def _network(kind, depth):
-    layers = [Dense(_UNITS, activation="relu")]
+    layers: list[Layer] = [Dense(_UNITS, activation="relu")]
     for _ in range((depth - 2) // 2):
         if kind == "residual":
             layers.append(

@@ -15,6 +15,7 @@ initialisation and momentum each make much of the difference, and too much momen
 """
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -222,7 +223,7 @@ def _network(activation, hidden, init):
     return Network(layers, inputs=784, loss="softmax_cross_entropy")
 
 
-def _course(activation, momentum, data, stages):
+def _course(activation, momentum, data, stages) -> dict[str, Any]:
     """Statistics of the activations, (stages + 1, layers), and accuracy as training goes on.
 
     Activations themselves are kept where the last mean is lowest.

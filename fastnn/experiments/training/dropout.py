@@ -50,7 +50,7 @@ def run(quick: bool, data: Data) -> ExperimentResult:
                     "rate of the best test accuracy",
                     f"{_SOURCE}, 20–50 %",
                     "0.2 to 0.5",
-                    _RATES[test.argmax()],
+                    float(_RATES[test.argmax()]),
                     0.2,
                     0.5,
                 )

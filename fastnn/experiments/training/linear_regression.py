@@ -11,6 +11,8 @@ slopes −2…4 and intercepts −6…8 has its bottom near (0.5, 1.0), judged b
 L-BFGS and least squares find the same line.
 """
 
+from typing import Any
+
 import numpy as np
 
 from fastnn.experiments.data import Data
@@ -94,7 +96,7 @@ def draw(result: ExperimentResult):
     _draw_lines(axes[0], series)
     axes[1].remove()
     slope, intercept = np.meshgrid(np.linspace(*_SLOPES, 60), np.linspace(*_INTERCEPTS, 60))
-    bowl = figure.add_subplot(1, 3, 2, projection="3d")
+    bowl: Any = figure.add_subplot(1, 3, 2, projection="3d")
     bowl.plot_surface(slope, intercept, _mse(slope, intercept), cmap="cividis", linewidth=0)
     bowl.set(title="The bowl", xlabel="slope m", ylabel="intercept b", zlabel="mean squared error")
     bowl.view_init(20, -110)
