@@ -19,9 +19,9 @@ if numba.config.DISABLE_JIT:
 
 CAPABILITY = (9, 0)
 COMPILES = """
-from fastnn._kernels.numba_cuda import cache
-cache.write("kernel", sys.argv[1], {capability}, "text")
-cache.write_ready(sys.argv[1], {capability}, ["kernel"])
+from fastnn._kernels.numba_cuda.toolchain import ptx_cache
+ptx_cache.write("kernel", sys.argv[1], {capability}, "text")
+ptx_cache.write_ready(sys.argv[1], {capability}, ["kernel"])
 """
 
 

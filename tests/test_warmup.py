@@ -1,5 +1,7 @@
 """``fastnn warmup``: it compiles what is missing, and leaves nothing half done."""
 
+import ast
+import importlib
 import os
 import re
 import signal
@@ -130,6 +132,27 @@ def test_old_kernels_are_told_of_and_removed_when_asked(run, folder):
     assert (folder / "mine").is_dir()
     assert cache.ready("float32")
     assert "other versions" not in run()
+
+
+@pytest.mark.parametrize("script", ["_COMPILE_CUDA", "_LOAD_CUDA"])
+def test_the_scripts_name_what_there_is(script):
+    """They run where there is a compiler or a GPU only."""
+    tree = ast.parse(getattr(warmup, script).format(capability=(9, 0)))
+    names = {
+        alias.name: importlib.import_module(f"{node.module}.{alias.name}")
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    used = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id in names
+    ]
+    assert len(used) >= len(names) > 0
+    assert all(hasattr(names[node.value.id], node.attr) for node in used)
 
 
 def test_the_processes_find_the_same_modules(run, monkeypatch, tmp_path):

@@ -325,16 +325,7 @@ class _Search:
             for left in range(rounds, 0, -1):
                 seconds_each = (deadline - time.perf_counter()) / left / len(candidates)
                 steps = max(_FEWEST_STEPS, steps + 1, int((seconds_each - each) / step))
-                done = []
-                for variant in candidates:
-                    known = ranked or done
-                    if known and (self.interrupted or time.perf_counter() > deadline):
-                        break
-                    trained = self._train(variant, steps)
-                    if known and self.interrupted:
-                        break  # cut short: its score would say less than its steps
-                    done.append(trained)
-                    advance()
+                done = self._train_all(candidates, steps, deadline, not ranked, advance)
                 reached = {id(variant.options) for variant in done}
                 ranked = sorted(done, key=lambda v: (-v.score, v.loss)) + [
                     v for v in ranked if id(v.options) not in reached
@@ -349,6 +340,27 @@ class _Search:
                     ],
                 ]
         return CureTable(ranked, self.metric)
+
+    def _train_all(
+        self,
+        candidates: Sequence[Variant],
+        steps: int,
+        deadline: float,
+        at_least_one: bool,
+        advance: Callable[[], None],
+    ) -> list[Variant]:
+        """Train the candidates in order until the deadline or Ctrl-C."""
+        done: list[Variant] = []
+        for variant in candidates:
+            may_stop = bool(done) or not at_least_one
+            if may_stop and (self.interrupted or time.perf_counter() > deadline):
+                break
+            trained = self._train(variant, steps)
+            if may_stop and self.interrupted:
+                break  # cut short: its score would say less than its steps
+            done.append(trained)
+            advance()
+        return done
 
     def _time(self, variant: Variant) -> tuple[float, float]:
         """Seconds to make a variant and score it, and seconds a step."""
