@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from fastnn.network import Network
 
 KEPT = "kept"
-_KEEP = 3  # of so many variants one goes on to the next round
+_KEEP = 3  # one variant of so many is kept for the next round
 _FINALISTS = 5
-_FEWEST_STEPS = 20  # that tell anything about a variant
+_FEWEST_STEPS = 20  # in which variants differ measurably
 _TIMED_STEPS = 30
 _SPLIT = 2  # number of the random order
 
@@ -212,8 +212,8 @@ def cures(
     X, y : array-like
         As `Network.fit` takes them.
     seconds : float
-        Time to spend, about; a first use also compiles the engine. With less than all variants
-        need, those that change least are tried.
+        Time to spend, about; a first use also compiles the engine. Where it is too short for all
+        variants, those with the fewest changes are tried.
     validation : float or (X, y)
         Data to score on: a fraction of X and y, or other data.
     optimizer : str or Optimizer

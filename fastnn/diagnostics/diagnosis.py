@@ -17,7 +17,7 @@ from fastnn.errors import DivergenceError
 from fastnn.optim.optimizers import LBFGS, Optimizer
 
 _SAMPLES = 2000  # enough for the statistics of a layer
-_EPOCHS = 5  # of the trial that tells whether a learning rate suits
+_EPOCHS = 5  # of the trial with the given optimiser
 _LARGEST_LOGIT = 30.0  # of a certain prediction
 _SPLIT = 1  # number of the random order, so that it is not that of validation
 

@@ -10,7 +10,7 @@ from fastnn.diagnostics.gradient_flow import Flow
 from fastnn.nn.layers import Layer
 from fastnn.optim.optimizers import LBFGS, Optimizer
 
-_FIRST = 5  # records that tell how long the first steps were
+_FIRST = 5  # records of the first steps
 _ALMOST_ZERO = 0.1  # ‖W‖ over √units of a layer that starts from zeros, or nearly so
 _AT_REST = 0.02  # ‖∂C/∂W‖ over ‖W‖
 # fraction of the first loss, or of that of the best constant, below which a network has learnt
@@ -19,7 +19,7 @@ _LEARNT = 0.5
 
 @dataclass(frozen=True)
 class Evidence:
-    """What there is to look at; ``None``, or empty, where it is not known.
+    """The measurements of a network or a training; ``None``, or empty, where not taken.
 
     Attributes
     ----------
@@ -33,8 +33,8 @@ class Evidence:
     first_loss : float
         Of the first mini-batch, before any step; or that of the best constant prediction.
     slope : float
-        The largest ‖∂C/∂W‖/‖W‖ of a layer over all samples at the start, which mini-batches only
-        tell with noise.
+        The largest ‖∂C/∂W‖/‖W‖ of a layer over all samples at the start; mini-batches estimate it
+        with noise.
     trained : bool
         Whether the network had learnt already when the records begin.
     optimizer : Optimizer or LBFGS

@@ -89,10 +89,11 @@ def divergence(evidence: Evidence) -> Finding | None:
 
 
 def symmetry(evidence: Evidence) -> Finding | None:
-    """Units with the same weights and the same gradient stay the same for ever."""
+    """Units with the same weights and the same gradient, which stay the same."""
     if evidence.flow is None:
         return None
-    if evidence.copies is None:  # a network of zeros up to its output, as far as records tell
+    if evidence.copies is None:
+        # Records show no more than weights of zero, from a layer up to the output.
         zero = evidence.flow.weight_norm[0] == 0
         hidden = np.array([zero[i:].all() for i in range(len(zero) - 1)], float)
     else:
@@ -117,7 +118,7 @@ def symmetry(evidence: Evidence) -> Finding | None:
 
 
 def explosion(evidence: Evidence) -> Finding | None:
-    """Gradients that are large beside the weights, before anything was learnt."""
+    """Gradients that are large relative to the weights, before anything was learnt."""
     if evidence.flow is None:
         return None
     relative = evidence.relative_gradients
@@ -178,7 +179,7 @@ def large_steps(evidence: Evidence) -> Finding | None:
 
 
 def dead_units(evidence: Evidence) -> Finding | None:
-    """ReLU units that put out 0 for every sample get no gradient."""
+    """ReLU units whose output is 0 for every sample, and which get no gradient."""
     if evidence.flow is None:
         return None
     dead = evidence.latest("dead")
@@ -346,16 +347,16 @@ def stagnation(evidence: Evidence) -> Finding | None:
 
 def overfitting(evidence: Evidence) -> Finding | None:
     """The loss on validation data rises again while that on training data falls."""
-    losses, seen = np.asarray(evidence.validation_losses), np.asarray(evidence.losses)
+    losses, training = np.asarray(evidence.validation_losses), np.asarray(evidence.losses)
     if len(losses) < 3:
         return None
     best = int(losses.argmin())
     rise = float(losses[-1] / losses[best]) if losses[best] > 0 else 1.0
-    if rise < OVERFITTING or seen[-1] >= seen[best]:
+    if rise < OVERFITTING or training[-1] >= training[best]:
         return None
     cause = (
         f"after epoch {best + 1} it learnt what is peculiar to the training data: "
-        f"the loss there fell on to {seen[-1]:.3g}"
+        f"the loss there fell on to {training[-1]:.3g}"
     )
     cures = fitting(evidence, (STOP_EARLY, L2, DROPOUT))
     return Finding(

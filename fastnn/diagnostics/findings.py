@@ -89,7 +89,7 @@ class Diagnosis(list):
     Attributes
     ----------
     unseen : str
-        What could not be looked at, if anything.
+        What was not measured, if anything.
     """
 
     unseen: str = ""

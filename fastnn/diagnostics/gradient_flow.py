@@ -39,7 +39,7 @@ class LayerOps:
 
     ``shift`` is the operation whose bias moves the layer's z: the norm's between the product and
     its activation, if there is one (a bias before BatchNorm has no gradient), else the product's
-    own. ``value`` is the operation that puts out the layer's activation.
+    own. ``value`` is the operation whose output is the layer's activation.
     """
 
     name: str
@@ -81,7 +81,7 @@ def layer_ops(program: Program) -> list[LayerOps]:
 
 
 def _successors(ops: np.ndarray, i: int) -> Iterator[int]:
-    """The operations that only shape what operation i puts out, up to and with its activation."""
+    """The element-wise operations behind operation i, up to and with its activation."""
     while ops[i]["activation"] == oc.LINEAR:
         readers = np.flatnonzero((ops["x"] == ops[i]["y"]) | (ops["skip"] == ops[i]["y"]))
         if len(readers) != 1 or ops[readers[0]]["code"] not in _FOLLOWS:
@@ -120,11 +120,11 @@ class Flow:
     activation_mean, activation_variance : ndarray (n, layers)
         Over units and samples of the mini-batch.
     dead : ndarray (n, layers)
-        Fraction of ReLU units that put out 0 for every sample of the mini-batch; NaN for other
-        activations, and where fewer than 16 samples get through dropout: that is too few to tell.
+        Fraction of ReLU units whose output is 0 for every sample of the mini-batch; NaN for other
+        activations, and where fewer than 16 samples pass dropout, which are too few.
     saturated : ndarray (n, layers)
         Fraction of outputs in the outer 5 % of the range on either side, of activations with two
-        flat ends (sigmoid, tanh and their hard kin, softsign); NaN for others.
+        flat ends (sigmoid, tanh, their hard variants, softsign); NaN for others.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""MNIST in the shapes of the book: lists of pairs (image, answer), the image a column."""
+"""MNIST in the shapes of the book: lists of pairs (image, target), the image a column."""
 
 import operator
 import os
@@ -17,18 +17,18 @@ class ImagePairs(list):
     ----------
     images : ndarray (n, pixels)
         Its rows become the columns x.
-    answers : ndarray (n, …)
+    targets : ndarray (n, …)
         Its entries are the y.
     """
 
-    def __init__(self, images: np.ndarray, answers: np.ndarray):
-        super().__init__(zip(images[:, :, None], answers, strict=True))
-        self._images, self._answers, self._made = images, answers, tuple(self)
+    def __init__(self, images: np.ndarray, targets: np.ndarray):
+        super().__init__(zip(images[:, :, None], targets, strict=True))
+        self._images, self._targets, self._made = images, targets, tuple(self)
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """``images`` and ``answers``, or None if the list was changed or reordered."""
+        """``images`` and ``targets``, or None if the list was changed or reordered."""
         unchanged = len(self) == len(self._made) and all(map(operator.is_, self, self._made))
-        return (self._images, self._answers) if unchanged else None
+        return (self._images, self._targets) if unchanged else None
 
     def __reduce__(self):
         return list, (list(self),)  # in a copy the pairs would not share memory with the arrays

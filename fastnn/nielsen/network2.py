@@ -301,8 +301,7 @@ class Network:
         data : iterable of (x, y)
             As in `SGD`.
         convert : bool
-            In the book, whether the y are vectors; here that is seen from the data, and the flag
-            has no effect.
+            In the book, whether the y are vectors. Without effect: the data show that.
         """
         return accuracy(self._engine_network(), *self._arrays("data", data))
 
@@ -316,8 +315,7 @@ class Network:
         lmbda : float
             λ.
         convert : bool
-            In the book, whether the y are digits; here that is seen from the data, and the flag has
-            no effect.
+            In the book, whether the y are digits. Without effect: the data show that.
         """
         return total_cost(
             self._engine_network(), *self._arrays("data", data), checks.number("lmbda", lmbda)

@@ -1,8 +1,9 @@
 """Pictures of training. They need Matplotlib: ``pip install 'fastnn[plot]'``.
 
 Each function draws into ``ax``, or into a figure of its own, and returns the axes. Nothing here
-needs a display or touches pyplot. Colours are Okabe and Ito's, which the colour-blind tell apart;
-line styles and markers tell the same in black and white. Keep a picture with `save`::
+needs a display or touches pyplot. Colours are Okabe and Ito's, which the colour-blind can
+distinguish; line styles and markers make the same distinctions in black and white. `save` writes a
+picture::
 
     ax = fastnn.plotting.learning_curves(history)
     fastnn.plotting.save(ax.figure, "curves.png")

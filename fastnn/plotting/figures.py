@@ -1,7 +1,7 @@
 """Figures in one style, their files, and what the charts share.
 
-Colours are Okabe and Ito's, which the colour-blind tell apart; line styles and markers tell the
-same in black and white.
+Colours are Okabe and Ito's, which the colour-blind can distinguish; line styles and markers make
+the same distinctions in black and white.
 """
 
 import io
@@ -113,7 +113,7 @@ def save_animation(
 
 
 def line_style(number: int) -> dict[str, Any]:
-    """Colour and line style of the n-th of several lines; 28 can be told apart."""
+    """Colour and line style of the n-th of several lines; 28 are distinct."""
     return {
         "color": COLOURS[number % len(COLOURS)],
         "linestyle": LINE_STYLES[number % len(LINE_STYLES)],

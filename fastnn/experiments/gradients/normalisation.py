@@ -8,9 +8,9 @@ normalisation). Here: ten hidden layers of 64 units, normalised before the activ
 gradient descent; the rate is one of two that were tried.
 
 Expected: training takes fewer epochs with BatchNorm. Sigmoids, which stay at chance without it,
-learn. The cause: what tells samples apart fades from layer to layer, while BatchNorm restores a
+learn. The cause: the spread over samples shrinks from layer to layer, while BatchNorm restores a
 standard deviation of 1 over the samples in each. Normalising over units does not, and with sigmoids
-LayerNorm stays at chance (our own finding). In prediction the answer for a sample does not depend
+LayerNorm stays at chance (our own finding). In prediction the output for a sample does not depend
 on the samples beside it, and the moving averages stand for the statistics of a batch.
 """
 

@@ -8,7 +8,7 @@ momentum in deep learning). As in the former: four hidden layers, weights from U
 zero biases, softmax, mini-batches of 10, 300 test images to watch; here layers of 100 units and η =
 0.1.
 
-Expected: the sigmoids of the last hidden layer soon put out almost 0 whatever they see, those
+Expected: the sigmoids of the last hidden layer soon become almost 0 for every input, those
 before stay near ½, and nothing is learnt; after long training they leave saturation by themselves.
 Tanh does not saturate so, and momentum gets the sigmoids out early. In a deep tanh network a good
 initialisation and momentum each make much of the difference, and too much momentum harms.
@@ -27,7 +27,7 @@ from fastnn.nn.layers import Dense
 from fastnn.optim.optimizers import SGD
 
 _UNITS, _HIDDEN, _RATE, _BATCH = 100, 4, 0.1, 10
-_STAGE = 5000  # images between two looks at the activations
+_STAGE = 5000  # images between two measurements of the activations
 _WATCHED = 300
 _COURSES = {
     "sigmoid": ("sigmoid", 0.0),

@@ -10,9 +10,9 @@ z ← βz + ∇J(W), W ← W − αz, and plain descent with β = 0; Nesterov's 
 were chosen by trial so that each shows what it is known for: at five times its rate plain descent
 leaves the saddle within these steps too, and at plain descent's rate Adam leaves it all the same.
 
-The paths are those of the library's own update rules, on its own engine. A network that answers its
-weights w, with the cost ½‖w − t‖², has the gradient w − t: with the target t = w − ∇f(w) that is
-∇f(w), and one call of ``fit`` is one step of any optimiser on any surface f.
+The paths are those of the library's own update rules, on its own engine. A network whose output is
+its weights w, with the cost ½‖w − t‖², has the gradient w − t. With the target t = w − ∇f(w) that
+is ∇f(w), and one call of ``fit`` is one step of any optimiser on any surface f.
 """
 
 from collections.abc import Callable

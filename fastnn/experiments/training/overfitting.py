@@ -3,7 +3,7 @@
 Source: ml4a, How neural networks are trained: "Overfitting", "Regularization" and "Dropout"; cures
 for overfitting also in "Deep neural networks" (a blog on the vanishing gradient's cures).
 
-Expected: with too few samples the training accuracy goes on to 100 %, while that on other data
+Expected: with too few samples the training accuracy rises to 100 %, while that on other data
 stops rising and their loss turns upwards; that is where to stop. A penalty on large weights (½λΣw²
 or λΣ|w|), dropout of 20–50 % and noise on the inputs each keep the loss on other data lower. The
 source has no figures: what is compared is each cure with none.
