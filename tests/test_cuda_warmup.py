@@ -9,7 +9,7 @@ from builders import empty_cache
 
 from fastnn._kernels.numba_cpu import cache as cpu_cache
 from fastnn._kernels.numba_cuda.toolchain import available, ptx_cache
-from fastnn.cli import commands, warmup
+from fastnn.cli import main, warmup
 
 numba = pytest.importorskip("numba")
 if reason := available.compiler_missing():
@@ -19,9 +19,9 @@ if numba.config.DISABLE_JIT:
 
 CAPABILITY = (9, 0)
 COMPILES = """
-from fastnn._kernels.numba_cuda import cache
-cache.write("kernel", sys.argv[1], {capability}, "text")
-cache.write_ready(sys.argv[1], {capability}, ["kernel"])
+from fastnn._kernels.numba_cuda.toolchain import ptx_cache
+ptx_cache.write("kernel", sys.argv[1], {capability}, "text")
+ptx_cache.write_ready(sys.argv[1], {capability}, ["kernel"])
 """
 
 
@@ -39,7 +39,7 @@ def gpu(tmp_path, monkeypatch):
 @pytest.fixture
 def run(capsys):
     def call(*arguments, status=0):
-        assert commands.main(list(arguments)) == status
+        assert main(list(arguments)) == status
         out, err = capsys.readouterr()
         assert "Traceback" not in err
         return out if status == 0 else err

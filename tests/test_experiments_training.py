@@ -6,7 +6,9 @@ import pytest
 import fastnn as fnn
 
 pytest.importorskip("matplotlib", reason="experiments draw with Matplotlib")
-from fastnn.experiments import (
+from fastnn.experiments import runner
+from fastnn.experiments.data import Data
+from fastnn.experiments.training import (
     batch_size,
     clipping,
     cross_validation,
@@ -16,9 +18,7 @@ from fastnn.experiments import (
     optimisers,
     overfitting,
     random_search,
-    runner,
 )
-from fastnn.experiments.data import Data
 
 POINTS = np.random.default_rng(0).uniform(-2, 2, (20, 2))
 

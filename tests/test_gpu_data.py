@@ -19,7 +19,7 @@ from fastnn._kernels.numba_cuda.driver.launch import Product
 from fastnn._kernels.numba_cuda.runtime import cublaslt, sample_transfer
 from fastnn._kernels.numba_cuda.runtime.cublaslt_products import Library
 from fastnn._kernels.numba_cuda.runtime.workspace import NAMES
-from fastnn.cli import commands
+from fastnn.cli import main
 from fastnn.data import validation as validate
 
 WEIGHTS = np.linspace(0.5, 2, len(X))
@@ -314,7 +314,7 @@ def test_precision_is_part_of_the_network(gpu, library, tmp_path):
 def test_info_tells_the_precision(gpu, library, tmp_path, capsys):
     for precision in ("tf32", "float32"):
         fnn.mlp([4, 3], backend="cuda", precision=precision).save(tmp_path / "m")
-        assert commands.main(["info", str(tmp_path / "m")]) == 0
+        assert main(["info", str(tmp_path / "m")]) == 0
         assert ("precision     tf32 on backend cuda" in capsys.readouterr().out) == (
             precision == "tf32"
         )

@@ -1,5 +1,6 @@
-"""Checks of arguments: each returns the value or raises an error that names the argument, what came
-and what is accepted.
+"""Checks of arguments: each returns the value, or raises an error.
+
+The message names the argument, the value given and the values accepted.
 """
 
 import difflib
@@ -29,12 +30,13 @@ def number(
     """``value`` as a finite ``float`` between ``low`` and ``high``."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, not {value!r}")
-    below = value <= low if low_open else value < low
-    above = value >= high if high_open else value > high
-    if not isfinite(value) or below or above:
+    amount = float(value)
+    below = amount <= low if low_open else amount < low
+    above = amount >= high if high_open else amount > high
+    if not isfinite(amount) or below or above:
         left, right = "(" if low_open else "[", ")" if high_open or high == float("inf") else "]"
         raise ValueError(f"{name} must lie in {left}{low:g}, {high:g}{right}, not {value!r}")
-    return float(value)
+    return amount
 
 
 def boolean(name: str, value: Any) -> bool:
@@ -45,9 +47,7 @@ def boolean(name: str, value: Any) -> bool:
 
 
 def one_of(name: str, value: Any, known: Iterable[str]) -> str:
-    """``value`` if it is one of ``known``; otherwise the error lists them and suggests the
-    nearest.
-    """
+    """``value`` if it is one of ``known``; the error lists them and suggests the nearest."""
     known = list(known)
     if not isinstance(value, str):
         raise TypeError(f"{name} must be one of {', '.join(known)}; got {value!r}")
