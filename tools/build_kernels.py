@@ -1,5 +1,4 @@
-"""How the kernels of the Cython engine are compiled: one C file, once for each number type and each
-level of processor.
+"""How the kernels of the Cython engine are compiled: one C file, for each dtype and level.
 
 One wheel is then fast on new processors and runs on old ones; `fastnn._kernels.cython_cpu.levels`
 chooses among its modules. Without a compiler the package is built all the same and says why this
@@ -50,9 +49,7 @@ def extensions() -> list[Extension]:
 
 
 class BuildKernels(build_ext):
-    """The command ``build_ext``, which here chooses flags too and leaves a note where modules are
-    missing.
-    """
+    """The command ``build_ext``; it also chooses flags and notes why modules are missing."""
 
     user_options = [
         *build_ext.user_options,
@@ -100,9 +97,7 @@ class BuildKernels(build_ext):
             raise
 
     def copy_extensions_to_source(self):
-        """For an editable install; what is there of another build must go where this one has
-        nothing.
-        """
+        """For an editable install; modules of another build that this one lacks are removed."""
         super().copy_extensions_to_source()
         for extension in self._wanted:
             if not self._output(extension).exists():
@@ -173,9 +168,7 @@ def _name(extension: Extension) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all, and only if it changes, so that what was made from it
-    counts as new.
-    """
+    """Write a file whole or not at all, and only if it changes, so that its age tells something."""
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -57,13 +57,9 @@ def opcodes_pxi(opcodes: ModuleType, tables: ModuleType, vocabulary: dict[str, o
         "\n".join(["cdef enum:", *(f"    {name} = {value}" for name, value in constants.items())]),
         *(_struct(name, record) for name, record in records.items()),
         _saturation(tables.ACTIVATIONS),
-        _predicate("needs_z", [row.code for row in tables.ACTIVATIONS.values() if row.needs_z]),
-        _predicate(
-            "corrects_bias", [row.code for row in tables.OPTIMIZERS.values() if row.bias_correction]
-        ),
-        _predicate(
-            "decouples_decay", [row.code for row in tables.OPTIMIZERS.values() if row.decoupled_decay]
-        ),
+        _predicate("needs_z", tables.ACTIVATIONS, "needs_z"),
+        _predicate("corrects_bias", tables.OPTIMIZERS, "bias_correction"),
+        _predicate("decouples_decay", tables.OPTIMIZERS, "decoupled_decay"),
         f"VOCABULARY = {vocabulary}",
         f"RECORD_SIZES = {{{sizes}}}",
     ]
@@ -79,9 +75,9 @@ def _struct(name: str, record: np.dtype) -> str:
 
 
 def _saturation(activations: dict) -> str:
-    """``saturates(code, &low, &high)``: whether an activation saturates, and beyond which bounds."""
+    """``saturates(code, &low, &high)``: whether an activation saturates, and its bounds."""
     cases = [
-        f"    case {row.code}: *low = {row.saturation[0]!r}; *high = {row.saturation[1]!r}; return 1;"
+        "    case {}: *low = {!r}; *high = {!r}; return 1;".format(row.code, *row.saturation)
         for row in activations.values()
         if row.saturation
     ]
@@ -94,8 +90,9 @@ def _saturation(activations: dict) -> str:
     bint saturates "fastnn_saturates"(int64_t code, double *low, double *high) noexcept nogil'''
 
 
-def _predicate(name: str, codes: list[int]) -> str:
-    """``name(code)``: whether a code is one of these."""
+def _predicate(name: str, table: dict, attribute: str) -> str:
+    """``name(code)``: whether the row of a code has the attribute."""
+    codes = [row.code for row in table.values() if getattr(row, attribute)]
     test = " or ".join(f"code == {code}" for code in codes)
     return f"cdef inline bint {name}(int64_t code) noexcept nogil:\n    return {test}"
 
@@ -120,7 +117,7 @@ cdef KernelContext context_of(int64_t rank, int64_t n_threads, tuple arguments):
 
 
 def arguments_pxi(arguments: type) -> str:
-    """`KernelContext`, with a pointer, a length and a row stride for each array, and its filling."""
+    """`KernelContext`, with pointer, length and row stride of each array, and what fills it."""
     hints = typing.get_type_hints(arguments, include_extras=True)
     struct, fill = [_CONTEXT], [_FILL.format(n=len(hints))]
     for number, (name, hint) in enumerate(hints.items()):

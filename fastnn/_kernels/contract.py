@@ -71,8 +71,7 @@ class Program:
 
 
 def aligned_zeros(n: int, dtype: np.dtype) -> np.ndarray:
-    """A zero vector whose first element lies on a cache line, so that vector loads of padded arrays
-    never straddle two.
+    """A zero vector that begins on a cache line, so that vector loads never straddle two.
 
     A large one lies in huge pages where the system has them: walking down the columns of a wide
     weight then touches few pages.

@@ -152,8 +152,9 @@ _power_of_two = _by_precision(_power_of_two_32, _power_of_two_64)
 
 @scalar
 def _exp_parts(x):
-    """k and q with eˣ = 2ᵏ (1 + q): k = round(x / ln 2), q = expm1(r) = r + r² p(r) of the
-    remainder r = x − k ln 2.
+    """k and q with eˣ = 2ᵏ (1 + q).
+
+    k = round(x / ln 2), and q = expm1(r) = r + r² p(r) of the remainder r = x − k ln 2.
     """
     log2e, ln2_high, ln2_low, rounder = _REDUCTION(x)
     k = (x * log2e + rounder) - rounder
@@ -201,8 +202,9 @@ def log1p(u):
 
 @scalar
 def tanh(x):
-    """x + x³ p(x²) for |x| < 5/8, where e = exp(−2|x|) would cancel; from there on tanh |x| = 1 −
-    2e / (1 + e).
+    """x + x³ p(x²) for |x| < 5/8, where 1 − e would cancel; else tanh |x| = 1 − 2e / (1 + e).
+
+    Here e = exp(−2|x|).
     """
     t = x * x
     coefficients = _TANH(x)
@@ -219,8 +221,9 @@ def tanh(x):
 
 @scalar
 def sigmoid(x):
-    """1 / s, or e / s below 0, with e = exp(−|x|) and s = 1 + e; what rounding takes from s is made
-    up for to first order (s ≈ 1).
+    """1 / s, or e / s below 0, with e = exp(−|x|) and s = 1 + e.
+
+    The rounding of s is corrected to first order (s ≈ 1).
     """
     one = type(x)(1)
     e = exp(-abs(x))
@@ -230,8 +233,9 @@ def sigmoid(x):
 
 
 def _erf_32(x):
-    """x + x p(x²) below 1, 1 − q(x − 5/2)⁸ above, for x ≥ 0: a power of q is nearer to a Gaussian
-    tail than any short polynomial.
+    """x + x p(x²) below 1, 1 − q(x − 5/2)⁸ above, for x ≥ 0.
+
+    A power of q is nearer to a Gaussian tail than any short polynomial.
     """
     t = x * x
     p = _ERF[0]

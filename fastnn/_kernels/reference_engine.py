@@ -107,8 +107,9 @@ class ReferenceEngine:
         return contextlib.nullcontext()
 
     def _step(self, state, batch, training, learning, statistics):
-        """Mean loss, Σw, weighted correct and the gradient vector of one mini-batch; fills
-        ``statistics`` where it has a record.
+        """Mean loss, Σ w, Σ w of correct samples, and the gradient vector of one mini-batch.
+
+        Fills ``statistics`` where it has a record.
         """
         program, loss_code = self.program, int(self.program.loss["code"][0])
         w = np.ones(len(batch), program.dtype) if batch.weights is None else batch.weights
@@ -123,9 +124,7 @@ class ReferenceEngine:
         return float((share[:, 0] * losses).sum()), float(w.sum()), correct, gradient
 
     def _forward(self, state, X, training, learning):
-        """Column offset → (value, z before the epilogue, dropout mask or 1, extra) of every
-        value.
-        """
+        """Column offset of each value → (value, z before the epilogue, dropout mask or 1, extra)."""
         values = {opcodes.INPUT: (X, X, 1, None)}
         for op in self._ops:
             x, extra = values[op["x"]][0], None
@@ -198,8 +197,9 @@ class ReferenceEngine:
         return normalised * scale + shift
 
     def _norm_backward(self, state, op, d_z, extra, gradient, training):
-        """d_x of BATCH_NORM (over axis 0) and LAYER_NORM (over axis 1): the part of d_x̂ that
-        changes neither mean nor variance.
+        """d_x of BATCH_NORM (over axis 0) and LAYER_NORM (over axis 1).
+
+        It is the part of d_x̂ that changes neither mean nor variance.
         """
         normalised, inverse_std = extra
         self._array(gradient, op["weight"], op["n_out"])[...] = (d_z * normalised).sum(axis=0)
@@ -281,9 +281,7 @@ def _sum_of_squares(values):
 
 
 def _record(record):
-    """A record as a dict of Python numbers, which unlike NumPy's float64 scalars never widen a
-    float32 array.
-    """
+    """A record as a dict of Python numbers, which never widen a float32 array."""
     return dict(zip(record.dtype.names, record.item(), strict=True))
 
 

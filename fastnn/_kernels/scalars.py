@@ -74,9 +74,7 @@ def f_elu(z, alpha):
 
 @scalar
 def f_selu(z, alpha):
-    """f(z) = scale · ELU(z) with the two constants that keep mean 0 and variance 1 (Klambauer et
-    al. 2017).
-    """
+    """f(z) = scale · ELU(z), which keeps mean 0 and variance 1 (Klambauer et al. 2017)."""
     below = type(z)(_SELU_SCALE * _SELU_ALPHA) * expm1_negative(type(z)(0) if z > 0 else z)
     return type(z)(_SELU_SCALE) * z if z > 0 else below
 
@@ -106,8 +104,9 @@ def f_silu(z, alpha):
 
 @scalar
 def _mish_parts(z):
-    """e = eᶻ, n = e (e + 2) and 1 / (n + 2), for which tanh(softplus z) = n / (n + 2); that is 1
-    from z = 30 on.
+    """e = eᶻ, n = e (e + 2) and 1 / (n + 2), for which tanh(softplus z) = n / (n + 2).
+
+    That is 1 from z = 30 on.
     """
     high, two = type(z)(30), type(z)(2)
     e = exp(high if z > high else z)
@@ -248,8 +247,9 @@ def d_silu(z, alpha):
 
 @scalar
 def d_mish(z, alpha):
-    """f′(z) = t + z (1 − t²) σ(z) with t = tanh(softplus z) = n w: in terms of e = eᶻ, n w + 4 z e
-    (e + 1) w².
+    """f′(z) = t + z (1 − t²) σ(z) with t = tanh(softplus z) = n w.
+
+    In terms of e = eᶻ that is n w + 4 z e (e + 1) w².
     """
     low, high = type(z)(-_FAR), type(z)(_FAR)
     z = low if z < low else z

@@ -81,9 +81,7 @@ _blas_limits = None
 
 
 def _start_anew() -> None:
-    """In a forked child: the threads that hold these locks, and would put BLAS back, are in the
-    parent alone.
-    """
+    """Start afresh in a forked child: the threads that hold these locks are in the parent alone."""
     global _pool_lock, _tasks, _n_workers, _blas_lock, _blas_users, _blas_limits
     if _blas_limits is not None:
         _blas_limits.restore_original_limits()
@@ -97,8 +95,9 @@ if hasattr(os, "register_at_fork"):
 
 @contextlib.contextmanager
 def _single_threaded_blas() -> Iterator[None]:
-    """While a chunk runs BLAS must not start threads of its own below ours; the setting found is
-    put back after the last chunk.
+    """Keep BLAS from starting threads of its own while a chunk runs.
+
+    The setting found is restored after the last chunk.
     """
     global _blas_users, _blas_limits
     with _blas_lock:
@@ -121,17 +120,16 @@ def _single_threaded_blas() -> Iterator[None]:
 
 @cache
 def _setter(process: int) -> ThreadPoolExecutor:
-    """The thread that sets BLAS: once the main thread has set OpenBLAS, it passes over what others
-    set.
+    """The thread that sets BLAS.
+
+    Once the main thread has set OpenBLAS, it ignores what other threads set.
     """
     return ThreadPoolExecutor(1, thread_name_prefix="fastnn-blas")
 
 
 @cache
 def _blas_libraries() -> "ThreadpoolController":
-    """The BLAS libraries loaded; SciPy's, which an engine that calls it has loaded by now, among
-    them.
-    """
+    """The BLAS libraries loaded; an engine that calls SciPy's has loaded it by now."""
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()

@@ -7,7 +7,8 @@ y, and the backward pass is one product.
 """
 
 
-cdef void gather(const real* X, int64_t n_in, const int64_t* order, int64_t n, int64_t first, int64_t width, real* rows) noexcept nogil:
+cdef void gather(const real* X, int64_t n_in, const int64_t* order, int64_t n, int64_t first,
+                 int64_t width, real* rows) noexcept nogil:
     """rows[i] = X[order[i], first : first + width]."""
     cdef int64_t i
     for i in range(n):
@@ -55,7 +56,8 @@ cdef void pass_gradient(int64_t flag, const real* source, real* target, int64_t 
 # --- the epilogue ---------------------------------------------------------------------------------
 
 
-cdef void epilogue(const KernelContext* ctx, const Op* op, int64_t step, int64_t first_row, int64_t n_rows) noexcept nogil:
+cdef void epilogue(const KernelContext* ctx, const Op* op, int64_t step, int64_t first_row,
+                   int64_t n_rows) noexcept nogil:
     """y = f(z) · m in place, for rows of the workspace."""
     cdef int64_t n = n_rows * op.n_out
     cdef real* z = output_of(ctx, op, first_row)
@@ -74,7 +76,8 @@ cdef void epilogue(const KernelContext* ctx, const Op* op, int64_t step, int64_t
             multiply(masks, aux, n)
 
 
-cdef void activate_and_store(int64_t code, real* z, real* aux, int64_t n, real alpha) noexcept nogil:
+cdef void activate_and_store(int64_t code, real* z, real* aux, int64_t n,
+                             real alpha) noexcept nogil:
     """z ← f(z) and aux ← f′(z)."""
     if needs_z(code):
         activate_with_derivative(code, z, aux, n, alpha)
@@ -84,7 +87,8 @@ cdef void activate_and_store(int64_t code, real* z, real* aux, int64_t n, real a
         multiply_by_derivative(code, aux, z, n, alpha)
 
 
-cdef void epilogue_backward(const KernelContext* ctx, const Op* op, int64_t first_row, int64_t n_rows) noexcept nogil:
+cdef void epilogue_backward(const KernelContext* ctx, const Op* op, int64_t first_row,
+                            int64_t n_rows) noexcept nogil:
     """∂C/∂z = ∂C/∂y · f′(z) · m in place, for rows of the gradient workspace."""
     cdef int64_t n = n_rows * op.n_out
     cdef real* d = output_gradient_of(ctx, op, first_row)

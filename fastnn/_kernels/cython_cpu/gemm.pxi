@@ -88,9 +88,11 @@ cdef void by_blas(GemmShape shape, real alpha, Operand a, Operand b, SourceMatri
               &ldb, <real*>a.data, &lda, &d.beta, c.data, &ldc)
 
 
-cdef void sum_of_rows(const real* rows, int64_t n_rows, int64_t n, int64_t stride, real* target) noexcept nogil:
+cdef void sum_of_rows(const real* rows, int64_t n_rows, int64_t n, int64_t stride,
+                      real* target) noexcept nogil:
     """target[c] = Σᵣ rows[r, c]: a row of ones, one element read at stride 0, times the rows."""
     cdef real one = 1
     if n > 0:
-        gemm_tiled(GemmShape(1, n, n_rows), 1, transposed(&one, 0), operand(rows, stride), no_source(),
+        gemm_tiled(GemmShape(1, n, n_rows), 1, transposed(&one, 0), operand(rows, stride),
+                   no_source(),
                    OutputMatrix(target, n), NULL)

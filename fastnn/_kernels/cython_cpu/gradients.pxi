@@ -97,7 +97,8 @@ cdef void update_dense_weight(const KernelContext* ctx, const StepContext* step,
                               double* sums) noexcept nogil:
     """Gradient and update of this thread's rows of a weight; the gradient is never whole."""
     cdef const Optimizer* optimizer = ctx.optimizer
-    cdef bint plain_sgd = optimizer.code == SGD and optimizer.beta1 == 0 and optimizer.clip_value == 0
+    cdef bint plain_sgd = (optimizer.code == SGD and optimizer.beta1 == 0
+                           and optimizer.clip_value == 0)
     if plain_sgd and op.l1 == 0 and sums == NULL:
         fused_sgd_update(ctx, step, op)
     else:
@@ -131,7 +132,8 @@ cdef void blocked_weight_update(const KernelContext* ctx, const StepContext* ste
         for k in range(blocks_of(part.rows, height)):
             row = k * height
             shape = GemmShape(min(height, part.rows - row), min(breadth, n_out - column), batch)
-            gemm(ctx, shape, 1, transposed(x.data + row, x.stride), operand(delta.data + column, n_out),
+            gemm(ctx, shape, 1, transposed(x.data + row, x.stride), operand(delta.data + column,
+                                                                            n_out),
                  no_source(), OutputMatrix(g, shape.n))
             update_block(ctx, step, op, shape, part.offset + row * n_out + column, g, sums)
 
@@ -238,7 +240,8 @@ cdef void update_weight(const KernelContext* ctx, const StepContext* step, const
                     part.rows * part.width, sums)
 
 
-cdef void update_bias(const KernelContext* ctx, const StepContext* step, const Op* op) noexcept nogil:
+cdef void update_bias(const KernelContext* ctx, const StepContext* step,
+                      const Op* op) noexcept nogil:
     cdef Range mine = thread_range(ctx, op.n_out)
     cdef int64_t offset = op.bias + mine.first
     update_range(ctx, step, 0, offset, ctx.gradient + offset, mine.last - mine.first)
@@ -278,4 +281,5 @@ cdef void constrain(const KernelContext* ctx) noexcept nogil:
         op = &ctx.ops[i]
         if op.max_norm > 0:
             mine = thread_range(ctx, op.n_out)
-            limit_columns(ctx.theta + op.weight, op.n_in, op.n_out, mine.first, mine.last, op.max_norm)
+            limit_columns(ctx.theta + op.weight, op.n_in, op.n_out, mine.first, mine.last,
+                          op.max_norm)

@@ -22,7 +22,8 @@ cdef inline Range thread_range(const KernelContext* ctx, int64_t n) noexcept nog
     return partition(n, ctx.rank, ctx.n_threads)
 
 
-cdef inline real* rows_of(real* workspace, const KernelContext* ctx, int64_t column, int64_t width, int64_t row) noexcept nogil:
+cdef inline real* rows_of(real* workspace, const KernelContext* ctx, int64_t column, int64_t width,
+                          int64_t row) noexcept nogil:
     """Row ``row`` of the value of this width at a column offset of a workspace."""
     return workspace + column * ctx.capacity + row * width
 
@@ -31,7 +32,8 @@ cdef inline real* output_of(const KernelContext* ctx, const Op* op, int64_t row)
     return rows_of(ctx.work, ctx, op.y, op.n_out, row)
 
 
-cdef inline real* output_gradient_of(const KernelContext* ctx, const Op* op, int64_t row) noexcept nogil:
+cdef inline real* output_gradient_of(const KernelContext* ctx, const Op* op,
+                                     int64_t row) noexcept nogil:
     return rows_of(ctx.d_work, ctx, op.y, op.n_out, row)
 
 
@@ -39,12 +41,13 @@ cdef inline real* input_of(const KernelContext* ctx, const Op* op, int64_t row) 
     return rows_of(ctx.work, ctx, op.x, op.n_in, row)
 
 
-cdef inline real* input_gradient_of(const KernelContext* ctx, const Op* op, int64_t row) noexcept nogil:
+cdef inline real* input_gradient_of(const KernelContext* ctx, const Op* op,
+                                    int64_t row) noexcept nogil:
     return rows_of(ctx.d_work, ctx, op.x, op.n_in, row)
 
 
 cdef inline bint splits_k(const KernelContext* ctx, const Op* op) noexcept nogil:
-    """Whether threads share this operation's GEMM by features of the input, not by rows: split-K."""
+    """Whether threads share this operation's GEMM by features of the input: split-K."""
     return op.x == INPUT and ctx.split_k_partials != NULL
 
 

@@ -25,7 +25,8 @@ cdef inline double weight_of(const KernelContext* ctx, int64_t sample) noexcept 
     return <double>ctx.weights[sample] if ctx.weights != NULL else 1.0
 
 
-cdef double weight_sum_of(const KernelContext* ctx, const int64_t* samples, int64_t n) noexcept nogil:
+cdef double weight_sum_of(const KernelContext* ctx, const int64_t* samples,
+                          int64_t n) noexcept nogil:
     """Σ w over the mini-batch."""
     cdef int64_t i
     cdef double total = 0
@@ -37,7 +38,8 @@ cdef double weight_sum_of(const KernelContext* ctx, const int64_t* samples, int6
 
 
 cdef LossSums loss_and_gradient(const KernelContext* ctx, const real* z, real* d, int64_t rows,
-                                int64_t k, const int64_t* samples, double weight_sum) noexcept nogil:
+                                int64_t k, const int64_t* samples,
+                                double weight_sum) noexcept nogil:
     """Write ∂C/∂z (rows, k) into ``d``; ``samples`` says which samples the rows are.
 
     ``weight_sum`` is Σ w over the mini-batch.
@@ -130,12 +132,14 @@ cdef inline int64_t largest(const real* row, int64_t n) noexcept nogil:
 # --- softmax and cross-entropy --------------------------------------------------------------------
 
 
-cdef real softmax_label(const real* z, real* d, int64_t k, int64_t label, real part, real smoothing) noexcept nogil:
+cdef real softmax_label(const real* z, real* d, int64_t k, int64_t label, real part,
+                        real smoothing) noexcept nogil:
     """ℓ = log Σ exp z − Σ q z with q = (1 − ε) onehot + ε/k; ∂ℓ/∂z = softmax(z) − q.
 
     Before, ``d`` is exp(z − max z).
     """
-    cdef real total = total_of(d, k), rest = smoothing / k, highest = z[largest(z, k)], sum_below = 0
+    cdef real total = total_of(d, k), rest = smoothing / k, highest = z[largest(z,
+                                                                                k)], sum_below = 0
     cdef int64_t j
     for j in range(k):
         sum_below += z[j] - highest
@@ -145,7 +149,8 @@ cdef real softmax_label(const real* z, real* d, int64_t k, int64_t label, real p
     return logarithm(total) - ((ONE - smoothing) * (z[label] - highest) + rest * sum_below)
 
 
-cdef real softmax_values(const real* z, real* d, const real* t, int64_t k, real part, real smoothing) noexcept nogil:
+cdef real softmax_values(const real* z, real* d, const real* t, int64_t k, real part,
+                         real smoothing) noexcept nogil:
     """ℓ = Σ q (log Σ exp z − z) with q = (1 − ε) t + ε/k; ∂ℓ/∂z = softmax(z) Σ q − q.
 
     Before, ``d`` is exp(z − max z).
@@ -162,7 +167,8 @@ cdef real softmax_values(const real* z, real* d, const real* t, int64_t k, real 
     return value
 
 
-cdef LossSums narrow_softmax(const KernelContext* ctx, const real* z, real* d, int64_t rows, int64_t k,
+cdef LossSums narrow_softmax(const KernelContext* ctx, const real* z, real* d, int64_t rows,
+                             int64_t k,
                              const int64_t* samples, double weight_sum) noexcept nogil:
     """`loss_and_gradient` of labels, for as many samples at a time as a vector has lanes.
 
@@ -193,7 +199,8 @@ cdef LossSums narrow_softmax(const KernelContext* ctx, const real* z, real* d, i
     return sums
 
 
-cdef inline void narrow_forward(real_target by_column, int64_t k, Columns* columns, real smoothing) noexcept nogil:
+cdef inline void narrow_forward(real_target by_column, int64_t k, Columns* columns,
+                                real smoothing) noexcept nogil:
     """Σ exp(z − max z) of each column z, its loss, and whether it is classified correctly.
 
     z becomes exp(z − max z).
@@ -217,13 +224,16 @@ cdef inline void narrow_forward(real_target by_column, int64_t k, Columns* colum
             by_column[j * WIDTH + r] = value
             total[r] += value
     for r in range(WIDTH):
-        value = (ONE - smoothing) * (expected[r] - highest[r]) + (rest * plain_sum[r] - smoothing * highest[r])
+        value = (ONE - smoothing) * (expected[r] - highest[r]) + (
+            rest * plain_sum[r] - smoothing * highest[r]
+        )
         columns.loss[r] = log_of_sum(total[r]) - value
         columns.total[r] = total[r]
         columns.correct_weight[r] = columns.weight[r] if best[r] == columns.label[r] else ZERO
 
 
-cdef inline void narrow_gradient(real_target by_column, int64_t k, const Columns* columns, real unit, real smoothing) noexcept nogil:
+cdef inline void narrow_gradient(real_target by_column, int64_t k, const Columns* columns,
+                                 real unit, real smoothing) noexcept nogil:
     """Each column of exponentials becomes share · (softmax − q)."""
     cdef real[WIDTH] share, factor, least
     cdef int64_t j, r
@@ -267,7 +277,8 @@ cdef real binary_cross_entropy(const real* z, real_target d, const real* t, int6
     return value
 
 
-cdef real regression(int64_t code, const real* z, real_target d, const real* t, int64_t k, real share,
+cdef real regression(int64_t code, const real* z, real_target d, const real* t, int64_t k,
+                     real share,
                      real delta) noexcept nogil:
     """The losses of e = z − t, and Poisson's: means over outputs, but for QUADRATIC, a sum."""
     cdef int64_t j
@@ -284,7 +295,8 @@ cdef real regression(int64_t code, const real* z, real_target d, const real* t, 
             value += absolute(e)
             d[j] = mean_share * sign(e)
         elif code == HUBER:
-            value += <real>0.5 * e * e if absolute(e) < delta else delta * (absolute(e) - <real>0.5 * delta)
+            value += (<real>0.5 * e * e if absolute(e) < delta
+                      else delta * (absolute(e) - <real>0.5 * delta))
             d[j] = mean_share * (e if absolute(e) < delta else delta * sign(e))
         else:  # POISSON
             rate = exponential(z[j])

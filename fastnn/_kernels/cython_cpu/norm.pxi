@@ -4,7 +4,7 @@ x̂ = (x − μ)/√(σ² + ε) is not stored: the backward pass recomputes it f
 and from μ and 1/√(σ² + ε).
 
 BatchNorm's statistics span all threads' rows. Each thread takes mean and sum of squares about it
-over its own rows; after one barrier every thread combines all split_k_partials in the same order (Chan, Golub
+over its own rows; after one barrier every thread combines all parts in the same order (Chan, Golub
 & LeVeque 1983), so that all hold the same numbers.
 """
 
@@ -18,7 +18,8 @@ cdef enum ColumnStatistic:
     OWN_PRODUCT  # Σ δ x̂
 
 
-cdef inline real* column_statistic(const KernelContext* ctx, const Op* op, int64_t rank, int which) noexcept nogil:
+cdef inline real* column_statistic(const KernelContext* ctx, const Op* op, int64_t rank,
+                                   int which) noexcept nogil:
     """One vector of the operation's scratch in the part of thread ``rank``."""
     return ctx.scratch + rank * ctx.scratch_stride + op.column_stats + which * op.n_out
 
@@ -26,7 +27,8 @@ cdef inline real* column_statistic(const KernelContext* ctx, const Op* op, int64
 # --- batch normalisation --------------------------------------------------------------------------
 
 
-cdef int64_t batch_norm(const KernelContext* ctx, const Op* op, int64_t first_row, int64_t n_rows, int64_t batch, int64_t phase) noexcept nogil:
+cdef int64_t batch_norm(const KernelContext* ctx, const Op* op, int64_t first_row, int64_t n_rows,
+                        int64_t batch, int64_t phase) noexcept nogil:
     """z = scale · x̂ + shift; returns the next phase of the barrier."""
     cdef int64_t n = op.n_out, r
     cdef const real* x = input_of(ctx, op, first_row)
@@ -36,7 +38,8 @@ cdef int64_t batch_norm(const KernelContext* ctx, const Op* op, int64_t first_ro
     cdef real* running_mean = ctx.buffers + op.state
     cdef real* running_var = running_mean + n
     if ctx.training:
-        own_statistics(x, n_rows, n, column_statistic(ctx, op, ctx.rank, OWN_MEAN), column_statistic(ctx, op, ctx.rank, OWN_SQUARES))
+        own_statistics(x, n_rows, n, column_statistic(ctx, op, ctx.rank, OWN_MEAN),
+                       column_statistic(ctx, op, ctx.rank, OWN_SQUARES))
         phase = barrier_wait(ctx, phase)
         # for now the sum of squares stands in the place of 1/√(σ² + ε)
         combine_statistics(ctx, op, batch, mean, inverse_std)
@@ -48,11 +51,13 @@ cdef int64_t batch_norm(const KernelContext* ctx, const Op* op, int64_t first_ro
         memcpy(mean, running_mean, n * sizeof(real))
         invert_std(running_var, inverse_std, n, 1, <real>op.epsilon)
     for r in range(n_rows):
-        normalise_columns(x + r * n, mean, inverse_std, ctx.theta + op.weight, ctx.theta + op.bias, z + r * n, n)
+        normalise_columns(x + r * n, mean, inverse_std, ctx.theta + op.weight, ctx.theta + op.bias,
+                          z + r * n, n)
     return phase
 
 
-cdef void own_statistics(const real* x, int64_t rows, int64_t n, real_target mean, real_target squares) noexcept nogil:
+cdef void own_statistics(const real* x, int64_t rows, int64_t n, real_target mean,
+                         real_target squares) noexcept nogil:
     """Mean of each column, and the sum of squares about it."""
     cdef int64_t r, c
     cdef real one_row = <real>(1.0 / max(rows, 1))
@@ -63,13 +68,15 @@ cdef void own_statistics(const real* x, int64_t rows, int64_t n, real_target mea
         add_squares_about(x + r * n, mean, squares, n)
 
 
-cdef inline void add_squares_about(const real* x, const real* mean, real_target squares, int64_t n) noexcept nogil:
+cdef inline void add_squares_about(const real* x, const real* mean, real_target squares,
+                                   int64_t n) noexcept nogil:
     cdef int64_t c
     for c in range(n):
         squares[c] += (x[c] - mean[c]) * (x[c] - mean[c])
 
 
-cdef void combine_statistics(const KernelContext* ctx, const Op* op, int64_t batch, real* mean, real* squares) noexcept nogil:
+cdef void combine_statistics(const KernelContext* ctx, const Op* op, int64_t batch, real* mean,
+                             real* squares) noexcept nogil:
     """Mean and sum of squares over all threads' rows."""
     cdef int64_t n = op.n_out, rows = 0, rank, own
     cdef Range part
@@ -81,12 +88,14 @@ cdef void combine_statistics(const KernelContext* ctx, const Op* op, int64_t bat
         own = part.last - part.first
         if own > 0:
             weight = <double>own / (rows + own)
-            join_statistics(column_statistic(ctx, op, rank, OWN_MEAN), column_statistic(ctx, op, rank, OWN_SQUARES), mean, squares, n,
+            join_statistics(column_statistic(ctx, op, rank, OWN_MEAN),
+                            column_statistic(ctx, op, rank, OWN_SQUARES), mean, squares, n,
                             <real>weight, <real>(weight * rows))
             rows += own
 
 
-cdef inline void join_statistics(const real* own_mean, const real* own_squares, real_target mean, real_target squares, int64_t n, real weight,
+cdef inline void join_statistics(const real* own_mean, const real* own_squares, real_target mean,
+                                 real_target squares, int64_t n, real weight,
                                  real cross) noexcept nogil:
     cdef int64_t c
     cdef real d
@@ -96,29 +105,32 @@ cdef inline void join_statistics(const real* own_mean, const real* own_squares, 
         squares[c] += own_squares[c] + cross * d * d
 
 
-cdef inline void move_towards(const real* values, real_target running, int64_t n, real factor, real momentum) noexcept nogil:
+cdef inline void move_towards(const real* values, real_target running, int64_t n, real factor,
+                              real momentum) noexcept nogil:
     """running ← running + momentum · (factor · values − running)."""
     cdef int64_t c
     for c in range(n):
         running[c] += momentum * (values[c] * factor - running[c])
 
 
-cdef inline void invert_std(const real* squares, real* inverse_std, int64_t n, real factor, real epsilon) noexcept nogil:
+cdef inline void invert_std(const real* squares, real* inverse_std, int64_t n, real factor,
+                            real epsilon) noexcept nogil:
     """1/√(factor · squares + ε)."""
     cdef int64_t c
     for c in range(n):
         inverse_std[c] = ONE / square_root(squares[c] * factor + epsilon)
 
 
-cdef inline void normalise_columns(const real* x, const real* mean, const real* inverse_std, const real* scales, const real* shifts,
-                                   real_target z, int64_t n) noexcept nogil:
+cdef inline void normalise_columns(const real* x, const real* mean, const real* inverse_std,
+                                   const real* scales, const real* shifts, real_target z,
+                                   int64_t n) noexcept nogil:
     cdef int64_t c
     for c in range(n):
         z[c] = (x[c] - mean[c]) * inverse_std[c] * scales[c] + shifts[c]
 
 
-cdef int64_t batch_norm_backward(const KernelContext* ctx, const Op* op, int64_t first_row, int64_t n_rows, int64_t batch,
-                                 int64_t phase) noexcept nogil:
+cdef int64_t batch_norm_backward(const KernelContext* ctx, const Op* op, int64_t first_row,
+                                 int64_t n_rows, int64_t batch, int64_t phase) noexcept nogil:
     """∂C/∂x, ∂C/∂scale and ∂C/∂shift; returns the next phase of the barrier."""
     cdef int64_t n = op.n_out, r, rank
     cdef const real* x = input_of(ctx, op, first_row)
@@ -133,30 +145,35 @@ cdef int64_t batch_norm_backward(const KernelContext* ctx, const Op* op, int64_t
         add_scale_gradients(x + r * n, d_z + r * n, mean, inverse_std, own_product, own_sum, n)
     phase = barrier_wait(ctx, phase)
     cdef Range mine = thread_range(ctx, n)
-    sum_over_threads(ctx, op, OWN_PRODUCT, mine.first, mine.last - mine.first, ctx.gradient + op.weight + mine.first)
-    sum_over_threads(ctx, op, OWN_SUM, mine.first, mine.last - mine.first, ctx.gradient + op.bias + mine.first)
+    sum_over_threads(ctx, op, OWN_PRODUCT, mine.first, mine.last - mine.first,
+                     ctx.gradient + op.weight + mine.first)
+    sum_over_threads(ctx, op, OWN_SUM, mine.first, mine.last - mine.first,
+                     ctx.gradient + op.bias + mine.first)
     if op.x_grad != GRAD_NONE:
         batch_norm_input_gradient(ctx, op, first_row, n_rows, batch)
     return phase
 
 
-cdef inline void add_scale_gradients(const real* x, const real* d_z, const real* mean, const real* inverse_std, real_target product,
-                                     real_target total, int64_t n) noexcept nogil:
+cdef inline void add_scale_gradients(const real* x, const real* d_z, const real* mean,
+                                     const real* inverse_std, real_target scale_gradient,
+                                     real_target shift_gradient, int64_t n) noexcept nogil:
     """Σ δ x̂ and Σ δ, a row's part of them."""
     cdef int64_t c
     for c in range(n):
-        total[c] += d_z[c]
-        product[c] += d_z[c] * (x[c] - mean[c]) * inverse_std[c]
+        shift_gradient[c] += d_z[c]
+        scale_gradient[c] += d_z[c] * (x[c] - mean[c]) * inverse_std[c]
 
 
-cdef void sum_over_threads(const KernelContext* ctx, const Op* op, int which, int64_t first, int64_t n, real* target) noexcept nogil:
+cdef void sum_over_threads(const KernelContext* ctx, const Op* op, int which, int64_t first,
+                           int64_t n, real* target) noexcept nogil:
     cdef int64_t rank
     fill(target, n, 0)
     for rank in range(ctx.n_threads):
         add_to(column_statistic(ctx, op, rank, which) + first, target, n)
 
 
-cdef void batch_norm_input_gradient(const KernelContext* ctx, const Op* op, int64_t first_row, int64_t n_rows, int64_t batch) noexcept nogil:
+cdef void batch_norm_input_gradient(const KernelContext* ctx, const Op* op, int64_t first_row,
+                                    int64_t n_rows, int64_t batch) noexcept nogil:
     """∂C/∂x = scale/√(σ² + ε) · (δ − mean δ − x̂ · mean δ x̂).
 
     Outside training μ and σ are running statistics and do not depend on x.
@@ -176,29 +193,35 @@ cdef void batch_norm_input_gradient(const KernelContext* ctx, const Op* op, int6
     scale(mean_d, n, share_of_one)
     scale(mean_product, n, share_of_one)
     for r in range(n_rows):
-        column_input_gradient(op.x_grad == GRAD_ADD, x + r * n, d_z + r * n, mean, inverse_std, ctx.theta + op.weight, mean_d, mean_product,
-                              d_x + r * n, n)
+        column_input_gradient(op.x_grad == GRAD_ADD, x + r * n, d_z + r * n, mean, inverse_std,
+                              ctx.theta + op.weight, mean_d, mean_product, d_x + r * n, n)
 
 
-cdef inline void column_input_gradient(bint adds, const real* x, const real* d_z, const real* mean, const real* inverse_std,
-                                       const real* scales, const real* mean_d, const real* mean_product, real_target d_x,
-                                       int64_t n) noexcept nogil:
+# Parameters: one pointer a vector, so that the compiler sees that the target overlaps none.
+cdef inline void column_input_gradient(bint adds, const real* x, const real* d_z, const real* mean,
+                                       const real* inverse_std, const real* scales,
+                                       const real* mean_d, const real* mean_product,
+                                       real_target d_x, int64_t n) noexcept nogil:
     cdef int64_t c
     cdef real d
     for c in range(n):
-        d = scales[c] * inverse_std[c] * (d_z[c] - mean_d[c] - (x[c] - mean[c]) * inverse_std[c] * mean_product[c])
+        d = scales[c] * inverse_std[c] * (
+            d_z[c] - mean_d[c] - (x[c] - mean[c]) * inverse_std[c] * mean_product[c]
+        )
         d_x[c] = d_x[c] + d if adds else d
 
 
 # --- layer normalisation --------------------------------------------------------------------------
 
 
-cdef inline real* row_statistics(const KernelContext* ctx, const Op* op, int64_t row) noexcept nogil:
+cdef inline real* row_statistics(const KernelContext* ctx, const Op* op,
+                                 int64_t row) noexcept nogil:
     """Mean and 1/√(σ² + ε) of a row."""
     return rows_of(ctx.work, ctx, op.row_stats, 2, row)
 
 
-cdef void layer_norm(const KernelContext* ctx, const Op* op, int64_t first_row, int64_t n_rows) noexcept nogil:
+cdef void layer_norm(const KernelContext* ctx, const Op* op, int64_t first_row,
+                     int64_t n_rows) noexcept nogil:
     """z = scale · x̂ + shift, with each row's mean and 1/√(σ² + ε) kept for the backward pass."""
     cdef int64_t n = op.n_out, r
     cdef const real* x
@@ -208,7 +231,8 @@ cdef void layer_norm(const KernelContext* ctx, const Op* op, int64_t first_row, 
         kept = row_statistics(ctx, op, r)
         kept[0] = total_of(x, n) / n
         kept[1] = ONE / square_root(squares_about(x, kept[0], n) / n + <real>op.epsilon)
-        normalise_row(x, kept[0], kept[1], ctx.theta + op.weight, ctx.theta + op.bias, output_of(ctx, op, r), n)
+        normalise_row(x, kept[0], kept[1], ctx.theta + op.weight, ctx.theta + op.bias,
+                      output_of(ctx, op, r), n)
 
 
 cdef inline real total_of(const real* x, int64_t n) noexcept nogil:
@@ -227,22 +251,25 @@ cdef inline real squares_about(const real* x, real mean, int64_t n) noexcept nog
     return squares
 
 
-cdef inline void normalise_row(const real* x, real mean, real inverse_std, const real* scales, const real* shifts, real_target z,
-                               int64_t n) noexcept nogil:
+cdef inline void normalise_row(const real* x, real mean, real inverse_std, const real* scales,
+                               const real* shifts, real_target z, int64_t n) noexcept nogil:
     cdef int64_t c
     for c in range(n):
         z[c] = (x[c] - mean) * inverse_std * scales[c] + shifts[c]
 
 
-cdef void layer_norm_backward(const KernelContext* ctx, const Op* op, int64_t first_row, int64_t n_rows) noexcept nogil:
+cdef void layer_norm_backward(const KernelContext* ctx, const Op* op, int64_t first_row,
+                              int64_t n_rows) noexcept nogil:
     """∂C/∂x = 1/√(σ² + ε) · (d − mean d − x̂ · mean d x̂) with d = scale · δ, row by row."""
     cdef int64_t r
     for r in range(first_row, first_row + n_rows):
-        row_input_gradient(op.x_grad == GRAD_ADD, input_of(ctx, op, r), output_gradient_of(ctx, op, r), row_statistics(ctx, op, r),
+        row_input_gradient(op.x_grad == GRAD_ADD, input_of(ctx, op, r),
+                           output_gradient_of(ctx, op, r), row_statistics(ctx, op, r),
                            ctx.theta + op.weight, input_gradient_of(ctx, op, r), op.n_out)
 
 
-cdef inline void row_input_gradient(bint adds, const real* x, const real* d_z, const real* kept, const real* scales, real_target d_x,
+cdef inline void row_input_gradient(bint adds, const real* x, const real* d_z, const real* kept,
+                                    const real* scales, real_target d_x,
                                     int64_t n) noexcept nogil:
     cdef int64_t c
     cdef real mean = kept[0], inverse_std = kept[1], mean_d = 0, mean_product = 0, d
@@ -257,7 +284,8 @@ cdef inline void row_input_gradient(bint adds, const real* x, const real* d_z, c
         d_x[c] = d_x[c] + d if adds else d
 
 
-cdef void layer_norm_parameter_gradients(const KernelContext* ctx, const Op* op, int64_t batch) noexcept nogil:
+cdef void layer_norm_parameter_gradients(const KernelContext* ctx, const Op* op,
+                                         int64_t batch) noexcept nogil:
     """∂C/∂scale and ∂C/∂shift over all rows, for the columns that this thread owns."""
     cdef int64_t r
     cdef Range mine = thread_range(ctx, op.n_out)
@@ -267,11 +295,13 @@ cdef void layer_norm_parameter_gradients(const KernelContext* ctx, const Op* op,
     fill(d_scale, n, 0)
     fill(d_shift, n, 0)
     for r in range(batch):
-        add_row_gradients(input_of(ctx, op, r) + mine.first, output_gradient_of(ctx, op, r) + mine.first, row_statistics(ctx, op, r),
-                          d_scale, d_shift, n)
+        add_row_gradients(input_of(ctx, op, r) + mine.first,
+                          output_gradient_of(ctx, op, r) + mine.first,
+                          row_statistics(ctx, op, r), d_scale, d_shift, n)
 
 
-cdef inline void add_row_gradients(const real* x, const real* d_z, const real* kept, real_target d_scale, real_target d_shift,
+cdef inline void add_row_gradients(const real* x, const real* d_z, const real* kept,
+                                   real_target d_scale, real_target d_shift,
                                    int64_t n) noexcept nogil:
     cdef int64_t c
     cdef real mean = kept[0], inverse_std = kept[1]

@@ -2,8 +2,8 @@
 
 ``sums`` is the row of N_STATISTICS sums of one operation, or NULL where the step is not recorded.
 Long sums are taken in the network's dtype, `SUM_BLOCK` elements at a time, which is several times
-faster than in float64. They are taken again in float64 where squares underflow or overflow, as those
-of vanishing or exploding gradients do.
+faster than in float64. They are taken again in float64 where squares underflow or overflow, as
+those of vanishing or exploding gradients do.
 """
 
 
@@ -42,7 +42,8 @@ cdef inline real* peaks_of(const KernelContext* ctx, const Op* op, int64_t rank)
     return ctx.stats_scratch + rank * ctx.stats_scratch_stride + op.y
 
 
-cdef void record_values(const KernelContext* ctx, double* statistics, int64_t first_row, int64_t n_rows) noexcept nogil:
+cdef void record_values(const KernelContext* ctx, double* statistics, int64_t first_row,
+                        int64_t n_rows) noexcept nogil:
     """Sums over what each operation puts out for the rows of this thread."""
     cdef int64_t i, n
     cdef const Op* op
@@ -58,7 +59,8 @@ cdef void record_values(const KernelContext* ctx, double* statistics, int64_t fi
         if op.activation == RELU:
             record_peaks(y, n_rows, op.n_out, peaks_of(ctx, op, ctx.rank))
         elif saturates(op.activation, &low, &high):
-            sums[SATURATED] += count_saturated(ctx, op, y, output_gradient_of(ctx, op, first_row), n, low, high)
+            sums[SATURATED] += count_saturated(ctx, op, y, output_gradient_of(ctx, op, first_row),
+                                               n, low, high)
 
 
 cdef void add_moments(double* sums, const real* y, int64_t n) noexcept nogil:
@@ -83,7 +85,8 @@ cdef void record_peaks(const real* y, int64_t rows, int64_t n, real_target peaks
             peaks[c] = y[r * n + c] if y[r * n + c] > peaks[c] else peaks[c]
 
 
-cdef int64_t count_saturated(const KernelContext* ctx, const Op* op, const real* y, const real* masks, int64_t n, double low,
+cdef int64_t count_saturated(const KernelContext* ctx, const Op* op, const real* y,
+                             const real* masks, int64_t n, double low,
                              double high) noexcept nogil:
     """How many of y = f(z) · m, of those that dropout keeps, have f(z) outside the bounds; the
     masks are what the epilogue left.
@@ -115,10 +118,12 @@ cdef void count_dead_units(const KernelContext* ctx, const Op* op, double* sums)
             sums[DEAD] += 0 if alive else 1
 
 
-cdef void record_delta_without_bias(const KernelContext* ctx, const Op* op, int64_t batch, double* sums) noexcept nogil:
+cdef void record_delta_without_bias(const KernelContext* ctx, const Op* op, int64_t batch,
+                                    double* sums) noexcept nogil:
     """Σ (Σ δ)² over units of this thread's share, where there is no bias whose gradient Σ δ is."""
     cdef Range mine = thread_range(ctx, op.n_out)
-    cdef real* block_sums = ctx.stats_scratch + (ctx.rank + 1) * ctx.stats_scratch_stride - SUM_BLOCK
+    cdef real* end = ctx.stats_scratch + (ctx.rank + 1) * ctx.stats_scratch_stride
+    cdef real* block_sums = end - SUM_BLOCK
     cdef int64_t block, column, n
     for block in range(blocks_of(mine.last - mine.first, SUM_BLOCK)):
         column = mine.first + block * SUM_BLOCK

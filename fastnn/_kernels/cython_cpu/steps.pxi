@@ -5,7 +5,10 @@
 
 
 cdef int64_t train(const KernelContext* ctx) noexcept nogil:
-    """`run_chunk` with subnormals flushed to 0: Adam's m reaches them wherever a gradient stays 0."""
+    """`run_chunk` with subnormals flushed to 0.
+
+    Adam's m becomes subnormal wherever a gradient stays 0.
+    """
     cdef uint64_t mode = enable_ftz_daz()
     cdef int64_t written = run_chunk(ctx)
     restore_fp_mode(mode)
@@ -95,7 +98,8 @@ cdef double* statistics_of(const KernelContext* ctx, int64_t k, int64_t* record)
     return ctx.statistics + row * ctx.n_ops * N_STATISTICS
 
 
-cdef int64_t predict(const KernelContext* ctx, int64_t n, int64_t link, real* predictions) noexcept nogil:
+cdef int64_t predict(const KernelContext* ctx, int64_t n, int64_t link,
+                     real* predictions) noexcept nogil:
     """Outputs of this thread's share of the n rows of X, a block at a time.
 
     A row that is not finite gives NaN, and 1 as the result. Where only Dense operations read X they
@@ -161,7 +165,8 @@ cdef bint copy_or_nan_fill(const real* values, int64_t n, const real* x, int64_t
 # --- the first GEMM as split-K --------------------------------------------------------------------
 
 
-cdef void split_k_gemm(const KernelContext* ctx, const int64_t* samples, int64_t batch) noexcept nogil:
+cdef void split_k_gemm(const KernelContext* ctx, const int64_t* samples,
+                       int64_t batch) noexcept nogil:
     """What this thread's features of X add to the first operation's z, for the whole mini-batch."""
     cdef const Op* op = &ctx.ops[0]
     cdef Range mine = thread_range(ctx, op.n_in)
@@ -215,7 +220,7 @@ cdef void init_prefetch(const KernelContext* ctx) noexcept nogil:
 
 
 cdef void prefetch_following(const KernelContext* ctx, int64_t k, int64_t batch) noexcept nogil:
-    """Schedule the prefetch of mini-batch k + 1, as far as this thread gathers it, during step k."""
+    """Schedule the prefetch, during step k, of what this thread gathers of mini-batch k + 1."""
     cdef int64_t n = ctx.bounds[k + 2] - ctx.bounds[k + 1] if k + 1 < ctx.n_rates else 0
     cdef Range mine = thread_range(ctx, n) if ctx.split_k_partials == NULL else Range(0, n)
     cdef int64_t i, passes, total = 0

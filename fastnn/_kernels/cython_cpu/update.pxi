@@ -73,7 +73,8 @@ cdef double sum_of_squares(const real* g, int64_t n) noexcept nogil:
     return total
 
 
-cdef void limit_columns(real* w, int64_t rows, int64_t stride, int64_t first, int64_t last, double max_norm) noexcept nogil:
+cdef void limit_columns(real* w, int64_t rows, int64_t stride, int64_t first, int64_t last,
+                        double max_norm) noexcept nogil:
     """Scale columns ``first … last − 1`` of w down to Euclidean norm ``max_norm`` where they are
     longer.
     """

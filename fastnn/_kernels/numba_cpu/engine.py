@@ -30,9 +30,7 @@ class NumbaEngine(CpuEngine):
         self._loaded: Callable[..., int] | None = None
 
     def _records(self, array: np.ndarray) -> Any:
-        """Records whose fields are attributes: in compiled code they are; without the JIT NumPy's
-        are not.
-        """
+        """Records whose fields are attributes; NumPy's own are that in compiled code alone."""
         if not numba.config.DISABLE_JIT:
             return array
         return [

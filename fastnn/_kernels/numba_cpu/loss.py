@@ -122,8 +122,9 @@ def apply_link(link, z):
 
 @inline
 def _exponentials(z, p):
-    """p = exp(z − max z) row by row. The exponentials of all rows are one loop: a row alone is
-    often too short for whole vectors.
+    """p = exp(z − max z) row by row.
+
+    The exponentials of all rows are one loop: a row alone is often too short for whole vectors.
     """
     for r in range(len(z)):
         row, target, highest = z[r], p[r], z[r, 0]
@@ -203,8 +204,9 @@ def _narrow_softmax(z, d, samples, labels, weights, weight_sum, smoothing):
 
 @inline
 def _log_of_sum(total):
-    """log of a sum of up to 32 exponentials whose largest is 1; without branches, and `log1p` is
-    for numbers up to 1.
+    """log of a sum of up to 32 exponentials whose largest is 1, without branches.
+
+    `log1p` is for numbers up to 1.
     """
     of = type(total)
     power = of(0)
@@ -227,9 +229,7 @@ def _largest(row):
 
 @inline
 def _normaliser(z, p):
-    """From p = exp(z − max z) the factor that makes it sum to 1, log Σ exp(z − max z), and max
-    z.
-    """
+    """From p = exp(z − max z): 1 / Σ p, log Σ p, and max z."""
     best, total = _largest(z), z.dtype.type(0)
     for j in range(len(z)):
         total += p[j]
@@ -238,8 +238,9 @@ def _normaliser(z, p):
 
 @inline
 def _softmax_label(z, d, label, share, smoothing):
-    """ℓ = log Σ exp z − Σ q z with q = (1 − ε) onehot + ε/k; ∂ℓ/∂z = softmax(z) − q. Before, ``d``
-    is exp(z − max z).
+    """ℓ = log Σ exp z − Σ q z with q = (1 − ε) onehot + ε/k; ∂ℓ/∂z = softmax(z) − q.
+
+    Before, ``d`` is exp(z − max z).
     """
     one, k = z.dtype.type(1), z.dtype.type(len(z))
     scale, log_total, highest = _normaliser(z, d)
@@ -254,8 +255,9 @@ def _softmax_label(z, d, label, share, smoothing):
 
 @inline
 def _softmax_values(z, d, t, share, smoothing):
-    """ℓ = Σ q (log Σ exp z − z) with q = (1 − ε) t + ε/k; ∂ℓ/∂z = softmax(z) Σ q − q. Before, ``d``
-    is exp(z − max z).
+    """ℓ = Σ q (log Σ exp z − z) with q = (1 − ε) t + ε/k; ∂ℓ/∂z = softmax(z) Σ q − q.
+
+    Before, ``d`` is exp(z − max z).
     """
     one, rest = z.dtype.type(1), smoothing / z.dtype.type(len(z))
     scale, log_total, highest = _normaliser(z, d)

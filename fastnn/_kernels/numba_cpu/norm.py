@@ -4,7 +4,7 @@ x̂ = (x − μ)/√(σ² + ε) is not stored: the backward pass recomputes it f
 and from μ and 1/√(σ² + ε).
 
 BatchNorm's statistics span all threads' rows. Each thread takes mean and sum of squares about it
-over its own rows; after one barrier every thread combines all split_k_partials in the same order (Chan, Golub
+over its own rows; after one barrier every thread combines all parts in the same order (Chan, Golub
 & LeVeque 1983), so that all hold the same numbers. The per-thread scratch of an operation has
 `opcodes.COLUMN_STATS` vectors of n: own mean, own sum of squares; combined mean, combined 1/√(σ² +
 ε); own Σ δ, own Σ δ x̂.

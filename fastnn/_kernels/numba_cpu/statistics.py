@@ -56,8 +56,9 @@ def values(ctx, statistics, first_row, n_rows):
 
 @kernel
 def _add_moments(sums, y):
-    """Sums about one of the values: about 0 rounding would hide a small variance, as where all
-    units are saturated.
+    """Sums about one of the values: about 0 rounding would hide a small variance.
+
+    All values are nearly the same where all units are saturated.
     """
     if len(y) > 0:
         total, squares = _moments(y, y[0])
@@ -81,8 +82,9 @@ def _record_peaks(y, peaks):
 
 @kernel
 def _count_outside(y, bounds, masks, rate):
-    """How many of y = f(z) · m, of those that dropout keeps, have f(z) outside the bounds; without
-    dropout there are no masks.
+    """How many of y = f(z) · m, of those that dropout keeps, have f(z) outside the bounds.
+
+    Without dropout there are no masks.
     """
     kept = 1.0 - rate if len(masks) > 0 else 1.0
     low, high = y.dtype.type(bounds[0] / kept), y.dtype.type(bounds[1] / kept)
@@ -97,8 +99,9 @@ def _count_outside(y, bounds, masks, rate):
 
 @inline
 def dead_units(ctx, op, sums):
-    """Count ReLU's dead units in this thread's share of the columns, once all threads have noted
-    their peaks.
+    """Count ReLU's dead units in this thread's share of the columns.
+
+    All threads have recorded their peaks before.
     """
     if op.activation == oc.RELU:
         first, last = partition(op.n_out, ctx.rank, ctx.n_threads)

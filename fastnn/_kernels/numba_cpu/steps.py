@@ -14,7 +14,7 @@ partial sums. Before this barrier a thread reads only its own rows of the first 
 stands for barrier 4 of the step before.
 
 Clipping by global norm and max-norm constraints add a barrier each. Plain SGD never stores a
-weight's gradient: with α = −η and β = 1 − ηλ₂ the GEMM that would make it updates the weight itself.
+weight's gradient: with α = −η and β = 1 − ηλ₂ the GEMM that would make it updates the weight.
 """
 
 from typing import NamedTuple

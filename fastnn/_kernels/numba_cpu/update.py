@@ -105,9 +105,7 @@ def sum_of_squares(g):
 
 @kernel
 def limit_columns(w, first, last, max_norm):
-    """Scale columns ``first … last − 1`` of w down to Euclidean norm ``max_norm`` where they are
-    longer.
-    """
+    """Scale columns ``first … last − 1`` of w down to Euclidean norm ``max_norm`` where longer."""
     for c in range(first, last):
         total = 0.0
         for r in range(len(w)):
