@@ -61,7 +61,8 @@ def learning_speed() -> Figure:
     times = round(speed[-1] / speed[0], -2)
     ax.set(
         xlabel="hidden layer",
-        title=f"Six sigmoid layers before training:\nthe first learns {times:,.0f} times slower than the last",
+        title="Six sigmoid layers before training:\n"
+        f"the first learns {times:,.0f} times slower than the last",
     )
     return ax.figure
 
@@ -96,10 +97,11 @@ def gradient_flow() -> Figure:
     """Section 5: learning speeds while training, with SGD and with Adam."""
     figure, axes = plotting.new_axes(1, 2, size=(10.0, 4.2))
     for ax, name in zip(axes, ("none", "Adam"), strict=True):
-        network, rule = CURES[name]
-        history = train(fnn.mlp(SIZES, **network), rule, callbacks=[fnn.GradientFlow(every=50)])
+        network, optimizer = CURES[name]
+        flow = fnn.GradientFlow(every=50)
+        history = train(fnn.mlp(SIZES, **network), optimizer, callbacks=[flow])
         plotting.gradient_flow(history.gradient_flow, ax=ax)
-        ax.set(ylim=(3e-6, 1), title=f"Six sigmoid layers, {type(rule).__name__}")
+        ax.set(ylim=(3e-6, 1), title=f"Six sigmoid layers, {type(optimizer).__name__}")
     axes[0].get_legend().remove()
     axes[1].legend(title="layer", ncols=2, loc="lower right")
     return figure
@@ -108,8 +110,8 @@ def gradient_flow() -> Figure:
 def cures() -> Figure:
     """Section 4: validation accuracy with each cure."""
     accuracy = {
-        name: train(fnn.mlp(SIZES, **network), rule)["val_accuracy"]
-        for name, (network, rule) in CURES.items()
+        name: train(fnn.mlp(SIZES, **network), optimizer)["val_accuracy"]
+        for name, (network, optimizer) in CURES.items()
     }
     ax = plotting.lines(accuracy, np.arange(1, 21), "epoch", "validation accuracy")
     ax.set(

@@ -2,7 +2,7 @@
 
 import sys
 
-from fastnn.cli.commands import main
+from fastnn.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

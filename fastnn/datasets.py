@@ -3,10 +3,14 @@
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastnn._utils.files import cache_directory, write_atomically
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 MNIST_MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -14,12 +18,13 @@ MNIST_MIRRORS = (
 )
 
 # SHA-256 of the unpacked contents: the same data circulate in differently packed gzip files.
-MNIST_FILES = {
-    "train-images-idx3-ubyte.gz": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-    "train-labels-idx1-ubyte.gz": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-    "t10k-images-idx3-ubyte.gz": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-    "t10k-labels-idx1-ubyte.gz": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+_DIGESTS = {
+    "train-images-idx3": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
+MNIST_FILES = {f"{name}-ubyte.gz": digest for name, digest in _DIGESTS.items()}
 
 _PIXELS = 28 * 28
 # of the training file's 60,000 images; the last 10,000 validate, as in Nielsen's book
@@ -57,16 +62,11 @@ def mnist(path: str | os.PathLike | None = None) -> tuple[Samples, Samples, Samp
     ConnectionError
         The download failed; the message says which files to put where.
     """
-    folder = _find_mnist() if path is None else _folder_with_mnist(Path(path))
-    if folder is None:
-        missing = Path(path) / _missing(Path(path))[0]
-        raise FileNotFoundError(
-            f"{missing} not found; path must be a folder that holds {', '.join(MNIST_FILES)}"
-        )
+    folder = _find_mnist() if path is None else _given_folder(Path(path))
     train_images, train_labels, test_images, test_labels = (
         _read(folder / name) for name in MNIST_FILES
     )
-    # IDX headers: 4 bytes of type, 4 per dimension
+    # An IDX header has 4 bytes of type and 4 per dimension.
     X, y = _as_samples(train_images[16:], train_labels[8:])
     return (
         (X[:_TRAINING], y[:_TRAINING]),
@@ -76,8 +76,9 @@ def mnist(path: str | os.PathLike | None = None) -> tuple[Samples, Samples, Samp
 
 
 def mnist_sample() -> tuple[Samples, Samples]:
-    """The sample of MNIST inside the package: 500 training and 100 test images of each digit, in
-    random order.
+    """The sample of MNIST inside the package.
+
+    It holds 500 training and 100 test images of each digit, in random order.
 
     Returns
     -------
@@ -86,17 +87,29 @@ def mnist_sample() -> tuple[Samples, Samples]:
         (5000,) and (1000,).
     """
     with np.load(Path(__file__).parent / "_data" / "mnist_sample.npz", allow_pickle=False) as file:
-        return tuple(
-            _as_samples(file[f"{part}_images"], file[f"{part}_labels"])
-            for part in ("train", "test")
+        return (
+            _as_samples(file["train_images"], file["train_labels"]),
+            _as_samples(file["test_images"], file["test_labels"]),
         )
 
 
-def _as_samples(images, labels):
+def _as_samples(images: np.ndarray, labels: np.ndarray) -> Samples:
     return np.divide(images.reshape(-1, _PIXELS), 255, dtype=np.float32), labels.astype(np.int64)
 
 
-def _find_mnist():
+def _given_folder(path: Path) -> Path:
+    """``path`` or its subfolder, whichever holds the files."""
+    folder = _folder_with_mnist(path)
+    if folder is None:
+        raise FileNotFoundError(
+            f"{path / _missing(path)[0]} not found; "
+            f"path must be a folder that holds {', '.join(MNIST_FILES)}"
+        )
+    return folder
+
+
+def _find_mnist() -> Path:
+    """The folder with the files, downloaded where there is none."""
     cache = cache_directory() / "datasets"
     for root in (os.environ.get("FASTNN_DATA"), cache):
         folder = _folder_with_mnist(Path(root)) if root else None
@@ -106,15 +119,15 @@ def _find_mnist():
     return cache / "mnist"
 
 
-def _folder_with_mnist(root):
+def _folder_with_mnist(root: Path) -> Path | None:
     return next((folder for folder in (root, root / "mnist") if not _missing(folder)), None)
 
 
-def _missing(folder):
+def _missing(folder: Path) -> list[str]:
     return [name for name in MNIST_FILES if not (folder / name).is_file()]
 
 
-def _read(path):
+def _read(path: Path) -> np.ndarray:
     try:
         return np.frombuffer(_unpack(path.read_bytes(), path.name), np.uint8)
     except ValueError as error:
@@ -123,7 +136,7 @@ def _read(path):
         ) from error
 
 
-def _unpack(packed, name):
+def _unpack(packed: bytes, name: str) -> bytes:
     """The contents of a gzip file of MNIST; ValueError unless they are the original ones."""
     import gzip
     import hashlib
@@ -139,7 +152,7 @@ def _unpack(packed, name):
     return contents
 
 
-def _download(folder):
+def _download(folder: Path) -> None:
     """Fetch the files that ``folder`` lacks."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
@@ -153,7 +166,7 @@ def _download(folder):
             write_atomically(folder / name, _from_mirrors(name, folder, progress))
 
 
-def _from_mirrors(name, folder, progress):
+def _from_mirrors(name: str, folder: Path, progress: "Progress") -> bytes:
     from http.client import HTTPException
 
     failures = []
@@ -165,12 +178,13 @@ def _from_mirrors(name, folder, progress):
         except (OSError, HTTPException, ValueError) as error:
             failures.append(f"{mirror}{name}: {error}")
     raise ConnectionError(
-        f"could not download MNIST ({'; '.join(failures)}). Without a connection, put {', '.join(MNIST_FILES)} into {folder}, "
+        f"could not download MNIST ({'; '.join(failures)}). "
+        f"Without a connection, put {', '.join(MNIST_FILES)} into {folder}, "
         "or into another folder and give that as path or in the environment variable FASTNN_DATA"
     )
 
 
-def _get(url, name, progress):
+def _get(url: str, name: str, progress: "Progress") -> bytes:
     from urllib.request import urlopen
 
     packed = bytearray()

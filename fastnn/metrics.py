@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from fastnn._kernels.reference import classified_rightly
+from fastnn._kernels.reference import is_correct
 from fastnn._utils import checks
 
 
@@ -21,7 +21,7 @@ def accuracy(
     """Share of samples whose largest output is the target's; for a single output, probability above
     ½ against t > ½.
     """
-    return float(np.average(classified_rightly(loss_code, z, t), weights=w))
+    return float(np.average(is_correct(loss_code, z, t), weights=w))
 
 
 def r2(

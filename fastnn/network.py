@@ -284,7 +284,7 @@ class Network:
         """Drop the optimiser's state; the next call of `fit` starts it afresh."""
         self.optimizer_kind: str | None = None
         self.state.slots = self.program.new_vectors(0)
-        self.state.products = np.ones(1)
+        self.state.mu_product = np.ones(1)
         self.state.optimizer_step = 0
 
     # --- using it ---------------------------------------------------------------------------------

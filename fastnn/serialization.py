@@ -148,7 +148,7 @@ def _views(net: Any) -> list[tuple[str, np.ndarray]]:
         for k, slot in enumerate(state.slots)
         for a in program.parameters
     ]
-    return [*views, ("optimizer.products", state.products)]
+    return [*views, ("optimizer.products", state.mu_product)]
 
 
 def _tensors(net: Any) -> dict[str, np.ndarray]:

@@ -252,7 +252,7 @@ def relative_error(found, expected):
 def learnt(net):
     """All that training changed, by name."""
     slots = {f"slot {k}": slot for k, slot in enumerate(net.state.slots)}
-    return {**net.parameters, **net.buffers, **slots, "products": net.state.products}
+    return {**net.parameters, **net.buffers, **slots, "mu_product": net.state.mu_product}
 
 
 def assert_same_bits(a, b):

@@ -41,5 +41,5 @@ def use_threads(monkeypatch):
 
     monkeypatch.setattr(threads, "_requested", None)
     monkeypatch.setattr(cpu_engine, "_OPERATIONS_PER_THREAD", 1.0)
-    monkeypatch.setattr(cpu_engine, "_OPERATIONS_PER_MEETING", 1e-3)
+    monkeypatch.setattr(cpu_engine, "_OPERATIONS_PER_BARRIER", 1e-3)
     return fnn.set_num_threads

@@ -19,7 +19,8 @@ from fastnn._kernels.numba_cuda.driver.launch import Launch
 from fastnn._kernels.numba_cuda.kernels import control
 from fastnn._kernels.numba_cuda.kernels.context import ARRAY_NAMES
 from fastnn._kernels.numba_cuda.kernels.op_table import operations
-from fastnn._kernels.reference import ReferenceEngine, link
+from fastnn._kernels.reference import link
+from fastnn._kernels.reference_engine import ReferenceEngine
 from fastnn.training import loop
 
 BLOCKS = 2  # that statistics and loss sums come from
@@ -137,7 +138,7 @@ class Kernels:
 
     def _write(self, a, k, log, every):
         steps = int(a.control[control.STEPS])
-        a.log[[k, steps + k, 2 * steps + k]] = log.losses[0], log.weights[0], log.hits[0]
+        a.log[[k, steps + k, 2 * steps + k]] = log.losses[0], log.weights[0], log.correct_weight[0]
         if len(log.statistics):
             size = log.statistics.size
             place = int(a.control[control.RECORD]) * BLOCKS * size
@@ -163,10 +164,9 @@ class Kernels:
         self._predict(a)
         reference, (first, rows) = self._reference(a), a.control[[control.FIRST, control.ROWS]]
         samples = self._samples(a, reference.program, np.arange(first, first + rows))
-        log, _ = reference.gradients(self._state(a), samples, False)
-        loss, weight, correct_weight = log.losses[0], log.weights[0], log.hits[0]
-        # In two halves, as the sums of several blocks are.
-        a.sums[:6] += np.tile([loss * weight / 2, weight / 2, correct_weight / 2], BLOCKS)
+        found = reference.evaluate(self._state(a), samples)
+        sums = np.array([found.loss * found.weight, found.weight, found.correct_weight])
+        a.sums[:6] += np.tile(sums / BLOCKS, BLOCKS)
 
     def _check_finite(self, a):
         a.control[control.NONFINITE] |= not np.isfinite(a.theta).all()

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 import fastnn as fnn
 from fastnn._kernels import opcodes, threads
 from fastnn._kernels.contract import Chunk, Engine, Program, Samples, State
-from fastnn._kernels.reference import ReferenceEngine
+from fastnn._kernels.reference_engine import ReferenceEngine
 from fastnn.engines import make_engine
 from fastnn.nn.activations import ACTIVATIONS
 from fastnn.nn.losses import as_loss
@@ -366,14 +366,14 @@ def run(
     for k, sizes in enumerate(case.batches):
         order, bounds = rng.integers(len(given.samples), size=sum(sizes)), np.cumsum([0, *sizes])
         learning_rates = case.optimizer.rates(0, len(sizes)) * rng.uniform(0.5, 1, len(sizes))
-        chunk = Chunk(order, bounds, learning_rates, case.optimizer.rule(), sizes[0], case.every)
+        chunk = Chunk(order, bounds, learning_rates, case.optimizer.record(), sizes[0], case.every)
         keep_log(f"chunk {k}", engine.train_steps(state, given.samples, chunk), sizes[0])
         keep_arrays(f"chunk {k}", state.theta, program.parameters, given.theta)
         keep_arrays(f"chunk {k}", state.buffers, program.buffers, given.buffers)
         for i in range(n_slots):
             keep_arrays(f"chunk {k}, slot {i}", state.slots[i], program.parameters)
     keep_outputs("after")
-    keep("steps", [state.step - case.step, state.optimizer_step]), keep("product", state.products)
+    keep("steps", [state.step - case.step, state.optimizer_step]), keep("product", state.mu_product)
     keep("padding", [np.delete(vector, _used(program)) for vector in (state.theta, *state.slots)])
     return found
 

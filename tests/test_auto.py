@@ -15,7 +15,7 @@ import pytest
 import fastnn as fnn
 from fastnn import engines
 from fastnn._kernels.numba_cpu import cache
-from fastnn.cli import commands
+from fastnn.cli import main
 from fastnn.diagnostics.findings import Cure
 from fastnn.engines import ENGINES, PREFERENCE
 
@@ -121,7 +121,7 @@ WORDS = [
 @pytest.mark.parametrize(("runs", "words"), WORDS)
 def test_info_tells_which_and_why(machine, capsys, runs, compiled, words):
     machine(*runs, compiled=("float64",) if compiled else ())
-    assert commands.main(["info"]) == 0
+    assert main(["info"]) == 0
     told = capsys.readouterr().out
     assert re.search(f"^auto +{words}$", told, re.MULTILINE)
     assert (
@@ -133,8 +133,8 @@ def test_info_tells_which_and_why(machine, capsys, runs, compiled, words):
 def test_the_command_line_trains_on_it_and_announces_a_wait(machine, monkeypatch, capsys, compiled):
     machine("numba", compiled=("float32",) if compiled else ())
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    assert commands.main(["train", "--layers", "4", "--epochs", "1", "--quiet"]) == 0
-    assert commands.main(["train", "--layers", "4", "--epochs", "1"]) == 0
+    assert main(["train", "--layers", "4", "--epochs", "1", "--quiet"]) == 0
+    assert main(["train", "--layers", "4", "--epochs", "1"]) == 0
     out, err = capsys.readouterr()
     assert out.count("(numba)") == 2
     assert err.count("compiling for this machine, once") == (0 if compiled else 1)

@@ -160,7 +160,7 @@ def test_no_engine_forgets_an_optimizer(engine):
 
 def test_no_engine_forgets_a_statistic(engine):
     layers = [fnn.Dense(WIDTH, "relu"), fnn.Dense(40, "tanh"), fnn.LayerNorm(), fnn.Dense(OUTPUTS)]
-    X, y, rule = 3 * features(ROWS), targets("values", ROWS), fnn.SGD(0.05, momentum=0.5).rule()
+    X, y, rule = 3 * features(ROWS), targets("values", ROWS), fnn.SGD(0.05, momentum=0.5).record()
     chunk = Chunk(np.arange(ROWS), np.array([0, ROWS]), np.array([0.1]), rule, ROWS, every=1)
 
     def compute(name, statistic):

@@ -13,7 +13,7 @@ from fastnn._kernels.numba_cuda.runtime.plan import Limits, Plan
 
 HOPPER = Limits(multiprocessors=132, shared_per_block=227 << 10, block=256)
 TURING = Limits(multiprocessors=40, shared_per_block=64 << 10, block=256)
-NO_UPDATE = np.zeros(1, opcodes.RULE)
+NO_UPDATE = np.zeros(1, opcodes.OPTIMIZER)
 NO_UPDATE["code"] = opcodes.NO_UPDATE
 
 
@@ -38,7 +38,7 @@ def names(launches):
 )
 def test_narrow_networks_take_one_kernel(sizes, rows, path, blocks, in_shared):
     made = plan(sizes)
-    launches = made.train(fnn.Adam().rule(), rows, 0)
+    launches = made.train(fnn.Adam().record(), rows, 0)
     assert made.path == path
     assert tuple(made.control(rows).values()) == in_shared
     if path == "persistent":
@@ -67,24 +67,24 @@ def test_dynamic_shared_memory_fits_beside_the_kernels_own(sizes, dtype, limits)
     """16 sums, one number, a double and an integer for each of 256 threads."""
     item = np.dtype(dtype).itemsize
     for rows in (1, 10, 1000):
-        for launch in plan(sizes, limits, dtype=dtype).train(fnn.Adam().rule(), rows, 0):
+        for launch in plan(sizes, limits, dtype=dtype).train(fnn.Adam().record(), rows, 0):
             assert launch.shared + 256 * (17 * item + 16) <= limits.shared_per_block
             assert launch.grid >= 1
 
 
 def test_blocks_of_a_cooperative_grid_run_at_once():
     for rows in (1, 64, 100_000):
-        for launch in plan([784, 128, 128, 10]).train(fnn.Adam().rule(), rows, 0):
+        for launch in plan([784, 128, 128, 10]).train(fnn.Adam().record(), rows, 0):
             assert launch.grid <= HOPPER.multiprocessors
 
 
 def test_a_step_of_a_wide_network():
-    made, adam = plan([784, 256, 10], batch_norm=True), fnn.Adam().rule()
+    made, adam = plan([784, 256, 10], batch_norm=True), fnn.Adam().record()
     batch_norm = ["batch_statistics", "operation_forward"]
     forward = ["load", "gemm_forward", *batch_norm, "gemm_forward"]
     backward = ["gemm_input", "batch_sums", "operation_backward"]
     step = [*forward, "loss", "log_step", *backward]
-    clipping = fnn.Adam(clip_norm=1.0).rule()
+    clipping = fnn.Adam(clip_norm=1.0).record()
     assert names(made.train(clipping, 128, 0)) == [
         *step,
         "all_gradients",
@@ -111,7 +111,7 @@ def test_derivatives_are_fused_where_gradients_are_written():
 
     Where a residual block adds to the gradient, it cannot.
     """
-    sgd = fnn.SGD().rule()
+    sgd = fnn.SGD().record()
     dense = plan([784, 256, 256, 10], activation="gelu")
     assert "epilogue_backward" not in names(dense.train(sgd, 64, 0))
     blocks = plan([784, 256, 256, 256, 10], activation="tanh", residual=True)
@@ -121,14 +121,14 @@ def test_derivatives_are_fused_where_gradients_are_written():
 def test_constraints_have_launches_of_their_own():
     layers = [fnn.Dense(256, "relu", max_norm=2.0), fnn.Dense(10)]
     made = Plan(fnn.Network(layers, inputs=784, loss="mse", backend="numpy").program, HOPPER)
-    assert [(launch.kernel, launch.index) for launch in made.train(fnn.SGD().rule(), 64, 0)][
+    assert [(launch.kernel, launch.index) for launch in made.train(fnn.SGD().record(), 64, 0)][
         -1
     ] == ("constrain", 0)
     assert "constrain" not in names(made.train(NO_UPDATE, 64, 0))
 
 
 def test_large_products_go_to_cublaslt():
-    launches = plan([784, 2048, 2048, 100], cublaslt=True).train(fnn.Adam().rule(), 4096, 0)
+    launches = plan([784, 2048, 2048, 100], cublaslt=True).train(fnn.Adam().record(), 4096, 0)
     products = [launch for launch in launches if isinstance(launch, Gemm)]
     assert [(product.kind, product.index) for product in products] == [
         *(("forward", 0), ("forward", 1), ("forward", 2)),
@@ -141,7 +141,7 @@ def test_large_products_go_to_cublaslt():
     for product, following in itertools.pairwise(launches):
         if isinstance(product, Gemm) and not product.adds_bias:
             assert (following.kernel, following.index) == (after[product.kind], product.index)
-    small = plan([784, 256, 10], cublaslt=True).train(fnn.Adam().rule(), 128, 0)
+    small = plan([784, 256, 10], cublaslt=True).train(fnn.Adam().record(), 128, 0)
     assert not any(isinstance(launch, Gemm) for launch in small)
 
 

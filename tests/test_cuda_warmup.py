@@ -7,7 +7,7 @@ from builders import empty_cache
 
 from fastnn._kernels.numba_cpu import cache as cpu_cache
 from fastnn._kernels.numba_cuda.toolchain import available, ptx_cache
-from fastnn.cli import commands, warmup
+from fastnn.cli import main, warmup
 
 numba = pytest.importorskip("numba")
 if reason := available.compiler_missing():
@@ -37,7 +37,7 @@ def gpu(tmp_path, monkeypatch):
 @pytest.fixture
 def run(capsys):
     def call(*arguments, status=0):
-        assert commands.main(list(arguments)) == status
+        assert main(list(arguments)) == status
         out, err = capsys.readouterr()
         assert "Traceback" not in err
         return out if status == 0 else err

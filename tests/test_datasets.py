@@ -1,6 +1,4 @@
-"""MNIST from a folder, from a local mirror, and the sample in the package. Nothing here leaves the
-machine.
-"""
+"""MNIST from a folder, from a local mirror, and the sample in the package: no test is online."""
 
 import gzip
 import hashlib
@@ -43,9 +41,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
-    """A folder of well-formed files, small in number of images, with their checksums in place of
-    the real ones.
-    """
+    """A folder of well-formed files of few images, with their checksums for the real ones."""
     folder = tmp_path / "small"
     folder.mkdir()
     numbers = np.random.default_rng(0)
@@ -61,14 +57,12 @@ def small(tmp_path, monkeypatch):
 
 @pytest.fixture
 def serve(monkeypatch):
-    """A function that serves folders as mirrors, the first one first, and returns the list of paths
-    asked for.
-    """
-    servers, asked = [], []
+    """A function that serves folders as mirrors, and returns the list of requested paths."""
+    servers, requested = [], []
 
     class Handler(SimpleHTTPRequestHandler):
         def log_message(self, *_):
-            asked.append(self.path)
+            requested.append(self.path)
 
     def start(*folders):
         for folder in folders:
@@ -83,7 +77,7 @@ def serve(monkeypatch):
             "MNIST_MIRRORS",
             tuple(f"http://127.0.0.1:{server.server_port}/" for server in servers),
         )
-        return asked
+        return requested
 
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     yield start
@@ -198,21 +192,21 @@ def test_damaged_files_are_named(small, name, damage):
 
 
 def test_download(small, cache, serve, capfd):
-    asked = serve(small)
+    requested = serve(small)
     check_small(datasets.mnist(), small)
-    assert sorted(asked) == sorted(f"/{name}" for name in NAMES)
+    assert sorted(requested) == sorted(f"/{name}" for name in NAMES)
     assert sorted(file.name for file in cache.iterdir()) == sorted(NAMES)
     assert capfd.readouterr() == ("", "")
     check_small(datasets.mnist(), small)
-    assert len(asked) == 4
+    assert len(requested) == 4
 
 
 def test_only_missing_files_are_downloaded(small, cache, serve):
-    asked = serve(small)
+    requested = serve(small)
     cache.mkdir(parents=True)
     (cache / NAMES[0]).write_bytes((small / NAMES[0]).read_bytes())
     check_small(datasets.mnist(), small)
-    assert f"/{NAMES[0]}" not in asked
+    assert f"/{NAMES[0]}" not in requested
 
 
 def test_a_terminal_sees_progress(small, serve, monkeypatch):

@@ -92,14 +92,14 @@ def test_ctrl_c_while_the_device_works(monkeypatch):
 
     gpu._step = interrupted
     net.use_optimizer("Adam"), other.use_optimizer("Adam")
-    chunk = Chunk(np.arange(40), np.arange(0, 41, 5), np.full(8, 0.1), fnn.Adam(0.1).rule(), 5)
+    chunk = Chunk(np.arange(40), np.arange(0, 41, 5), np.full(8, 0.1), fnn.Adam(0.1).record(), 5)
     samples = checked_samples(net, X, LABELS)
     with pytest.raises(KeyboardInterrupt), net.engine.resident(net.state, samples):
         net.engine.train_steps(net.state, samples, chunk)
     other.engine.train_steps(
         other.state,
         samples,
-        Chunk(chunk.order[:20], chunk.bounds[:5], chunk.rates[:4], chunk.rule, 5),
+        Chunk(chunk.order[:20], chunk.bounds[:5], chunk.rates[:4], chunk.optimizer, 5),
     )
     assert_same_bits(net, other)
 
@@ -116,7 +116,7 @@ def test_ctrl_c_while_the_host_waits(gpu, monkeypatch):
         return download(*args)
 
     net.use_optimizer("Adam"), other.use_optimizer("Adam")
-    chunk = Chunk(np.arange(40), np.arange(0, 41, 5), np.full(8, 0.1), fnn.Adam(0.1).rule(), 5)
+    chunk = Chunk(np.arange(40), np.arange(0, 41, 5), np.full(8, 0.1), fnn.Adam(0.1).record(), 5)
     samples = checked_samples(net, X, LABELS)
     monkeypatch.setattr(gpu, "download", interrupted)
     with pytest.raises(KeyboardInterrupt), net.engine.resident(net.state, samples):
@@ -169,7 +169,7 @@ def test_outside_of_resident_nothing_stays_on_the_device(gpu):
     net = noisy(backend="cuda")
     net.use_optimizer("Adam")
     samples = checked_samples(net, X, LABELS)
-    chunk = Chunk(np.arange(40), np.array([0, 40]), np.array([0.1]), fnn.Adam().rule(), 40)
+    chunk = Chunk(np.arange(40), np.array([0, 40]), np.array([0.1]), fnn.Adam().record(), 40)
     for _ in range(2):
         theta = net.state.theta.copy()
         net.engine.train_steps(net.state, samples, chunk)
@@ -195,7 +195,7 @@ def test_one_state_on_two_engines(gpu):
     net, twin = noisy(backend="cuda"), noisy(backend="cuda")
     net.use_optimizer("SGD")
     samples = checked_samples(net, X, LABELS)
-    chunk = Chunk(np.arange(40), np.array([0, 40]), np.array([0.1]), fnn.SGD().rule(), 40)
+    chunk = Chunk(np.arange(40), np.array([0, 40]), np.array([0.1]), fnn.SGD().record(), 40)
     with net.engine.resident(net.state, samples):
         net.engine.train_steps(net.state, samples, chunk)
         found, _ = twin.engine.forward(net.state, X, True)
@@ -217,7 +217,7 @@ def test_slots_of_another_optimizer_while_resident(gpu):
                 net.forget_optimizer()
                 net.use_optimizer(type(optimizer).__name__)
                 chunk = Chunk(
-                    np.arange(40), np.arange(0, 41, 10), np.full(4, 0.1), optimizer.rule(), 10
+                    np.arange(40), np.arange(0, 41, 10), np.full(4, 0.1), optimizer.record(), 10
                 )
                 net.engine.train_steps(net.state, samples, chunk)
     assert_same_bits(*nets)

@@ -1,6 +1,4 @@
-"""What the documentation shows works: examples in docstrings, and the Python blocks, their output
-and the pictures of the pages.
-"""
+"""What the documentation shows works: examples, Python blocks, their output, and pictures."""
 
 import ast
 import contextlib
@@ -77,9 +75,7 @@ def test_python_blocks_run_one_after_the_other(page):
 
 
 def assert_alike(printed, shown, place):
-    """The same words; numbers may differ as far as rounding on another processor leads training
-    elsewhere.
-    """
+    """The same words; numbers may differ by what another processor's rounding does to training."""
     assert NUMBER.sub("#", printed) == NUMBER.sub("#", shown), place
     ours, theirs = ([float(number) for number in NUMBER.findall(text)] for text in (printed, shown))
     assert ours == pytest.approx(theirs, rel=0.25, abs=0.03), place

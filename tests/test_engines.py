@@ -210,7 +210,7 @@ def test_where_fit_cuts_an_epoch_is_not_seen(engine, threads, use_threads, monke
     nets = [network(EVERYTHING, backend=engine) for _ in range(2)]
     # such that a batch of six is worth one thread more than a batch of five
     monkeypatch.setattr(
-        cpu_engine, "_OPERATIONS_PER_MEETING", 3 * BATCH * nets[0].program.n_parameters / threads**2
+        cpu_engine, "_OPERATIONS_PER_BARRIER", 3 * BATCH * nets[0].program.n_parameters / threads**2
     )
     train(nets[0], "adam")
     monkeypatch.setattr(loop, "_CHUNK_SECONDS", 0)

@@ -11,11 +11,11 @@ import pytest
 
 import fastnn as fnn
 from fastnn import experiments
-from fastnn.cli import commands
-from fastnn.cli import experiment as _experiment
+from fastnn.cli import experiment as command
+from fastnn.cli import main
 from fastnn.experiments import book, data, registry, runner
-from fastnn.experiments.outcome import Check, Outcome, at_least, at_most, close
 from fastnn.experiments.registry import EXPERIMENTS
+from fastnn.experiments.result import Check, ExperimentResult, at_least, at_most, close
 
 pytest.importorskip("matplotlib", reason="experiments draw with Matplotlib")
 
@@ -25,17 +25,15 @@ CHEAP = ["chain", "neuron_bars", "linear_depth"]
 
 @pytest.fixture
 def fake(monkeypatch):
-    """Make `registry.experiment` return a module of one given check; returns the function that does
-    it.
-    """
+    """A function that makes `registry.experiment` return a module of given checks."""
 
     def install(*checks, series=None):
         from fastnn import plotting
 
         class Module:
             __doc__ = "A title.\n\nText."
-            run = staticmethod(lambda quick, data: Outcome(list(checks), series or {}))
-            draw = staticmethod(lambda outcome: plotting.new_axes()[0])
+            run = staticmethod(lambda quick, data: ExperimentResult(list(checks), series or {}))
+            draw = staticmethod(lambda result: plotting.new_axes()[0])
 
         for where in (registry, runner):
             monkeypatch.setattr(where, "experiment", lambda name: Module)
@@ -89,18 +87,28 @@ def test_quick_mode_agrees_and_writes_its_files(name, tmp_path):
 
 
 def test_none_needs_matplotlib_to_be_imported():
-    code = "import sys; from fastnn.experiments import registry; [registry.title(n) for n in registry.EXPERIMENTS]; print(*sys.modules)"
+    code = """if True:
+        import sys
+        from fastnn.experiments import registry
+        [registry.title(name) for name in registry.EXPERIMENTS]
+        print(*sys.modules)
+    """
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     ).stdout.split()
-    assert "fastnn.experiments.chain" in loaded
+    assert "fastnn.experiments.gradients.chain" in loaded
     assert "matplotlib" not in loaded
 
 
 def test_every_module_of_an_experiment_is_listed():
-    helpers = {"__init__", "book", "command", "data", "outcome", "registry", "runner"}
-    files = {path.stem for path in runner.Path(experiments.__file__).parent.glob("*.py")}
-    assert files - helpers == set(EXPERIMENTS)
+    modules = runner.Path(experiments.__file__).parent.glob("*/*.py")
+    assert {path.stem for path in modules} - {"__init__"} == set(EXPERIMENTS)
+
+
+def test_an_experiment_is_found_by_its_name_alone():
+    assert experiments.chain is registry.experiment("chain")
+    with pytest.raises(AttributeError, match="no attribute 'chian'"):
+        experiments.chian  # noqa: B018
 
 
 # --- figures --------------------------------------------------------------------------------------
@@ -157,7 +165,7 @@ def test_ctrl_c_in_the_middle_of_a_training_leaves_nothing(fake, tmp_path, monke
         fnn.mlp([4, 3], backend="numpy").fit(
             np.ones((8, 4)), np.zeros(8, int), epochs=5, callbacks=[Impatient()]
         )
-        return Outcome([], {})
+        return ExperimentResult([], {})
 
     fake()
     monkeypatch.setattr(registry.experiment("any"), "run", staticmethod(measure))
@@ -168,7 +176,7 @@ def test_ctrl_c_in_the_middle_of_a_training_leaves_nothing(fake, tmp_path, monke
 
 def test_a_picture_that_cannot_be_drawn_leaves_nothing(fake, tmp_path, monkeypatch):
     fake()
-    monkeypatch.setattr(registry.experiment("any"), "draw", staticmethod(lambda outcome: 1 / 0))
+    monkeypatch.setattr(registry.experiment("any"), "draw", staticmethod(lambda result: 1 / 0))
     with pytest.raises(ZeroDivisionError):
         runner.run("any", out=tmp_path)
     assert not list(tmp_path.iterdir())
@@ -231,7 +239,7 @@ def test_the_books_figures_are_in_the_package(name, first):
 @pytest.fixture
 def run(capsys):
     def call(*arguments, status=0):
-        assert commands.main(["experiment", *map(str, arguments)]) == status
+        assert main(["experiment", *map(str, arguments)]) == status
         return capsys.readouterr()
 
     return call
@@ -263,7 +271,7 @@ def test_all_ends_with_a_table(run, fake, tmp_path, monkeypatch):
         close("speed of light", "s", 3e8, 2.998e8, relative=0.01),
         at_most("weight of nothing", "s", 0.0, 0.5),
     )
-    monkeypatch.setattr(_experiment, "EXPERIMENTS", ("one", "two"))
+    monkeypatch.setattr(command, "EXPERIMENTS", ("one", "two"))
     out, err = run("all", "--quick", "--out", tmp_path / "new" / "folder")
     assert len([line for line in err.splitlines() if "1 of 2 figures agree" in line]) == 2
     assert out.count("agrees") == out.count("differs") == 2

@@ -1,6 +1,4 @@
-"""The experiments on gradients and signals in deep networks: what each rests on, checked by itself,
-and each run on little data.
-"""
+"""The experiments on gradients and signals in deep networks, their parts and quick runs."""
 
 import numpy as np
 import pytest
@@ -8,8 +6,9 @@ import pytest
 import fastnn as fnn
 
 pytest.importorskip("matplotlib", reason="experiments draw with Matplotlib")
-from fastnn.experiments import (
-    book,
+from fastnn.experiments import book, runner
+from fastnn.experiments.data import Data
+from fastnn.experiments.gradients import (
     chain,
     depth,
     learning_speed,
@@ -17,9 +16,7 @@ from fastnn.experiments import (
     neuron_bars,
     normalisation,
     residual,
-    runner,
 )
-from fastnn.experiments.data import Data
 
 RNG = np.random.default_rng(0)
 

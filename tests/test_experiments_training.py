@@ -6,7 +6,9 @@ import pytest
 import fastnn as fnn
 
 pytest.importorskip("matplotlib", reason="experiments draw with Matplotlib")
-from fastnn.experiments import (
+from fastnn.experiments import runner
+from fastnn.experiments.data import Data
+from fastnn.experiments.training import (
     batch_size,
     clipping,
     cross_validation,
@@ -16,9 +18,7 @@ from fastnn.experiments import (
     optimisers,
     overfitting,
     random_search,
-    runner,
 )
-from fastnn.experiments.data import Data
 
 POINTS = np.random.default_rng(0).uniform(-2, 2, (20, 2))
 
@@ -83,7 +83,7 @@ def test_a_step_of_the_network_is_a_step_on_the_surface(name):
 
     surface = optimisers._SURFACES["saddle"]
     optimizer = optimisers._optimisers(surface.rates)[name]
-    rule, slots, products = _record(optimizer.rule()[0]), np.zeros((2, 2)), np.ones(1)
+    rule, slots, products = _record(optimizer.record()[0]), np.zeros((2, 2)), np.ones(1)
     w = np.array(surface.start)
     expected = [w.copy()]
     for step in range(1, 31):

@@ -276,7 +276,7 @@ def test_losses(name, outputs, weighted, dtype):
                     d, share[:, None] / share.sum() * slope, rtol=0, atol=10 * EXACT[dtype] * scale
                 )
                 if LOSSES[name].classifies:
-                    right = reference.classified_rightly(record["code"][0], z64, t64)
+                    right = reference.is_correct(record["code"][0], z64, t64)
                     assert hits == pytest.approx(share @ right, rel=1e-6)
 
 
@@ -308,7 +308,7 @@ def test_losses_pass_nan(name, dtype):
 @pytest.mark.parametrize("name", STEPPING)
 def test_updates(name, dtype):
     rng, n, decay = np.random.default_rng(5), 37, 0.1
-    record, n_slots = optimizer(name).rule(), optimizer(name).n_slots
+    record, n_slots = optimizer(name).record(), optimizer(name).n_slots
     rule = records(record)
     constants = dict(zip(record.dtype.names, record[0].item(), strict=True))
     w = rng.normal(size=n).astype(dtype)
@@ -334,7 +334,7 @@ def test_updates(name, dtype):
 @dtypes
 @pytest.mark.parametrize("name", STEPPING)
 def test_updates_pass_nan(name, dtype):
-    record, n_slots = optimizer(name).rule(), optimizer(name).n_slots
+    record, n_slots = optimizer(name).record(), optimizer(name).n_slots
     rule = records(record)
     w, g = np.ones(20, dtype), np.full(20, 0.1, dtype)
     g[13] = np.nan

@@ -588,7 +588,7 @@ def test_gradients_have_the_parameters_names_and_leave_the_state_alone(engine, t
     net = small(layers=layers, backend=engine)
     net.fit(X, LABELS, batch_size=10)
     state = net.state
-    before = [a.copy() for a in (state.theta, state.buffers, state.slots, state.products)] + [
+    before = [a.copy() for a in (state.theta, state.buffers, state.slots, state.mu_product)] + [
         state.step,
         state.optimizer_step,
     ]
@@ -599,7 +599,14 @@ def test_gradients_have_the_parameters_names_and_leave_the_state_alone(engine, t
     assert list(gradients) == list(net.parameters)
     for kept, now in zip(
         before,
-        (state.theta, state.buffers, state.slots, state.products, state.step, state.optimizer_step),
+        (
+            state.theta,
+            state.buffers,
+            state.slots,
+            state.mu_product,
+            state.step,
+            state.optimizer_step,
+        ),
         strict=True,
     ):
         np.testing.assert_array_equal(kept, now)

@@ -134,7 +134,7 @@ def test_names(name):
 
 @each
 def test_every_optimizer_takes_the_shared_options(name):
-    rule = optimizer(name, lr=0.1, weight_decay=0.2, clip_value=0.3, clip_norm=0.4).rule()[0]
+    rule = optimizer(name, lr=0.1, weight_decay=0.2, clip_value=0.3, clip_norm=0.4).record()[0]
     assert (rule["weight_decay"], rule["clip_value"], rule["clip_norm"]) == (0.2, 0.3, 0.4)
 
 

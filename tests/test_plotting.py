@@ -114,16 +114,21 @@ def python(code):
 
 
 def test_no_display_and_no_pyplot():
-    code = "import fastnn, sys; ax = fastnn.plotting.layer_bars([1, 2]); fastnn.plotting.save(ax.figure, sys.argv[-1] + '.png')"
+    code = (
+        "import fastnn, sys; ax = fastnn.plotting.layer_bars([1, 2]); "
+        "fastnn.plotting.save(ax.figure, sys.argv[-1] + '.png')"
+    )
     done = python(
-        f"import os, sys, tempfile; sys.argv.append(tempfile.mkdtemp() + '/a'); {code}; print('matplotlib.pyplot' in sys.modules)"
+        f"import os, sys, tempfile; sys.argv.append(tempfile.mkdtemp() + '/a'); {code}; "
+        "print('matplotlib.pyplot' in sys.modules)"
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "False\n", "")
 
 
 def test_without_matplotlib_the_error_says_what_to_install():
     done = python(
-        "import sys; sys.modules['matplotlib'] = None\nfrom fastnn import *\nimport fastnn; fastnn.plotting"
+        "import sys; sys.modules['matplotlib'] = None\nfrom fastnn import *\nimport fastnn; "
+        "fastnn.plotting"
     )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("ImportError: fastnn.plotting needs Matplotlib")

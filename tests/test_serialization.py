@@ -69,7 +69,7 @@ def raises(error, *parts):
 
 
 def assert_same_state(a, b):
-    for name in ("theta", "buffers", "slots", "products"):
+    for name in ("theta", "buffers", "slots", "mu_product"):
         np.testing.assert_array_equal(getattr(a.state, name), getattr(b.state, name), err_msg=name)
     for name in ("seed", "step", "optimizer_step"):
         assert getattr(a.state, name) == getattr(b.state, name)

@@ -42,7 +42,9 @@ def steps(net, rule, every=1):
     net.use_optimizer(type(rule).__name__)
     samples = checked_samples(net, features(ROWS), targets("values", ROWS))
     return net.engine.train_steps(
-        net.state, samples, Chunk(np.arange(ROWS), BOUNDS, np.full(4, 0.05), rule.rule(), 6, every)
+        net.state,
+        samples,
+        Chunk(np.arange(ROWS), BOUNDS, np.full(4, 0.05), rule.record(), 6, every),
     )
 
 
@@ -78,7 +80,7 @@ def test_what_the_reference_measures():
     samples = checked_samples(net, X, y)
     net.use_optimizer("SGD")
     whole = Chunk(
-        np.arange(ROWS), np.array([0, ROWS]), np.array([0.1]), fnn.SGD(0.1).rule(), ROWS, every=1
+        np.arange(ROWS), np.array([0, ROWS]), np.array([0.1]), fnn.SGD(0.1).record(), ROWS, every=1
     )
     (statistics,) = net.engine.train_steps(net.state, samples, whole).statistics
     hidden = np.maximum(X @ before["0.weight"] + before["0.bias"], 0)
@@ -141,7 +143,7 @@ def test_every_counts_steps_across_chunks(engine):
             np.arange(3 * (last - first)),
             bounds,
             np.full(last - first, 0.01),
-            fnn.Adam().rule(),
+            fnn.Adam().record(),
             3,
             every=3,
         )

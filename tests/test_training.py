@@ -283,7 +283,7 @@ def test_chunks_change_nothing(engine, monkeypatch):
     for first, seconds in ((0, 0), (0, 1e6), (3 * 6 * whole.program.n_parameters * 3, 0)):
         cut, cut_history, chunks = train_in_chunks(monkeypatch, engine, first, seconds)
         assert 3 < chunks <= 30
-        for name in ("theta", "buffers", "slots", "products"):
+        for name in ("theta", "buffers", "slots", "mu_product"):
             np.testing.assert_array_equal(
                 getattr(whole.state, name), getattr(cut.state, name), err_msg=name
             )

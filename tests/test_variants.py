@@ -45,9 +45,9 @@ def test_every_change_of_every_stack_makes_a_network_that_trains(stack, change):
 
 
 def test_activation():
-    assert [layer.activation.name for layer in variants.with_activation(PLAIN, "elu") if isinstance(layer, Dense)] == [
-        "elu", "elu", "elu", "sigmoid",
-    ]  # fmt: skip
+    changed = variants.with_activation(PLAIN, "elu")
+    names = [layer.activation.name for layer in changed if isinstance(layer, Dense)]
+    assert names == ["elu", "elu", "elu", "sigmoid"]
     first, norm, standing, block, single, output = variants.with_activation(BLOCKS, "elu")
     assert (first.activation.name, type(norm), standing.name) == ("linear", BatchNorm, "elu")
     # the sum has the last one's

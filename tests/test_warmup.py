@@ -1,7 +1,7 @@
-"""``fastnn warmup``: it compiles what is missing, says what it did, and leaves nothing half
-done.
-"""
+"""``fastnn warmup``: it compiles what is missing, and leaves nothing half done."""
 
+import ast
+import importlib
 import os
 import re
 import signal
@@ -14,7 +14,7 @@ from builders import empty_cache
 
 from fastnn import engines
 from fastnn._kernels.numba_cpu import cache
-from fastnn.cli import commands, warmup
+from fastnn.cli import main, warmup
 
 numba = pytest.importorskip("numba")
 if numba.config.DISABLE_JIT:
@@ -45,7 +45,7 @@ def folder(tmp_path, monkeypatch):
 @pytest.fixture
 def run(capsys):
     def call(*arguments, status=0):
-        assert commands.main(["warmup", *arguments]) == status
+        assert main(["warmup", *arguments]) == status
         out, err = capsys.readouterr()
         assert "Traceback" not in err
         return out if status == 0 else err
@@ -70,9 +70,8 @@ def test_one_number_type(run, dtype, other):
 
 
 def test_an_unknown_number_type(run):
-    assert (
-        run("--dtype", "float16", status=2)
-        == "fastnn: unknown dtype 'float16' (did you mean 'float64'?); known: float32, float64, both\n"
+    assert run("--dtype", "float16", status=2) == (
+        "fastnn: unknown dtype 'float16' (did you mean 'float64'?); known: float32, float64, both\n"
     )
 
 
@@ -122,8 +121,8 @@ def test_old_kernels_are_told_of_and_removed_when_asked(run, folder):
     (old / "float32" / "x.nbc").write_bytes(bytes(2_000_000))
     (folder / "mine").mkdir()
     assert (
-        f"{folder} also holds 1 folder of kernels compiled for other versions or machines, 2.0 MB; --clean removes them"
-        in run()
+        f"{folder} also holds 1 folder of kernels compiled for other versions or machines, 2.0 MB; "
+        "--clean removes them" in run()
     )
     assert old.is_dir()
     assert "removed 1 folder of kernels compiled for other versions or machines, 2.0 MB" in run(
@@ -135,6 +134,27 @@ def test_old_kernels_are_told_of_and_removed_when_asked(run, folder):
     assert "other versions" not in run()
 
 
+@pytest.mark.parametrize("script", ["_COMPILE_CUDA", "_LOAD_CUDA"])
+def test_the_scripts_name_what_there_is(script):
+    """They run where there is a compiler or a GPU only."""
+    tree = ast.parse(getattr(warmup, script).format(capability=(9, 0)))
+    names = {
+        alias.name: importlib.import_module(f"{node.module}.{alias.name}")
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    used = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id in names
+    ]
+    assert len(used) >= len(names) > 0
+    assert all(hasattr(names[node.value.id], node.attr) for node in used)
+
+
 def test_the_processes_find_the_same_modules(run, monkeypatch, tmp_path):
     """And not a file of the folder that the command happens to be called in."""
     (tmp_path / "fastnn.py").write_text("raise ImportError('the wrong one')")
@@ -144,7 +164,10 @@ def test_the_processes_find_the_same_modules(run, monkeypatch, tmp_path):
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 def test_ctrl_c_ends_it_at_once_and_leaves_nothing(folder):
-    script = f"import sys; from fastnn import cli, warmup; warmup._COMPILE = {ENDLESS!r}; sys.exit(cli.main(['warmup']))"
+    script = (
+        "import sys; from fastnn.cli import main, warmup; "
+        f"warmup._COMPILE = {ENDLESS!r}; sys.exit(main(['warmup']))"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -1,5 +1,4 @@
-"""How the kernels of the Cython engine are compiled: one C file, once for each number type and each
-level of processor.
+"""How the kernels of the Cython engine are compiled: one C file, for each dtype and level.
 
 One wheel is then fast on new processors and runs on old ones; `fastnn._kernels.cython_cpu.levels`
 chooses among its modules. Without a compiler the package is built all the same and says why this
@@ -11,7 +10,7 @@ import re
 from pathlib import Path
 
 from compiler_probe import FAILURES, LEVELS, Probe, first_line
-from opcodes_pxi import opcodes_pxi
+from generate_pxi import include_files
 from setuptools import Extension
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import PlatformError
@@ -37,7 +36,8 @@ MODULE = """#define NPY_NO_DEPRECATED_API NPY_1_7_API_VERSION
 
 def extensions() -> list[Extension]:
     """The modules that there can be; which of them are compiled depends on the compiler."""
-    depends = [KERNELS / "opcodes.py", *sorted(FOLDER.glob("*.pxi")), *sorted(FOLDER.glob("*.h"))]
+    tables = [KERNELS / f"{name}.py" for name in ("opcodes", "tables", "kernel_arguments")]
+    depends = [*tables, *sorted(FOLDER.glob("*.pxi")), *sorted(FOLDER.glob("*.h"))]
     settings = {
         "depends": [*map(str, depends)],
         "optional": os.environ.get("FASTNN_REQUIRE_EXT", "0") != "1",
@@ -49,9 +49,7 @@ def extensions() -> list[Extension]:
 
 
 class BuildKernels(build_ext):
-    """The command ``build_ext``, which here chooses flags too and leaves a note where modules are
-    missing.
-    """
+    """The command ``build_ext``; it also chooses flags and notes why modules are missing."""
 
     user_options = [
         *build_ext.user_options,
@@ -99,9 +97,7 @@ class BuildKernels(build_ext):
             raise
 
     def copy_extensions_to_source(self):
-        """For an editable install; what is there of another build must go where this one has
-        nothing.
-        """
+        """For an editable install; modules of another build that this one lacks are removed."""
         super().copy_extensions_to_source()
         for extension in self._wanted:
             if not self._output(extension).exists():
@@ -134,7 +130,8 @@ class BuildKernels(build_ext):
         from Cython.Build import cythonize
 
         folder = Path(self.build_temp, "cython")
-        _write(folder / "opcodes.pxi", opcodes_pxi(KERNELS / "opcodes.py"))
+        for name, text in include_files(Path(__file__).resolve().parents[1]).items():
+            _write(folder / name, text)
         self.compiler.add_include_dir(str(FOLDER))
         self.compiler.add_include_dir(np.get_include())
         whole = Extension("fastnn._kernels.cython_cpu.cython_cpu", [str(PYX)])
@@ -171,9 +168,7 @@ def _name(extension: Extension) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all, and only if it changes, so that what was made from it
-    counts as new.
-    """
+    """Write a file whole or not at all, and only if it changes, so that its age tells something."""
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return
     path.parent.mkdir(parents=True, exist_ok=True)

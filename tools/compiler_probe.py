@@ -56,8 +56,9 @@ class Probe:
         return None
 
     def flags_of_levels(self) -> dict[str, list[str]]:
-        """The levels that the compiler knows, each with all its flags. CFLAGS of the environment
-        come after ours, but for the level's.
+        """The levels that the compiler knows, each with all its flags.
+
+        CFLAGS of the environment come after ours, but for the level's.
         """
         if self._msvc:
             return {"base": ["/O2"]}

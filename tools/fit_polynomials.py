@@ -1,5 +1,4 @@
-"""Fit polynomials: those of ``fastnn/_kernels/scalars.py``, and of ``cython_cpu/elementary.h`` the
-one that is no series.
+"""Fit the polynomials of ``fastnn/_kernels/elementary.py`` and the one of ``elementary.h``.
 
 Run it and compare with, or paste, what it prints (needs mpmath).
 
@@ -18,18 +17,14 @@ NODES = 200
 
 
 def least_squares(f, w, nodes, powers):
-    """Coefficients c that minimise Σ w² (f − Σ c_j x^j)² over the nodes; j runs through
-    ``powers``.
-    """
+    """Coefficients c that minimise Σ w² (f − Σ c_j x^j)² over the nodes; j runs over ``powers``."""
     rows = mp.matrix([[w(x) * x**j for j in powers] for x in nodes])
     # overdetermined: solved by the normal equations
     return list(mp.lu_solve(rows, mp.matrix([w(x) * f(x) for x in nodes])))
 
 
 def fit(name, f, low, high, degree, dtype, w):
-    """Print the rounded coefficients, the highest power first, and the largest weighted error they
-    leave.
-    """
+    """Print the rounded coefficients, the highest power first, and their largest weighted error."""
     middle, half = (mpf(high) + low) / 2, (mpf(high) - low) / 2
     nodes = [middle - half * mp.cos(mp.pi * (i + mpf(1) / 2) / NODES) for i in range(NODES)]
     fixed = []
@@ -57,9 +52,7 @@ def erfc_root(y):
 
 
 def scaled_erfc(u):
-    """exp(x²) erfc(x) / t with t = 1 / (1 + 0.35 x) = (u + 1) / 2, which is nearly straight in u
-    from −1 to 1.
-    """
+    """exp(x²) erfc(x) / t with t = 1 / (1 + 0.35 x) = (u + 1) / 2: nearly straight in u."""
     t = (u + 1) / 2
     x = (1 / t - 1) * 100 / 35
     return mp.exp(x * x) * mp.erfc(x) / t

@@ -1,5 +1,4 @@
-"""Make fastnn/_data/mnist_sample.npz out of the MNIST files: python tools/make_mnist_sample.py
-FOLDER
+"""Make fastnn/_data/mnist_sample.npz out of the MNIST files in a FOLDER.
 
 500 images of each digit out of the 60,000 for training and 100 of each out of the 10,000 for test,
 chosen and ordered by a Philox permutation with seed 0. The same files give the same bytes (with the
@@ -21,9 +20,7 @@ TARGET = Path(__file__).resolve().parent.parent / "fastnn" / "_data" / "mnist_sa
 
 
 def balanced(labels, per_class, step):
-    """Indices of ``per_class`` samples of each class, in random order: of every class, the first
-    ones of a permutation.
-    """
+    """Indices of ``per_class`` samples of each class, in random order."""
     order = permutation(0, STREAM_SPLIT, step, len(labels))
     kept = np.zeros(len(labels), bool)
     for label in np.unique(labels):

@@ -1,5 +1,6 @@
-"""What both caches of compiled kernels, `numba_cpu.cache` and `numba_cuda.cache`, have in common:
-folders that are named by an environment.
+"""Folders of compiled kernels, named by the environment that they were compiled for.
+
+Both caches use them: `numba_cpu.cache` and `numba_cuda.toolchain.ptx_cache`.
 
 What a compiler wrote is good for one environment: these sources, these versions of packages, this
 processor. Each environment has a folder of its own, named by a hash of all of that, so that what
@@ -24,7 +25,8 @@ _FOLDER_NAME = re.compile(r"\d+\.\d+[\w.+]*-[0-9a-f]{16}")
 def folder(
     environment: dict[str, object], prefix: str = "", chosen: str | None = None
 ) -> Path | None:
-    """The folder of an environment, be it there or not, within the ``chosen`` one or the user's;
+    """The folder of an environment, existing or not, in the ``chosen`` folder or the user's cache.
+
     ``None`` without a home directory.
     """
     chosen = chosen or os.environ.get("NUMBA_CACHE_DIR")
@@ -37,9 +39,7 @@ def folder(
 
 
 def outdated(current: Path | None, prefix: str = "") -> list[Path]:
-    """Folders of other environments: older versions, other interpreters, other processors that
-    share this home.
-    """
+    """Folders of other environments: older versions, other interpreters, other processors."""
     if current is None or not current.parent.is_dir():
         return []
     found = [path for path in current.parent.iterdir() if path.is_dir() and not path.is_symlink()]
@@ -60,8 +60,7 @@ def source_hash(paths: Iterable[Path]) -> str:
 
 
 def version(module: str, package: str | None = None) -> str | None:
-    """The version of an installed module, or of a package that lies beside it, by the name of its
-    metadata.
+    """The version of an installed module, or of a package beside it, by the name of its metadata.
 
     Loading `importlib.metadata` takes longer than all else here.
     """

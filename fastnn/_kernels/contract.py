@@ -1,10 +1,9 @@
-"""What engines are given and what they give back: the whole contract between `Network` and an
-engine.
+"""The contract between `Network` and an engine: what engines are given and what they give back.
 
-An engine is made for one `Program` and has four methods. It keeps no state between calls but its
-workspace: everything that is learnt lives in the `State` that it is handed, so a network can be
-saved, or moved to another engine, between any two chunks. Only inside of `Engine.resident` may the
-newest numbers be on a device, and a `State` that is read brings them back by itself.
+An engine is made for one `Program`. It keeps no state between calls but its workspace: everything
+that is learnt lives in the `State` that it is handed, so a network can be saved, or moved to
+another engine, between any two chunks. Only inside `Engine.resident` may the newest numbers be on a
+device, and a `State` that is read copies them to the host by itself.
 """
 
 import contextlib
@@ -72,8 +71,7 @@ class Program:
 
 
 def aligned_zeros(n: int, dtype: np.dtype) -> np.ndarray:
-    """A zero vector whose first element lies on a cache line, so that vector loads of padded arrays
-    never straddle two.
+    """A zero vector that begins on a cache line, so that vector loads never straddle two.
 
     A large one lies in huge pages where the system has them: walking down the columns of a wide
     weight then touches few pages.
@@ -102,8 +100,9 @@ def _huge_pages(size):
 
 @dataclass(frozen=True)
 class Samples:
-    """Training data as engines take it: C-contiguous, finite, of the program's dtype. Exactly one
-    of ``labels`` and ``values`` is given.
+    """Training data as engines take it: C-contiguous, finite, of the program's dtype.
+
+    Exactly one of ``labels`` and ``values`` is given.
     """
 
     X: Any  # ndarray (n, n_inputs); for the CUDA engine also an array that lies on the GPU
@@ -123,52 +122,50 @@ class Samples:
 
 @dataclass
 class StepLog:
-    """One entry per mini-batch taken. ``finite`` is false where the last one's loss was not: its
-    update was not made.
+    """One entry per mini-batch taken.
+
+    ``finite`` is false where the loss of the last one was not: its update was not made.
     """
 
     losses: np.ndarray  # weighted mean of the per-sample losses, without penalties
     weights: np.ndarray  # Σ wᵢ
-    hits: np.ndarray  # Σ wᵢ over samples classified rightly; 0 for regression losses
+    correct_weight: np.ndarray  # Σ wᵢ of samples classified correctly; 0 for regression losses
     statistics: np.ndarray  # (recorded steps, operations, opcodes.N_STATISTICS) float64
     finite: bool = True
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A network's outputs and scores on samples, in inference mode."""
+    """Outputs for a data set, and the loss there."""
 
-    outputs: np.ndarray  # (n, n_outputs): raw
+    outputs: np.ndarray  # (n, n_outputs), raw
     loss: float  # weighted mean of the per-sample losses, without penalties
     weight: float  # Σ wᵢ
-    correct_weight: float  # Σ wᵢ over samples classified rightly; 0 for regression losses
+    correct_weight: float  # Σ wᵢ of samples classified correctly; 0 for regression losses
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A stretch of training: mini-batch k takes the samples ``order[bounds[k] : bounds[k + 1]]`` at
-    learning rate ``rates[k]``.
+    """Consecutive mini-batches, which an engine runs without Python in between.
+
+    Mini-batch k takes the samples ``order[bounds[k] : bounds[k + 1]]`` at learning rate
+    ``rates[k]``.
     """
 
     order: np.ndarray  # int64
     bounds: np.ndarray  # (steps + 1,) int64
     rates: np.ndarray  # (steps,) float64
-    rule: np.ndarray = field(repr=False)  # one opcodes.RULE record
-    # of the mini-batches, the last of an epoch may be shorter; threads go by it, however an epoch
-    # is cut into chunks
+    optimizer: np.ndarray = field(repr=False)  # one opcodes.OPTIMIZER record
+    # Of the mini-batches; the last of an epoch may be shorter. The number of threads follows from
+    # it, however an epoch is cut into chunks.
     batch_size: int
-    # statistics are taken of each step whose number ``State.step`` is a multiple of it; 0 for none
-    every: int = 0
+    every: int = 0  # statistics are taken of steps whose number is a multiple of it; 0 for none
 
     def recorded(self, step: int) -> np.ndarray:
-        """Which of the chunk's steps have their statistics taken, where ``step`` is the number of
-        the first.
-        """
-        return (
-            np.flatnonzero((step + np.arange(len(self.rates))) % self.every == 0)
-            if self.every
-            else np.zeros(0, np.int64)
-        )
+        """Which of the chunk's steps have their statistics taken; ``step`` numbers the first."""
+        if not self.every:
+            return np.zeros(0, np.int64)
+        return np.flatnonzero((step + np.arange(len(self.rates))) % self.every == 0)
 
 
 class Engine(Protocol):
@@ -177,33 +174,43 @@ class Engine(Protocol):
     def __init__(self, program: Program): ...
 
     def train_steps(self, state: State, samples: Samples, chunk: Chunk) -> StepLog:
-        """Take the chunk's steps, changing ``state`` in place; stop before the update of a step
-        whose loss is not finite.
+        """Take the chunk's steps, changing ``state`` in place.
+
+        The engine stops before the update of a step whose loss is not finite.
         """
+        ...
 
     def gradients(
         self, state: State, samples: Samples, training: bool, measure: bool = False
     ) -> tuple[StepLog, np.ndarray]:
-        """The gradient of the loss plus penalties over all samples as one batch, as a vector like
-        θ; ``state`` stays as it is.
+        """The gradient of loss plus penalties over all samples as one batch, a vector like θ.
 
-        With ``training`` BatchNorm uses batch statistics, and dropout and noise act with the masks
-        of step ``state.step``. With ``measure`` the log has the statistics of the pass, if its loss
-        is finite.
+        ``state`` stays as it is. With ``training`` BatchNorm uses batch statistics, and dropout and
+        noise act with the masks of step ``state.step``. With ``measure`` the log has the statistics
+        of the pass, if its loss is finite.
         """
+        ...
 
     def forward(self, state: State, X: np.ndarray, linked: bool = False) -> tuple[np.ndarray, bool]:
-        """Outputs (n, n_outputs) in inference mode (running statistics, no dropout, no noise): raw,
-        or ``linked`` by the loss's link.
+        """Outputs (n, n_outputs) in inference mode, raw or ``linked`` by the loss's link.
 
-        X need not be finite: a row with NaN or infinity gives a row of NaN. The second result is
-        whether all rows were finite.
+        Inference mode means running statistics, no dropout, no noise. X need not be finite: a row
+        with NaN or infinity gives a row of NaN. The second result is whether all rows were finite.
         """
+        ...
+
+    def evaluate(self, state: State, samples: Samples) -> Evaluation:
+        """Outputs, loss and Σ w of samples classified correctly, in inference mode."""
+        ...
+
+    def is_finite(self, X: Any) -> bool:
+        """Whether every number of X is finite; X is an array as `Samples` has it."""
+        ...
 
     def resident(self, state: State, *samples: Samples) -> AbstractContextManager[None]:
-        """While inside, ``state`` may stay in memory of the engine's own from call to call, and so
-        may ``samples``, which must not change.
+        """While inside, ``state`` may stay in device memory from call to call.
 
-        On the way out, also by an exception, the arrays of ``state`` are up to date. Outside, each
-        call reads the host's arrays anew.
+        So may ``samples``, which must not change. On the way out, also by an exception, the arrays
+        of ``state`` are up to date. Outside, each call reads the host's arrays anew.
         """
+        ...

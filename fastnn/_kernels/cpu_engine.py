@@ -1,8 +1,7 @@
-"""What the compiled CPU engines share: buffers, threads, and the arguments of the kernel that does
-the work.
+"""What the compiled CPU engines share: workspace, threads, and the arguments of their kernels.
 
-An engine is this class with a kernel. All kernels take the same arguments, which
-`numba_cpu.steps.run` explains.
+An engine is this class with a kernel ``run(rank, n_threads, arguments, X, linked, predictions)``;
+`kernel_arguments` lists what ``arguments`` holds.
 """
 
 import contextlib
@@ -11,31 +10,55 @@ import math
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fastnn._kernels import opcodes
-from fastnn._kernels.contract import Chunk, Program, Samples, State, StepLog, aligned_zeros
-from fastnn._kernels.opcodes import STRETCH
-from fastnn._kernels.thread_pool import run_side_by_side
+from fastnn._kernels.contract import (
+    Chunk,
+    Evaluation,
+    Program,
+    Samples,
+    State,
+    StepLog,
+    aligned_zeros,
+)
+from fastnn._kernels.kernel_arguments import KernelArguments
+from fastnn._kernels.thread_pool import run_in_threads
 from fastnn._kernels.threads import num_threads
 
-# a thread predicts at a time: a block of X and its activations that stay in cache, whole tiles high
+Kernel = Callable[..., int]
+
+# Rows that a thread predicts at a time: a block of X and its activations stay in cache, and the
+# block is whole tiles high.
 _PREDICT_ROWS = 96
 # Multiplications that starting threads for one pass is worth, and those that one more thread costs
-# all in meetings of a step: measured in benchmarks/README.md.
-_OPERATIONS_PER_THREAD, _OPERATIONS_PER_MEETING = 1.25e6, 0.11e6
-
+# in the barriers of a step: measured in benchmarks/README.md.
+_OPERATIONS_PER_THREAD, _OPERATIONS_PER_BARRIER = 1.25e6, 0.11e6
 
 _NO_LABELS, _NO_RATES = np.zeros(0, np.int64), np.zeros(0)
-_NO_RULE = np.zeros(1, opcodes.RULE)
-_NO_RULE["code"] = opcodes.NO_UPDATE
+_NO_OPTIMIZER = np.zeros(1, opcodes.OPTIMIZER)
+_NO_OPTIMIZER["code"] = opcodes.NO_UPDATE
+_NO_CHUNK = Chunk(_NO_LABELS, _NO_LABELS, _NO_RATES, _NO_OPTIMIZER, 0)
+
+
+@dataclass(frozen=True)
+class _Mode:
+    """What a run does, and in how many threads."""
+
+    threads: int
+    training: bool = False
+    backward: bool = False
+    evaluates: bool = False
 
 
 def _one_at_a_time(method: Callable) -> Callable:
-    """A method that uses the workspace. Where another thread is at it this one takes an engine of
-    its own, for instance to predict.
+    """A method that uses the workspace.
+
+    While another thread uses it, the call runs on an engine of its own, with its own workspace: a
+    callback may predict while a training runs.
     """
 
     @functools.wraps(method)
@@ -51,8 +74,7 @@ def _one_at_a_time(method: Callable) -> Callable:
 
 
 class CpuEngine:
-    """An engine around ``run``, a kernel that drops the GIL; see `fastnn._kernels.contract.Engine`
-    for what each method does.
+    """An engine around a kernel that drops the GIL; `contract.Engine` describes its methods.
 
     Parameters
     ----------
@@ -65,32 +87,28 @@ class CpuEngine:
         Whether the kernel can run in several threads.
     """
 
-    def __init__(
-        self, program: Program, run: Callable[..., int], calls_blas: bool, parallel: bool = True
-    ):
+    def __init__(self, program: Program, run: Kernel, calls_blas: bool, parallel: bool = True):
         self.program = program
         self._run, self._calls_blas, self._parallel = run, calls_blas, parallel
         self._free = threading.Lock()  # held while the workspace is in use
         self._gradient = program.new_vector()
-        self._work = self._d_work = self._parts = self._no_values = np.empty(0, program.dtype)
+        self._work = self._d_work = self._partials = self._no_values = np.empty(0, program.dtype)
         self._no_targets = self._no_values[:, None]
         self._ops, self._loss = self._records(program.ops), self._records(program.loss)
-        # what predictions were prepared for; their arguments; the kernel
-        self._predicting: tuple | None = None
+        # Key of the last prediction, its kernel arguments, the kernel for arguments of these types.
+        self._prepared: tuple[tuple, KernelArguments, Kernel] | None = None
         self._zeros = np.zeros(int(program.ops["n_out"].max()), program.dtype)
 
     def __reduce__(self) -> tuple:
-        """Copied and pickled as what it is made for: it keeps nothing but workspace."""
+        """Copied and pickled as its program: an engine holds nothing else but workspace."""
         return type(self), (self.program,)
 
     @_one_at_a_time
     def train_steps(self, state: State, samples: Samples, chunk: Chunk) -> StepLog:
-        # W/n + c n, the work of n threads and the cost of their meetings, is least where n =
-        # √(W/c).
-        work = 3 * chunk.batch_size * self.program.n_parameters / _OPERATIONS_PER_MEETING
-        log, taken = self._differentiate(
-            state, samples, chunk, True, self._threads(chunk.batch_size, math.sqrt(work))
-        )
+        # W/n + c n, the work of n threads and the cost of their barriers, is least at n = √(W/c).
+        work = 3 * chunk.batch_size * self.program.n_parameters / _OPERATIONS_PER_BARRIER
+        threads = self._threads(chunk.batch_size, math.sqrt(work))
+        log, taken = self._differentiate(state, samples, chunk, _Mode(threads, True, True))
         state.step += taken
         state.optimizer_step += taken
         return log
@@ -99,115 +117,126 @@ class CpuEngine:
     def gradients(
         self, state: State, samples: Samples, training: bool, measure: bool = False
     ) -> tuple[StepLog, np.ndarray]:
-        n = len(samples)
-        whole = Chunk(
-            np.arange(n), np.array([0, n]), np.zeros(1), _NO_RULE, n, every=1 if measure else 0
-        )
+        n, every = len(samples), 1 if measure else 0
+        whole = Chunk(np.arange(n), np.array([0, n]), np.zeros(1), _NO_OPTIMIZER, n, every)
         threads = self._threads(n, 3 * n * self.program.n_parameters / _OPERATIONS_PER_THREAD)
-        log, _ = self._differentiate(state, samples, whole, training, threads)
+        log, _ = self._differentiate(state, samples, whole, _Mode(threads, training, True))
         return log, self._gradient.copy()
 
     @_one_at_a_time
     def forward(self, state: State, X: np.ndarray, linked: bool = False) -> tuple[np.ndarray, bool]:
-        n = len(X)
-        if n == 0:
-            return np.empty((0, self.program.n_outputs), self.program.dtype), True
-        threads = self._threads(n, n * self.program.n_parameters / _OPERATIONS_PER_THREAD)
-        capacity = self._reserve(threads * min(n, _PREDICT_ROWS), backward=False)
-        # of arrays that the arguments keep alive
-        key = threads, capacity, id(state.theta), id(state.buffers), id(self._work)
-        if self._predicting is None or self._predicting[0] != key:
-            nothing = (
-                Samples(self._no_targets),
-                Chunk(_NO_LABELS, _NO_LABELS, _NO_RATES, _NO_RULE, 0),
-                np.zeros((3, 0)),
-                0,
-            )
-            # The counter of the barrier is never used: rows are predicted without a meeting.
-            arguments = (
-                np.zeros(1, np.int64),
-                *self._arguments(threads, capacity, state, *nothing, False, False),
-            )
-            example = 0, threads, *arguments, self._data(X), True, self._no_targets
-            self._predicting = key, arguments, self._specialised(example)
-        predictions = np.empty((n, self.program.n_outputs), self.program.dtype)
-        _, arguments, run = self._predicting
-        poisoned = self._side_by_side(
-            threads, run, (*arguments, self._data(X), bool(linked), predictions)
-        )
-        return predictions, not any(poisoned)
+        predictions = np.empty((len(X), self.program.n_outputs), self.program.dtype)
+        if len(X) == 0:
+            return predictions, True
+        mode = self._prediction_mode(len(X))
+        capacity = self._reserve(mode.threads * min(len(X), _PREDICT_ROWS), backward=False)
+        # Ids of arrays that the arguments keep alive. Making arguments takes longer than a small
+        # prediction.
+        key = mode.threads, capacity, id(state.theta), id(state.buffers), id(self._work)
+        if self._prepared is None or self._prepared[0] != key:
+            samples = Samples(self._no_targets)
+            arguments = self._arguments(mode, capacity, state, samples, _NO_CHUNK)
+            example = 0, mode.threads, arguments, self._data(X), True, self._no_targets
+            self._prepared = key, arguments, self._specialised(example)
+        _, arguments, run = self._prepared
+        call = arguments, self._data(X), bool(linked), predictions
+        nonfinite = self._in_threads(mode.threads, run, call)
+        return predictions, not any(nonfinite)
+
+    @_one_at_a_time
+    def evaluate(self, state: State, samples: Samples) -> Evaluation:
+        n = len(samples)
+        outputs = np.empty((n, self.program.n_outputs), self.program.dtype)
+        mode = self._prediction_mode(n, evaluates=True)
+        capacity = self._reserve(mode.threads * min(n, _PREDICT_ROWS), backward=True)
+        bounds = np.array([0, n])
+        chunk = Chunk(np.arange(n), bounds, _NO_RATES, _NO_OPTIMIZER, n)
+        arguments = self._arguments(mode, capacity, state, samples, chunk)
+        call = arguments, self._data(samples.X), False, outputs
+        self._in_threads(mode.threads, self._run, call)
+        loss, correct_weight = arguments.thread_sums[:, :2].sum(axis=0)
+        weight = n if samples.weights is None else samples.weights.sum(dtype=np.float64)
+        return Evaluation(outputs, float(loss), float(weight), float(correct_weight))
+
+    def is_finite(self, X: np.ndarray) -> bool:
+        return bool(np.isfinite(X).all())
 
     def resident(self, state: State, *samples: Samples) -> AbstractContextManager[None]:
         return contextlib.nullcontext()
 
     def _differentiate(
-        self, state: State, samples: Samples, chunk: Chunk, training: bool, threads: int
+        self, state: State, samples: Samples, chunk: Chunk, mode: _Mode
     ) -> tuple[StepLog, int]:
-        """Run a chunk with its way back; returns its log and the number of updates made."""
-        log, recorded = np.zeros((3, len(chunk.rates))), chunk.recorded(state.step)
+        """Run a chunk forward and backward; returns its log and the number of updates made."""
+        recorded = chunk.recorded(state.step)
         capacity = self._reserve(chunk.batch_size, backward=True)
-        arguments = self._arguments(
-            threads, capacity, state, samples, chunk, log, len(recorded), training, True
-        )
-        rest = self._data(samples.X), False, self._no_targets
-        written, *_ = self._side_by_side(
-            threads, self._run, (np.zeros(1, np.int64), *arguments, *rest)
-        )
-        losses, weight_sums, hits = log[:, :written]
+        arguments = self._arguments(mode, capacity, state, samples, chunk, len(recorded))
+        call = arguments, self._data(samples.X), False, self._no_targets
+        written, *_ = self._in_threads(mode.threads, self._run, call)
+        losses = arguments.losses[:written]
         finite = bool(np.isfinite(losses[-1]))
         taken = written if finite else written - 1
-        statistics = arguments[-1][: np.count_nonzero(recorded < taken)].sum(axis=1)
-        return StepLog(losses, weight_sums, hits, statistics, finite), taken
+        statistics = arguments.statistics[: np.count_nonzero(recorded < taken)].sum(axis=1)
+        sums = arguments.weight_sums[:written], arguments.correct_weights[:written]
+        return StepLog(losses, *sums, statistics, finite), taken
 
     def _arguments(
-        self, threads, capacity, state, samples, chunk, log, records, training, backward
-    ) -> tuple:
-        """The arguments of the kernel from ``ops`` to ``statistics``. Predictions keep them: making
-        them takes longer than a small one.
-        """
-        program = self.program
-        cuts = backward and threads > 1 and self._gains_by_features(chunk.batch_size, threads)
-        if cuts and len(self._parts) < threads * capacity * program.ops[0]["n_out"]:
-            self._parts = aligned_zeros(
-                threads * capacity * int(program.ops[0]["n_out"]), program.dtype
-            )
-        return (
-            self._ops,
-            self._loss,
-            self._records(chunk.rule),
-            state.theta,
-            self._gradient,
-            state.slots.reshape(-1),
-            state.buffers,
-            state.products,
-            self._work,
-            self._d_work,
-            self._zeros,
-            np.empty(threads * program.n_scratch, program.dtype),
-            self._parts if cuts else self._no_values,
-            np.empty(threads * (program.n_columns + STRETCH) if records else 0, program.dtype),
-            np.zeros((threads, 8)),  # a cache line each
-            capacity,
-            program.output,
-            training,
-            backward,
-            self._data(_NO_LABELS if samples.labels is None else samples.labels),
-            self._data(self._no_targets if samples.values is None else samples.values),
-            self._data(self._no_values if samples.weights is None else samples.weights),
-            self._data(chunk.order),
-            self._data(chunk.bounds),
-            self._data(chunk.rates),
-            np.uint64(state.seed),
-            state.step,
-            state.optimizer_step,
-            *log,
-            chunk.every,
-            np.zeros((max(records, 1), threads, len(program.ops), opcodes.N_STATISTICS)),
+        self,
+        mode: _Mode,
+        capacity: int,
+        state: State,
+        samples: Samples,
+        chunk: Chunk,
+        records: int = 0,
+    ) -> KernelArguments:
+        """The arguments of the kernel, with room for the statistics of so many recorded steps."""
+        program, threads, steps = self.program, mode.threads, len(chunk.rates)
+        splits_k = mode.backward and threads > 1 and self._gains_by_split_k(chunk, threads)
+        values = self._no_targets if samples.values is None else samples.values
+        stats_columns = program.n_columns + opcodes.SUM_BLOCK if records else 0
+        return KernelArguments(
+            barrier=np.zeros(1, np.int64),
+            ops=self._ops,
+            loss=self._loss,
+            optimizer=self._records(chunk.optimizer),
+            theta=state.theta,
+            gradient=self._gradient,
+            slots=state.slots,
+            buffers=state.buffers,
+            mu_product=state.mu_product,
+            work=self._work,
+            d_work=self._d_work,
+            zeros=self._zeros,
+            scratch=np.empty((threads, program.n_scratch), program.dtype),
+            split_k_partials=self._split_k_partials(threads, capacity if splits_k else 0),
+            stats_scratch=np.empty((threads, stats_columns), program.dtype),
+            thread_sums=np.zeros((threads, 8)),
+            capacity=capacity,
+            output=program.output,
+            training=mode.training,
+            backward=mode.backward,
+            updates=int(chunk.optimizer["code"][0]) != opcodes.NO_UPDATE,
+            evaluates=mode.evaluates,
+            labels=self._data(_NO_LABELS if samples.labels is None else samples.labels),
+            targets=self._data(values),
+            weights=self._data(self._no_values if samples.weights is None else samples.weights),
+            order=self._data(chunk.order),
+            bounds=self._data(chunk.bounds),
+            rates=self._data(chunk.rates),
+            seed=np.uint64(state.seed),
+            step=state.step,
+            optimizer_step=state.optimizer_step,
+            losses=np.zeros(steps),
+            weight_sums=np.zeros(steps),
+            correct_weights=np.zeros(steps),
+            every=chunk.every,
+            statistics=np.zeros((max(records, 1), threads, len(program.ops), opcodes.N_STATISTICS)),
         )
 
     def _reserve(self, rows: int, backward: bool) -> int:
-        """Make the workspace large enough for mini-batches of ``rows``; returns its capacity, which
-        puts every value on a cache line.
+        """Make the workspace large enough for mini-batches of ``rows``.
+
+        Returns its capacity in rows, a multiple of 16: every value begins on a cache line.
         """
         capacity = -(-rows // 16) * 16
         needed = capacity * self.program.n_columns
@@ -217,32 +246,41 @@ class CpuEngine:
             self._d_work = aligned_zeros(needed, self.program.dtype)
         return capacity
 
-    def _gains_by_features(self, rows: int, threads: int) -> bool:
-        """Whether threads share the first product by features of X: it must be all that reads X,
-        and its sums less than what would move.
+    def _split_k_partials(self, threads: int, capacity: int) -> np.ndarray:
+        """Room for each thread's partial sums of the first GEMM, (threads, capacity · n_out)."""
+        columns = capacity * int(self.program.ops[0]["n_out"])
+        if len(self._partials) < threads * columns:
+            self._partials = aligned_zeros(threads * columns, self.program.dtype)
+        return self._partials[: threads * columns].reshape(threads, columns)
 
-        By rows, a thread fetches the weight and the columns of X that it does not own from the
-        others' caches; by features, sums of z.
+    def _gains_by_split_k(self, chunk: Chunk, threads: int) -> bool:
+        """Whether threads share the first GEMM by features of X instead of rows: split-K.
+
+        It must be all that reads X. By rows, a thread fetches the weight and the columns of X that
+        it does not own from the others' caches; by features, partial sums of z. The smaller
+        transfer wins.
         """
         first, others = self.program.ops[0], self.program.ops[1:]
-        alone = first["code"] == opcodes.DENSE and not any(
-            (others["x"] == opcodes.INPUT) | (others["skip"] == opcodes.INPUT)
-        )
-        n_in, n_out = int(first["n_in"]), int(first["n_out"])
-        return bool(
-            alone and first["max_norm"] == 0 and rows * n_out < n_in * (n_out + rows / threads)
-        )
+        read_again = (others["x"] == opcodes.INPUT) | (others["skip"] == opcodes.INPUT)
+        if first["code"] != opcodes.DENSE or read_again.any() or first["max_norm"] != 0:
+            return False
+        rows, n_in, n_out = chunk.batch_size, int(first["n_in"]), int(first["n_out"])
+        return rows * n_out < n_in * (n_out + rows / threads)
+
+    def _prediction_mode(self, n: int, evaluates: bool = False) -> _Mode:
+        threads = self._threads(n, n * self.program.n_parameters / _OPERATIONS_PER_THREAD)
+        return _Mode(threads, evaluates=evaluates)
 
     def _threads(self, rows: int, worth: float) -> int:
         """Threads to use where so many are worth it: none without rows to itself."""
         wanted = min(rows, int(worth)) if self._parallel else 1
-        # which takes longer to find out than a small network to predict
+        # Finding out the number of threads takes longer than a small network takes to predict.
         return 1 if wanted <= 1 else min(wanted, num_threads())
 
-    def _side_by_side(self, threads: int, run: Callable[..., int], arguments: tuple) -> list[int]:
-        return run_side_by_side(threads, run, arguments, self._calls_blas)
+    def _in_threads(self, threads: int, run: Kernel, arguments: tuple) -> list[int]:
+        return run_in_threads(threads, run, arguments, self._calls_blas)
 
-    # --- what a kernel may want otherwise ---------------------------------------------------------
+    # --- hooks: how a kernel takes its arguments --------------------------------------------------
 
     def _records(self, array: np.ndarray) -> Any:
         """An array of records as the kernel takes it."""
@@ -252,6 +290,6 @@ class CpuEngine:
         """An array that is only read as the kernel takes it."""
         return array
 
-    def _specialised(self, arguments: tuple) -> Callable[..., int]:
+    def _specialised(self, arguments: tuple) -> Kernel:
         """The kernel for arguments of just these types, called many times."""
         return self._run

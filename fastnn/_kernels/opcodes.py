@@ -7,6 +7,8 @@ file is its vocabulary.
 
 import numpy as np
 
+from fastnn._kernels.tables import ACTIVATIONS, LOSSES, OPTIMIZERS
+
 # --- operations: what turns the input value(s) of a layer into z ----------------------------------
 DENSE = 0  # z = x W + b
 BATCH_NORM = 1  # z = scale · (x − μ_batch) / √(σ²_batch + ε) + shift, column by column
@@ -24,48 +26,23 @@ OPERATIONS = {
     "elementwise": ELEMENTWISE,
 }
 
-# --- activations: every operation ends in the same epilogue y = f(z) · m, with m the dropout mask ---
-LINEAR = 0
-SIGMOID = 1
-TANH = 2
-RELU = 3
-LEAKY_RELU = 4
-ELU = 5
-SELU = 6
-GELU = 7
-SILU = 8
-MISH = 9
-SOFTPLUS = 10
-SOFTSIGN = 11
-HARD_SIGMOID = 12
-HARD_TANH = 13
+# --- activations, losses, optimisers: rows of `tables` --------------------------------------------
+# Every operation ends in the same epilogue y = f(z) · m, with m the dropout mask. These activations
+# have a meaning beside their formula.
+LINEAR, SIGMOID, RELU = (ACTIVATIONS[name].code for name in ("linear", "sigmoid", "relu"))
 
-# f′ of these cannot be had from f(z) alone: the forward pass stores f′(z) · m beside y.
-DERIVATIVE_NEEDS_Z = (GELU, SILU, MISH)
-
-# --- losses: they take the raw output z of the last operation ("a loss knows its link") -----------
-SOFTMAX_CROSS_ENTROPY = 0
-BINARY_CROSS_ENTROPY = 1
-MSE = 2
-QUADRATIC = 3
-MAE = 4
-HUBER = 5
-POISSON = 6
+# A loss takes the raw output z of the last operation. Cross-entropies also count the samples
+# classified correctly.
+SOFTMAX_CROSS_ENTROPY = LOSSES["softmax_cross_entropy"].code
+BINARY_CROSS_ENTROPY = LOSSES["binary_cross_entropy"].code
 
 IDENTITY, SOFTMAX, LOGISTIC, EXPONENTIAL = range(4)  # links: what ``predict`` makes of raw outputs
 LINKS = {"identity": IDENTITY, "softmax": SOFTMAX, "sigmoid": LOGISTIC, "exp": EXPONENTIAL}
 
-CLASSIFIES = (SOFTMAX_CROSS_ENTROPY, BINARY_CROSS_ENTROPY)  # these count samples classified rightly
-
-# --- optimisers -----------------------------------------------------------------------------------
 NO_UPDATE = -1  # leave the gradient in the gradient buffer: `gradients`, L-BFGS
-SGD = 0
-ADAGRAD = 1
-ADADELTA = 2
-RMSPROP = 3
-ADAM = 4
-ADAMW = 5
-NADAM = 6
+SGD, NADAM = OPTIMIZERS["sgd"].code, OPTIMIZERS["nadam"].code
+# SGD with a velocity updates by other formulas than plain SGD: codes of formulas, not of records.
+MOMENTUM, NESTEROV = len(OPTIMIZERS), len(OPTIMIZERS) + 1
 
 # --- random streams (Philox counter word 3): see philox.py ----------------------------------------
 STREAM_SHUFFLE = 0
@@ -74,7 +51,7 @@ STREAM_INIT = 1 << 16  # + number of the parameter array
 STREAM_MASK = 2 << 16  # + number of the operation: dropout
 STREAM_NOISE = 3 << 16  # + number of the operation: Gaussian noise
 
-# --- statistics of a step: a row of N_STATISTICS sums for each operation, which add up over threads ---
+# --- statistics of a step: N_STATISTICS sums for each operation, which add up over threads --------
 # The first four are of operations with a weight or scale.
 DELTA = 0  # Σ over units of (Σ over samples of ∂C/∂z)², whether there is a bias or not
 GRADIENT = 1  # Σ (∂C/∂w)², penalties included, before clipping
@@ -83,25 +60,14 @@ UPDATE = 3  # Σ (Δw)², before a max-norm constraint acts
 VALUES = 4  # Σ y
 SQUARES = 5  # Σ y²
 DEAD = 6  # units of ReLU that put out 0 for every sample of the mini-batch
-SATURATED = 7  # values that SATURATES says are saturated, among those that dropout keeps
+SATURATED = 7  # values beyond their activation's saturation bounds, among those dropout keeps
 N_STATISTICS = 8
-# elements whose sum is taken in the network's dtype: rounding stays below 1e-6 of it in float32
-STRETCH = 2048
-
-# Activations with two flat ends → bounds beyond which f(z) counts as saturated: the outer 5 % of
-# its range on either side.
-SATURATES = {
-    SIGMOID: (0.05, 0.95),
-    HARD_SIGMOID: (0.05, 0.95),
-    TANH: (-0.9, 0.9),
-    HARD_TANH: (-0.9, 0.9),
-    SOFTSIGN: (-0.9, 0.9),
-}
+SUM_BLOCK = 2048  # elements summed in the network's dtype: rounding stays below 1e-6 in float32
 
 # --- what backward does with the gradient of an operation's input ---------------------------------
 GRAD_NONE = 0  # nobody needs it: no parameter lies before
-GRAD_WRITE = 1  # first to arrive
-GRAD_ADD = 2  # another consumer of the same value has already written
+GRAD_WRITE = 1  # the first to write
+GRAD_ADD = 2  # another consumer of the value has written before
 
 INPUT = 0  # column offset of the mini-batch itself in the workspace
 
@@ -142,7 +108,7 @@ OP = np.dtype(
 COLUMN_STATS = 6  # vectors of n_out that BATCH_NORM keeps per thread: see numba_cpu/norm.py
 
 # An optimiser, as engines see it. One record type for all: what an optimiser does not use stays 0.
-RULE = np.dtype(
+OPTIMIZER = np.dtype(
     [
         ("code", np.int64),
         ("nesterov", np.int64),
@@ -157,13 +123,5 @@ RULE = np.dtype(
     align=True,
 )
 
-# A loss, as engines see it.
-LOSS = np.dtype(
-    [
-        ("code", np.int64),
-        ("link", np.int64),
-        ("delta", np.float64),
-        ("label_smoothing", np.float64),
-    ],
-    align=True,
-)
+# A loss, as engines see it; ``constant`` is its constant of the table, 0 where it has none.
+LOSS = np.dtype([("code", np.int64), ("link", np.int64), ("constant", np.float64)], align=True)

@@ -44,9 +44,7 @@ def philox4x32(counter, key):
 
 
 def random_bits(seed, stream, step, n, rows=1, first_row=0):
-    """Random 32-bit words as a (rows, n) uint64 array; row r is row ``first_row + r`` of the
-    stream.
-    """
+    """Random 32-bit words (rows, n) as uint64; row r is row ``first_row + r`` of the stream."""
     blocks = -(-n // 4)
     first = first_row * blocks
     block = np.arange(first, first + rows * blocks, dtype=np.uint64) & _LOW

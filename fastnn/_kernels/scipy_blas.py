@@ -1,5 +1,6 @@
-"""SciPy's Cython interface to BLAS by itself: importing all of `scipy.linalg` with it takes 0.2 s,
-half of the way to a first step.
+"""SciPy's Cython interface to BLAS, without the rest of `scipy.linalg`.
+
+Importing all of it takes 0.2 s, half of the time to a first step.
 """
 
 import contextlib
@@ -15,8 +16,9 @@ _PACKAGE, _MODULE = "scipy.linalg", "scipy.linalg.cython_blas"
 
 @contextlib.contextmanager
 def alone() -> Iterator[ModuleType]:
-    """The module ``scipy.linalg.cython_blas``; while inside, who imports it gets it without its
-    package. Afterwards all is as it was.
+    """The module ``scipy.linalg.cython_blas``; an import inside gets it without its package.
+
+    Afterwards all is as it was.
 
     It is the module that SciPy itself imports later: an extension module is made once in a process.
     """

@@ -56,7 +56,7 @@ class State:
         BatchNorm's running statistics.
     seed : int
     slots : ndarray (slots of the optimiser, n_parameters)
-    products : ndarray (1,) of float64
+    mu_product : ndarray (1,) of float64
         NAdam's running product of μ.
     step : int
         Mini-batches ever taken: the counter of dropout masks and noise.
@@ -77,11 +77,11 @@ class State:
         buffers: np.ndarray,
         seed: int,
         slots: np.ndarray | None = None,
-        products: np.ndarray | None = None,
+        mu_product: np.ndarray | None = None,
         step: int = 0,
         optimizer_step: int = 0,
     ):
-        self.theta, self.buffers, self.slots, self.products = theta, buffers, slots, products
+        self.theta, self.buffers, self.slots, self.mu_product = theta, buffers, slots, mu_product
         self.seed, self.step, self.optimizer_step = seed, step, optimizer_step
         self.device_state: DeviceState | None = None
 

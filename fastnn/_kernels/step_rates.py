@@ -1,105 +1,98 @@
-"""What of an optimiser changes from step to step: learning rates and bias corrections of a chunk.
+"""What of an optimiser changes from step to step: its learning rate and bias corrections.
 
-The host computes them once for a whole chunk, in float64, and every compiled engine reads them from
-an array. So no kernel takes powers, and no thread computes the same number again.
+These are plain functions of float64 numbers. The Numba CPU kernels compile them, and the CUDA
+engine calls them on the host for a whole chunk. A CPU chunk does not: two powers a step take Python
+0.3 µs, a fifth of a whole step of 16-16-2. The reference and the Cython engine have their own.
 """
 
 import math
-import operator
-from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastnn._kernels import opcodes as oc
+from fastnn._kernels.tables import OPTIMIZERS
 
-# Columns of the table that `step_rates` returns.
-ETA = 0  # learning rate η
-STEP = 1  # factor of m: η/(1 − β₁ᵗ) for Adam; η for optimisers without bias correction
-STEP_GRADIENT = 2  # factor of the gradient itself: NAdam
-INV_SQRT_BIAS2 = 3  # 1/√(1 − β₂ᵗ); 1 for optimisers without bias correction
-N_RATES = 4
-
-_LARGEST_SQUARED_EXPONENT = 1 << 16
-
-Power = Callable[[float, int], float]
+_CORRECTS_BIAS = tuple(row.bias_correction for row in OPTIMIZERS.values())  # by code
 
 
-def step_rates(
-    optimizer: np.ndarray,
-    learning_rates: np.ndarray,
-    optimizer_step: int,
-    mu_product: float,
-    power: Power = operator.pow,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rates of a chunk's steps, and NAdam's running product of μ.
+class StepRates(NamedTuple):
+    """The same for every parameter; float64."""
 
-    The loop is scalar on purpose: step t has the same bits wherever a chunk is cut, which NumPy's
-    vectorised powers do not promise.
+    eta: float  # learning rate
+    step: float  # factor of m: η/(1 − β₁ᵗ) for Adam
+    step_gradient: float  # factor of g itself: NAdam
+    inv_sqrt_bias2: float  # 1/√(1 − β₂ᵗ)
+
+
+def momentum_factor(optimizer: Any, t: int) -> float:
+    """μₜ = β₁ (1 − ½ · 0.96^(tψ)) of NAdam (Dozat 2016); 1 for other optimisers."""
+    if optimizer.code != oc.NADAM:
+        return 1.0
+    return optimizer.beta1 * (1.0 - 0.5 * 0.96 ** (t * optimizer.momentum_decay))
+
+
+def bias_correction(
+    optimizer: Any, eta: float, t: int, mu: float, mu_next: float, mu_product: float
+) -> StepRates:
+    """Rates of step t = 1, 2, …
 
     Parameters
     ----------
-    optimizer : ndarray (1,)
-        One record of the optimiser; see `opcodes`.
+    optimizer : record with the fields of `opcodes.OPTIMIZER` as attributes
+    eta : float
+        Learning rate.
+    t : int
+    mu, mu_next : float
+        `momentum_factor` of steps t and t + 1.
+    mu_product : float
+        Π μ up to and with step t.
+    """
+    corrects = optimizer.code >= 0 and _CORRECTS_BIAS[optimizer.code]  # NO_UPDATE is below 0
+    step, step_gradient, inv_sqrt_bias2 = eta, 0.0, 1.0
+    if optimizer.code == oc.NADAM:
+        step_gradient = eta * (1.0 - mu) / (1.0 - mu_product)
+        step = eta * mu_next / (1.0 - mu_product * mu_next)
+    elif corrects:
+        step = eta / (1.0 - optimizer.beta1**t)
+    if corrects:
+        inv_sqrt_bias2 = 1.0 / math.sqrt(1.0 - optimizer.beta2**t)
+    return StepRates(eta, step, step_gradient, inv_sqrt_bias2)
+
+
+def step_rates(
+    optimizer: np.ndarray, learning_rates: np.ndarray, optimizer_step: int, mu_product: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rates of a chunk's steps, and NAdam's running product of μ.
+
+    Parameters
+    ----------
+    optimizer : ndarray (1,) of `opcodes.OPTIMIZER`
     learning_rates : ndarray (steps,) of float64
     optimizer_step : int
-        Updates made before the chunk, so that its first step is t = optimizer_step + 1.
+        Updates made before the chunk: its first step is t = optimizer_step + 1.
     mu_product : float
-        NAdam's Π μ over those updates.
-    power : callable
-        What raises β₁ and β₂ to the power of t. The default is C's pow;
-        `power_by_squaring` has the bits of a Numba kernel's ``float ** int``.
+        Π μ over those updates.
 
     Returns
     -------
-    rates : ndarray (steps, N_RATES) of float64
+    rates : ndarray (steps, fields of `StepRates`) of float64
     mu_products : ndarray (steps + 1,) of float64
         Π μ before each step and after the last; constant for optimisers other than NAdam.
     """
-    record, steps = optimizer[0], len(learning_rates)
-    products = mu_products(optimizer, steps, optimizer_step, mu_product)
-    rates = np.zeros((steps, N_RATES))
-    rates[:, ETA] = rates[:, STEP] = learning_rates
-    rates[:, INV_SQRT_BIAS2] = 1.0
-    code = int(record["code"])
-    if code in (oc.ADAM, oc.ADAMW, oc.NADAM):
-        beta1, beta2 = float(record["beta1"]), float(record["beta2"])
-        for k, eta in enumerate(np.asarray(learning_rates, np.float64).tolist()):
-            t, product = optimizer_step + k + 1, float(products[k + 1])
-            if code == oc.NADAM:
-                mu_next = momentum_factor(record, t + 1)
-                rates[k, STEP_GRADIENT] = eta * (1.0 - momentum_factor(record, t)) / (1.0 - product)
-                rates[k, STEP] = eta * mu_next / (1.0 - product * mu_next)
-            else:
-                rates[k, STEP] = eta / (1.0 - power(beta1, t))
-            rates[k, INV_SQRT_BIAS2] = 1.0 / math.sqrt(1.0 - power(beta2, t))
+    record = SimpleNamespace(**dict(zip(optimizer.dtype.names, optimizer[0].item(), strict=True)))
+    rates = np.zeros((len(learning_rates), len(StepRates._fields)))
+    products = np.full(len(learning_rates) + 1, mu_product, np.float64)
+    corrects = record.code >= 0 and _CORRECTS_BIAS[record.code]
+    if not corrects:  # also NO_UPDATE
+        rates[:, 0] = rates[:, 1] = learning_rates
+        rates[:, 3] = 1.0
+        return rates, products
+    for k, eta in enumerate(np.asarray(learning_rates, np.float64).tolist()):
+        t = optimizer_step + k + 1
+        mu, mu_next = momentum_factor(record, t), momentum_factor(record, t + 1)
+        mu_product = mu_product * mu
+        products[k + 1] = mu_product
+        rates[k] = bias_correction(record, eta, t, mu, mu_next, mu_product)
     return rates, products
-
-
-def mu_products(
-    optimizer: np.ndarray, steps: int, optimizer_step: int, mu_product: float
-) -> np.ndarray:
-    """The second result of `step_rates` alone."""
-    products = np.full(steps + 1, mu_product, np.float64)
-    if optimizer[0]["code"] == oc.NADAM:
-        for k in range(steps):
-            mu_product = mu_product * momentum_factor(optimizer[0], optimizer_step + k + 1)
-            products[k + 1] = mu_product
-    return products
-
-
-def momentum_factor(record: np.void, t: int) -> float:
-    """μₜ = β₁ (1 − ½ · 0.96^(tψ)) of NAdam."""
-    return float(record["beta1"]) * (1.0 - 0.5 * 0.96 ** (t * float(record["momentum_decay"])))
-
-
-def power_by_squaring(base: float, exponent: int) -> float:
-    """``base ** exponent`` for exponent ≥ 0, bit for bit as Numba compiles ``float64 ** int64``."""
-    if exponent > _LARGEST_SQUARED_EXPONENT:
-        return math.pow(base, float(exponent))
-    result = 1.0
-    while exponent:
-        if exponent & 1:
-            result *= base
-        exponent >>= 1
-        base *= base
-    return result

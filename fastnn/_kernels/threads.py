@@ -46,8 +46,7 @@ def _positive(name, n):
 
 
 def _usable_cores():
-    """Cores, not hardware threads: two hardware threads share one core's multipliers, so a second
-    one only waits.
+    """Cores, not hardware threads: two hardware threads share one core's multipliers.
 
     Linux says which hardware threads are siblings; elsewhere each processor counts as a core.
     """

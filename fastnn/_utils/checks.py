@@ -1,10 +1,11 @@
-"""Checks of arguments: each returns the value or raises an error that names the argument, what came
-and what is accepted.
+"""Checks of arguments: each returns the value, or raises an error.
+
+The message names the argument, the value given and the values accepted.
 """
 
 import difflib
 import numbers
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
@@ -29,12 +30,13 @@ def number(
     """``value`` as a finite ``float`` between ``low`` and ``high``."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, not {value!r}")
-    below = value <= low if low_open else value < low
-    above = value >= high if high_open else value > high
-    if not isfinite(value) or below or above:
+    amount = float(value)
+    below = amount <= low if low_open else amount < low
+    above = amount >= high if high_open else amount > high
+    if not isfinite(amount) or below or above:
         left, right = "(" if low_open else "[", ")" if high_open or high == float("inf") else "]"
         raise ValueError(f"{name} must lie in {left}{low:g}, {high:g}{right}, not {value!r}")
-    return float(value)
+    return amount
 
 
 def boolean(name: str, value: Any) -> bool:
@@ -45,9 +47,7 @@ def boolean(name: str, value: Any) -> bool:
 
 
 def one_of(name: str, value: Any, known: Iterable[str]) -> str:
-    """``value`` if it is one of ``known``; otherwise the error lists them and suggests the
-    nearest.
-    """
+    """``value`` if it is one of ``known``; the error lists them and suggests the nearest."""
     known = list(known)
     if not isinstance(value, str):
         raise TypeError(f"{name} must be one of {', '.join(known)}; got {value!r}")
@@ -65,3 +65,34 @@ def constants(owner: str, given: dict[str, Any], accepted: Iterable[str]) -> Non
         if key not in accepted:
             takes = f"takes only {', '.join(accepted)}" if accepted else "takes no constants"
             raise TypeError(f"{owner} {takes}; got {key}={given[key]!r}")
+
+
+def filled_constants(
+    owner: str, given: dict[str, Any], accepted: Mapping[str, Any]
+) -> dict[str, float]:
+    """The constants of an activation or loss, checked and with defaults filled in.
+
+    ``accepted`` maps a name to a `fastnn._kernels.tables.Constant`.
+    """
+    constants(owner, given, accepted)
+    filled = {name: constant.default for name, constant in accepted.items()} | given
+    for name, c in accepted.items():
+        filled[name] = number(name, filled[name], c.low, c.high, c.low_open, c.high_open)
+    return filled
+
+
+def docstring_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A reStructuredText table, indented as a docstring's body."""
+    cells = [tuple(header), *(tuple(row) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    rule = "  ".join("=" * width for width in widths)
+    lines = [
+        "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]
+    return "\n    ".join([rule, lines[0], rule, *lines[1:], rule])
+
+
+def with_table(docstring: str | None, table: str) -> str | None:
+    """A docstring with ``{table}`` replaced; ``None`` where docstrings were stripped."""
+    return docstring and docstring.replace("{table}", table)

@@ -1,4 +1,4 @@
-"""Where files go: the user's cache folder, and writing a file whole or not at all."""
+"""The user's cache folder, and atomic writing of files."""
 
 import os
 import shutil
@@ -23,8 +23,7 @@ def cache_directory() -> Path:
 
 
 def write_atomically(path: str | os.PathLike, data: bytes) -> None:
-    """Write ``data`` to ``path`` so that a reader, or a crash, finds the old file or the new one,
-    never a part of it.
+    """Write ``data`` to ``path``: a reader finds the old file or the new one, never a part of it.
 
     Permissions end up as ``open(path, "wb")`` would leave them: the umask's for a new file,
     unchanged for an old one.
@@ -32,7 +31,7 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
     Raises
     ------
     OSError
-        When the file cannot be written. The old file is then intact and nothing is left beside it.
+        The file cannot be written. An old file is then intact, and no temporary file is left.
     """
     target = Path(os.path.realpath(path))  # a symbolic link stays one
     temporary = target.with_name(f".fastnn-{os.urandom(8).hex()}.tmp")
@@ -47,14 +46,15 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename == str(temporary):
-            # the temporary file means nothing to whoever reads the message
+            # The message names the file that the caller knows.
             error.filename = str(path)
         raise
 
 
 def check_writable(path: str | os.PathLike) -> None:
-    """Raise the ``OSError`` that `write_atomically` would meet, before any work is lost: no such
-    folder, no permission, a folder.
+    """Raise the ``OSError`` that `write_atomically` would raise, before any work is lost.
+
+    The causes: the folder does not exist, ``path`` is a folder, or permission is missing.
     """
     target = Path(os.path.realpath(path))
     if target.is_dir():

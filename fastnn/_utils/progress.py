@@ -1,5 +1,6 @@
-"""Progress on a terminal, nothing elsewhere: for `fit` a live bar and one line per epoch, for other
-work a bar that counts.
+"""Progress on a terminal, and nothing elsewhere.
+
+`display` is for `fit`: a live bar and a line per epoch. `counter` is a bar for other work.
 """
 
 import contextlib
@@ -75,7 +76,7 @@ def display(wanted: bool, epochs: int, samples_per_epoch: int) -> Silent | Termi
 
 @contextlib.contextmanager
 def counter(wanted: bool, what: str, total: int) -> Iterator[Callable[[], None]]:
-    """While inside, a bar that counts to ``total``; calling what is given counts one more."""
+    """A context with a bar that counts to ``total``; it yields a function that counts one more."""
     if not (wanted and _on_a_terminal()):
         yield lambda: None
         return

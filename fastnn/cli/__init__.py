@@ -1,7 +1,5 @@
-"""The command line: ``fastnn train``, ``evaluate``, ``predict``, ``experiment``, ``warmup`` and
-``info``.
-"""
+"""The command line: one module a command, put together in `fastnn.cli.app`."""
 
-from fastnn.cli.commands import main
+from fastnn.cli.app import main
 
 __all__ = ["main"]

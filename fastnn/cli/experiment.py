@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from fastnn._utils import checks as _checks
+from fastnn._utils import checks
 from fastnn.experiments.data import mnist
 from fastnn.experiments.registry import EXPERIMENTS, title
 from fastnn.experiments.runner import Report, check_destination, run
@@ -17,7 +17,7 @@ _WIDTH = 140  # of the table where output is no terminal
 
 
 def _name(context: click.Context, argument: click.Argument, name: str | None) -> str | None:
-    return name and _checks.one_of("experiment", name, [*EXPERIMENTS, _ALL])
+    return name and checks.one_of("experiment", name, [*EXPERIMENTS, _ALL])
 
 
 @click.command()
@@ -62,7 +62,8 @@ def experiment(name: str | None, show: bool, quick: bool, out: Path, strict: boo
     _print_table(reports)
     differing = sum(len(report.checks) - report.agreeing for report in reports)
     click.echo(
-        f"{differing or 'no'} {'figure differs' if differing == 1 else 'figures differ'}; written to {out}"
+        f"{differing or 'no'} {'figure differs' if differing == 1 else 'figures differ'}; "
+        f"written to {out}"
     )
     return _DIFFERS if strict and differing else 0
 

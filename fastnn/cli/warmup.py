@@ -1,6 +1,4 @@
-"""The command ``fastnn warmup``: compile the Numba engine, and the CUDA engine where there is a
-GPU, before a training wants them.
-"""
+"""The command ``fastnn warmup``: compile kernels before a training needs them."""
 
 import shutil
 import subprocess
@@ -15,30 +13,30 @@ import click
 from fastnn import engines
 from fastnn._kernels.contract import DTYPES
 from fastnn._kernels.numba_cpu import cache
-from fastnn._kernels.numba_cuda.toolchain import available, cache_dir
-from fastnn._kernels.numba_cuda.toolchain import ptx_cache as cuda_cache
+from fastnn._kernels.numba_cuda.toolchain import available, cache_dir, ptx_cache
 from fastnn._utils import checks
 from fastnn._utils.progress import counter
+from fastnn.cli.output import count
 
 _BOTH = "both"
 _SAME_MODULES = "import sys; sys.path[:] = sys.argv[2:]\n"
 # One prediction: the kernel is the same for training.
 _COMPILE = "import fastnn; fastnn.mlp([1, 1], dtype=sys.argv[1], backend='numba').predict([[0.0]])"
-_COMPILE_CUDA = (
-    "from fastnn._kernels.numba_cuda import compile; compile.keep(sys.argv[1], {capability})\n"
-)
-# The driver makes machine code of what was compiled, which takes it long as well, and keeps that.
+_COMPILE_CUDA = """
+from fastnn._kernels.numba_cuda.driver import ptx_compiler
+ptx_compiler.keep(sys.argv[1], {capability})
+"""
+# The driver compiles PTX to machine code, which takes seconds too, and caches the result.
 _LOAD_CUDA = """
-from fastnn._kernels.numba_cuda import cache, device
-device.open_device().prepare(cache.listed(sys.argv[1], {capability}), sys.argv[1])
+from fastnn._kernels.numba_cuda.driver import device
+from fastnn._kernels.numba_cuda.toolchain import ptx_cache
+device.open_device().prepare(ptx_cache.listed(sys.argv[1], {capability}), sys.argv[1])
 """
 
 
 @dataclass(frozen=True)
 class _Kernels:
-    """The kernels of the Numba engine for a number type, or, for a compute capability, those of the
-    CUDA engine.
-    """
+    """The kernels of one engine for one dtype: of CUDA if there is a capability, else of Numba."""
 
     dtype: str
     capability: tuple[int, int] | None = None
@@ -54,11 +52,11 @@ class _Kernels:
         return (
             cache.ready(self.dtype)
             if self.capability is None
-            else cuda_cache.ready(self.dtype, self.capability)
+            else ptx_cache.ready(self.dtype, self.capability)
         )
 
     def check_folder(self) -> None:
-        if (cache.folder(self.dtype) if self.capability is None else cuda_cache.folder()) is None:
+        if (cache.folder(self.dtype) if self.capability is None else ptx_cache.folder()) is None:
             variable = (
                 "NUMBA_CACHE_DIR"
                 if self.capability is None or not cache_dir.folder()
@@ -70,7 +68,7 @@ class _Kernels:
 
     def place(self) -> Path | str:
         return (
-            cache.place(self.dtype) if self.capability is None else cuda_cache.place()
+            cache.place(self.dtype) if self.capability is None else ptx_cache.place()
         ) or "the cache folder"
 
     def script(self) -> str:
@@ -80,7 +78,7 @@ class _Kernels:
         return (_COMPILE_CUDA + (_LOAD_CUDA if is_here else "")).format(capability=self.capability)
 
     def tidy(self) -> None:
-        """Remove what is not whole; of CUDA's each file is whole or does not count."""
+        """Remove what is incomplete. The CUDA engine ignores an incomplete file by itself."""
         if self.capability is None and not self.ready():
             cache.empty(self.dtype)
 
@@ -98,7 +96,8 @@ def _capability(
     if not (major.isdecimal() and minor.isdecimal()) or (int(major), int(minor)) < available.OLDEST:
         oldest = available.dotted(available.OLDEST)
         raise ValueError(
-            f"--cuda-arch must be a compute capability of {oldest} or higher, such as 9.0, not {text!r}"
+            f"--cuda-arch must be a compute capability of {oldest} or higher, such as 9.0, "
+            f"not {text!r}"
         )
     return int(major), int(minor)
 
@@ -124,17 +123,16 @@ def _capability(
     help="Remove what other versions of fastnn, Python or Numba have compiled.",
 )
 def warmup(dtypes: tuple[str, ...], cuda_arch: tuple[int, int] | None, clean: bool) -> None:
-    """Compile the Numba engine for this machine, once, and the CUDA engine where there is a GPU for
-    it.
+    """Compile the Numba engine, and the CUDA engine where there is a GPU.
 
     It takes a minute or two, which the first training on backend "numba" or "cuda" would take
-    otherwise; backend "auto" needs it only where the Cython engine does not run. What is compiled
-    is kept in the user's cache folder, or in NUMBA_CACHE_DIR. An upgrade of fastnn, Python or
-    Numba, or another processor, needs it again.
+    otherwise; backend "auto" needs it only where the Cython engine does not run. The compiled
+    kernels are kept in the user's cache folder, or in NUMBA_CACHE_DIR. An upgrade of fastnn, Python
+    or Numba, or another processor, needs it again.
 
-    With --cuda-arch, what is compiled can be brought along to a machine with such a GPU: the
-    variable FASTNN_CUDA_CACHE names a folder for it, here and there. fastnn needs neither Numba nor
-    a compiler there, only cuda-bindings.
+    With --cuda-arch, the compiled kernels can be copied to a machine with such a GPU: the variable
+    FASTNN_CUDA_CACHE names a folder for them, here and there. fastnn needs neither Numba nor a
+    compiler there, only cuda-bindings.
     """
     engines.check("numba")
     _check_compiling()
@@ -169,27 +167,29 @@ def _listed(kernels: Sequence[_Kernels]) -> str:
 def _check_compiling() -> None:
     from numba import config
 
-    if config.DISABLE_JIT:
+    if config.DISABLE_JIT:  # pyright: ignore[reportAttributeAccessIssue]
         raise RuntimeError("Numba compiles nothing while the variable NUMBA_DISABLE_JIT is set")
 
 
 def _compile(kernels: Sequence[_Kernels]) -> None:
-    """Compile and keep each lot in a process of its own: they run side by side, and, other than
-    LLVM, a process can be interrupted.
+    """Compile and keep the kernels, each of them in a process of its own.
+
+    The processes run side by side and, unlike LLVM, can be interrupted.
     """
     for each in kernels:
         each.check_folder()
     children = {each: _start(each) for each in kernels}
     try:
-        with counter(True, f"compiling {_listed(kernels)}", len(kernels)) as count:
+        with counter(True, f"compiling {_listed(kernels)}", len(kernels)) as advance:
             for each, child in children.items():
                 lines = child.communicate()[1].strip().splitlines()
                 if not each.ready():
                     reason = lines[-1] if lines else "is there space left?"
                     raise RuntimeError(
-                        f"the kernel for {each} could not be compiled and kept in {each.place()}: {reason}"
+                        f"the kernel for {each} could not be compiled and kept in {each.place()}: "
+                        f"{reason}"
                     )
-                count()
+                advance()
     finally:
         for each, child in children.items():
             if child.returncode is None:
@@ -211,11 +211,11 @@ def _start(kernels: _Kernels) -> subprocess.Popen:
 
 
 def _tidy(clean: bool) -> None:
-    """Tell of compiled kernels that are of no use here, or remove them."""
-    folders = cache.outdated() + cuda_cache.outdated()
+    """Report compiled kernels that this version or machine cannot use, or remove them."""
+    folders = cache.outdated() + ptx_cache.outdated()
     if not folders:
         return
-    what = f"{len(folders)} folder{'' if len(folders) == 1 else 's'} of kernels compiled for other versions or machines"
+    what = f"{count(len(folders), 'folder')} of kernels compiled for other versions or machines"
     size = f"{sum(map(_size, folders)) / 1e6:.1f} MB"
     if clean:
         for folder in folders:

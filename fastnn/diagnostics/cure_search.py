@@ -1,8 +1,8 @@
-"""The cure matrix: variants of a network, trained side by side on a budget of seconds, and ranked.
+"""The cure search: variants of a network, trained on a budget of seconds, and ranked.
 
 Every combination of activation, initialisation, normalisation, shortcuts, clipping and optimiser is
-a variant. Successive halving (Jamieson & Talwalkar 2016) spends the time where it pays: all
-variants are trained for a few steps, the best third starts afresh with many more, and so on.
+a variant; together they are the cure matrix. Successive halving (Jamieson & Talwalkar 2016) trains
+all variants for a few steps, then the best third from its initial weights for more, and so on.
 """
 
 import itertools
@@ -17,8 +17,8 @@ import numpy as np
 
 from fastnn._kernels import opcodes, philox
 from fastnn._utils import checks, progress
-from fastnn.data import validation as validate
 from fastnn.data.splits import train_test_split
+from fastnn.data.validation import on_host
 from fastnn.diagnostics import variants
 from fastnn.diagnostics.findings import Cure
 from fastnn.errors import DivergenceError
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from fastnn.network import Network
 
 KEPT = "kept"
-_KEEP = 3  # of so many variants one goes on to the next round
+_KEEP = 3  # one variant of so many is kept for the next round
 _FINALISTS = 5
-_FEWEST_STEPS = 20  # that tell anything about a variant
+_FEWEST_STEPS = 20  # in which variants differ measurably
 _TIMED_STEPS = 30
 _SPLIT = 2  # number of the random order
 
@@ -110,8 +110,9 @@ class Variant:
 
 
 class CureTable(list):
-    """Variants, the best first: those that stayed longest, by their score, then those dropped
-    before. Printing it shows a table.
+    """Variants, the best first; printing it shows a table.
+
+    Variants of the last round come first, by their score, then those dropped before.
 
     Attributes
     ----------
@@ -125,11 +126,12 @@ class CureTable(list):
 
     @property
     def best(self) -> Variant:
+        """The variant with the highest score."""
         return self[0]
 
     @property
     def baseline(self) -> Variant | None:
-        """The network as it is, if it was reached."""
+        """The network as it is, if it was trained."""
         return next((row for row in self if row.changes == 0), None)
 
     def heatmap(
@@ -185,7 +187,10 @@ class CureTable(list):
         return capture.get()
 
     def __repr__(self) -> str:
-        return f"<CureTable of {len(self)} variants, the best with {self.metric} {self.best.score:.4f}>"
+        return (
+            f"<CureTable of {len(self)} variants, "
+            f"the best with {self.metric} {self.best.score:.4f}>"
+        )
 
 
 def cures(
@@ -207,10 +212,10 @@ def cures(
     X, y : array-like
         As `Network.fit` takes them.
     seconds : float
-        Time to spend, about; a first use also compiles the engine. With less than all variants
-        need, those that change least are tried.
+        Time to spend, about; a first use also compiles the engine. Where it is too short for all
+        variants, those with the fewest changes are tried.
     validation : float or (X, y)
-        Data to score on: a share of X and y, or other data.
+        Data to score on: a fraction of X and y, or other data.
     optimizer : str or Optimizer
         What the network is trained with now.
     batch_size : int
@@ -234,10 +239,10 @@ def cures(
     """
     seconds = checks.number("seconds", seconds, low_open=True)
     batch_size = checks.integer("batch_size", batch_size)
-    optimizer = as_optimizer(optimizer)
-    if not isinstance(optimizer, Optimizer):
+    first_order = as_optimizer(optimizer)
+    if not isinstance(first_order, Optimizer):
         raise ValueError("optimizer must step once a mini-batch, which LBFGS does not")
-    return _Search(net, X, y, validation, optimizer, batch_size).run(
+    return _Search(net, X, y, validation, first_order, batch_size).run(
         seconds, checks.boolean("progress", progress)
     )
 
@@ -251,7 +256,7 @@ def all_variants(net: "Network", optimizer: Optimizer) -> list[Variant]:
     ):
         options = dict(zip(factors, names, strict=True))
         made = variant(net, optimizer, options)
-        found.setdefault(repr((made.cure.layers(net.layers), made.cure.fit)), made)
+        found.setdefault(repr((made.cure.change_layers(net.layers), made.cure.fit)), made)
     return list(found.values())
 
 
@@ -259,7 +264,9 @@ def variant(net: "Network", optimizer: Optimizer, options: Mapping[str, str]) ->
     """The variant of these options, one for each of `FACTORS`."""
     changes = [LAYER_FACTORS[factor][options[factor]] for factor in LAYER_FACTORS]
     changed = reduce(
-        lambda rule, factor: FIT_FACTORS[factor][options[factor]](rule), FIT_FACTORS, optimizer
+        lambda current, factor: FIT_FACTORS[factor][options[factor]](current),
+        FIT_FACTORS,
+        optimizer,
     )
 
     def layers(given: Sequence[Layer]) -> list[Layer]:
@@ -277,25 +284,28 @@ def variant(net: "Network", optimizer: Optimizer, options: Mapping[str, str]) ->
 
 
 class _Search:
-    """Data, the clock, and what was found so far."""
+    """The data of a search, and whether it was interrupted."""
 
     def __init__(
         self, net: "Network", X: Any, y: Any, validation: Any, optimizer: Optimizer, batch_size: int
     ):
         if net.backend == "cuda":  # rows are picked here, a few for each training
-            X, y = validate.on_host(X, "X"), validate.on_host(y, "y")
+            X, y = on_host(X, "X"), on_host(y, "y")
         if isinstance(validation, tuple | list):
             X, y = np.asarray(X), np.asarray(y)
-            # short trainings take the first rows
+            # Short trainings take the first rows.
             order = philox.permutation(net.seed, opcodes.STREAM_SPLIT, _SPLIT, len(X))
             self.X, self.y, self.validation = X[order], y[order], tuple(validation)
         else:
             if validation is None:
                 raise TypeError(
-                    "validation must be a share of the data, such as 0.2, or a pair (X, y); got None"
+                    "validation must be a fraction of the data, such as 0.2, or a pair (X, y); "
+                    "got None"
                 )
-            share = checks.number("validation", validation, 0.0, 1.0, low_open=True, high_open=True)
-            self.X, X_val, self.y, y_val = train_test_split(X, y, test_size=share, seed=net.seed)
+            fraction = checks.number(
+                "validation", validation, 0.0, 1.0, low_open=True, high_open=True
+            )
+            self.X, X_val, self.y, y_val = train_test_split(X, y, test_size=fraction, seed=net.seed)
             self.validation = X_val, y_val
         self.net, self.optimizer, self.batch_size = net, optimizer, min(batch_size, len(self.X))
         scores = net.evaluate(*self.validation)  # a mistake in the data shows here
@@ -303,6 +313,7 @@ class _Search:
         self.interrupted = False
 
     def run(self, seconds: float, show: bool) -> CureTable:
+        """Train the variants in rounds, and rank them."""
         candidates = all_variants(self.net, self.optimizer)
         each, step = self._time(candidates[0])
         deadline = time.perf_counter() + seconds
@@ -312,18 +323,9 @@ class _Search:
         steps, ranked = 0, []
         with progress.counter(show, "variants", _trainings(len(candidates))) as advance:
             for left in range(rounds, 0, -1):
-                share = (deadline - time.perf_counter()) / left / len(candidates)
-                steps = max(_FEWEST_STEPS, steps + 1, int((share - each) / step))
-                done = []
-                for variant in candidates:
-                    known = ranked or done
-                    if known and (self.interrupted or time.perf_counter() > deadline):
-                        break
-                    trained = self._train(variant, steps)
-                    if known and self.interrupted:
-                        break  # cut short: its score would say less than its steps
-                    done.append(trained)
-                    advance()
+                seconds_each = (deadline - time.perf_counter()) / left / len(candidates)
+                steps = max(_FEWEST_STEPS, steps + 1, int((seconds_each - each) / step))
+                done = self._train_all(candidates, steps, deadline, not ranked, advance)
                 reached = {id(variant.options) for variant in done}
                 ranked = sorted(done, key=lambda v: (-v.score, v.loss)) + [
                     v for v in ranked if id(v.options) not in reached
@@ -338,6 +340,27 @@ class _Search:
                     ],
                 ]
         return CureTable(ranked, self.metric)
+
+    def _train_all(
+        self,
+        candidates: Sequence[Variant],
+        steps: int,
+        deadline: float,
+        at_least_one: bool,
+        advance: Callable[[], None],
+    ) -> list[Variant]:
+        """Train the candidates in order until the deadline or Ctrl-C."""
+        done: list[Variant] = []
+        for variant in candidates:
+            may_stop = bool(done) or not at_least_one
+            if may_stop and (self.interrupted or time.perf_counter() > deadline):
+                break
+            trained = self._train(variant, steps)
+            if may_stop and self.interrupted:
+                break  # cut short: its score would say less than its steps
+            done.append(trained)
+            advance()
+        return done
 
     def _time(self, variant: Variant) -> tuple[float, float]:
         """Seconds to make a variant and score it, and seconds a step."""

@@ -30,7 +30,8 @@ LEAKY_RELU = Cure(
     _leaky_and_he,
 )
 INIT = Cure(
-    "init='auto' and bias_init='zeros': He for ReLU and its kin, LeCun for SELU, Glorot for the rest",
+    "init='auto' and bias_init='zeros': "
+    "He for ReLU and its kin, LeCun for SELU, Glorot for the rest",
     lambda layers: variants.with_init(layers, "auto"),
 )
 NORMALISE = Cure("BatchNorm() between each hidden product and its activation", variants.with_norm)
@@ -39,7 +40,8 @@ SHORTCUTS = Cure(
 )
 LINEAR_OUTPUT = Cure("activation='linear' in the last layer", variants.with_linear_output)
 STANDARDISE = Cure(
-    "inputs scaled to mean 0 and variance 1: fastnn.data.Standardizer, or BatchNorm() as the first layer",
+    "inputs scaled to mean 0 and variance 1: "
+    "fastnn.data.Standardizer, or BatchNorm() as the first layer",
     _inputs_normalised,
 )
 STANDARDISE_TARGETS = Cure(
@@ -64,8 +66,9 @@ STOP_EARLY = Cure(
 
 
 def learning_rate(evidence: Evidence, factor: float) -> tuple[Cure, ...]:
-    """The optimiser with its learning rate times ``factor``, to one digit; nothing where there is
-    no such thing as a rate.
+    """The optimiser with its learning rate times ``factor``, to one digit.
+
+    Nothing where the optimiser has no rate, or the rate would stay the same.
     """
     optimizer = evidence.optimizer
     if optimizer is None or isinstance(optimizer, LBFGS) or not 0 < factor < math.inf:
@@ -85,8 +88,9 @@ def learning_rate(evidence: Evidence, factor: float) -> tuple[Cure, ...]:
 
 
 def fitting(evidence: Evidence, cures: Sequence[Cure]) -> tuple[Cure, ...]:
-    """The cures, scaling of inputs or targets first where their scale is a cause, and without those
-    that change nothing.
+    """The cures without those that change nothing.
+
+    Scaling of inputs or targets comes first where their scale is a cause.
     """
     first = [
         cure
@@ -103,7 +107,8 @@ def fitting(evidence: Evidence, cures: Sequence[Cure]) -> tuple[Cure, ...]:
 def _changes(cure: Cure, evidence: Evidence) -> bool:
     """Whether a cure is more than what there is already, as far as that is known."""
     same_layers = cure.layers is None or (
-        evidence.layers is not None and repr(cure.layers(evidence.layers)) == repr(evidence.layers)
+        evidence.layers is not None
+        and repr(cure.change_layers(evidence.layers)) == repr(list(evidence.layers))
     )
     optimizer = cure.fit.get("optimizer")
     same_fit = not cure.fit or (optimizer is not None and optimizer == evidence.optimizer)

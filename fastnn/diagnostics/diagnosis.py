@@ -1,4 +1,4 @@
-"""Look at a network and data: gather the evidence for a diagnosis."""
+"""The diagnosis of a network on data: gather evidence, then look for faults in it."""
 
 from dataclasses import replace
 from typing import Any
@@ -9,16 +9,16 @@ from fastnn._kernels import opcodes, philox
 from fastnn._kernels.contract import Samples
 from fastnn._kernels.reference import per_sample_loss, target_values
 from fastnn.callbacks import GradientFlow
-from fastnn.diagnostics import gradient_flow as _gradient_flow
 from fastnn.diagnostics.evidence import Evidence
 from fastnn.diagnostics.faults import find_faults
 from fastnn.diagnostics.findings import Diagnosis
+from fastnn.diagnostics.gradient_flow import Flow, Recorder, layer_ops
 from fastnn.errors import DivergenceError
 from fastnn.optim.optimizers import LBFGS, Optimizer
 
 _SAMPLES = 2000  # enough for the statistics of a layer
-_EPOCHS = 5  # of the trial that tells whether a learning rate suits
-_BEYOND = 30.0  # a logit of certainty
+_EPOCHS = 5  # of the trial with the given optimiser
+_LARGEST_LOGIT = 30.0  # of a certain prediction
 _SPLIT = 1  # number of the random order, so that it is not that of validation
 
 
@@ -26,7 +26,7 @@ def examine(
     net: Any, samples: Samples, optimizer: Optimizer | LBFGS | None, batch_size: int
 ) -> Diagnosis:
     """See `Network.diagnose`."""
-    if not _gradient_flow.layer_ops(net.program):
+    if not layer_ops(net.program):
         raise ValueError("a network without Dense layers has nothing to diagnose")
     samples = samples.take(
         np.sort(philox.permutation(net.seed, opcodes.STREAM_SPLIT, _SPLIT, len(samples))[:_SAMPLES])
@@ -53,22 +53,22 @@ def examine(
     )
 
 
-def _flow(net: Any, statistics: np.ndarray, samples: Samples) -> _gradient_flow.Flow:
-    recorder = _gradient_flow.Recorder(net.program, samples)
+def _flow(net: Any, statistics: np.ndarray, samples: Samples) -> Flow:
+    recorder = Recorder(net.program, samples)
     recorder.add(np.array([net.state.step]), statistics, np.array([len(samples)]))
     return recorder.flow
 
 
 def _loss_of_a_constant(net: Any, samples: Samples) -> float:
-    """The loss of a network that answers the same to every sample, the targets' mean."""
+    """The loss of a network that predicts the targets' mean for every sample."""
     t = target_values(samples, net.outputs).astype(np.float64)
     z = mean = t.mean(axis=0, keepdims=True)
-    # the logarithm of a class without samples, which is then bounded
+    # A class without samples has an infinite logarithm, which is then bounded.
     with np.errstate(all="ignore"):
         if net.loss.spec.link == "sigmoid":
-            z = np.clip(np.log(mean / (1 - mean)), -_BEYOND, _BEYOND)
+            z = np.clip(np.log(mean / (1 - mean)), -_LARGEST_LOGIT, _LARGEST_LOGIT)
         elif net.loss.spec.link != "identity":
-            z = np.clip(np.log(mean), -_BEYOND, _BEYOND)
+            z = np.clip(np.log(mean), -_LARGEST_LOGIT, _LARGEST_LOGIT)
         losses, _ = per_sample_loss(net.program.loss, np.broadcast_to(z, t.shape), t)
     return float(losses.mean())
 
@@ -76,7 +76,7 @@ def _loss_of_a_constant(net: Any, samples: Samples) -> float:
 def _trial(
     net: Any, samples: Samples, evidence: Evidence, optimizer: Optimizer | LBFGS, batch_size: int
 ) -> Evidence:
-    """What training a copy shows."""
+    """The evidence of a short training of a copy."""
     y = samples.values if samples.labels is None else samples.labels
     try:
         history = net.copy().fit(
@@ -103,12 +103,10 @@ def _trial(
 
 
 def _copies(net: Any, gradient: np.ndarray) -> np.ndarray:
-    """By layer, the share of units whose weights and bias, and the gradients of them, are those of
-    another unit.
-    """
+    """By layer, the fraction of units that are copies of another: see `Evidence.copies`."""
     arrays = {array.name: array for array in net.program.parameters}
-    shares = []
-    for layer in _gradient_flow.layer_ops(net.program):
+    fractions = []
+    for layer in layer_ops(net.program):
         own = [
             arrays[name]
             for name in (f"{layer.name}.weight", f"{layer.name}.bias")
@@ -121,5 +119,5 @@ def _copies(net: Any, gradient: np.ndarray) -> np.ndarray:
                 for vector in (net.state.read_only_copy("theta"), gradient)
             ]
         )
-        shares.append(1 - len(np.unique(units, axis=1).T) / units.shape[1])
-    return np.array(shares)
+        fractions.append(1 - len(np.unique(units, axis=1).T) / units.shape[1])
+    return np.array(fractions)

@@ -1,4 +1,4 @@
-"""What a diagnosis has to go by, and the figures that are made of it."""
+"""The evidence that a diagnosis rests on, and figures derived from it."""
 
 import math
 from collections.abc import Sequence
@@ -10,31 +10,31 @@ from fastnn.diagnostics.gradient_flow import Flow
 from fastnn.nn.layers import Layer
 from fastnn.optim.optimizers import LBFGS, Optimizer
 
-_FIRST = 5  # records that tell how long the first steps were
+_FIRST = 5  # records of the first steps
 _ALMOST_ZERO = 0.1  # ‖W‖ over √units of a layer that starts from zeros, or nearly so
 _AT_REST = 0.02  # ‖∂C/∂W‖ over ‖W‖
-# share of the first loss, or of that of the best constant, below which a network has learnt
+# fraction of the first loss, or of that of the best constant, below which a network has learnt
 _LEARNT = 0.5
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What there is to look at; ``None``, or empty, where it is not known.
+    """The measurements of a network or a training; ``None``, or empty, where not taken.
 
     Attributes
     ----------
     flow : Flow
         At least one record.
     copies : ndarray (layers,)
-        Share of a layer's units whose weights and bias, and the gradients of them, are those of
+        Fraction of a layer's units whose weights and bias, and the gradients of them, are those of
         another one.
     losses, validation_losses : sequence of float
         By epoch.
     first_loss : float
         Of the first mini-batch, before any step; or that of the best constant prediction.
     slope : float
-        The largest ‖∂C/∂W‖/‖W‖ of a layer over all samples at the start, which mini-batches only
-        tell with noise.
+        The largest ‖∂C/∂W‖/‖W‖ of a layer over all samples at the start; mini-batches estimate it
+        with noise.
     trained : bool
         Whether the network had learnt already when the records begin.
     optimizer : Optimizer or LBFGS
@@ -56,13 +56,14 @@ class Evidence:
 
     def latest(self, figure: str) -> np.ndarray:
         """The figure of each layer, median over the last half of the records."""
-        records = getattr(self.flow, figure)
+        records = getattr(self.recorded, figure)
         return np.median(records[len(records) // 2 :], axis=0)
 
     @property
     def learnt(self) -> bool:
-        """Whether the loss has fallen far: whatever a layer looks like then, it does not keep the
-        network from learning.
+        """Whether the loss has fallen far.
+
+        No layer keeps the network from learning then, whatever its figures are.
         """
         return (
             bool(self.losses)
@@ -72,7 +73,7 @@ class Evidence:
 
     @property
     def fall(self) -> float:
-        """The share by which the loss fell from the first epoch to the last."""
+        """The fraction by which the loss fell from the first epoch to the last."""
         if len(self.losses) < 2 or not self.losses[0]:
             return 1.0
         return (self.losses[0] - self.losses[-1]) / abs(self.losses[0])
@@ -89,17 +90,24 @@ class Evidence:
         return self.flow is not None and self.flow.target_scale > 100
 
     @property
-    def relative_gradients(self) -> np.ndarray:
-        """‖∂C/∂W‖/‖W‖ of each layer at the first record, in units of the targets' scale where they
-        are large values.
+    def recorded(self) -> Flow:
+        """The flow of which there must be one for the figures of layers."""
+        if self.flow is None:
+            raise ValueError("the layers were not recorded")
+        return self.flow
 
-        Later records may tell of steps that were too long.
+    @property
+    def relative_gradients(self) -> np.ndarray:
+        """‖∂C/∂W‖/‖W‖ of each layer at the first record.
+
+        Divided by the targets' scale where they are large values. Later records may show steps that
+        were too long.
         """
-        weight, gradient = self.flow.weight_norm[0], self.flow.gradient_norm[0]
+        weight, gradient = self.recorded.weight_norm[0], self.recorded.gradient_norm[0]
         relative = np.divide(
             gradient, weight, out=np.zeros_like(weight), where=(weight > 0) & np.isfinite(weight)
         )
-        return relative / max(1.0, np.nan_to_num(self.flow.target_scale))
+        return relative / max(1.0, np.nan_to_num(self.recorded.target_scale))
 
     @property
     def at_rest(self) -> bool:
@@ -109,24 +117,26 @@ class Evidence:
     @property
     def updates(self) -> np.ndarray:
         """‖ΔW‖/‖W‖ at each record, median over the layers that do not start from zeros."""
-        ratios = np.where(np.isfinite(self.flow.update_ratio), self.flow.update_ratio, 0.0)
-        grown = self.flow.weight_norm[0] / np.sqrt(self.flow.units) > _ALMOST_ZERO
+        ratios = np.where(np.isfinite(self.recorded.update_ratio), self.recorded.update_ratio, 0.0)
+        grown = self.recorded.weight_norm[0] / np.sqrt(self.recorded.units) > _ALMOST_ZERO
         return np.median(ratios[:, grown], axis=1) if grown.any() else np.zeros(len(ratios))
 
     @property
     def first_updates(self) -> float:
-        """The largest of the first records: weights that long steps have made large move little
-        later on.
+        """The largest update of the first records.
+
+        Later ones are small beside weights that long steps have made large.
         """
         return float(self.updates[:_FIRST].max())
 
     @property
     def gain(self) -> float:
-        """‖W‖ over √units at the start, median over layers: 1 keeps the size of a signal in linear
-        layers, √2 in ReLU ones.
-        """
-        return float(np.median(self.flow.weight_norm[0] / np.sqrt(self.flow.units)))
+        """‖W‖ over √units at the start, median over layers.
 
-    def names(self, numbers: Sequence[int]) -> tuple[str, ...]:
+        1 keeps the size of a signal in linear layers, √2 in ReLU layers.
+        """
+        return float(np.median(self.recorded.weight_norm[0] / np.sqrt(self.recorded.units)))
+
+    def names(self, numbers: np.ndarray) -> tuple[str, ...]:
         """Names of layers."""
-        return tuple(self.flow.layers[i] for i in numbers)
+        return tuple(self.recorded.layers[i] for i in numbers)

@@ -1,8 +1,8 @@
-"""Why a network does not learn, in words: faults and the figures that show them.
+"""Faults of a network that does not learn: each a function from `Evidence` to a `Finding`.
 
-`Network.diagnose` and `History.diagnose` gather `Evidence` and put the same questions to it, the
-gravest fault first: a dead or symmetric layer has no gradient that could vanish, so it is named
-before. `remedies` has the cures.
+`Network.diagnose` and `History.diagnose` gather the evidence and look for the same faults, the
+gravest first: a dead or symmetric layer has no gradient that could vanish, so it is named before.
+`fastnn.diagnostics.cures` has the cures.
 """
 
 import math
@@ -36,19 +36,19 @@ VANISHING = 100.0  # times that the learning speed falls from the output to the 
 # times that ‖∂C/∂W‖ is smaller than the output's, at least, behind a normalisation
 SMALL_GRADIENT = 5.0
 EXPLODING = 30.0  # ‖∂C/∂W‖ over ‖W‖
-DEAD = 0.7  # share of a layer's units
-SATURATED = 0.5  # share of a layer's outputs
-SYMMETRIC = 0.5  # share of a layer's units that are copies of another
+DEAD = 0.7  # fraction of a layer's units
+SATURATED = 0.5  # fraction of a layer's outputs
+SYMMETRIC = 0.5  # fraction of a layer's units that are copies of another
 LARGE_UPDATE, LARGE_UPDATE_WITHOUT_FALL = 0.3, 0.1  # ‖ΔW‖ over ‖W‖ of a step
 SMALL_UPDATE = 1e-4
-FLAT = 0.05  # share by which the loss has to fall at least
+FLAT = 0.05  # fraction by which the loss has to fall at least
 OVERFITTING = 1.15  # loss on validation data over its best
 GOOD_UPDATE = 3e-3  # what a new learning rate aims at
 SMALL_GAIN = 0.6  # see `Evidence.gain`
 
 
 def find_faults(evidence: Evidence) -> Diagnosis:
-    """The faults of which the evidence tells, but for those that another one brings about."""
+    """The faults that the evidence shows, without those that another one brings about."""
     found, explained = Diagnosis(), set()
     for fault, find in FAULTS.items():
         finding = None if fault in explained else find(evidence)
@@ -62,11 +62,11 @@ def find_faults(evidence: Evidence) -> Diagnosis:
     return found
 
 
-# --- the questions --------------------------------------------------------------------------------
+# --- the faults -----------------------------------------------------------------------------------
 
 
 def divergence(evidence: Evidence) -> Finding | None:
-    """Training met a loss or a parameter that is not finite."""
+    """A loss or a parameter that is not finite."""
     if evidence.diverged is None:
         return None
     if evidence.flow is None and not evidence.losses:
@@ -76,7 +76,10 @@ def divergence(evidence: Evidence) -> Finding | None:
         )
     else:
         update = evidence.updates[0] if evidence.flow is not None else 0.0
-        cause = f"it {evidence.diverged}: steps were too long for the slope, and each made the next longer"
+        cause = (
+            f"it {evidence.diverged}: steps were too long for the slope, "
+            "and each made the next longer"
+        )
         cures = (
             *learning_rate(evidence, GOOD_UPDATE / update if update > GOOD_UPDATE else 0.01),
             CLIP,
@@ -86,10 +89,11 @@ def divergence(evidence: Evidence) -> Finding | None:
 
 
 def symmetry(evidence: Evidence) -> Finding | None:
-    """Units with the same weights and the same gradient stay the same for ever."""
+    """Units with the same weights and the same gradient, which stay the same."""
     if evidence.flow is None:
         return None
-    if evidence.copies is None:  # a network of zeros up to its output, as far as records tell
+    if evidence.copies is None:
+        # Records show no more than weights of zero, from a layer up to the output.
         zero = evidence.flow.weight_norm[0] == 0
         hidden = np.array([zero[i:].all() for i in range(len(zero) - 1)], float)
     else:
@@ -97,8 +101,11 @@ def symmetry(evidence: Evidence) -> Finding | None:
     layers = evidence.names(np.flatnonzero(hidden >= SYMMETRIC))
     if not layers:
         return None
-    cause = "units with equal weights have equal gradients and stay equal for ever, as after initialisation with zeros"
-    figure = "the largest share of units that are copies of another"
+    cause = (
+        "units with equal weights have equal gradients and stay equal for ever, "
+        "as after initialisation with zeros"
+    )
+    figure = "the largest fraction of units that are copies of another"
     return Finding(
         "symmetric units",
         layers,
@@ -111,7 +118,7 @@ def symmetry(evidence: Evidence) -> Finding | None:
 
 
 def explosion(evidence: Evidence) -> Finding | None:
-    """Gradients that are large beside the weights, before anything was learnt."""
+    """Gradients that are large relative to the weights, before anything was learnt."""
     if evidence.flow is None:
         return None
     relative = evidence.relative_gradients
@@ -121,14 +128,20 @@ def explosion(evidence: Evidence) -> Finding | None:
         return None
     growth = _per_layer(evidence.flow.activation_variance[0], 0.5)
     if evidence.targets_unscaled and not layers:
-        cause = f"the targets have a root mean square of {evidence.flow.target_scale:.3g}, far from where outputs start"
+        cause = (
+            f"the targets have a root mean square of {evidence.flow.target_scale:.3g}, "
+            "far from where outputs start"
+        )
         relative, layers = relative * evidence.flow.target_scale, evidence.flow.layers
     elif evidence.inputs_unscaled:
-        cause = f"the inputs have a root mean square of {evidence.flow.input_scale:.3g}, which every gradient is multiplied by"
+        cause = (
+            f"the inputs have a root mean square of {evidence.flow.input_scale:.3g}, "
+            "which every gradient is multiplied by"
+        )
     elif growth > 1.5:
         cause = f"activations grow {growth:.3g}× per layer, and gradients with them"
     else:
-        cause = "weights, or the activations that they meet, are too large"
+        cause = "weights, or the activations that they multiply, are too large"
     cures = fitting(evidence, (INIT, NORMALISE, CLIP))
     return Finding(
         "exploding gradient", tuple(layers), figure, float(relative.max()), EXPLODING, cause, cures
@@ -166,7 +179,7 @@ def large_steps(evidence: Evidence) -> Finding | None:
 
 
 def dead_units(evidence: Evidence) -> Finding | None:
-    """ReLU units that put out 0 for every sample get no gradient."""
+    """ReLU units whose output is 0 for every sample, and which get no gradient."""
     if evidence.flow is None:
         return None
     dead = evidence.latest("dead")
@@ -183,12 +196,15 @@ def dead_units(evidence: Evidence) -> Finding | None:
         cause += "; long steps have driven them there"
         cures = (*learning_rate(evidence, 0.1), LEAKY_RELU, NORMALISE)
     elif evidence.gain < SMALL_GAIN:
-        cause += f"; weights that make outputs {evidence.gain:.2g} times as large as inputs lose the signal on the way"
+        cause += (
+            f"; weights that make outputs {evidence.gain:.2g} times as large as inputs "
+            "lose the signal on the way"
+        )
         cures = (INIT, LEAKY_RELU, NORMALISE)
     else:
         cause += "; their biases or weights start too far on the negative side"
         cures = (LEAKY_RELU, NORMALISE)
-    figure = "the largest share of dead units"
+    figure = "the largest fraction of dead units"
     return Finding(
         "dead ReLU",
         evidence.names(numbers),
@@ -221,7 +237,10 @@ def vanishing(evidence: Evidence) -> Finding | None:
             (RELU, NORMALISE, SHORTCUTS),
         )
     elif evidence.gain < SMALL_GAIN:
-        why = f"weights that make outputs {evidence.gain:.2g} times as large as inputs lose the signal"
+        why = (
+            f"weights that make outputs {evidence.gain:.2g} times as large as inputs "
+            "lose the signal"
+        )
         cures = (INIT, NORMALISE, SHORTCUTS)
     else:
         why, cures = "each of so many layers loses a little of it", (NORMALISE, SHORTCUTS)
@@ -242,8 +261,9 @@ def vanishing(evidence: Evidence) -> Finding | None:
 
 
 def saturation(evidence: Evidence) -> Finding | None:
-    """Units on the flat ends of their activation: from the start, or while nothing is learnt. Units
-    that have learnt may well be there.
+    """Units on the flat ends of their activation, from the start or while nothing is learnt.
+
+    Units that have learnt may well be there.
     """
     if evidence.flow is None or evidence.trained:
         return None
@@ -257,7 +277,7 @@ def saturation(evidence: Evidence) -> Finding | None:
     cause = "z is so large that the activation is flat there, and its slope almost 0"
     deep = len(evidence.flow.layers) > 3  # smaller weights would then make the gradient vanish
     cures = (RELU, NORMALISE, INIT) if deep else (INIT, NORMALISE, RELU)
-    figure = "the largest share of outputs in the outer 5 % of the range"
+    figure = "the largest fraction of outputs in the outer 5 % of the range"
     return Finding(
         "saturation",
         layers,
@@ -270,9 +290,7 @@ def saturation(evidence: Evidence) -> Finding | None:
 
 
 def small_steps(evidence: Evidence) -> Finding | None:
-    """A learning rate too small: the loss hardly falls, and weights hardly move, though there is a
-    slope.
-    """
+    """A learning rate too small: loss and weights hardly move, though there is a slope."""
     if (
         evidence.flow is None
         or not evidence.losses
@@ -323,20 +341,23 @@ def stagnation(evidence: Evidence) -> Finding | None:
         cause, cures = "no layer is plainly broken; another optimiser may find a way", ()
     cures = fitting(evidence, (*cures, ADAM, NORMALISE))
     return Finding(
-        "no progress", (), "the share by which the loss fell", evidence.fall, FLAT, cause, cures
+        "no progress", (), "the fraction by which the loss fell", evidence.fall, FLAT, cause, cures
     )
 
 
 def overfitting(evidence: Evidence) -> Finding | None:
     """The loss on validation data rises again while that on training data falls."""
-    losses, seen = np.asarray(evidence.validation_losses), np.asarray(evidence.losses)
+    losses, training = np.asarray(evidence.validation_losses), np.asarray(evidence.losses)
     if len(losses) < 3:
         return None
     best = int(losses.argmin())
     rise = float(losses[-1] / losses[best]) if losses[best] > 0 else 1.0
-    if rise < OVERFITTING or seen[-1] >= seen[best]:
+    if rise < OVERFITTING or training[-1] >= training[best]:
         return None
-    cause = f"after epoch {best + 1} it learnt what is peculiar to the training data: the loss there fell on to {seen[-1]:.3g}"
+    cause = (
+        f"after epoch {best + 1} it learnt what is peculiar to the training data: "
+        f"the loss there fell on to {training[-1]:.3g}"
+    )
     cures = fitting(evidence, (STOP_EARLY, L2, DROPOUT))
     return Finding(
         "overfitting", (), "validation loss over its best", rise, OVERFITTING, cause, cures
@@ -344,16 +365,14 @@ def overfitting(evidence: Evidence) -> Finding | None:
 
 
 def _per_layer(values: np.ndarray, power: float) -> float:
-    """The factor by which values change from a layer to the next, geometric mean over layers with
-    any.
-    """
+    """The factor by which positive values change from a layer to the next, geometric mean."""
     some = np.flatnonzero(values > 0)
     if len(some) < 2:
         return 1.0
     return float((values[some[-1]] / values[some[0]]) ** (power / (some[-1] - some[0])))
 
 
-# Name → the question, the gravest first.
+# Name → function, the gravest fault first.
 FAULTS: dict[str, Callable[[Evidence], Finding | None]] = {
     "divergence": divergence,
     "symmetric units": symmetry,

@@ -1,4 +1,4 @@
-"""What a diagnosis is made of: findings, each with its cures."""
+"""The records of a diagnosis: findings, each with its cures."""
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -26,12 +26,18 @@ class Cure:
     layers: Callable[[Sequence[Layer]], list[Layer]] | None = None
     fit: Mapping[str, Any] = field(default_factory=dict)
 
+    def change_layers(self, layers: Sequence[Layer]) -> list[Layer]:
+        """The layers with the change, or as they are where the cure does not concern them."""
+        return list(layers) if self.layers is None else self.layers(layers)
+
     def apply(self, net: Any) -> Any:
-        """A new, untrained network like ``net`` with its layers changed; train it with ``fit(…,
-        **cure.fit)``.
+        """A new, untrained network like ``net`` with its layers changed.
+
+        Train it with ``fit(…, **cure.fit)``.
         """
-        layers = net.layers if self.layers is None else self.layers(net.layers)
-        return type(net)(layers, net.inputs, net.loss, net.dtype, net.backend, net.seed)
+        return type(net)(
+            self.change_layers(net.layers), net.inputs, net.loss, net.dtype, net.backend, net.seed
+        )
 
 
 @dataclass(frozen=True)
@@ -70,19 +76,20 @@ class Finding:
             else ""
         )
         lines = [
-            f"{where}{self.fault}: {self.figure} is {self.measured:.3g} (fault from {self.threshold:.3g} on); {self.cause}"
+            f"{where}{self.fault}: {self.figure} is {self.measured:.3g} (fault from "
+            f"{self.threshold:.3g} on); {self.cause}"
         ]
         lines += [f"  {'→' if i == 0 else 'or'} {cure.change}" for i, cure in enumerate(self.cures)]
         return "\n".join(lines)
 
 
 class Diagnosis(list):
-    """Findings, the gravest first; printing it tells them in words.
+    """Findings, the gravest first; printing it shows them in words.
 
     Attributes
     ----------
     unseen : str
-        What could not be looked at, if anything.
+        What was not measured, if anything.
     """
 
     unseen: str = ""
@@ -95,7 +102,9 @@ class Diagnosis(list):
 
 
 def _names(layers: tuple[str, ...]) -> str:
-    """``0–3`` for neighbours, else all names."""
-    numbers = [int(name) if name.isdecimal() else None for name in layers]
-    in_a_row = None not in numbers and all(b - a == 1 for a, b in itertools.pairwise(numbers))
+    """``0–3`` for consecutive layers, else all names."""
+    numbers = [int(name) for name in layers if name.isdecimal()]
+    in_a_row = len(numbers) == len(layers) and all(
+        b - a == 1 for a, b in itertools.pairwise(numbers)
+    )
     return f"{layers[0]}–{layers[-1]}" if in_a_row and len(layers) > 2 else ", ".join(layers)

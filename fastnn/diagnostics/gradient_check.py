@@ -1,4 +1,4 @@
-"""Checks of a network's own arithmetic."""
+"""The gradient check: backpropagation beside central differences."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +17,12 @@ _NUDGE = 1e-2
 def check_gradients(
     net: "Network", X: Any, y: Any, training: bool = False, step: float = 1e-6, samples: int = 200
 ) -> dict[str, float]:
-    """Compare backpropagation with central differences (C(w + h) − C(w − h)) / 2h, in float64 on
-    the network's own engine.
+    """Compare backpropagation with central differences (C(w + h) − C(w − h)) / 2h.
 
-    It checks the arithmetic, near the network's parameters rather than at them: each is first moved
-    by about a hundredth. A fresh network has zero biases, so a sample whose units are all off puts
-    the next layers exactly on the kink of ReLU, where no derivative exists.
+    Both are computed in float64 on the network's own engine, near the network's parameters rather
+    than at them: each is first moved by about a hundredth. A fresh network has zero biases, so a
+    sample whose units are all off puts the next layers exactly on the kink of ReLU, where no
+    derivative exists.
 
     Parameters
     ----------

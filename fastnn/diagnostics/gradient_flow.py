@@ -1,8 +1,7 @@
-"""Gradient flow: what each layer's gradient, weights and activations are like while a network
-trains, step by step.
+"""Gradient flow: figures of each layer's gradient, weights and activations, step by step.
 
-Engines take the sums (`fastnn._kernels.opcodes`, statistics of a step); here they become figures by
-layer.
+Engines compute the sums (`fastnn._kernels.opcodes`, statistics of a step); here they become figures
+by layer.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,7 +39,7 @@ class LayerOps:
 
     ``shift`` is the operation whose bias moves the layer's z: the norm's between the product and
     its activation, if there is one (a bias before BatchNorm has no gradient), else the product's
-    own. ``value`` is the operation that puts out the layer's activation.
+    own. ``value`` is the operation whose output is the layer's activation.
     """
 
     name: str
@@ -82,7 +81,7 @@ def layer_ops(program: Program) -> list[LayerOps]:
 
 
 def _successors(ops: np.ndarray, i: int) -> Iterator[int]:
-    """The operations that only shape what operation i puts out, up to and with its activation."""
+    """The element-wise operations behind operation i, up to and with its activation."""
     while ops[i]["activation"] == oc.LINEAR:
         readers = np.flatnonzero((ops["x"] == ops[i]["y"]) | (ops["skip"] == ops[i]["y"]))
         if len(readers) != 1 or ops[readers[0]]["code"] not in _FOLLOWS:
@@ -102,7 +101,7 @@ class Flow:
     units : tuple of int
         Widths of the layers.
     activations : tuple of str
-        What each layer's output meets, past normalisation.
+        The activation of each layer, behind its normalisation.
     normalised : tuple of bool
         Whether a normalisation stands between product and activation.
     input_scale, target_scale : float
@@ -121,11 +120,11 @@ class Flow:
     activation_mean, activation_variance : ndarray (n, layers)
         Over units and samples of the mini-batch.
     dead : ndarray (n, layers)
-        Share of ReLU units that put out 0 for every sample of the mini-batch; NaN for other
-        activations, and where fewer than 16 samples get through dropout: that is too few to tell.
+        Fraction of ReLU units whose output is 0 for every sample of the mini-batch; NaN for other
+        activations, and where fewer than 16 samples pass dropout, which are too few.
     saturated : ndarray (n, layers)
-        Share of outputs in the outer 5 % of the range on either side, of activations with two flat
-        ends (sigmoid, tanh and their hard kin, softsign); NaN for others.
+        Fraction of outputs in the outer 5 % of the range on either side, of activations with two
+        flat ends (sigmoid, tanh, their hard variants, softsign); NaN for others.
     """
 
     def __init__(
@@ -135,25 +134,22 @@ class Flow:
         activations: Sequence[str],
         normalised: Sequence[bool],
     ):
-        self.layers, self.units, self.activations, self.normalised = (
-            tuple(layers),
-            tuple(units),
-            tuple(activations),
-            tuple(normalised),
-        )
+        self.layers, self.units = tuple(layers), tuple(units)
+        self.activations, self.normalised = tuple(activations), tuple(normalised)
         self.input_scale = self.target_scale = float("nan")
         nothing = np.zeros((0, len(self.layers)))
-        self._parts = {"steps": [np.zeros(0, np.int64)], **{name: [nothing] for name in FIGURES}}
+        self._records = {"steps": [np.zeros(0, np.int64)], **{name: [nothing] for name in FIGURES}}
 
     def __getattr__(self, name: str) -> np.ndarray:
-        parts = vars(self).get("_parts", {}).get(name)
-        if parts is None:
+        records = vars(self).get("_records", {}).get(name)
+        if records is None:
             raise AttributeError(
-                f"a Flow has no {name!r}; it has {', '.join(DESCRIPTION)}, steps, {', '.join(FIGURES)}"
+                f"a Flow has no {name!r}; it has {', '.join(DESCRIPTION)}, steps, "
+                f"{', '.join(FIGURES)}"
             )
-        if len(parts) > 1:
-            parts[:] = [np.concatenate(parts)]
-        return parts[0]
+        if len(records) > 1:
+            records[:] = [np.concatenate(records)]
+        return records[0]
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -163,9 +159,9 @@ class Flow:
 
     def add(self, steps: np.ndarray, figures: Mapping[str, np.ndarray]) -> None:
         """Append records: ``figures`` by the names of `FIGURES`, each (n, layers)."""
-        self._parts["steps"].append(np.asarray(steps, np.int64))
+        self._records["steps"].append(np.asarray(steps, np.int64))
         for name in FIGURES:
-            self._parts[name].append(
+            self._records[name].append(
                 np.asarray(figures[name], np.float64).reshape(len(steps), len(self.layers))
             )
 
@@ -198,13 +194,13 @@ class Flow:
 
 
 class Recorder:
-    """Makes figures of an engine's sums, and keeps them.
+    """Turns an engine's sums into figures, and keeps these.
 
     Parameters
     ----------
     program : Program
     samples : Samples
-        Some of them tell the scale of the data.
+        The first rows give the scale of the data.
 
     Attributes
     ----------
@@ -219,10 +215,8 @@ class Recorder:
                 for name in ("name", "units", "activation", "normalised")
             )
         )
-        self.flow.input_scale, self.flow.target_scale = (
-            _scale(samples.X),
-            _scale(None if samples.classify else samples.values),
-        )
+        self.flow.input_scale = _scale(samples.X)
+        self.flow.target_scale = _scale(None if samples.classify else samples.values)
         self._dense, self._shift, self._value = (
             np.array([getattr(layer, name) for layer in layers], np.int64)
             for name in ("dense", "shift", "value")
@@ -230,7 +224,10 @@ class Recorder:
         self._units = ops["n_out"][self._value].astype(np.float64)
         self._kept = 1 - ops["rate"][self._value]  # by dropout
         self._relu = ops["activation"][self._value] == oc.RELU
-        self._saturates = np.isin(ops["activation"][self._value], list(oc.SATURATES))
+        self._saturates = np.isin(
+            ops["activation"][self._value],
+            [row.code for row in ACTIVATIONS.values() if row.saturation],
+        )
 
     def add(self, steps: np.ndarray, statistics: np.ndarray, rows: np.ndarray) -> None:
         """Record steps.
@@ -245,7 +242,7 @@ class Recorder:
         """
         of_dense, of_value = statistics[:, self._dense], statistics[:, self._value]
         outputs = rows[:, None] * self._units
-        # a weight of zeros has no update ratio; squares of a network that diverges overflow
+        # A weight of zeros has no update ratio; squares of a network that diverges overflow.
         with np.errstate(all="ignore"):
             mean = of_value[:, :, oc.VALUES] / outputs
             figures = {

@@ -1,4 +1,4 @@
-"""What each layer of a network puts out."""
+"""The outputs of each layer of a network."""
 
 from typing import Any
 
@@ -16,8 +16,9 @@ def layer_outputs(net: Any, X: Any) -> list[np.ndarray]:
 
 
 def _first_layers(net: Any, length: int, X: Any) -> np.ndarray:
-    """Output of the first layers of a network, on its engine, by a program of their own: an engine
-    keeps its workspace to itself.
+    """Output of the first layers of a network, computed by its engine.
+
+    An engine does not expose its workspace, so these layers get a program of their own.
     """
     program = lower(net.layers[:length], net.inputs, Loss("mse"), net.dtype, net.precision)
     state = State(
@@ -25,7 +26,7 @@ def _first_layers(net: Any, length: int, X: Any) -> np.ndarray:
         np.zeros(program.n_buffers, program.dtype),
         net.seed,
         slots=program.new_vectors(0),
-        products=np.ones(1),
+        mu_product=np.ones(1),
     )
     for array in program.parameters:
         array.view(state.theta)[...] = net.parameters[array.name]

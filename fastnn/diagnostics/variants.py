@@ -1,5 +1,4 @@
-"""Variants of a stack of layers: the same network with another activation, initialisation,
-normalisation, shortcuts or dropout.
+"""Variants of a stack of layers: one of its design choices replaced by another.
 
 Each function takes a list of layers and returns a new list; the layers given stay as they are. A
 *block* is a Dense layer with all that follows it up to the next Dense or Residual; the last block
@@ -9,7 +8,6 @@ makes the network's output, and keeps its activation.
 from collections.abc import Sequence
 from typing import Any
 
-from fastnn._kernels import opcodes
 from fastnn.nn.activations import ACTIVATIONS
 from fastnn.nn.layers import (
     Activation,
@@ -24,8 +22,9 @@ from fastnn.nn.layers import (
 
 
 def with_activation(layers: Sequence[Layer], activation: str | Activation) -> list[Layer]:
-    """Every non-linear activation but the output's becomes ``activation``, and linear stacks get
-    one after each hidden Dense layer.
+    """Every non-linear activation but the output's becomes ``activation``.
+
+    Linear stacks get one after each hidden Dense layer.
     """
     activation = as_activation(activation)
     *hidden, output = blocks(layers)
@@ -53,8 +52,9 @@ def with_init(layers: Sequence[Layer], init: Any) -> list[Layer]:
 
 
 def with_norm(layers: Sequence[Layer], norm: type = BatchNorm) -> list[Layer]:
-    """A ``norm`` layer between each hidden Dense layer's product and its activation, in place of
-    what normalisation there was.
+    """A ``norm`` layer between each hidden Dense layer's product and its activation.
+
+    It replaces the normalisation there was.
 
     Parameters
     ----------
@@ -66,9 +66,7 @@ def with_norm(layers: Sequence[Layer], norm: type = BatchNorm) -> list[Layer]:
 
 
 def with_shortcuts(layers: Sequence[Layer]) -> list[Layer]:
-    """A residual block around every hidden block that is as wide as what it takes; the others
-    stay.
-    """
+    """A residual block around every hidden block that is as wide as its input; the others stay."""
     *hidden, output = blocks(layers)
     width, changed = None, []
     for block in hidden:
@@ -92,12 +90,13 @@ def with_l2(layers: Sequence[Layer], l2: float) -> list[Layer]:
 
 def saturates(activation: str) -> bool:
     """Whether an activation has flat ends on both sides."""
-    return ACTIVATIONS[activation].code in opcodes.SATURATES
+    return ACTIVATIONS[activation].saturation is not None
 
 
 def blocks(layers: Sequence[Layer]) -> list[list[Layer]]:
-    """The layers cut before every Dense and Residual but the first; what comes before the first
-    belongs to the first.
+    """The layers cut before every Dense and Residual but the first.
+
+    What comes before the first belongs to the first block.
     """
     found: list[list[Layer]] = [[]]
     for layer in layers:
@@ -110,8 +109,9 @@ def blocks(layers: Sequence[Layer]) -> list[list[Layer]]:
 
 
 def _activated(block: list[Layer], activation: Activation) -> list[Layer]:
-    """The block with ``activation`` in place of its own, wherever that stands; a linear block gets
-    it behind its product or norm.
+    """The block with ``activation`` in place of its own, wherever that stands.
+
+    A linear block gets it behind its product or norm.
     """
     if isinstance(block[-1], Residual) or not any(isinstance(layer, Dense) for layer in block):
         return [_activated_shortcut(layer, activation) for layer in block]
@@ -172,7 +172,6 @@ def _flat(parts: Any) -> list[Layer]:
 
 
 def _copy(layer: Layer, **changes: Any) -> Layer:
-    """A layer like this one but for ``changes``; every argument of a layer is an attribute of that
-    name.
-    """
+    """A layer like this one but for ``changes``."""
+    # Every argument of a layer is an attribute of that name.
     return type(layer)(**{**vars(layer), **changes})

@@ -12,8 +12,9 @@ BOOK = "Nielsen, chapter 5"
 
 
 def network(hidden_layers: int, seed: int, l2: float = 0.0) -> Network:
-    """[784, 30, …, 30, 10]: sigmoids, cross-entropy, weights from N(0, 1/n_in), biases from N(0,
-    1).
+    """A network [784, 30, …, 30, 10] of sigmoids, with cross-entropy.
+
+    Weights are drawn from N(0, 1/n_in), biases from N(0, 1).
 
     Parameters
     ----------
@@ -35,8 +36,9 @@ def network(hidden_layers: int, seed: int, l2: float = 0.0) -> Network:
 
 
 def figures(name: str) -> np.ndarray:
-    """Figures that the book's program made, rounded to six digits: a file of
-    ``fastnn/_data/nielsen``.
+    """Figures that the book's program made, rounded to six digits.
+
+    They lie in ``fastnn/_data/nielsen``.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ _SAMPLE_VALIDATION = 500  # of the sample's 5,000 training images
 
 
 class Data:
-    """Images of digits in three sets, read when the first of them is asked for.
+    """Images of digits in three sets, read at the first access.
 
     Parameters
     ----------
@@ -53,8 +53,9 @@ class Data:
 
 
 def mnist(quick: bool) -> Data:
-    """All of MNIST, or in quick mode the sample inside the package: 4,500 images to train on, 500
-    to validate, 1,000 to test.
+    """All of MNIST, or in quick mode the sample inside the package.
+
+    The sample has 4,500 images to train on, 500 to validate and 1,000 to test.
     """
     return Data(_sample if quick else datasets.mnist)
 

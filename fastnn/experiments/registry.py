@@ -1,8 +1,8 @@
 """The table of experiments.
 
-To add one: a module here with a docstring (a title; ``Source:``, document and section;
-``Expected:``, its figures), ``run(quick, data) -> Outcome`` and ``draw(outcome) -> Figure``, where
-it moves also ``animate(outcome, path)``, and its name in ``EXPERIMENTS``.
+To add one: a module in ``gradients/`` or ``training/`` with a docstring (a title; ``Source:``,
+document and section; ``Expected:``, its figures), ``run(quick, data) -> ExperimentResult`` and
+``draw(result) -> Figure``, where it moves also ``animate(result, path)``, and its name here.
 """
 
 import importlib
@@ -10,7 +10,7 @@ from types import ModuleType
 
 from fastnn._utils import checks
 
-EXPERIMENTS = (
+_GRADIENTS = (
     "chain",
     "learning_speed",
     "neuron_bars",
@@ -21,6 +21,8 @@ EXPERIMENTS = (
     "cures",
     "initialisation",
     "normalisation",
+)
+_TRAINING = (
     "linear_regression",
     "random_search",
     "batch_size",
@@ -31,17 +33,22 @@ EXPERIMENTS = (
     "dropout",
     "clipping",
 )
+EXPERIMENTS = (*_GRADIENTS, *_TRAINING)
 
 
 def experiment(name: str) -> ModuleType:
-    """The module of an experiment, loaded at first use; `ValueError` with the nearest known name
-    where there is none.
+    """The module of an experiment, loaded at first use.
+
+    Raises
+    ------
+    ValueError
+        No such experiment; the message names the nearest.
     """
-    return importlib.import_module(
-        f"fastnn.experiments.{checks.one_of('experiment', name, EXPERIMENTS)}"
-    )
+    name = checks.one_of("experiment", name, EXPERIMENTS)
+    subject = "gradients" if name in _GRADIENTS else "training"
+    return importlib.import_module(f"fastnn.experiments.{subject}.{name}")
 
 
 def title(name: str) -> str:
     """What an experiment shows, in a line: the title of its docstring."""
-    return experiment(name).__doc__.partition("\n")[0].rstrip(".")
+    return (experiment(name).__doc__ or "").partition("\n")[0].rstrip(".")

@@ -14,8 +14,8 @@ import numpy as np
 from fastnn._utils.files import check_writable, write_atomically
 from fastnn._version import __version__
 from fastnn.experiments.data import Data, mnist
-from fastnn.experiments.outcome import Check, Outcome
 from fastnn.experiments.registry import experiment, title
+from fastnn.experiments.result import Check, ExperimentResult
 from fastnn.training.loop import ctrl_c_raises
 
 _DIGITS = 7  # of the figures in a JSON file: as many as float32 has
@@ -31,18 +31,19 @@ class Report:
     quick : bool
     seconds : float
         Of the measuring, without the drawing.
-    outcome : Outcome
+    result : ExperimentResult
     """
 
     name: str
     title: str
     quick: bool
     seconds: float
-    outcome: Outcome
+    result: ExperimentResult
 
     @property
     def checks(self) -> list[Check]:
-        return self.outcome.checks
+        """Expected figures beside measured ones."""
+        return self.result.checks
 
     @property
     def agreeing(self) -> int:
@@ -50,9 +51,7 @@ class Report:
         return sum(check.agrees for check in self.checks)
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as plain data: what ``NAME.json`` holds. Numbers that are not finite become
-        None.
-        """
+        """What ``NAME.json`` holds; numbers that are not finite become None."""
         plain = {
             "name": self.name,
             "title": self.title,
@@ -63,7 +62,7 @@ class Report:
             "measured": {check.name: check.measured for check in self.checks},
             "agrees": {check.name: check.agrees for check in self.checks},
             "checks": [{**asdict(check), "agrees": check.agrees} for check in self.checks],
-            "series": self.outcome.series,
+            "series": self.result.series,
         }
         return _plain(plain)
 
@@ -101,23 +100,21 @@ def run(
     folder = Path(out)
     started = time.perf_counter()
     with ctrl_c_raises():  # a training cut short would be taken for a result
-        outcome = module.run(quick, mnist(quick) if data is None else data)
-    report = Report(name, title(name), quick, time.perf_counter() - started, outcome)
-    figure = module.draw(outcome)
+        result = module.run(quick, mnist(quick) if data is None else data)
+    report = Report(name, title(name), quick, time.perf_counter() - started, result)
+    figure = module.draw(result)
     write_atomically(
         folder / f"{name}.json",
         (json.dumps(report.to_dict(), ensure_ascii=False, allow_nan=False) + "\n").encode(),
     )
     plotting.save(figure, folder / f"{name}.png")
     if hasattr(module, "animate"):
-        module.animate(outcome, folder / f"{name}.gif")
+        module.animate(result, folder / f"{name}.gif")
     return report
 
 
 def check_destination(out: str | os.PathLike, names: Iterable[str]) -> None:
-    """Make the folder ``out`` and raise what would stop `run` from drawing and writing there once
-    it has measured.
-    """
+    """Make the folder ``out`` and raise what would stop `run` from drawing and writing there."""
     import fastnn.plotting  # noqa: F401  says what to install where Matplotlib is missing
 
     Path(out).mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""MNIST in the shapes of the book: lists of pairs (image, answer), the image a column."""
+"""MNIST in the shapes of the book: lists of pairs (image, target), the image a column."""
 
 import operator
 import os
@@ -9,27 +9,26 @@ from fastnn.datasets import Samples, mnist
 
 
 class ImagePairs(list):
-    """A list of pairs (x, y) that remembers the arrays they were made from, so that a network need
-    not put them together again.
+    """A list of pairs (x, y) that keeps the arrays they were made from.
+
+    A network then need not stack the pairs again.
 
     Parameters
     ----------
     images : ndarray (n, pixels)
         Its rows become the columns x.
-    answers : ndarray (n, …)
+    targets : ndarray (n, …)
         Its entries are the y.
     """
 
-    def __init__(self, images: np.ndarray, answers: np.ndarray):
-        super().__init__(zip(images[:, :, None], answers, strict=True))
-        self._images, self._answers, self._made = images, answers, tuple(self)
+    def __init__(self, images: np.ndarray, targets: np.ndarray):
+        super().__init__(zip(images[:, :, None], targets, strict=True))
+        self._images, self._targets, self._made = images, targets, tuple(self)
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """``images`` and ``answers``, or None if the list holds other pairs by now, or these in
-        another order.
-        """
+        """``images`` and ``targets``, or None if the list was changed or reordered."""
         unchanged = len(self) == len(self._made) and all(map(operator.is_, self, self._made))
-        return (self._images, self._answers) if unchanged else None
+        return (self._images, self._targets) if unchanged else None
 
     def __reduce__(self):
         return list, (list(self),)  # in a copy the pairs would not share memory with the arrays
@@ -58,8 +57,7 @@ def load_data(path: str | os.PathLike | None = None) -> tuple[Samples, Samples, 
 def load_data_wrapper(
     path: str | os.PathLike | None = None,
 ) -> tuple[ImagePairs, ImagePairs, ImagePairs]:
-    """The same three sets as lists of pairs (x, y), as `fastnn.nielsen.network2.Network.SGD` takes
-    them.
+    """The same three sets as lists of pairs (x, y), as `network2.Network.SGD` takes them.
 
     Parameters
     ----------
@@ -79,7 +77,5 @@ def load_data_wrapper(
 
 
 def vectorized_result(j: int) -> np.ndarray:
-    """The (10, 1) unit vector with 1.0 in row ``j``: what a network should answer to the digit
-    ``j``.
-    """
+    """The target of the digit ``j``: the (10, 1) unit vector with 1.0 in row ``j``."""
     return np.eye(10)[:, [j]]

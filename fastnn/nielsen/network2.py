@@ -1,29 +1,31 @@
-"""The book's ``network2``: sigmoid networks, two costs, L2 regularisation and monitoring, on the
-compiled engine.
+"""The book's ``network2`` on the compiled engine.
 
-Names, arguments, returned lists, printed lines and files are the book's (chapter 3). Vectors are
-columns and weights are (out, in), so that a layer's output is σ(w a + b). What goes through data,
-`Network.SGD`, `accuracy` and `total_cost`, is done by a `fastnn.Network`, which is handed the
-weights and gives them back; a whole call of ``SGD`` is one call of its ``fit``. What is asked for
-one sample or one mini-batch is NumPy's, in float64 as in the book: an engine would win nothing
-there.
+It has sigmoid networks, two costs, L2 regularisation and monitoring. Names, arguments, returned
+lists, printed lines and files are the book's (chapter 3). Vectors are columns and weights are
+(out, in), so that a layer's output is σ(w a + b). `Network.SGD`, `Network.accuracy` and
+`Network.total_cost`, which go through data, copy the weights to a `fastnn.Network`; ``SGD`` is one
+call of its ``fit``, and copies them back. What concerns one sample or one mini-batch is NumPy's, in
+float64 as in the book.
 """
 
 import json
 import os
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.special import expit, xlog1py, xlogy
+from numpy.typing import DTypeLike
 
 from fastnn._utils import checks
 from fastnn._utils.files import write_atomically
 from fastnn.data import validation
 from fastnn.errors import ModelFileError
+from fastnn.network import Network as EngineNetwork
 from fastnn.network import mlp
+from fastnn.nielsen.costs import CrossEntropyCost, QuadraticCost, sigmoid, sigmoid_prime
 from fastnn.nielsen.mnist_loader import ImagePairs, vectorized_result
+from fastnn.nielsen.monitor import Columns, Monitor, accuracy, as_columns, total_cost
 from fastnn.optim import optimizers
 
 __all__ = [
@@ -37,45 +39,6 @@ __all__ = [
 ]
 
 Pairs = Iterable[tuple[np.ndarray, Any]]
-Columns = list[np.ndarray]
-
-
-def sigmoid(z: Any) -> Any:
-    """σ(z) = 1/(1 + e⁻ᶻ), without overflow."""
-    return expit(z)
-
-
-def sigmoid_prime(z: Any) -> Any:
-    """σ′(z) = σ(z)(1 − σ(z)), at most ¼."""
-    return sigmoid(z) * (1 - sigmoid(z))
-
-
-class QuadraticCost:
-    """C = ½‖a − y‖² of a sample."""
-
-    @staticmethod
-    def fn(a: np.ndarray, y: np.ndarray) -> float:
-        """The cost of the output ``a`` where ``y`` is wanted."""
-        return 0.5 * np.linalg.norm(a - y) ** 2
-
-    @staticmethod
-    def delta(z: np.ndarray, a: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """The error of the output layer: ∂C/∂z = (a − y) σ′(z)."""
-        return (a - y) * sigmoid_prime(z)
-
-
-class CrossEntropyCost:
-    """C = −Σⱼ yⱼ ln aⱼ + (1 − yⱼ) ln(1 − aⱼ) of a sample."""
-
-    @staticmethod
-    def fn(a: np.ndarray, y: np.ndarray) -> float:
-        """The cost of the output ``a`` where ``y`` is wanted; 0 ln 0 counts as 0."""
-        return -np.sum(xlogy(y, a) + xlog1py(1 - y, -a))
-
-    @staticmethod
-    def delta(z: np.ndarray, a: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """The error of the output layer: ∂C/∂z = a − y."""
-        return a - y
 
 
 _LOSSES = {QuadraticCost: "quadratic", CrossEntropyCost: "binary_cross_entropy"}
@@ -155,7 +118,9 @@ class Network:
     def cost(self, cost: type) -> None:
         if cost not in _LOSSES:
             raise ValueError(
-                f"cost must be {' or '.join(_COSTS)}, not {cost!r}; fastnn.Network offers other losses"
+                f"cost must be {' or '.join(_COSTS)}, not {cost!r}; "
+                "fastnn.Network offers other losses"
+                "fastnn.Network offers other losses"
             )
         self._cost = cost
         self._net = mlp(
@@ -168,9 +133,7 @@ class Network:
         )
 
     def default_weight_initializer(self) -> None:
-        """Draw weights from N(0, 1/n_in), n_in being the number of a neuron's inputs, and biases
-        from N(0, 1).
-        """
+        """Draw weights from N(0, 1/n_in), for n_in inputs of a neuron, and biases from N(0, 1)."""
         self.large_weight_initializer()
         self.weights = [w / np.sqrt(w.shape[1]) for w in self.weights]
 
@@ -186,7 +149,7 @@ class Network:
 
     # --- training ---------------------------------------------------------------------------------
 
-    def SGD(
+    def SGD(  # the book's signature
         self,
         training_data: Pairs,
         epochs: int,
@@ -200,8 +163,9 @@ class Network:
         monitor_training_accuracy: bool = False,
         early_stopping_n: int = 0,
     ) -> tuple[list[float], list[int], list[float], list[int]]:
-        """Train by mini-batch stochastic gradient descent, and print what is monitored after each
-        epoch.
+        """Train by mini-batch stochastic gradient descent.
+
+        After each epoch it prints what is monitored.
 
         A step on m of the n training samples is w ← (1 − ηλ/n) w − (η/m) Σ ∂Cₓ/∂w, b ← b − (η/m) Σ
         ∂Cₓ/∂b. Ctrl-C ends training after about 0.2 s and keeps what was learnt.
@@ -251,36 +215,41 @@ class Network:
         data = {"training": self._arrays("training_data", training_data)}
         if evaluation_data is not None:
             data["evaluation"] = self._arrays("evaluation_data", evaluation_data)
-        monitor = _Monitor(data, monitored, lmbda, early_stopping_n)
+        monitor = Monitor(data, monitored, lmbda, early_stopping_n)
         if epochs:
-            rule = optimizers.SGD(eta, weight_decay=lmbda / len(data["training"][0]))
-            self._train(data["training"], epochs, mini_batch_size, rule, [monitor])
-        return tuple(
-            monitor.figures[of, what]
-            for of in ("evaluation", "training")
-            for what in ("cost", "accuracy")
+            optimizer = optimizers.SGD(eta, weight_decay=lmbda / len(data["training"][0]))
+            self._train(data["training"], epochs, mini_batch_size, optimizer, monitor)
+        figures = monitor.figures
+        return (
+            figures["evaluation", "cost"],
+            figures["evaluation", "accuracy"],
+            figures["training", "cost"],
+            figures["training", "accuracy"],
         )
 
-    def _train(self, arrays, epochs, batch_size, rule, callbacks):
+    def _train(
+        self,
+        samples: tuple[np.ndarray, np.ndarray],
+        epochs: int,
+        batch_size: int,
+        optimizer: optimizers.SGD,
+        monitor: Monitor,
+    ) -> None:
+        X, Y = samples
         try:
-            self._handed_over().fit(
-                *arrays, epochs, batch_size, rule, callbacks=callbacks, progress=False
+            self._engine_network().fit(
+                X, Y, epochs, batch_size, optimizer, callbacks=[monitor], progress=False
             )
         finally:
             self.weights, self.biases = (
                 [np.array(a, np.float64, order="C") for a in part]
-                for part in _as_columns(self._net.parameters)
+                for part in as_columns(self._net.parameters)
             )
 
     def update_mini_batch(self, mini_batch: Pairs, eta: float, lmbda: float, n: int) -> None:
-        """Take one step of `SGD` on the samples of ``mini_batch``, where the training data are
-        ``n`` samples.
-        """
-        eta, lmbda, n = (
-            checks.number("eta", eta),
-            checks.number("lmbda", lmbda),
-            checks.integer("n", n),
-        )
+        """Take one step of `SGD` on ``mini_batch``, where the training data are ``n`` samples."""
+        eta, lmbda = checks.number("eta", eta), checks.number("lmbda", lmbda)
+        n = checks.integer("n", n)
         X, Y = self._arrays("mini_batch", mini_batch, np.float64)
         nabla_b, nabla_w = self.backprop(X.T, Y.T)
         self.weights = [
@@ -319,9 +288,7 @@ class Network:
     # --- using it ---------------------------------------------------------------------------------
 
     def feedforward(self, a: np.ndarray) -> np.ndarray:
-        """The output (n_out, 1) for the input ``a`` (n_in, 1); with samples in further columns,
-        theirs.
-        """
+        """The output (n_out, 1) for the input ``a`` (n_in, 1), or for samples in columns."""
         for w, b in zip(self.weights, self.biases, strict=True):
             a = sigmoid(np.dot(w, a) + b)
         return a
@@ -334,10 +301,9 @@ class Network:
         data : iterable of (x, y)
             As in `SGD`.
         convert : bool
-            In the book, whether the y are vectors; here that is seen from the data, and the flag
-            has no effect.
+            In the book, whether the y are vectors. Without effect: the data show that.
         """
-        return _accuracy(self._handed_over(), *self._arrays("data", data))
+        return accuracy(self._engine_network(), *self._arrays("data", data))
 
     def total_cost(self, data: Pairs, lmbda: float, convert: bool = False) -> float:
         """The mean cost of ``data``, plus λ/(2n) Σw² with n the number of its samples.
@@ -349,11 +315,10 @@ class Network:
         lmbda : float
             λ.
         convert : bool
-            In the book, whether the y are digits; here that is seen from the data, and the flag has
-            no effect.
+            In the book, whether the y are digits. Without effect: the data show that.
         """
-        return _total_cost(
-            self._handed_over(), *self._arrays("data", data), checks.number("lmbda", lmbda)
+        return total_cost(
+            self._engine_network(), *self._arrays("data", data), checks.number("lmbda", lmbda)
         )
 
     def save(self, filename: str | os.PathLike) -> None:
@@ -371,17 +336,18 @@ class Network:
 
     # --- between the book's shapes and the engine's -----------------------------------------------
 
-    def _handed_over(self):
-        """The engine's network, with these weights and biases."""
+    def _engine_network(self) -> EngineNetwork:
+        """The engine's network, with a copy of these weights and biases."""
         for name, ours, theirs in zip(
             ("weights", "biases"),
             (self.weights, self.biases),
-            _as_columns(self._net.parameters),
+            as_columns(self._net.parameters),
             strict=True,
         ):
             if len(ours) != len(theirs):
                 raise ValueError(
-                    f"{name} must be a list of {len(theirs)} arrays, one per layer but the input; got {len(ours)}"
+                    f"{name} must be a list of {len(theirs)} arrays, one per layer but the input; "
+                    f"got {len(ours)}"
                 )
             for layer, (array, view) in enumerate(zip(ours, theirs, strict=True)):
                 if np.shape(array) != view.shape:
@@ -393,18 +359,20 @@ class Network:
                 view[...] = array
         return self._net
 
-    def _arrays(self, name, data, dtype=None):
-        """Pairs as arrays X (n, n_in) and Y (n, n_out), where numbers have become unit vectors;
-        without a dtype, in the engine's.
+    def _arrays(
+        self, name: str, data: Pairs, dtype: DTypeLike | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Pairs as arrays X (n, n_in) and Y (n, n_out), in the engine's dtype by default.
+
+        Targets that are numbers become unit vectors.
         """
         net, dtype = self._net, dtype or self._net.dtype
         try:
-            x, y = (data.arrays() if isinstance(data, ImagePairs) else None) or _put_together(data)
+            x, y = (data.arrays() if isinstance(data, ImagePairs) else None) or _as_arrays(data)
             X = validation.as_features(x.reshape(len(x), -1), dtype, net.inputs, "x", finite=False)
             targets = y if y.ndim == 1 else y.reshape(len(y), -1)
-            return X, validation.as_targets(
-                targets, len(x), net.outputs, net.loss.name, dtype
-            ).values
+            checked = validation.as_targets(targets, len(x), net.outputs, net.loss.name, dtype)
+            return np.asarray(X), np.asarray(checked.values)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{name} must be pairs (x, y) of column vectors: {error}") from error
 
@@ -427,79 +395,15 @@ def load(filename: str | os.PathLike) -> Network:
         net.weights, net.biases = (
             [np.array(array, np.float64) for array in data[name]] for name in ("weights", "biases")
         )
-        net._handed_over()  # for its checks
+        net._engine_network()  # It checks shapes and values.
     except (KeyError, TypeError, ValueError, MemoryError, RecursionError) as error:
         raise ModelFileError(f"{filename} is no file of network2: {error!r}") from error
     return net
 
 
-class _Monitor:
-    """A callback: what `Network.SGD` measures and prints after each epoch, and whether it is time
-    to stop.
-    """
-
-    def __init__(self, data, monitored, lmbda, early_stopping_n):
-        self.figures = {key: [] for key in monitored}
-        self._data, self._lmbda, self._patience = (
-            data,
-            lmbda,
-            checks.integer("early_stopping_n", early_stopping_n, least=0),
-        )
-        self._monitored = [key for key, wanted in monitored.items() if wanted]
-        if "evaluation" not in data and any(of == "evaluation" for of, _ in self._monitored):
-            raise ValueError(
-                "monitor_evaluation_cost and monitor_evaluation_accuracy need evaluation_data"
-            )
-        watched = [key for key in self._monitored if key[1] == "accuracy"]
-        if self._patience and not watched:
-            raise ValueError(
-                "early_stopping_n needs monitor_evaluation_accuracy=True or monitor_training_accuracy=True"
-            )
-        self._watched = self.figures[watched[-1]] if watched else []
-
-    def on_epoch_end(self, training):
-        print(f"Epoch {training.epoch - 1} training complete")
-        for of, what in self._monitored:
-            X, Y = self._data[of]
-            figure = (
-                _total_cost(training.net, X, Y, self._lmbda)
-                if what == "cost"
-                else _accuracy(training.net, X, Y)
-            )
-            self.figures[of, what].append(figure)
-            print(
-                f"{what.capitalize()} on {of} data: {figure}"
-                + ("" if what == "cost" else f" / {len(X)}")
-            )
-        print()
-        if (
-            self._patience
-            and len(self._watched) - 1 - int(np.argmax(self._watched)) >= self._patience
-        ):
-            training.stop(f"accuracy has not risen for {self._patience} epochs")
-
-
-def _accuracy(net, X, Y) -> int:
-    return int(np.count_nonzero(net.predict(X).argmax(axis=1) == Y.argmax(axis=1)))
-
-
-def _total_cost(net, X, Y, lmbda) -> float:
-    weights, _ = _as_columns(net.parameters)
-    squares = sum(float(np.square(w, dtype=np.float64).sum()) for w in weights)
-    return net.evaluate(X, Y, metrics=())["loss"] + 0.5 * lmbda / len(X) * squares
-
-
-def _put_together(data) -> tuple[np.ndarray, np.ndarray]:
+def _as_arrays(data) -> tuple[np.ndarray, np.ndarray]:
     pairs = list(data)
     if not pairs:
         raise ValueError("there are none; an iterator can be read only once: make it a list")
     x, y = zip(*pairs, strict=True)
     return validation.as_numbers(x, "x"), validation.as_numbers(y, "y")
-
-
-def _as_columns(arrays: Mapping[str, np.ndarray]) -> tuple[Columns, Columns]:
-    """Weights and biases, or gradients by them, as views of the book's shapes; by name they take
-    turns, layer by layer.
-    """
-    columns = [np.atleast_2d(array).T for array in arrays.values()]
-    return columns[0::2], columns[1::2]

@@ -1,50 +1,9 @@
-"""The table of activations: name → code of the kernels and constants.
+"""Validation and documentation of activations; `fastnn._kernels.tables` has their table."""
 
-To add one: a line here, its formula and derivative in ``_kernels/scalars.py`` and
-``_kernels/reference.py``.
-"""
+import re
 
-from dataclasses import dataclass, field
-
-from fastnn._kernels import opcodes
+from fastnn._kernels.tables import ACTIVATIONS
 from fastnn._utils import checks
-
-
-@dataclass(frozen=True)
-class ActivationSpec:
-    """What the lowering needs to know of an activation.
-
-    Attributes
-    ----------
-    code : int
-        Code of `fastnn._kernels.opcodes`.
-    constants : dict
-        Name → default of its constants; at most one, ``alpha``.
-    init : str
-        The initialiser that ``init="auto"`` picks for a layer followed by this activation.
-    """
-
-    code: int
-    constants: dict[str, float] = field(default_factory=dict)
-    init: str = "glorot_uniform"
-
-
-ACTIVATIONS: dict[str, ActivationSpec] = {
-    "linear": ActivationSpec(opcodes.LINEAR),
-    "sigmoid": ActivationSpec(opcodes.SIGMOID),
-    "tanh": ActivationSpec(opcodes.TANH),
-    "relu": ActivationSpec(opcodes.RELU, init="he_normal"),
-    "leaky_relu": ActivationSpec(opcodes.LEAKY_RELU, {"alpha": 0.01}, init="he_normal"),
-    "elu": ActivationSpec(opcodes.ELU, {"alpha": 1.0}, init="he_normal"),
-    "selu": ActivationSpec(opcodes.SELU, init="lecun_normal"),
-    "gelu": ActivationSpec(opcodes.GELU, init="he_normal"),
-    "silu": ActivationSpec(opcodes.SILU, init="he_normal"),
-    "mish": ActivationSpec(opcodes.MISH, init="he_normal"),
-    "softplus": ActivationSpec(opcodes.SOFTPLUS, init="he_normal"),
-    "softsign": ActivationSpec(opcodes.SOFTSIGN),
-    "hard_sigmoid": ActivationSpec(opcodes.HARD_SIGMOID),
-    "hard_tanh": ActivationSpec(opcodes.HARD_TANH),
-}
 
 
 def check_activation(name: str, constants: dict[str, float]) -> dict[str, float]:
@@ -55,13 +14,20 @@ def check_activation(name: str, constants: dict[str, float]) -> dict[str, float]
     ValueError
         Unknown name (the known ones are listed), or ``alpha`` outside its range: (0, 1) for
         leaky_relu, positive for elu.
+    TypeError
+        Unknown constant, or one that is no number.
     """
-    spec = ACTIVATIONS[checks.one_of("activation", name, ACTIVATIONS)]
-    checks.constants(f"activation {name!r}", constants, spec.constants)
-    filled = {**spec.constants, **constants}
-    if "alpha" in filled:
-        high = 1.0 if name == "leaky_relu" else float("inf")
-        filled["alpha"] = checks.number(
-            "alpha", filled["alpha"], 0.0, high, low_open=True, high_open=True
-        )
-    return filled
+    row = ACTIVATIONS[checks.one_of("activation", name, ACTIVATIONS)]
+    return checks.filled_constants(f"activation {name!r}", constants, row.constants)
+
+
+def activation_table() -> str:
+    """Name, formula and source of each activation, as a table for a docstring."""
+    cells = [(name, _shown(row.formula), row.source) for name, row in ACTIVATIONS.items()]
+    return checks.docstring_table(("name", "f(z)", "source"), cells)
+
+
+def _shown(formula: str) -> str:
+    """A formula as a reader wants it: ``where(c, a, b)`` in words, max for maximum."""
+    formula = formula.replace("maximum", "max").replace("minimum", "min")
+    return re.sub(r"^where\((.+?), (.+?), (.+)\)$", r"\2 where \1, else \3", formula)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastnn._utils import checks
-from fastnn.nn.activations import check_activation
+from fastnn.nn.activations import activation_table, check_activation
 from fastnn.nn.initializers import INITIALIZERS, ArrayInitializer, Initializer, as_initializer
 
 
@@ -43,17 +43,7 @@ def _plain_name(value: Any) -> Any:
 class Activation(Layer):
     """An elementwise non-linearity y = f(x), as a layer of its own or as ``Dense(activation=…)``.
 
-    ============  ===================================  ============  =================================
-    name          f(z)                                 name          f(z)
-    ============  ===================================  ============  =================================
-    linear        z                                    gelu          z Φ(z), exact (erf)
-    sigmoid       1/(1 + e⁻ᶻ)                          silu          z σ(z)
-    tanh          tanh z                               mish          z tanh(softplus(z))
-    relu          max(z, 0)                            softplus      log(1 + eᶻ)
-    leaky_relu    z, or αz where z < 0 (α = 0.01)      softsign      z/(1 + |z|)
-    elu           z, or α(eᶻ − 1) where z < 0 (α = 1)  hard_sigmoid  z/6 + ½ clipped to [0, 1]
-    selu          λz, or λα(eᶻ − 1) where z < 0        hard_tanh     z clipped to [−1, 1]
-    ============  ===================================  ============  =================================
+    {table}
 
     The derivative of ReLU at its kink is 0, as in PyTorch, JAX and scikit-learn; the bounds of the
     hard ones count as flat too.
@@ -137,6 +127,9 @@ class Dense(Layer):
         self.max_norm = (
             None if max_norm is None else checks.number("max_norm", max_norm, low_open=True)
         )
+
+
+Activation.__doc__ = checks.with_table(Activation.__doc__, activation_table())
 
 
 class BatchNorm(Layer):

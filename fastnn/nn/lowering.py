@@ -26,6 +26,7 @@ from fastnn.nn.layers import (
 )
 from fastnn.nn.losses import Loss
 
+_NEEDS_Z = {row.code for row in ACTIVATIONS.values() if row.needs_z}
 _ALIGNMENT = 16  # elements: a parameter array begins on a cache line of float32
 
 
@@ -56,8 +57,7 @@ def lower(
     lowering.plan_backward()
     record = np.zeros(1, opcodes.LOSS)
     record["code"], record["link"] = loss.spec.code, opcodes.LINKS[loss.spec.link]
-    for name, value in loss.constants.items():
-        record[name] = value
+    record["constant"] = next(iter(loss.constants.values()), 0.0)
     return Program(
         ops=np.array(
             [tuple(op[name] for name in opcodes.OP.names) for op in lowering.ops], dtype=opcodes.OP
@@ -246,9 +246,7 @@ class _Lowering:
         for op in self.ops:
             if op["weight"] >= 0 or op["x"] in learns or op["skip"] in learns:
                 learns.add(op["y"])
-            if op["y"] in learns and (
-                op["rate"] > 0 or op["activation"] in opcodes.DERIVATIVE_NEEDS_Z
-            ):
+            if op["y"] in learns and (op["rate"] > 0 or op["activation"] in _NEEDS_Z):
                 op["aux"] = self.columns(op["n_out"])
         written = set()
         for op in reversed(self.ops):

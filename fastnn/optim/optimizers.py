@@ -1,8 +1,5 @@
 """Optimisers: their constants and names; the arithmetic lives in the engines.
 
-To add one: a class here, a code in ``_kernels/opcodes.py``, and its update in
-``_kernels/reference.py``, ``_kernels/scalars.py`` and ``_kernels/numba_cpu/update.py``.
-
 With g the gradient (penalties included, then clipped) and η the learning rate; weight decay λ acts
 on weights only, never on biases, scales or shifts, and enters the gradient after clipping (g ← g +
 λw) everywhere but in AdamW, where w ← (1 − ηλ)w comes first.
@@ -13,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from fastnn._kernels import opcodes
+from fastnn._kernels import opcodes, tables
 from fastnn._utils import checks
 from fastnn.optim.schedules import Schedule, as_schedule
 
@@ -40,8 +37,13 @@ class Optimizer:
     clip_value: float | None = field(default=None, kw_only=True)
     clip_norm: float | None = field(default=None, kw_only=True)
 
-    code: ClassVar[int]
+    code: ClassVar[int]  # these two come from the class's row of `fastnn._kernels.tables`
     n_slots: ClassVar[int]  # vectors of θ's length that it remembers
+
+    def __init_subclass__(cls) -> None:
+        row = tables.OPTIMIZERS.get(cls.__name__.lower())
+        if row is not None:
+            cls.code, cls.n_slots = row.code, row.n_slots
 
     def __post_init__(self):
         as_schedule(self.lr)
@@ -59,18 +61,18 @@ class Optimizer:
         """Learning rates of steps ``start … start + n − 1``."""
         return as_schedule(self.lr).rates(start, n)
 
-    def rule(self) -> np.ndarray:
+    def record(self) -> np.ndarray:
         """The record that engines read, as an array of one."""
-        rule = np.zeros(1, opcodes.RULE)
-        rule["code"] = self.code
+        record = np.zeros(1, opcodes.OPTIMIZER)
+        record["code"] = self.code
         for ours, theirs in (("momentum", "beta1"), ("rho", "beta1")):
             if hasattr(self, ours):
-                rule[theirs] = getattr(self, ours)
+                record[theirs] = getattr(self, ours)
         for name in ("beta1", "beta2", "epsilon", "nesterov", "momentum_decay", "weight_decay"):
             if hasattr(self, name):
-                rule[name] = getattr(self, name)
-        rule["clip_value"], rule["clip_norm"] = self.clip_value or 0.0, self.clip_norm or 0.0
-        return rule
+                record[name] = getattr(self, name)
+        record["clip_value"], record["clip_norm"] = self.clip_value or 0.0, self.clip_norm or 0.0
+        return record
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,6 @@ class SGD(Optimizer):
     lr: float | Schedule = 1e-2
     momentum: float = 0.0
     nesterov: bool = False
-
-    code: ClassVar[int] = opcodes.SGD
-    n_slots: ClassVar[int] = 1
 
     def __post_init__(self):
         super().__post_init__()
@@ -102,9 +101,6 @@ class AdaGrad(Optimizer):
     lr: float | Schedule = 1e-2
     epsilon: float = 1e-20
 
-    code: ClassVar[int] = opcodes.ADAGRAD
-    n_slots: ClassVar[int] = 1
-
 
 @dataclass(frozen=True)
 class AdaDelta(Optimizer):
@@ -114,9 +110,6 @@ class AdaDelta(Optimizer):
     rho: float = 0.9
     epsilon: float = 1e-6
 
-    code: ClassVar[int] = opcodes.ADADELTA
-    n_slots: ClassVar[int] = 2
-
 
 @dataclass(frozen=True)
 class RMSProp(Optimizer):
@@ -125,9 +118,6 @@ class RMSProp(Optimizer):
     lr: float | Schedule = 1e-2
     rho: float = 0.99
     epsilon: float = 1e-8
-
-    code: ClassVar[int] = opcodes.RMSPROP
-    n_slots: ClassVar[int] = 1
 
 
 @dataclass(frozen=True)
@@ -141,9 +131,6 @@ class Adam(Optimizer):
     beta2: float = 0.999
     epsilon: float = 1e-8
 
-    code: ClassVar[int] = opcodes.ADAM
-    n_slots: ClassVar[int] = 2
-
 
 @dataclass(frozen=True)
 class AdamW(Adam):
@@ -152,8 +139,6 @@ class AdamW(Adam):
     """
 
     weight_decay: float = field(default=1e-2, kw_only=True)
-
-    code: ClassVar[int] = opcodes.ADAMW
 
 
 @dataclass(frozen=True)
@@ -166,8 +151,6 @@ class NAdam(Adam):
 
     lr: float | Schedule = 2e-3
     momentum_decay: float = 4e-3
-
-    code: ClassVar[int] = opcodes.NADAM
 
     def __post_init__(self):
         super().__post_init__()

@@ -1,7 +1,7 @@
-"""Figures in the house style, and their files; `fastnn.plotting` draws into them.
+"""Figures in one style, their files, and what the charts share.
 
-Colours are Okabe and Ito's, which the colour-blind tell apart; line styles and markers tell the
-same in black and white.
+Colours are Okabe and Ito's, which the colour-blind can distinguish; line styles and markers make
+the same distinctions in black and white.
 """
 
 import io
@@ -75,7 +75,8 @@ def save(figure: Figure, path: str | os.PathLike) -> None:
     )
     if kind not in known:
         raise ValueError(
-            f"path ends in .{kind}, which Matplotlib cannot write; known: {', '.join(sorted(known))}"
+            f"path ends in .{kind}, which Matplotlib cannot write; known: "
+            f"{', '.join(sorted(known))}"
         )
     contents = io.BytesIO()
     figure.savefig(contents, format=kind, dpi=_DPI)
@@ -112,7 +113,7 @@ def save_animation(
 
 
 def line_style(number: int) -> dict[str, Any]:
-    """Colour and line style of the n-th of several lines; 28 can be told apart."""
+    """Colour and line style of the n-th of several lines; 28 are distinct."""
     return {
         "color": COLOURS[number % len(COLOURS)],
         "linestyle": LINE_STYLES[number % len(LINE_STYLES)],
@@ -126,3 +127,14 @@ def as_axes(ax: Any) -> Axes:
     if not isinstance(ax, Axes):
         raise TypeError(f"ax must be one Matplotlib Axes, not {type(ax).__name__}")
     return ax
+
+
+def as_vector(name: str, values: Any) -> np.ndarray:
+    """``values`` as floats (n,), n > 0."""
+    vector = np.asarray(values, float)
+    if vector.ndim != 1 or not len(vector):
+        raise ValueError(
+            f"{name} must be a sequence of at least one number, not an array of shape "
+            f"{vector.shape}"
+        )
+    return vector

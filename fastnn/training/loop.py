@@ -143,7 +143,7 @@ class Training:
     def _chunks(self, order: np.ndarray) -> Iterator[Chunk]:
         """The epoch cut into chunks of about `_CHUNK_SECONDS`, as measured on the chunk before."""
         bounds = np.append(np.arange(0, len(order), self.batch_size), len(order))
-        rule, first, steps = self.optimizer.rule(), 0, len(bounds) - 1
+        rule, first, steps = self.optimizer.record(), 0, len(bounds) - 1
         while first < steps:
             last = min(first + self._steps_per_chunk, steps)
             rates = self.rate_factor * self.optimizer.rates(
@@ -252,7 +252,7 @@ class _Totals:
     def add(self, log: StepLog) -> None:
         """Add a chunk."""
         self.steps += len(log.losses)
-        self._figures.append(np.stack([log.losses * log.weights, log.hits, log.weights]))
+        self._figures.append(np.stack([log.losses * log.weights, log.correct_weight, log.weights]))
 
     def _sums(self) -> np.ndarray:
         """Σ over mini-batches of loss · weight, hits and weights."""
@@ -353,7 +353,7 @@ def _refresh_running_statistics(training: Training, samples: Samples) -> None:
     state, n = training.net.state, len(samples)
     step, optimizer_step = state.step, state.optimizer_step
     training.net.engine.train_steps(
-        state, samples, Chunk(np.arange(n), np.array([0, n]), np.zeros(1), SGD(0.0).rule(), n)
+        state, samples, Chunk(np.arange(n), np.array([0, n]), np.zeros(1), SGD(0.0).record(), n)
     )
     state.step, state.optimizer_step = step, optimizer_step
 

@@ -22,7 +22,7 @@ KINDS = {
     "float64": np.float64,
     "ops": opcodes.OP,
     "loss": opcodes.LOSS,
-    "optimizer": opcodes.RULE,
+    "optimizer": opcodes.OPTIMIZER,
 }
 
 

@@ -16,7 +16,7 @@ from fastnn._kernels.contract import Chunk, Samples, State
 from fastnn._kernels.numba_cuda.driver.device import open_device
 from fastnn._kernels.numba_cuda.engine import CudaEngine
 from fastnn._kernels.numba_cuda.runtime import plan
-from fastnn._kernels.reference import ReferenceEngine
+from fastnn._kernels.reference_engine import ReferenceEngine
 from fastnn.nn.activations import ACTIVATIONS
 from fastnn.nn.losses import LOSSES
 from fastnn.optim.optimizers import OPTIMIZERS
@@ -91,7 +91,12 @@ def assert_steps_agree(net, samples, optimizer, batch_size, every=0, epochs=1):
         [np.arange(k * n, (k + 1) * n, batch_size) for k in range(epochs)] + [[epochs * n]]
     )
     chunk = Chunk(
-        order, bounds, np.linspace(0.05, 0.02, len(bounds) - 1), optimizer.rule(), batch_size, every
+        order,
+        bounds,
+        np.linspace(0.05, 0.02, len(bounds) - 1),
+        optimizer.record(),
+        batch_size,
+        every,
     )
     states = [state_of(net, optimizer) for _ in range(2)]
     logs = [
@@ -99,9 +104,9 @@ def assert_steps_agree(net, samples, optimizer, batch_size, every=0, epochs=1):
         for make, state in zip((ReferenceEngine, CudaEngine), states, strict=True)
     ]
     tolerance = TOLERANCE[program.dtype.name]
-    for name in ("theta", "buffers", "slots", "products"):
+    for name in ("theta", "buffers", "slots", "mu_product"):
         assert_close(*(getattr(state, name) for state in states), tolerance, name)
-    for name in ("losses", "weights", "hits", "statistics"):
+    for name in ("losses", "weights", "correct_weight", "statistics"):
         assert_close(*(getattr(log, name) for log in logs), tolerance, name)
     assert [(state.step, state.optimizer_step) for state in states] == [(len(bounds) - 1,) * 2] * 2
 
@@ -228,7 +233,7 @@ def test_a_training_in_float32_ends_where_the_reference_does(path):
     states = [state_of(net, optimizer) for _ in range(2)]
     bounds = np.arange(0, 65, 8)
     order = np.concatenate([np.random.default_rng(k).permutation(16) for k in range(4)])
-    chunk = Chunk(order, bounds, np.full(8, 0.01), optimizer.rule(), 8)
+    chunk = Chunk(order, bounds, np.full(8, 0.01), optimizer.record(), 8)
     for make, state in zip((ReferenceEngine, CudaEngine), states, strict=True):
         make(net.program).train_steps(state, samples, chunk)
     np.testing.assert_allclose(states[1].theta, states[0].theta, rtol=0, atol=1e-4)
@@ -269,14 +274,13 @@ def test_predictions(path, loss):
 
 
 def assert_evaluations_agree(net, samples):
-    """Outputs, loss and sums of weights; the reference gives them by its pass without training."""
-    expected, _ = ReferenceEngine(net.program).gradients(net.state, samples, False)
-    outputs, _ = ReferenceEngine(net.program).forward(net.state, samples.X)
-    found = CudaEngine(net.program).evaluate(net.state, samples)
-    np.testing.assert_allclose(found.outputs, outputs, rtol=1e-12, atol=1e-14)
-    assert found.loss == pytest.approx(expected.losses[0], rel=1e-12)
-    assert found.weight == pytest.approx(expected.weights[0], rel=1e-12)
-    assert found.correct_weight == pytest.approx(expected.hits[0], rel=1e-12)
+    """Outputs, loss and sums of weights."""
+    expected, found = (
+        make(net.program).evaluate(net.state, samples) for make in (ReferenceEngine, CudaEngine)
+    )
+    np.testing.assert_allclose(found.outputs, expected.outputs, rtol=1e-12, atol=1e-14)
+    for name in ("loss", "weight", "correct_weight"):
+        assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-12), name
 
 
 @pytest.mark.usefixtures("no_races")
@@ -314,7 +318,7 @@ def test_a_divergence_stops_before_its_update(path):
     net = network([fnn.Dense(4, "relu"), fnn.Dense(3)], "mse")
     samples, optimizer = samples_for(net, 9), fnn.SGD(1.0)
     samples.values[4] = np.inf
-    chunk = Chunk(np.arange(9), np.arange(0, 10, 3), np.full(3, 0.01), optimizer.rule(), 3)
+    chunk = Chunk(np.arange(9), np.arange(0, 10, 3), np.full(3, 0.01), optimizer.record(), 3)
     states = [state_of(net, optimizer) for _ in range(2)]
     logs = [
         make(net.program).train_steps(state, samples, chunk)
@@ -331,7 +335,7 @@ def test_a_divergence_stops_before_its_update(path):
 def test_two_runs_agree_bit_for_bit(path):
     net = network(BLOCK, dtype="float32")
     samples, optimizer = samples_for(net, 7), fnn.Adam(clip_norm=0.1)
-    chunk = Chunk(np.arange(7), np.array([0, 3, 6, 7]), np.full(3, 0.05), optimizer.rule(), 3)
+    chunk = Chunk(np.arange(7), np.array([0, 3, 6, 7]), np.full(3, 0.05), optimizer.record(), 3)
     states = [state_of(net, optimizer) for _ in range(2)]
     for state in states:
         CudaEngine(net.program).train_steps(state, samples, chunk)

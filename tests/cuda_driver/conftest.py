@@ -109,7 +109,7 @@ def arguments(device):
         "float64": np.float64,
         "ops": opcodes.OP,
         "loss": opcodes.LOSS,
-        "optimizer": opcodes.RULE,
+        "optimizer": opcodes.OPTIMIZER,
     }
     return {
         name: device.zeros(0 if name == "labels" else 3, kinds[kind])

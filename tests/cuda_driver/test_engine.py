@@ -83,7 +83,7 @@ def arrays_of(launch, dtype):
         "float64": "float64",
         "ops": OPERATION,
         "loss": opcodes.LOSS,
-        "optimizer": opcodes.RULE,
+        "optimizer": opcodes.OPTIMIZER,
     }
     arrays = []
     for place, (_, kind) in enumerate(ARGUMENTS[:-1]):

@@ -15,7 +15,7 @@ from fastnn._kernels.numba_cuda.kernels.context import ARGUMENTS
 from fastnn._kernels.numba_cuda.kernels.op_table import OPERATION
 from fastnn._kernels.numba_cuda.runtime import sample_transfer
 
-RECORDS = {"ops": OPERATION, "loss": opcodes.LOSS, "optimizer": opcodes.RULE}
+RECORDS = {"ops": OPERATION, "loss": opcodes.LOSS, "optimizer": opcodes.OPTIMIZER}
 KINDS = {**RECORDS, "real": np.float64, "int64": np.int64, "float64": np.float64}
 ARRAYS = [(name, KINDS[kind]) for name, kind in ARGUMENTS if kind != "scalar"]
 

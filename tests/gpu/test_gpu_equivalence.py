@@ -206,7 +206,7 @@ def test_trajectories_of_200_steps(rule, dtype, path):
     assert relative_error(net.parameters, reference.parameters) <= (
         1e-3 if dtype == "float32" else 1e-8
     )
-    assert relative_error({"p": net.state.products}, {"p": reference.state.products}) <= 1e-12
+    assert relative_error({"p": net.state.mu_product}, {"p": reference.state.mu_product}) <= 1e-12
 
 
 @each_path
@@ -366,7 +366,7 @@ def test_statistics(rule, dtype, path):
         np.arange(ROWS),
         np.array([0, 6, 12, 18, 23]),
         np.full(4, 0.01),
-        optimizer(rule).rule(),
+        optimizer(rule).record(),
         6,
         every=2,
     )

@@ -1,11 +1,9 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True,
-# initializedcheck=False, freethreading_compatible=True
-"""The kernel of the Cython engine: a chunk of mini-batches, to train on, to differentiate or to
-predict. All threads run it side by side.
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, freethreading_compatible=True
+"""The kernel of the Cython engine: a chunk of mini-batches to train on, or rows to predict.
 
-It keeps the contract of ``numba_cpu/steps.py``, argument by argument, and its way of sharing a step
-among threads, which is told there; the arithmetic is its own. Each compiled copy is for one number
-type, ``real``, and one level of processor: see `levels`.
+It takes the arguments of ``numba_cpu/steps.py`` and shares a step among threads in the same way,
+which is described there. The arithmetic is its own. Each compiled copy is for one dtype, ``real``,
+and one level of processor: see `levels`.
 """
 
 from cpython.pycapsule cimport PyCapsule_GetName, PyCapsule_GetPointer
@@ -26,82 +24,72 @@ cdef extern from "machine.h":
     real square_root(real x) noexcept nogil
     real logarithm(real x) noexcept nogil
     real multiply_add(real a, real b, real c) noexcept nogil
+    double multiply_add_double(double a, double b, double c) noexcept nogil
     real nearest(real x) noexcept nogil
     real power_of_two(real k) noexcept nogil
     real exponent_of(real x) noexcept nogil
     real times_power_of_two(real x, real k) noexcept nogil
-    uint64_t neglect_tiny() noexcept nogil
-    void put_back(uint64_t setting) noexcept nogil
-    void arrive(int64_t* counter) noexcept nogil
-    int64_t arrived(int64_t* counter) noexcept nogil
-    void relax() noexcept nogil
-    void yield_core() noexcept nogil
+    uint64_t enable_ftz_daz() noexcept nogil
+    void restore_fp_mode(uint64_t mode) noexcept nogil
+    void atomic_increment(int64_t* counter) noexcept nogil
+    int64_t atomic_load(int64_t* counter) noexcept nogil
+    void cpu_pause() noexcept nogil
+    void thread_yield() noexcept nogil
 
+cdef extern from "prefetch.h":
+    ctypedef struct PrefetchQueue:
+        const char* features
+        const char* targets
+        int64_t feature_bytes, target_bytes, lines
+    enum:
+        CACHE_LINE
+    void prefetch_begin(PrefetchQueue* queue, const int64_t* samples, int64_t n_samples,
+                        double multiplications) noexcept nogil
+    void prefetch_advance(PrefetchQueue* queue, int64_t multiplications) noexcept nogil
+
+
+# Fields of an array that is there: reading them raises nothing, so callers need not ask.
+cdef inline int64_t row_stride_of(cnp.ndarray array) noexcept:
+    return array.shape[1] if array.ndim > 1 else 1
+
+
+cdef inline void* data_or_null(cnp.ndarray array) noexcept:
+    return cnp.PyArray_DATA(array) if cnp.PyArray_SIZE(array) > 0 else NULL
+
+
+include "arguments.pxi"
 include "scalars.pxi"
-include "frame.pxi"
-include "products.pxi"
+include "kernel_context.pxi"
+include "gemm.pxi"
 include "philox.pxi"
+include "update.pxi"
+include "dispatch.pxi"
 include "elementwise.pxi"
 include "norm.pxi"
 include "loss.pxi"
-include "update.pxi"
-include "measure.pxi"
-include "learn.pxi"
+include "statistics.pxi"
+include "gradients.pxi"
 include "steps.pxi"
 
 CALLS_BLAS_HERE = bool(CALLS_BLAS)  # whether `use_blas` must come before `run`
 
 
-# Fields of an array that is there: reading them raises nothing, so callers need not ask.
-cdef inline int64_t len_of(cnp.ndarray array) noexcept:
-    return array.shape[0]
+def run(int64_t rank, int64_t n_threads, object arguments, cnp.ndarray X, bint linked,
+        cnp.ndarray predictions):
+    """Run as thread ``rank`` of ``n_threads``; ``arguments`` is a `KernelArguments`.
 
-
-cdef inline void* data_or_null(cnp.ndarray array) noexcept:
-    return cnp.PyArray_DATA(array) if array.shape[0] > 0 else NULL
-
-
-def run(
-    int rank, int n_threads, cnp.ndarray counter, cnp.ndarray ops, cnp.ndarray loss, cnp.ndarray rule, cnp.ndarray theta,
-    cnp.ndarray gradient, cnp.ndarray slots, cnp.ndarray buffers, cnp.ndarray products, cnp.ndarray work, cnp.ndarray d_work,
-    cnp.ndarray zeros, cnp.ndarray scratch, cnp.ndarray parts, cnp.ndarray notes, cnp.ndarray partial, int64_t capacity, int64_t output,
-    bint training, bint backward, cnp.ndarray labels, cnp.ndarray targets, cnp.ndarray weights, cnp.ndarray order, cnp.ndarray bounds,
-    cnp.ndarray rates, uint64_t seed, int64_t step, int64_t optimizer_step, cnp.ndarray losses, cnp.ndarray weight_sums, cnp.ndarray hits,
-    int64_t every, cnp.ndarray statistics, cnp.ndarray X, bint linked, cnp.ndarray predictions,
-):
-    """Run a chunk as thread ``rank``; return how many losses were written. `CpuEngine` says what
-    the arguments are.
-
-    With ``backward`` false this predicts all of X: outputs go to ``predictions``, raw or
-    ``linked``, and it returns 1 if one of its rows was not finite, else 0. With the rule NO_UPDATE
-    the gradient, penalties included, is left in ``gradient``, and θ and running statistics stay as
-    they are. Every ``every``-th step, if that is not 0, this thread's statistics go to
-    ``statistics[record, rank]``.
+    A run with ``backward`` returns how many losses were written. Other runs write outputs for all
+    rows of X to ``predictions``, raw or ``linked``, and return 1 if a row was not finite, else 0.
     """
-    cdef Upcoming upcoming
-    cdef const Rule* the_rule = <const Rule*>rule.data
-    cdef const Loss* the_loss = <const Loss*>loss.data
-    cdef Frame frame = Frame(
-        rank, n_threads, <int64_t*>counter.data, <const Op*>ops.data, len_of(ops), <real*>theta.data, len_of(theta), <real*>gradient.data,
-        <real*>slots.data, len_of(slots) // max(len_of(theta), 1), <real*>buffers.data, <real*>work.data, <real*>d_work.data,
-        <real*>scratch.data, len_of(scratch) // n_threads, <real*>data_or_null(parts), <real*>notes.data,
-        len_of(notes) // n_threads, capacity, training, the_rule.code != NO_UPDATE, backward, seed, NULL,
-    )
-    cdef Inputs inputs = Inputs(<const real*>X.data, X.shape[1], <const int64_t*>order.data, Targets(
-        <const int64_t*>data_or_null(labels), <const real*>data_or_null(targets),
-        <const real*>data_or_null(weights),
-    ))
-    cdef Chunk chunk = Chunk(
-        the_loss, the_rule, <const int64_t*>bounds.data, <const double*>rates.data, len_of(rates), output, step, optimizer_step,
-        <double*>products.data, <double*>partial.data, <double*>losses.data, <double*>weight_sums.data,
-        <double*>hits.data, every, <double*>statistics.data, len_of(statistics),
-    )
-    cdef int64_t link = the_loss.link if linked else IDENTITY, n = len_of(X), result
+    cdef PrefetchQueue queue
+    cdef KernelContext ctx = context_of(rank, n_threads, <tuple>arguments)
+    ctx.X, ctx.n_inputs = <const real*>X.data, X.shape[1]
+    cdef int64_t link = ctx.loss.link if linked else IDENTITY, n = X.shape[0], result
     cdef real* outputs = <real*>predictions.data
     with nogil:
-        if backward:
-            frame.upcoming = &upcoming
-            result = train(&frame, &inputs, &chunk) if frame.learning else run_chunk(&frame, &inputs, &chunk)
+        if ctx.backward:
+            ctx.prefetch_queue = &queue
+            result = train(&ctx) if ctx.updates else run_chunk(&ctx)
         else:
-            result = predict(&frame, &inputs, output, link, n, outputs)
+            result = predict(&ctx, n, link, outputs)
     return result

@@ -1,5 +1,4 @@
-"""Which compiled modules there are, which of them this processor can run, and why there may be
-none.
+"""Which compiled modules are installed, and which of them this processor can run.
 
 Every module is one C file compiled for a number type and a level of processor
 (`tools/build_kernels.py`): ``float32_v4`` needs AVX-512, ``float32_v3`` AVX2 with fused
@@ -16,7 +15,7 @@ from types import ModuleType
 
 import numpy as np
 
-from fastnn._kernels import opcodes
+from fastnn._kernels.vocabulary import vocabulary
 
 # each runs wherever a later one does → the `PROCESSOR_LEVEL` that it needs, see processor.h
 LEVELS = {"base": 0, "v3": 3, "v4": 4}
@@ -67,7 +66,8 @@ def best() -> str:
     if wanted not in supported():
         there = f"installed: {', '.join(built())}; this processor runs: {', '.join(supported())}"
         raise ValueError(
-            f"FASTNN_CPU_LEVEL must name a level that is installed and runs here, got {wanted!r}; {there}"
+            "FASTNN_CPU_LEVEL must name a level that is installed and runs here, "
+            f"got {wanted!r}; {there}"
         )
     return wanted
 
@@ -92,12 +92,7 @@ def why_not() -> str | None:
 @cache
 def _load(name: str) -> ModuleType:
     loaded = importlib.import_module(f"{__package__}.{name}")
-    here = {
-        name: value.descr if isinstance(value, np.dtype) else value
-        for name, value in vars(opcodes).items()
-        if name.isupper()
-    }
-    if here != loaded.VOCABULARY:
+    if vocabulary() != loaded.VOCABULARY:
         raise ImportError(
             f"{name} was compiled with another opcodes.py than is installed; install fastnn again"
         )
@@ -109,4 +104,5 @@ def _why_not_built() -> str:
     note = Path(__file__).with_name("why_not.txt")
     if note.exists():
         return note.read_text(encoding="utf-8").strip()
-    return f"its kernels are not compiled for {platform.python_implementation()} {platform.python_version()}; install fastnn again"
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return f"its kernels are not compiled for {python}; install fastnn again"

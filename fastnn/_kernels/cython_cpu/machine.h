@@ -1,4 +1,5 @@
-/* What Cython cannot say: the network's number type, single machine operations, and how threads meet. */
+/* What Cython cannot express: the network's dtype, single machine operations, atomics of the
+ * barrier. */
 
 #ifndef FASTNN_MACHINE_H
 #define FASTNN_MACHINE_H
@@ -17,7 +18,7 @@
 #include <xmmintrin.h>
 #endif
 
-/* --- the number type: the build sets REAL to float or double ---------------------------------------------------------------------- */
+/* --- the number type: the build sets REAL to float or double ---------------------------------- */
 
 #ifndef REAL
 #define REAL float
@@ -51,18 +52,30 @@ typedef REAL real;
 #define RESTRICT restrict
 #endif
 
-/* A target that no source of the same loop overlaps: without this the compiler tests for it before every loop. */
+/* A target that no source of the same loop overlaps: without this the compiler tests for it before
+ * every loop. */
 typedef real *RESTRICT real_target;
 
 INLINE real absolute(real x) { return OF_REAL(fabs)(x); }
 INLINE real square_root(real x) { return OF_REAL(sqrt)(x); }
 INLINE real logarithm(real x) { return OF_REAL(log)(x); }
 
-/* a b + c. Where the processor rounds once, optimisations that re-order sums cannot take it apart; where it does not, they are off. */
+/* a b + c. Where the processor rounds once, optimisations that re-order sums cannot take it apart;
+ * where it does not, they are off. */
 INLINE real multiply_add(real a, real b, real c)
 {
 #if defined(__FMA__) || defined(__aarch64__)
     return OF_REAL(fma)(a, b, c);
+#else
+    return a * b + c;
+#endif
+}
+
+/* The same in float64, whatever `real` is. */
+INLINE double multiply_add_double(double a, double b, double c)
+{
+#if defined(__FMA__) || defined(__aarch64__)
+    return fma(a, b, c);
 #else
     return a * b + c;
 #endif
@@ -108,7 +121,8 @@ INLINE real exponent_of(real x)
     return (real)(int32_t)((bits >> FRACTION_BITS) - EXPONENT_BIAS);
 }
 
-/* 2ᵏ x, by adding to the exponent: both must be normal numbers. Unlike in a product of powers nothing here can be multiplied in another order. */
+/* 2ᵏ x, by adding to the exponent: both must be normal numbers. Unlike in a product of powers
+ * nothing here can be multiplied in another order. */
 INLINE real times_power_of_two(real x, real k)
 {
     real_bits bits;
@@ -118,28 +132,28 @@ INLINE real times_power_of_two(real x, real k)
     return x;
 }
 
-/* Have this thread take numbers below the smallest normal one for 0, until it puts its setting back: processors take longer over them, some
-   many times. */
+/* Treat subnormal results and operands as 0 (FTZ and DAZ) in this thread, until its mode is
+   restored: processors take longer over subnormals, some many times. */
 #if defined(__x86_64__) || defined(_M_X64)
-INLINE uint64_t neglect_tiny(void)
+INLINE uint64_t enable_ftz_daz(void)
 {
     const unsigned setting = _mm_getcsr();
     _mm_setcsr(setting | 0x8040); /* results and operands */
     return setting;
 }
-INLINE void put_back(uint64_t setting) { _mm_setcsr((unsigned)setting); }
+INLINE void restore_fp_mode(uint64_t setting) { _mm_setcsr((unsigned)setting); }
 #elif defined(__aarch64__)
-INLINE uint64_t neglect_tiny(void)
+INLINE uint64_t enable_ftz_daz(void)
 {
     uint64_t setting;
     __asm__ volatile("mrs %0, fpcr" : "=r"(setting));
     __asm__ volatile("msr fpcr, %0" : : "r"(setting | (uint64_t)1 << 24));
     return setting;
 }
-INLINE void put_back(uint64_t setting) { __asm__ volatile("msr fpcr, %0" : : "r"(setting)); }
+INLINE void restore_fp_mode(uint64_t setting) { __asm__ volatile("msr fpcr, %0" : : "r"(setting)); }
 #else
-INLINE uint64_t neglect_tiny(void) { return 0; }
-INLINE void put_back(uint64_t setting) { (void)setting; }
+INLINE uint64_t enable_ftz_daz(void) { return 0; }
+INLINE void restore_fp_mode(uint64_t setting) { (void)setting; }
 #endif
 
 /* Ask for the cache line of an address. */
@@ -152,18 +166,23 @@ INLINE void prefetch(const void *address)
 #endif
 }
 
-/* --- a barrier is one counter that only grows: see `meet` in frame.pxi ------------------------------------------------------------ */
+/* --- a barrier is one counter that only grows: see `barrier_wait` in kernel_context.pxi --------
+ */
 
 #if defined(_MSC_VER)
-INLINE void arrive(int64_t *counter) { _InterlockedIncrement64(counter); }
-INLINE int64_t arrived(int64_t *counter) { return _InterlockedOr64(counter, 0); }
-INLINE void relax(void) { YieldProcessor(); }
-INLINE void yield_core(void) { SwitchToThread(); }
+INLINE void atomic_increment(int64_t *counter) { _InterlockedIncrement64(counter); }
+INLINE int64_t atomic_load(int64_t *counter) { return _InterlockedOr64(counter, 0); }
+INLINE void cpu_pause(void) { YieldProcessor(); }
+INLINE void thread_yield(void) { SwitchToThread(); }
 #else
-INLINE void arrive(int64_t *counter) { __atomic_add_fetch(counter, 1, __ATOMIC_SEQ_CST); }
-INLINE int64_t arrived(const int64_t *counter) { return __atomic_load_n(counter, __ATOMIC_SEQ_CST); }
-INLINE void yield_core(void) { sched_yield(); }
-INLINE void relax(void) /* leave a core's units to its other hardware thread, which may be the one that is waited for */
+INLINE void atomic_increment(int64_t *counter) { __atomic_add_fetch(counter, 1, __ATOMIC_SEQ_CST); }
+INLINE int64_t atomic_load(const int64_t *counter)
+{
+    return __atomic_load_n(counter, __ATOMIC_SEQ_CST);
+}
+INLINE void thread_yield(void) { sched_yield(); }
+INLINE void cpu_pause(void) /* leave a core's units to its other hardware thread, which may be the
+                               one that is waited for */
 {
 #if defined(__x86_64__)
     __builtin_ia32_pause();

@@ -1,4 +1,5 @@
-/* Ten rounds of Philox4x32, on numbers below 2³² in 64 bits: as vectors these multiply in one instruction. */
+/* Ten rounds of Philox4x32, on numbers below 2³² in 64 bits: as vectors these multiply in one
+ * instruction. */
 
 #ifndef FASTNN_PHILOX_H
 #define FASTNN_PHILOX_H
@@ -9,7 +10,8 @@ typedef struct {
     uint64_t w0, w1, w2, w3;
 } Words;
 
-INLINE Words philox4x32(uint64_t c0, uint64_t c1, uint64_t c2, uint64_t c3, uint64_t k0, uint64_t k1)
+INLINE Words philox4x32(uint64_t c0, uint64_t c1, uint64_t c2, uint64_t c3, uint64_t k0,
+                        uint64_t k1)
 {
 #if defined(__GNUC__)
 #pragma GCC unroll 10

@@ -1,4 +1,8 @@
-"""Scalar formulas: elementary functions, activations and their derivatives.
+"""Scalar formulas: elementary functions, activations and derivatives, optimisers.
+
+The build generates the functions that loop over activations (``dispatch.pxi``). It finds a formula
+by its name: ``f_NAME`` and ``d_NAME`` for an activation of `tables`, ``fd_NAME`` for one that needs
+z. An optimiser is a branch of `update_loop`.
 
 a) Everything inlines, and loops over it vectorise: no calls to the C library, no branches that are
    not selections.
@@ -81,7 +85,10 @@ cdef inline real bounded(real z, real low, real high) noexcept nogil:
     return high if z > high else z
 
 
-# --- activations ----------------------------------------------------------------------------------
+# --- activations: f(z) and, from y = f(z), its derivative; NaN for NaN ----------------------------
+
+cdef enum:
+    FAR = 10000  # replaces ±∞ where a factor that has reached 0 by then would make a NaN of it
 
 
 cdef inline real selu_scale() noexcept nogil:
@@ -93,81 +100,188 @@ cdef inline real selu_slope() noexcept nogil:
     return <real>(1.0507009873554805 * 1.6732632423543772)
 
 
-cdef inline real activate(const int code, real z, real alpha) noexcept nogil:
-    """f(z); with a constant code nothing of the chain is left but one formula."""
-    if code == SIGMOID:
-        return sigmoid(z)
-    if code == TANH:
-        return hyperbolic_tangent(z)
-    if code == RELU:
-        return ZERO if z < ZERO else z
-    if code == LEAKY_RELU:
-        return z if z > ZERO else alpha * z
-    if code == ELU:
-        return z if z > ZERO else alpha * expm1_negative(ZERO if z > ZERO else z)
-    if code == SELU:
-        return selu_scale() * z if z > ZERO else selu_slope() * expm1_negative(ZERO if z > ZERO else z)
-    if code == SOFTPLUS:
-        return softplus(z)
-    if code == SOFTSIGN:
-        z = bounded(z, <real>-1e30, <real>1e30)
-        return z / (ONE + absolute(z))
-    if code == HARD_SIGMOID:
-        return bounded(z * <real>(1.0 / 6.0) + <real>0.5, 0, 1)
-    if code == HARD_TANH:
-        return bounded(z, -1, 1)
-    return z
-
-
-cdef inline real passing_nan(real y, real value) noexcept nogil:
+cdef inline real keep_nan(real y, real value) noexcept nogil:
     """``value``, or NaN where y is."""
     return y if y != y else value
 
 
-cdef inline real derivative(const int code, real y, real alpha) noexcept nogil:
-    """f′(z) as a function of y = f(z); NaN for NaN."""
-    if code == SIGMOID:
-        return y * (ONE - y)
-    if code == TANH:
-        return ONE - y * y
-    if code == RELU:
-        return passing_nan(y, ONE if y > ZERO else ZERO)
-    if code == LEAKY_RELU:
-        return passing_nan(y, ONE if y > ZERO else alpha)
-    if code == ELU:
-        return ONE if y > ZERO else y + alpha
-    if code == SELU:
-        return selu_scale() if y > ZERO else y + selu_slope()
-    if code == SOFTPLUS:
-        return -expm1_negative(-y)
-    if code == SOFTSIGN:
-        return (ONE - absolute(y)) * (ONE - absolute(y))
-    if code == HARD_SIGMOID:
-        return passing_nan(y, <real>(1.0 / 6.0) if y > ZERO and y < ONE else ZERO)
-    if code == HARD_TANH:
-        return passing_nan(y, ONE if y > -ONE and y < ONE else ZERO)
-    return 1
+cdef inline real f_sigmoid(real z, real alpha) noexcept nogil:
+    return sigmoid(z)
 
 
-cdef inline real activate_with_derivative(const int code, real z, real alpha, real* d) noexcept nogil:
-    """f(z), and f′(z) where it cannot be had from f(z) alone; both share their exponentials."""
-    cdef real tail, density, s, e, n, w
-    # beyond, a factor has reached 0 and −∞ would make a NaN of it
-    z = <real>-1e4 if z < <real>-1e4 else z
-    cdef real x = <real>1e4 if z > <real>1e4 else z
-    if code == GELU:  # z Φ(z);  Φ(z) + z φ(z)
-        tail = normal_tail(x, &density)
-        tail = tail if z < ZERO else ONE - tail
-        d[0] = multiply_add(x * <real>0.3989422804014327, density, tail)
-        return z * tail
-    if code == SILU:  # z σ(z);  σ + z σ (1 − σ)
-        s = sigmoid(z)
-        d[0] = s + s * (ONE - s) * x
-        return z * s
-    # MISH: z t with t = tanh(softplus z) = n / (n + 2), n = e (e + 2), e = eᶻ;  t + z (1 − t²) σ(z)
-    # = t + 4 z e (e + 1) / (n + 2)²
-    e = exponential(<real>30.0 if z > <real>30.0 else z)
-    n = e * (e + TWO)
-    w = ONE / (n + TWO)
+cdef inline real d_sigmoid(real y, real alpha) noexcept nogil:
+    return y * (ONE - y)
+
+
+cdef inline real f_tanh(real z, real alpha) noexcept nogil:
+    return hyperbolic_tangent(z)
+
+
+cdef inline real d_tanh(real y, real alpha) noexcept nogil:
+    return ONE - y * y
+
+
+cdef inline real f_relu(real z, real alpha) noexcept nogil:
+    return ZERO if z < ZERO else z
+
+
+cdef inline real d_relu(real y, real alpha) noexcept nogil:
+    return keep_nan(y, ONE if y > ZERO else ZERO)
+
+
+cdef inline real f_leaky_relu(real z, real alpha) noexcept nogil:
+    return z if z > ZERO else alpha * z
+
+
+cdef inline real d_leaky_relu(real y, real alpha) noexcept nogil:
+    return keep_nan(y, ONE if y > ZERO else alpha)
+
+
+cdef inline real f_elu(real z, real alpha) noexcept nogil:
+    return z if z > ZERO else alpha * expm1_negative(ZERO if z > ZERO else z)
+
+
+cdef inline real d_elu(real y, real alpha) noexcept nogil:
+    return ONE if y > ZERO else y + alpha
+
+
+cdef inline real f_selu(real z, real alpha) noexcept nogil:
+    return selu_scale() * z if z > ZERO else selu_slope() * expm1_negative(ZERO if z > ZERO else z)
+
+
+cdef inline real d_selu(real y, real alpha) noexcept nogil:
+    return selu_scale() if y > ZERO else y + selu_slope()
+
+
+cdef inline real f_softplus(real z, real alpha) noexcept nogil:
+    return softplus(z)
+
+
+cdef inline real d_softplus(real y, real alpha) noexcept nogil:
+    return -expm1_negative(-y)
+
+
+cdef inline real f_softsign(real z, real alpha) noexcept nogil:
+    z = bounded(z, <real>-1e30, <real>1e30)
+    return z / (ONE + absolute(z))
+
+
+cdef inline real d_softsign(real y, real alpha) noexcept nogil:
+    return (ONE - absolute(y)) * (ONE - absolute(y))
+
+
+cdef inline real f_hard_sigmoid(real z, real alpha) noexcept nogil:
+    return bounded(z * <real>(1.0 / 6.0) + <real>0.5, 0, 1)
+
+
+cdef inline real d_hard_sigmoid(real y, real alpha) noexcept nogil:
+    return keep_nan(y, <real>(1.0 / 6.0) if y > ZERO and y < ONE else ZERO)
+
+
+cdef inline real f_hard_tanh(real z, real alpha) noexcept nogil:
+    return bounded(z, -1, 1)
+
+
+cdef inline real d_hard_tanh(real y, real alpha) noexcept nogil:
+    return keep_nan(y, ONE if y > -ONE and y < ONE else ZERO)
+
+
+# --- activations that need z: f(z) and, in d, f′(z); both share their exponentials ----------------
+
+
+cdef inline real fd_gelu(real z, real alpha, real* d) noexcept nogil:
+    """z Φ(z);  Φ(z) + z φ(z)."""
+    cdef real density, tail
+    z = <real>-FAR if z < <real>-FAR else z
+    cdef real x = <real>FAR if z > <real>FAR else z
+    tail = normal_tail(x, &density)
+    tail = tail if z < ZERO else ONE - tail
+    d[0] = multiply_add(x * <real>0.3989422804014327, density, tail)
+    return z * tail
+
+
+cdef inline real fd_silu(real z, real alpha, real* d) noexcept nogil:
+    """z σ(z);  σ + z σ (1 − σ)."""
+    z = <real>-FAR if z < <real>-FAR else z
+    cdef real x = <real>FAR if z > <real>FAR else z
+    cdef real s = sigmoid(z)
+    d[0] = s + s * (ONE - s) * x
+    return z * s
+
+
+cdef inline real fd_mish(real z, real alpha, real* d) noexcept nogil:
+    """z t with t = tanh(softplus z);  t + z (1 − t²) σ(z).
+
+    With e = eᶻ, t = n / (n + 2) where n = e (e + 2), and f′(z) = t + 4 z e (e + 1) / (n + 2)².
+    """
+    z = <real>-FAR if z < <real>-FAR else z
+    cdef real x = <real>FAR if z > <real>FAR else z
+    cdef real e = exponential(<real>30.0 if z > <real>30.0 else z)
+    cdef real n = e * (e + TWO)
+    cdef real w = ONE / (n + TWO)
     d[0] = n * w + <real>4 * x * (e * (e + ONE) * w) * w
     return z * (n * w)
+
+
+# --- optimisers -----------------------------------------------------------------------------------
+
+cdef struct UpdateConstants:
+    # An optimiser's constants at one step, in the network's dtype; 1 − β is taken before rounding.
+    real lr, step, step_gradient, beta1, one_minus_beta1, beta2, one_minus_beta2, inv_sqrt_bias2
+    real epsilon
+    real coupled_decay  # λ, where weight decay enters the gradient: g + λ w
+    real decay_factor  # 1 − η λ, where it shrinks w first: AdamW; else 1
+
+
+cdef struct WeightSums:
+    double squares  # Σ w² before an update
+    double moved  # Σ (Δw)²
+
+
+cdef inline WeightSums update_loop(const int code, UpdateConstants c, real_target w, const real* g,
+                                   real_target m, real_target v, int64_t n) noexcept nogil:
+    """Take one step on the parameters ``w``: Σ w² before it, and Σ (Δw)².
+
+    With a constant code one formula is left. Slots that it lacks are not touched. The sums cost
+    nothing beside the square roots and the memory that the loop waits for. Fused multiply-adds are
+    explicit, so that the bits do not depend on which of two products a compiler fuses.
+    """
+    cdef int64_t i
+    cdef real old, d, squares = 0, moved = 0
+    for i in range(n):
+        old = w[i]
+        d = multiply_add(c.coupled_decay, old, g[i])
+        if code == SGD:
+            d = c.lr * d
+        elif code == MOMENTUM:  # m ← β m + g;  w ← w − η m
+            m[i] = g[i] + multiply_add(c.coupled_decay, old, c.beta1 * m[i])
+            d = c.lr * m[i]
+        elif code == NESTEROV:  # m ← β m + g;  w ← w − η (g + β m)
+            m[i] = multiply_add(c.beta1, m[i], d)
+            d = c.lr * multiply_add(c.beta1, m[i], d)
+        elif code == ADAGRAD:  # m ← m + g²;  w ← w − η g / √(m + ε)
+            m[i] = multiply_add(d, d, m[i])
+            d = c.lr * d / square_root(m[i] + c.epsilon)
+        elif code == ADADELTA:
+            # m ← ρ m + (1 − ρ) g²;  Δ = g √(v + ε) / √(m + ε);  v ← ρ v + (1 − ρ) Δ²;  w ← w − η Δ
+            m[i] = multiply_add(c.beta1, m[i], c.one_minus_beta1 * (d * d))
+            d = square_root((v[i] + c.epsilon) / (m[i] + c.epsilon)) * d
+            v[i] = multiply_add(c.beta1, v[i], c.one_minus_beta1 * (d * d))
+            d = c.lr * d
+        elif code == RMSPROP:  # m ← ρ m + (1 − ρ) g²;  w ← w − η g / (√m + ε)
+            m[i] = multiply_add(c.beta1, m[i], c.one_minus_beta1 * (d * d))
+            d = c.lr * d / (square_root(m[i]) + c.epsilon)
+        else:
+            # ADAM, ADAMW: m ← β₁ m + (1 − β₁) g;  v ← β₂ v + (1 − β₂) g²;
+            # w ← w − step m / (√v/√(1 − β₂ᵗ) + ε)
+            m[i] = multiply_add(c.beta1, m[i], c.one_minus_beta1 * d)
+            v[i] = multiply_add(c.beta2, v[i], c.one_minus_beta2 * (d * d))
+            if code == NADAM:  # g itself beside m
+                d = multiply_add(c.step_gradient, d, c.step * m[i])
+            else:
+                d = c.step * m[i]
+            d = d / multiply_add(square_root(v[i]), c.inv_sqrt_bias2, c.epsilon)
+        w[i] = multiply_add(c.decay_factor, old, -d)
+        squares += old * old
+        moved += (w[i] - old) * (w[i] - old)
+    return WeightSums(squares, moved)

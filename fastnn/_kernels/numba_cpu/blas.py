@@ -23,8 +23,9 @@ with scipy_blas.alone():
 
 @intrinsic
 def gemm(typing_context, transpose_a, transpose_b, depth, alpha, a, b, beta, c):
-    """C ← α op(A) op(B) + β C, none of them empty. A row-major C is a column-major Cᵀ = op(B)ᵀ
-    op(A)ᵀ, hence the swapped operands.
+    """C ← α op(A) op(B) + β C, none of them empty.
+
+    A row-major C is a column-major Cᵀ = op(B)ᵀ op(A)ᵀ, hence the swapped operands.
     """
     name = {types.float32: "fastnn_sgemm", types.float64: "fastnn_dgemm"}[c.dtype]
 

@@ -60,8 +60,9 @@ _KIND_OF_PROCESSOR = (
 
 
 def ready(kernel: str) -> bool:
-    """Whether this kernel is compiled and kept for this environment, so that there is nothing to
-    wait for.
+    """Whether this kernel is compiled and cached for this environment.
+
+    The kernels that an engine runs go by their dtype, "float32" and "float64".
 
     The kernels that an engine runs go by their number type, "float32" and "float64".
     """
@@ -100,8 +101,9 @@ def _digest_of_version(path: Path, modified: int, size: int) -> str:
 
 
 def folder(kernel: str) -> Path | None:
-    """The folder for a kernel, made if need be; ``None`` where none can be written: each process
-    then compiles anew.
+    """The folder for a kernel, created if need be.
+
+    ``None`` where none can be written: each process then compiles anew.
     """
     made = place(kernel)
     if made is None:
@@ -131,9 +133,7 @@ def empty(kernel: str) -> None:
 
 
 def outdated() -> list[Path]:
-    """Folders of other environments: older versions, other interpreters, other processors that
-    share this home.
-    """
+    """Folders of other environments: older versions, other interpreters, other processors."""
     return compile_cache.outdated(place(""))
 
 
@@ -141,8 +141,9 @@ def outdated() -> list[Path]:
 
 
 def place(kernel: str) -> Path | None:
-    """The folder of a kernel, or of the environment for "", be it there or not; ``None`` without
-    Numba or a home directory.
+    """The folder of a kernel, or of the environment for "", existing or not.
+
+    ``None`` without Numba or a home directory.
     """
     known = environment()
     if known is None:
@@ -179,8 +180,10 @@ def _source_hash() -> str:
 
 
 def _processor() -> str:
-    """What it is and what it can do. Where the system tells little, Numba, which asks the processor
-    itself, still knows another one.
+    """Name and features of the processor.
+
+    Where the system reports little, Numba, which queries the processor itself, still tells
+    processors apart.
     """
     if sys.platform == "darwin":
         return f"{os.uname().machine} {_brand()}"

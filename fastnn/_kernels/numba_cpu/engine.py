@@ -11,7 +11,7 @@ from fastnn._kernels.contract import DTYPES, Program
 from fastnn._kernels.cpu_engine import CpuEngine
 from fastnn._kernels.numba_cpu import steps
 from fastnn._kernels.numba_cpu.compile import entry, load
-from fastnn._kernels.numba_cpu.gemm_tile import NEEDS_BLAS
+from fastnn._kernels.numba_cpu.gemm import NEEDS_BLAS
 
 # A kernel is compiled for one number type at a time, as few need both.
 KERNELS = {dtype: entry(steps.run, dtype) for dtype in DTYPES}
@@ -30,9 +30,7 @@ class NumbaEngine(CpuEngine):
         self._loaded: Callable[..., int] | None = None
 
     def _records(self, array: np.ndarray) -> Any:
-        """Records whose fields are attributes: in compiled code they are; without the JIT NumPy's
-        are not.
-        """
+        """Records whose fields are attributes; NumPy's own are that in compiled code alone."""
         if not numba.config.DISABLE_JIT:
             return array
         return [
@@ -51,7 +49,7 @@ class NumbaEngine(CpuEngine):
             self._loaded = load(self._run, self.program.dtype.name, arguments)
         return self._loaded
 
-    def _side_by_side(self, threads: int, run: Callable[..., int], arguments: tuple) -> list[int]:
+    def _in_threads(self, threads: int, run: Callable[..., int], arguments: tuple) -> list[int]:
         if self._loaded is None:
             self._specialised((0, threads, *arguments))
-        return super()._side_by_side(threads, run, arguments)
+        return super()._in_threads(threads, run, arguments)

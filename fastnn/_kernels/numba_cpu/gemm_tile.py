@@ -1,14 +1,9 @@
-"""Matrix products from one register tile.
+"""The GEMM micro-kernel: a tile of C in vector registers, in LLVM's intermediate language.
 
-BLAS is made for large matrices: a mini-batch of ten rows times a layer of thirty units leaves its
-kernels half idle and pays for packing and for calls. And SciPy's OpenBLAS knows no AVX-512 on some
-processors that have it. Measured on such a one, one core, float32, GFLOP/s (benchmarks/README.md):
-10 × 784 × 30: 31 there, 228 here; 64 × 784 × 256: 103, 253; 256 × 1024 × 1024: 124, 236.
-
-The tile keeps up to `ROWS` × 2 vectors of C in registers and walks down k once: two vector loads of
-B and one broadcast of A per row feed 2 `ROWS` multiply-adds. Columns beyond the last are masked. A
-is read at any pair of strides, so op(A) = Aᵀ costs nothing; op(B) = Bᵀ is turned round a panel at a
-time. It is written in LLVM's own language because Numba's cannot promise registers.
+The tile keeps up to `MR` × 2 vectors of C in registers and walks down k once: two vector loads of B
+and one broadcast of A per row feed 2 `MR` fused multiply-adds. Columns beyond the last are masked.
+A is read at any pair of strides, so op(A) = Aᵀ costs nothing. Numba's own language cannot promise
+registers, hence LLVM's.
 """
 
 from typing import NamedTuple
@@ -20,506 +15,182 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
-from fastnn._kernels.numba_cpu.compile import inline, kernel
 from fastnn._kernels.numba_cpu.vectors import (
-    CACHE_LINE,
-    FEATURES,
     VECTOR_BYTES,
     WIDE,
-    copy_vectors,
     lanes_below,
     masked_load,
     masked_store,
-    prefetch,
     row_stride_of,
-    stack_matrix,
-    strided,
-    transpose_square,
-    vector_length,
 )
 
-NEEDS_BLAS = not WIDE
-# Elements of B up to which the tile is used beside BLAS. With AVX2 both reach the same peak, and
-# BLAS wins once B leaves the cache; without, masked loads are slow.
-LARGEST_B = 1 << 18 if FEATURES.get("avx2", False) else 0
-# of A and B are worked through at a time: a panel of B then takes a third of the first-level cache
-_DEPTH = 128
-# Bytes over which the rows of a panel of B may lie: beyond, its pages outnumber the entries of the
-# first-level TLB (64 or more, of 4 KiB), and the panel is copied together first. 128 × 1024 × 1024:
-# 101 GFLOP/s in place, 207 copied; below it is no gain.
-_SPREAD = 1 << 18
-# Rows of A that lie a multiple of so many bytes apart fall into the same few sets of the
-# first-level cache; then so many rows at a time are copied together. 128 × 1024 × 1024: 122 GFLOP/s
-# in place, 155 copied.
-_CLASH, _CHUNK = 1024, 11 * 12
-_DEPTH_VECTORS = _DEPTH // 8 if WIDE else _DEPTH // 4  # enough for float64
-# of a single row: enough sums under way to hide the latency of an addition, and B is read in long
-# stretches
-_ROW_VECTORS = 8
-ROWS = 12 if WIDE else 6  # 24 of 32 registers for C, or 12 of 16
+MR = 12 if WIDE else 6  # rows of a tile: 24 of 32 vector registers for C, or 12 of 16
+
+_INDEX, _WORD = ir.IntType(64), ir.IntType(32)
+
+
+class LeftOperand(NamedTuple):
+    """A: element (i, k) is number ``offset + i row_stride + k depth_stride`` of its memory."""
+
+    memory: np.ndarray
+    offset: int
+    row_stride: int
+    depth_stride: int
+
+
+class RightOperand(NamedTuple):
+    """B: row k begins k rows after number ``offset`` of its memory."""
+
+    memory: np.ndarray
+    offset: int
 
 
 @intrinsic
-def _row_stride(typing_context, matrix):
-    def codegen(context, builder, signature, args):
-        return row_stride_of(builder, matrix, make_array(matrix)(context, builder, args[0]))
+def microkernel(typing_context, rows, vectors, alpha, a, b, beta, c, depth):
+    """C ← α A B + β C for a literal number of rows and of vectors of columns.
 
-    return types.intp(matrix), codegen
-
-
-@intrinsic
-def _tile(
-    typing_context,
-    rows,
-    vectors,
-    alpha,
-    a,
-    a_offset,
-    a_row,
-    a_depth,
-    b,
-    b_offset,
-    beta,
-    c,
-    c_row,
-    c_column,
-    depth,
-):
-    """C[c_row : c_row + rows, columns] ← α A B + β C for a literal number of rows and of vectors of
-    columns.
-
-    Element (i, k) of A is number a_offset + i a_row + k a_depth of its memory, and row k of B
-    begins k rows after number b_offset.
+    ``a`` is a `LeftOperand`, ``b`` a `RightOperand`, and ``c`` the `Corner` of C at which the tile
+    begins.
     """
+    if not (isinstance(rows, types.IntegerLiteral) and isinstance(vectors, types.IntegerLiteral)):
+        return None
 
     def codegen(context, builder, signature, args):
-        (
-            _,
-            _,
-            alpha_value,
-            a_value,
-            a_offset,
-            a_row,
-            a_depth,
-            b_value,
-            b_offset,
-            beta_value,
-            c_value,
-            c_row,
-            c_column,
-            depth_value,
-        ) = args
-        scalar = context.get_data_type(c.dtype)
-        lanes = VECTOR_BYTES // (c.dtype.bitwidth // 8)
-        vector, index = ir.VectorType(scalar, lanes), ir.IntType(64)
-        height, breadth = rows.literal_value, range(vectors.literal_value)
-        matrix_a, matrix_b, matrix_c = (
-            make_array(t)(context, builder, v)
-            for t, v in ((a, a_value), (b, b_value), (c, c_value))
+        tile = _Tile(context, builder, signature.args, args)
+        totals = tile.accumulate(args[-1])
+        tile.store(totals, context, signature.args, args)
+        return context.get_dummy_value()
+
+    return types.none(rows, vectors, alpha, a, b, beta, c, depth), codegen
+
+
+class _Tile:
+    """The instructions of one tile, while they are emitted."""
+
+    def __init__(self, context, builder, operand_types, operands):
+        rows, vectors, _, a, b, _, c, _ = operand_types
+        c_matrix = c.types[0]
+        self.builder = builder
+        self.height, self.breadth = rows.literal_value, range(vectors.literal_value)
+        self.bits = c_matrix.dtype.bitwidth
+        self.lanes = VECTOR_BYTES // (self.bits // 8)
+        self.vector = ir.VectorType(context.get_data_type(c_matrix.dtype), self.lanes)
+        self.zero = ir.Constant(self.vector, [0.0] * self.lanes)
+        self.align = ir.Constant(_WORD, self.bits // 8)
+        memory, *self.a_strides = cgutils.unpack_tuple(builder, operands[3])
+        self.a = make_array(a.types[0])(context, builder, memory)
+        memory, self.b_offset = cgutils.unpack_tuple(builder, operands[4])
+        self.b = make_array(b.types[0])(context, builder, memory)
+        self.b_stride = row_stride_of(builder, b.types[0], self.b)
+        memory, self.c_row, self.c_column = cgutils.unpack_tuple(builder, operands[6])
+        self.c = make_array(c_matrix)(context, builder, memory)
+        self.c_stride = row_stride_of(builder, c_matrix, self.c)
+        self.masks = [self._column_mask(j * self.lanes) for j in self.breadth]
+        self.load, self.mask_store = (
+            masked_load(builder, self.vector),
+            masked_store(builder, self.vector),
         )
 
-        def splat(value):
-            single = builder.insert_element(
-                ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0)
-            )
-            zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
-            return builder.shuffle_vector(single, ir.Constant(vector, ir.Undefined), zeros)
-
-        def at(struct, position):
-            return builder.gep(struct.data, [position])
-
-        def column_mask(first):
-            """Lanes whose column exists."""
-            left = builder.sub(
-                cgutils.unpack_tuple(builder, matrix_c.shape)[1],
-                builder.add(c_column, ir.Constant(index, first)),
-            )
-            return lanes_below(builder, left, lanes)
-
-        pointer, align = ir.PointerType(vector), ir.Constant(ir.IntType(32), c.dtype.bitwidth // 8)
-        load = masked_load(builder, vector)
-        store = masked_store(builder, vector)
-        fma_type = ir.FunctionType(vector, [vector, vector, vector])
+    def accumulate(self, depth):
+        """Σₖ A[:, k] B[k, :], a list of vectors for each row."""
+        builder = self.builder
+        fma_type = ir.FunctionType(self.vector, [self.vector] * 3)
         fma = cgutils.get_or_insert_function(
-            builder.module, fma_type, f"llvm.fma.v{lanes}f{c.dtype.bitwidth}"
+            builder.module, fma_type, f"llvm.fma.v{self.lanes}f{self.bits}"
         )
-        masks = [column_mask(j * lanes) for j in breadth]
-        nothing = ir.Constant(vector, [0.0] * lanes)
-
-        def load_row(struct, position):
-            pointers = [
-                builder.bitcast(
-                    at(struct, builder.add(position, ir.Constant(index, j * lanes))), pointer
-                )
-                for j in breadth
-            ]
-            return [
-                builder.call(load, [p, align, mask, nothing])
-                for p, mask in zip(pointers, masks, strict=True)
-            ]
-
-        b_row, c_stride = row_stride_of(builder, b, matrix_b), row_stride_of(builder, c, matrix_c)
         before = builder.block
         loop, after = builder.append_basic_block("depth"), builder.append_basic_block("done")
-        builder.cbranch(builder.icmp_signed(">", depth_value, ir.Constant(index, 0)), loop, after)
+        builder.cbranch(builder.icmp_signed(">", depth, ir.Constant(_INDEX, 0)), loop, after)
 
         builder.position_at_end(loop)
-        k = builder.phi(index)
-        k.add_incoming(ir.Constant(index, 0), before)
-        sums = [[builder.phi(vector) for _ in breadth] for _ in range(height)]
-        b_vectors = load_row(matrix_b, builder.add(builder.mul(k, b_row), b_offset))
-        a_position, advanced = builder.add(a_offset, builder.mul(k, a_depth)), []
-        for i in range(height):
-            element = builder.load(
-                at(matrix_a, builder.add(a_position, builder.mul(ir.Constant(index, i), a_row)))
-            )
-            spread = splat(element)
+        k = builder.phi(_INDEX)
+        k.add_incoming(ir.Constant(_INDEX, 0), before)
+        sums = [[builder.phi(self.vector) for _ in self.breadth] for _ in range(self.height)]
+        b_row = self._load_row(self.b, builder.add(builder.mul(k, self.b_stride), self.b_offset))
+        offset, row_stride, depth_stride = self.a_strides
+        column = builder.add(offset, builder.mul(k, depth_stride))
+        advanced = []
+        for i in range(self.height):
+            position = builder.add(column, builder.mul(ir.Constant(_INDEX, i), row_stride))
+            element = self._splat(builder.load(builder.gep(self.a.data, [position])))
             advanced.append(
-                [builder.call(fma, [spread, b_vectors[j], sums[i][j]]) for j in breadth]
+                [builder.call(fma, [element, b_row[j], sums[i][j]]) for j in self.breadth]
             )
-        following = builder.add(k, ir.Constant(index, 1))
+        following = builder.add(k, ir.Constant(_INDEX, 1))
         last = builder.block
         k.add_incoming(following, last)
-        builder.cbranch(builder.icmp_signed("<", following, depth_value), loop, after)
+        builder.cbranch(builder.icmp_signed("<", following, depth), loop, after)
 
         builder.position_at_end(after)
-        totals = [[builder.phi(vector) for _ in breadth] for _ in range(height)]
-        for i in range(height):
-            for j in breadth:
-                sums[i][j].add_incoming(nothing, before)
-                sums[i][j].add_incoming(advanced[i][j], last)
-                totals[i][j].add_incoming(nothing, before)
-                totals[i][j].add_incoming(advanced[i][j], last)
-        factor = splat(context.cast(builder, alpha_value, alpha, c.dtype))
+        totals = [[builder.phi(self.vector) for _ in self.breadth] for _ in range(self.height)]
+        for i in range(self.height):
+            for j in self.breadth:
+                for phi in (sums[i][j], totals[i][j]):
+                    phi.add_incoming(self.zero, before)
+                    phi.add_incoming(advanced[i][j], last)
+        return totals
+
+    def store(self, totals, context, operand_types, operands):
+        """C ← α totals + β C; what was in C is not read where β = 0."""
+        builder, dtype = self.builder, operand_types[6].types[0].dtype
+        alpha, beta = (
+            (context.cast(builder, operands[i], operand_types[i], dtype), operands[i])
+            for i in (2, 5)
+        )
+        factor = self._splat(alpha[0])
         scaled = [[builder.fmul(factor, total) for total in row] for row in totals]
         positions = [
-            builder.add(builder.mul(builder.add(c_row, ir.Constant(index, i)), c_stride), c_column)
-            for i in range(height)
+            builder.add(
+                builder.mul(builder.add(self.c_row, ir.Constant(_INDEX, i)), self.c_stride),
+                self.c_column,
+            )
+            for i in range(self.height)
         ]
-
-        def store_all(rows_of_results):
-            for position, results in zip(positions, rows_of_results, strict=True):
-                for j in breadth:
-                    target = builder.bitcast(
-                        at(matrix_c, builder.add(position, ir.Constant(index, j * lanes))), pointer
-                    )
-                    builder.call(store, [results[j], target, align, masks[j]])
-
-        with builder.if_else(
-            builder.fcmp_unordered("!=", beta_value, ir.Constant(beta_value.type, 0.0))
-        ) as (accumulates, overwrites):
+        fma = builder.module.globals[f"llvm.fma.v{self.lanes}f{self.bits}"]
+        nonzero = builder.fcmp_unordered("!=", beta[1], ir.Constant(beta[1].type, 0.0))
+        with builder.if_else(nonzero) as (accumulates, overwrites):
             with accumulates:
                 # All loads come before all stores: a load that overlaps even the masked lanes of a
                 # pending store would wait for it.
-                old_factor = splat(context.cast(builder, beta_value, beta, c.dtype))
-                old = [load_row(matrix_c, position) for position in positions]
-                store_all(
-                    [
-                        [builder.call(fma, [old_factor, old[i][j], scaled[i][j]]) for j in breadth]
-                        for i in range(height)
-                    ]
-                )
+                old_factor = self._splat(beta[0])
+                old = [self._load_row(self.c, position) for position in positions]
+                sums = [
+                    [builder.call(fma, [old_factor, old[i][j], scaled[i][j]]) for j in self.breadth]
+                    for i in range(self.height)
+                ]
+                self._store_rows(positions, sums)
             with overwrites:
-                store_all(scaled)
-        return context.get_dummy_value()
+                self._store_rows(positions, scaled)
 
-    if not (isinstance(rows, types.IntegerLiteral) and isinstance(vectors, types.IntegerLiteral)):
-        return None
-    return types.none(
-        rows,
-        vectors,
-        alpha,
-        a,
-        a_offset,
-        a_row,
-        a_depth,
-        b,
-        b_offset,
-        beta,
-        c,
-        c_row,
-        c_column,
-        depth,
-    ), codegen
+    def _column_mask(self, first):
+        """Lanes whose column of C exists."""
+        columns = cgutils.unpack_tuple(self.builder, self.c.shape)[1]
+        taken = self.builder.add(self.c_column, ir.Constant(_INDEX, first))
+        return lanes_below(self.builder, self.builder.sub(columns, taken), self.lanes)
 
+    def _splat(self, value):
+        """A vector whose lanes all hold ``value``."""
+        undefined = ir.Constant(self.vector, ir.Undefined)
+        single = self.builder.insert_element(undefined, value, ir.Constant(_WORD, 0))
+        lanes = ir.Constant(ir.VectorType(_WORD, self.lanes), [0] * self.lanes)
+        return self.builder.shuffle_vector(single, undefined, lanes)
 
-@inline
-def _rows(
-    rows, vectors, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth
-):
-    """One tile of as many rows: the tile wants their number as a literal."""
-    if rows == 1:
-        _tile(
-            1, vectors, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth
-        )
-    elif rows == 2:
-        _tile(
-            2, vectors, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth
-        )
-    elif rows == 3:
-        _tile(
-            3, vectors, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth
-        )
-    elif rows == 4:
-        _tile(
-            4, vectors, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth
-        )
-    elif rows == 5:
-        _tile(
-            5, vectors, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth
-        )
-    elif rows == 6:
-        _tile(
-            6, vectors, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth
-        )
-    elif rows == 7:
-        _tile(
-            7, vectors, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth
-        )
-    elif rows == 8:
-        _tile(
-            8, vectors, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth
-        )
-    elif rows == 9:
-        _tile(
-            9, vectors, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth
-        )
-    elif rows == 10:
-        _tile(
-            10,
-            vectors,
-            alpha,
-            a,
-            a_offset,
-            a_row,
-            a_depth,
-            b,
-            b_offset,
-            beta,
-            c,
-            row,
-            column,
-            depth,
-        )
-    elif rows == 11:
-        _tile(
-            11,
-            vectors,
-            alpha,
-            a,
-            a_offset,
-            a_row,
-            a_depth,
-            b,
-            b_offset,
-            beta,
-            c,
-            row,
-            column,
-            depth,
-        )
-    elif rows == 12:
-        _tile(
-            12,
-            vectors,
-            alpha,
-            a,
-            a_offset,
-            a_row,
-            a_depth,
-            b,
-            b_offset,
-            beta,
-            c,
-            row,
-            column,
-            depth,
-        )
+    def _vector_at(self, struct, position, j):
+        by = self.builder.add(position, ir.Constant(_INDEX, j * self.lanes))
+        address = self.builder.gep(struct.data, [by])
+        return self.builder.bitcast(address, ir.PointerType(self.vector))
 
-
-@kernel
-def _wide(rows, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth):
-    """A tile two vectors wide."""
-    _rows(rows, 2, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
-
-
-@kernel
-def _narrow(rows, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth):
-    """A tile one vector wide: for the last columns, or the few outputs of a classifier."""
-    _rows(rows, 1, alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, row, column, depth)
-
-
-@kernel
-def _transpose(source, row, column, rows, columns, panel):
-    """panel[:columns, :rows] = source[row : row + rows, column : column + columns]ᵀ; the panel has
-    room for whole squares.
-    """
-    lanes = vector_length(panel)
-    for i in range(0, rows, lanes):
-        for j in range(0, columns, lanes):
-            transpose_square(source, row + i, column + j, rows - i, columns - j, panel, j, i)
-
-
-@kernel
-def _pack(source, row, column, rows, columns, panel):
-    """panel[:rows, :columns] = source[row : row + rows, column : column + columns]; the panel has
-    room for whole pairs of vectors.
-    """
-    width = 2 * vector_length(panel)
-    for r in range(rows):
-        for c in range(0, columns, width):
-            copy_vectors(source, row + r, column + c, panel, r, c)
-
-
-class Ahead(NamedTuple):
-    """Cache lines to ask for while working on something else: ``lines`` from number ``line`` on, of
-    ``rows`` from ``row`` on.
-    """
-
-    matrix: np.ndarray
-    row: int
-    rows: int
-    line: int
-    lines: int
-
-
-@inline
-def _column_of_tiles(
-    alpha, a, a_offset, a_row, a_depth, b, b_offset, beta, c, column, depth, ahead
-):
-    """C[:, column : column + width] for one block of depth, in tiles of nearly equal height; what
-    is ``ahead`` comes meanwhile.
-    """
-    narrow, m = c.shape[1] - column <= vector_length(c), len(c)
-    tiles = max(1, (m + ROWS - 1) // ROWS)
-    height, higher, row = m // tiles, m % tiles, 0
-    asked, at_once = 0, (ahead.rows + tiles - 1) // tiles
-    for tile in range(tiles if m > 0 else 0):
-        rows = height + (1 if tile < higher else 0)
-        if narrow:
-            _narrow(
-                rows,
-                alpha,
-                a,
-                a_offset + row * a_row,
-                a_row,
-                a_depth,
-                b,
-                b_offset,
-                beta,
-                c,
-                row,
-                column,
-                depth,
+    def _load_row(self, struct, position):
+        return [
+            self.builder.call(
+                self.load,
+                [self._vector_at(struct, position, j), self.align, self.masks[j], self.zero],
             )
-        else:
-            _wide(
-                rows,
-                alpha,
-                a,
-                a_offset + row * a_row,
-                a_row,
-                a_depth,
-                b,
-                b_offset,
-                beta,
-                c,
-                row,
-                column,
-                depth,
-            )
-        row += rows
-        for r in range(asked, min(asked + at_once, ahead.rows)):
-            for line in range(ahead.lines):
-                prefetch(ahead.matrix, ahead.row + r, ahead.line + line)
-        asked += at_once
+            for j in self.breadth
+        ]
 
-
-@kernel
-def product(transpose_a, transpose_b, alpha, a, b, beta, c):
-    """C ← α op(A) op(B) + β C; columns and blocks of depth one after the other, so that what is
-    used again is in cache.
-
-    A transposed B is turned round one panel at a time, into a matrix on the stack; what lies
-    awkwardly is copied together there.
-    """
-    a_stride, depth, m, n = (
-        _row_stride(a),
-        a.shape[0] if transpose_a else a.shape[1],
-        c.shape[0],
-        c.shape[1],
-    )
-    if m == 1 and not transpose_b:
-        a_depth = a_stride if transpose_a else 1
-        if n <= vector_length(c):
-            _narrow(1, alpha, a, 0, 1, a_depth, b, 0, beta, c, 0, 0, depth)
-            return
-        for column in range(0, n, _ROW_VECTORS * vector_length(c)):
-            _tile(1, _ROW_VECTORS, alpha, a, 0, 1, a_depth, b, column, beta, c, 0, column, depth)
-        return
-    copies = (
-        not transpose_a
-        and m > ROWS
-        and n > 4 * vector_length(c)
-        and a_stride * c.itemsize % _CLASH == 0
-    )
-    chunk, rows_of_a = (
-        _CHUNK if copies else max(m, 1),
-        strided(stack_matrix(c, _CHUNK, _DEPTH_VECTORS)),
-    )
-    for first in range(0, max(depth, 1), _DEPTH):
-        block = min(_DEPTH, depth - first)
-        for row in range(0, m, chunk):
-            c_rows, kept = c[row : row + chunk], beta if first == 0 else 1.0
-            if copies:
-                _pack(a, row, first, len(c_rows), block, rows_of_a)
-                left, offset, a_row, a_depth = rows_of_a, 0, _row_stride(rows_of_a), 1
-            elif transpose_a:
-                left, offset, a_row, a_depth = a, first * a_stride + row, 1, a_stride
-            else:
-                left, offset, a_row, a_depth = a, first + row * a_stride, a_stride, 1
-            _block(transpose_b, alpha, left, offset, a_row, a_depth, b, first, kept, c_rows, block)
-
-
-@kernel
-def _block(transpose_b, alpha, a, a_offset, a_row, a_depth, b, first, beta, c, depth):
-    """The part of a product that one block of depth, from row ``first`` of op(B) on, adds to C.
-
-    While one panel of B is worked on the next is asked for: on two cores half of a weight lies in
-    the other's cache, where its new values were written. 784-1024-1024-10: a tenth of a step;
-    twenty blocks of 96: a sixth.
-    """
-    b_stride, width, n, panel = (
-        _row_stride(b),
-        2 * vector_length(c),
-        c.shape[1],
-        strided(stack_matrix(c, _DEPTH, 2)),
-    )
-    packs = len(c) > 2 * ROWS and depth * b_stride * c.itemsize > _SPREAD
-    for column in range(0, n, width):
-        columns = min(width, n - column)
-        if transpose_b:
-            _transpose(b, column, first, columns, depth, panel)
-            right, offset = panel, 0
-        elif packs:
-            _pack(b, first, column, depth, columns, panel)
-            right, offset = panel, 0
-        else:
-            right, offset = b, first * b_stride + column
-        following = column + width
-        if transpose_b:
-            rows, line = max(0, min(width, n - following)), first * c.itemsize // CACHE_LINE
-            ahead = Ahead(
-                b, following, rows, line, (depth * c.itemsize + CACHE_LINE - 1) // CACHE_LINE
-            )
-        else:
-            ahead = Ahead(
-                b,
-                first,
-                depth if following < n else 0,
-                following * c.itemsize // CACHE_LINE,
-                2 * VECTOR_BYTES // CACHE_LINE,
-            )
-        _column_of_tiles(
-            alpha, a, a_offset, a_row, a_depth, right, offset, beta, c, column, depth, ahead
-        )
+    def _store_rows(self, positions, rows):
+        for position, row in zip(positions, rows, strict=True):
+            for j in self.breadth:
+                target = self._vector_at(self.c, position, j)
+                self.builder.call(self.mask_store, [row[j], target, self.align, self.masks[j]])

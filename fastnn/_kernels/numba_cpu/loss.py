@@ -9,14 +9,18 @@ import numpy as np
 from numba import config
 
 from fastnn._kernels import opcodes as oc
+from fastnn._kernels.dispatch import loop_by_code
+from fastnn._kernels.elementary import exp, log1p, sigmoid
 from fastnn._kernels.numba_cpu.compile import inline, kernel
 from fastnn._kernels.numba_cpu.vectors import (
+    Corner,
     stack_matrix,
     transpose_part,
     transpose_square,
     vector_length,
 )
-from fastnn._kernels.scalars import exp, log1p, sigmoid
+from fastnn._kernels.scalars import elementwise_loss
+from fastnn._kernels.tables import LOSSES
 
 # Classes up to which a softmax takes a vector of samples at a time rather than one sample: rows of
 # ten are too short for whole vectors. 128 × 10: 2.0 µs instead of 5.1, 32 × 2: 0.5 instead of 1.1.
@@ -25,7 +29,7 @@ _NARROW = 0 if config.DISABLE_JIT else 32
 
 @kernel
 def loss_and_gradient(loss, z, d, samples, labels, targets, weights, weight_sum):
-    """Write ∂C/∂z into ``d`` and return Σ wᵢℓᵢ / Σ w and Σ w over the samples classified rightly.
+    """Write ∂C/∂z into ``d``; returns Σ wᵢℓᵢ / Σ w, and Σ w of samples classified correctly.
 
     Parameters
     ----------
@@ -39,44 +43,65 @@ def loss_and_gradient(loss, z, d, samples, labels, targets, weights, weight_sum)
     weight_sum : float
         Σ w over the mini-batch.
     """
-    if loss.code == oc.SOFTMAX_CROSS_ENTROPY and len(labels) > 0 and z.shape[1] <= _NARROW:
-        return _narrow_softmax(
-            z, d, samples, labels, weights, weight_sum, z.dtype.type(loss.label_smoothing)
-        )
-    total, hits = 0.0, 0.0
-    smoothing, delta = z.dtype.type(loss.label_smoothing), z.dtype.type(loss.delta)
+    constant = z.dtype.type(loss.constant)
     if loss.code == oc.SOFTMAX_CROSS_ENTROPY:
+        if len(labels) > 0 and z.shape[1] <= _NARROW:
+            return _narrow_softmax(z, d, samples, labels, weights, weight_sum, constant)
         _exponentials(z, d)
+    total, correct_weight = 0.0, 0.0
     for r in range(len(z)):
         i = samples[r]
         weight = np.float64(weights[i]) if len(weights) > 0 else 1.0
         exact_share = weight / weight_sum if weight_sum > 0 else 0.0
         share = z.dtype.type(exact_share)
-        if loss.code == oc.SOFTMAX_CROSS_ENTROPY:
-            if len(labels) > 0:
-                value = _softmax_label(z[r], d[r], labels[i], share, smoothing)
-                hit = _largest(z[r]) == labels[i]
-            else:
-                value = _softmax_values(z[r], d[r], targets[i], share, smoothing)
-                hit = _largest(z[r]) == _largest(targets[i])
-        elif loss.code == oc.BINARY_CROSS_ENTROPY:
-            value = _binary(z[r], d[r], targets[i], share, smoothing)
-            hit = (
-                _largest(z[r]) == _largest(targets[i])
-                if z.shape[1] > 1
-                else (z[r, 0] > 0) == (targets[i, 0] > 0.5)
-            )
+        if len(labels) > 0:
+            value = _softmax_label(z[r], d[r], labels[i], share, constant)
+            correct = _largest(z[r]) == labels[i]
         else:
-            value, hit = _regression(loss.code, z[r], d[r], targets[i], share, delta), False
+            if loss.code == oc.SOFTMAX_CROSS_ENTROPY:
+                value = _softmax_values(z[r], d[r], targets[i], share, constant)
+            else:
+                value = _elementwise(loss.code, z[r], d[r], targets[i], share, constant)
+            correct = _classifies(loss.code) and _is_correct(z[r], targets[i])
         total += exact_share * np.float64(value)
-        if hit:
-            hits += weight
-    return total, hits
+        if correct:
+            correct_weight += weight
+    return total, correct_weight
+
+
+@inline
+def _classifies(code):
+    return code == oc.SOFTMAX_CROSS_ENTROPY or code == oc.BINARY_CROSS_ENTROPY
+
+
+@inline
+def _is_correct(z, t):
+    """Whether the largest logit is the target's; a single logit is positive where t > ½."""
+    return _largest(z) == _largest(t) if len(z) > 1 else (z[0] > 0) == (t[0] > 0.5)
+
+
+@inline
+def _elementwise_loop(code, mean, z, d, t, share, constant):
+    """A loss that is a sum, or mean, of terms that each depend on one output."""
+    scalar = z.dtype.type
+    factor = scalar(1) / scalar(len(z)) if mean else scalar(1)
+    value = scalar(0)
+    for j in range(len(z)):
+        term, slope = elementwise_loss(code, z[j], t[j], constant)
+        value += term
+        d[j] = share * factor * slope
+    return factor * value
+
+
+_ELEMENTWISE = {row.code: f"{row.mean}, " for row in LOSSES.values() if row.elementwise}
+_elementwise = inline(
+    loop_by_code("z, d, t, share, constant", _elementwise_loop, _ELEMENTWISE, exhaustive=True)
+)
 
 
 @kernel
 def apply_link(link, z):
-    """Turn raw outputs (rows, k) into what ``predict`` gives."""
+    """Turn raw outputs (rows, k) into what ``predict`` gives, in place."""
     flat = z.reshape(-1)
     if link == oc.SOFTMAX:
         _exponentials(z, z)
@@ -97,8 +122,9 @@ def apply_link(link, z):
 
 @inline
 def _exponentials(z, p):
-    """p = exp(z − max z) row by row. The exponentials of all rows are one loop: a row alone is
-    often too short for whole vectors.
+    """p = exp(z − max z) row by row.
+
+    The exponentials of all rows are one loop: a row alone is often too short for whole vectors.
     """
     for r in range(len(z)):
         row, target, highest = z[r], p[r], z[r, 0]
@@ -113,13 +139,14 @@ def _exponentials(z, p):
 
 @kernel
 def _narrow_softmax(z, d, samples, labels, weights, weight_sum, smoothing):
-    """`loss_and_gradient` of `_softmax_label`, for as many samples at a time as a vector has lanes:
-    turned round, each is a column.
+    """`loss_and_gradient` of labels, for as many samples at a time as a vector has lanes.
+
+    Transposed, each sample is a column.
     """
     one, k = z.dtype.type(1), z.shape[1]
     # what it is, but not a constant: such short loops would be unrolled to scalars
     lanes = min(vector_length(z), vector_length(z) + k)
-    turned, of_sample = stack_matrix(z, _NARROW, 1), stack_matrix(z, 6, 1)
+    transposed, of_sample = stack_matrix(z, _NARROW, 1), stack_matrix(z, 6, 1)
     highest, best, total, plain_sum, log_total, share = (
         of_sample[0],
         of_sample[1],
@@ -128,24 +155,26 @@ def _narrow_softmax(z, d, samples, labels, weights, weight_sum, smoothing):
         of_sample[4],
         of_sample[5],
     )
-    value, hits, rest = 0.0, 0.0, smoothing / z.dtype.type(k)
+    value, correct_weight, rest = 0.0, 0.0, smoothing / z.dtype.type(k)
     unit = 1.0 / weight_sum if weight_sum > 0 else 0.0
     for start in range(0, len(z), lanes):
         rows = min(lanes, len(z) - start)
         for column in range(0, k, lanes):
-            transpose_square(z, start, column, rows, k - column, turned, column, 0)
+            transpose_square(
+                Corner(z, start, column), rows, k - column, Corner(transposed, column, 0)
+            )
         for r in range(lanes):
-            highest[r], best[r], total[r], plain_sum[r], share[r] = turned[0, r], 0, 0, 0, 0
+            highest[r], best[r], total[r], plain_sum[r], share[r] = transposed[0, r], 0, 0, 0, 0
         for j in range(k):
             for r in range(lanes):
-                best[r] = z.dtype.type(j) if turned[j, r] > highest[r] else best[r]
-                highest[r] = turned[j, r] if turned[j, r] > highest[r] else highest[r]
+                best[r] = z.dtype.type(j) if transposed[j, r] > highest[r] else best[r]
+                highest[r] = transposed[j, r] if transposed[j, r] > highest[r] else highest[r]
         for j in range(k):
             for r in range(lanes):
                 # from the largest: large logits would round away what tells them apart
-                difference = turned[j, r] - highest[r]
+                difference = transposed[j, r] - highest[r]
                 p = exp(difference)
-                turned[j, r] = p
+                transposed[j, r] = p
                 plain_sum[r] += difference
                 total[r] += p
         for r in range(lanes):
@@ -158,23 +187,26 @@ def _narrow_softmax(z, d, samples, labels, weights, weight_sum, smoothing):
                 z[start + r, labels[i]] - highest[r]
             ) + rest * plain_sum[r]
             value += weight * unit * np.float64(log_total[r] - expected)
-            hits += weight if best[r] == labels[i] else 0.0
+            correct_weight += weight if best[r] == labels[i] else 0.0
         for r in range(lanes):
             total[r] = share[r] / total[r]
         for j in range(k):
             for r in range(lanes):
-                turned[j, r] = turned[j, r] * total[r] - rest * share[r]
+                transposed[j, r] = transposed[j, r] * total[r] - rest * share[r]
         for column in range(0, k, lanes):
-            transpose_part(turned, column, 0, k - column, rows, d, start, column)
+            transpose_part(
+                Corner(transposed, column, 0), k - column, rows, Corner(d, start, column)
+            )
         for r in range(rows):
             d[start + r, labels[samples[start + r]]] -= share[r] * (one - smoothing)
-    return value, hits
+    return value, correct_weight
 
 
 @inline
 def _log_of_sum(total):
-    """log of a sum of up to 32 exponentials whose largest is 1; without branches, and `log1p` is
-    for numbers up to 1.
+    """log of a sum of up to 32 exponentials whose largest is 1, without branches.
+
+    `log1p` is for numbers up to 1.
     """
     of = type(total)
     power = of(0)
@@ -197,9 +229,7 @@ def _largest(row):
 
 @inline
 def _normaliser(z, p):
-    """From p = exp(z − max z) the factor that makes it sum to 1, log Σ exp(z − max z), and max
-    z.
-    """
+    """From p = exp(z − max z): 1 / Σ p, log Σ p, and max z."""
     best, total = _largest(z), z.dtype.type(0)
     for j in range(len(z)):
         total += p[j]
@@ -208,8 +238,9 @@ def _normaliser(z, p):
 
 @inline
 def _softmax_label(z, d, label, share, smoothing):
-    """ℓ = log Σ exp z − Σ q z with q = (1 − ε) onehot + ε/k; ∂ℓ/∂z = softmax(z) − q. Before, ``d``
-    is exp(z − max z).
+    """ℓ = log Σ exp z − Σ q z with q = (1 − ε) onehot + ε/k; ∂ℓ/∂z = softmax(z) − q.
+
+    Before, ``d`` is exp(z − max z).
     """
     one, k = z.dtype.type(1), z.dtype.type(len(z))
     scale, log_total, highest = _normaliser(z, d)
@@ -224,8 +255,9 @@ def _softmax_label(z, d, label, share, smoothing):
 
 @inline
 def _softmax_values(z, d, t, share, smoothing):
-    """ℓ = Σ q (log Σ exp z − z) with q = (1 − ε) t + ε/k; ∂ℓ/∂z = softmax(z) Σ q − q. Before, ``d``
-    is exp(z − max z).
+    """ℓ = Σ q (log Σ exp z − z) with q = (1 − ε) t + ε/k; ∂ℓ/∂z = softmax(z) Σ q − q.
+
+    Before, ``d`` is exp(z − max z).
     """
     one, rest = z.dtype.type(1), smoothing / z.dtype.type(len(z))
     scale, log_total, highest = _normaliser(z, d)
@@ -237,46 +269,3 @@ def _softmax_values(z, d, t, share, smoothing):
     for j in range(len(z)):
         d[j] = share * (d[j] * scale * mass - ((one - smoothing) * t[j] + rest))
     return value
-
-
-@inline
-def _binary(z, d, t, share, smoothing):
-    """ℓ = Σ max(z, 0) + log(1 + e^−|z|) − q z with q = (1 − ε) t + ε/2; ∂ℓ/∂z = σ(z) − q."""
-    zero, one, half = z.dtype.type(0), z.dtype.type(1), z.dtype.type(0.5)
-    value = zero
-    for j in range(len(z)):
-        q = (one - smoothing) * t[j] + half * smoothing
-        positive = zero if z[j] < 0 else z[j]  # this way round NaN passes
-        value += positive + log1p(exp(-abs(z[j]))) - q * z[j]
-        d[j] = share * (sigmoid(z[j]) - q)
-    return value
-
-
-@inline
-def _regression(code, z, d, t, share, delta):
-    """The losses of z − t and Poisson's, which are means over outputs but for QUADRATIC, a sum."""
-    scalar = z.dtype.type
-    mean, half, value = scalar(1) / scalar(len(z)), scalar(0.5), scalar(0)
-    if code == oc.QUADRATIC:
-        for j in range(len(z)):
-            e = z[j] - t[j]
-            value += half * e * e
-            d[j] = share * e
-        return value
-    for j in range(len(z)):
-        e = z[j] - t[j]
-        if code == oc.MSE:
-            value += e * e
-            d[j] = share * mean * (e + e)
-        elif code == oc.MAE:
-            value += abs(e)
-            d[j] = share * mean * scalar(np.sign(e))
-        elif code == oc.HUBER:
-            inside = abs(e) < delta
-            value += half * e * e if inside else delta * (abs(e) - half * delta)
-            d[j] = share * mean * (e if inside else delta * scalar(np.sign(e)))
-        else:  # POISSON
-            rate = exp(z[j])
-            value += rate - t[j] * z[j]
-            d[j] = share * mean * (rate - t[j])
-    return mean * value

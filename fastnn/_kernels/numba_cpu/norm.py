@@ -13,7 +13,7 @@ over its own rows; after one barrier every thread combines all parts in the same
 import numpy as np
 
 from fastnn._kernels import opcodes as oc
-from fastnn._kernels.numba_cpu.barrier import share, wait
+from fastnn._kernels.numba_cpu.barrier import barrier_wait, partition
 from fastnn._kernels.numba_cpu.compile import inline, kernel
 from fastnn._kernels.numba_cpu.views import matrix, segment
 
@@ -21,35 +21,35 @@ _OWN_MEAN, _OWN_SQUARES, _MEAN, _INVERSE_STD, _OWN_SUM, _OWN_PRODUCT = range(oc.
 
 
 @inline
-def _statistic(frame, op, rank, which):
+def _statistic(ctx, op, rank, which):
     """One vector of the operation's scratch in the part of thread ``rank``."""
-    per_thread = len(frame.scratch) // frame.n_threads
-    return segment(frame.scratch, rank * per_thread + op.column_stats + which * op.n_out, op.n_out)
+    per_thread = len(ctx.scratch) // ctx.n_threads
+    return segment(ctx.scratch, rank * per_thread + op.column_stats + which * op.n_out, op.n_out)
 
 
 @kernel
-def batch_norm(frame, op, first_row, n_rows, batch, phase):
+def batch_norm(ctx, op, first_row, n_rows, batch, phase):
     """z = scale · x̂ + shift; returns the next phase of the barrier."""
     n = op.n_out
-    x = matrix(frame.work, op.x * frame.capacity + first_row * n, n_rows, n)
+    x = matrix(ctx.work, op.x * ctx.capacity + first_row * n, n_rows, n)
     mean, inverse_std = (
-        _statistic(frame, op, frame.rank, _MEAN),
-        _statistic(frame, op, frame.rank, _INVERSE_STD),
+        _statistic(ctx, op, ctx.rank, _MEAN),
+        _statistic(ctx, op, ctx.rank, _INVERSE_STD),
     )
     running_mean, running_var = (
-        segment(frame.buffers, op.state, n),
-        segment(frame.buffers, op.state + n, n),
+        segment(ctx.buffers, op.state, n),
+        segment(ctx.buffers, op.state + n, n),
     )
-    if frame.training:
+    if ctx.training:
         _own_statistics(
             x,
-            _statistic(frame, op, frame.rank, _OWN_MEAN),
-            _statistic(frame, op, frame.rank, _OWN_SQUARES),
+            _statistic(ctx, op, ctx.rank, _OWN_MEAN),
+            _statistic(ctx, op, ctx.rank, _OWN_SQUARES),
         )
-        phase = wait(frame.counter, phase, frame.n_threads)
+        phase = barrier_wait(ctx.barrier, phase, ctx.n_threads)
         # for now the sum of squares stands in the place of 1/√(σ² + ε)
-        _combine(frame, op, batch, mean, inverse_std)
-        if frame.learning and frame.rank == 0 and batch > 1:
+        _combine(ctx, op, batch, mean, inverse_std)
+        if ctx.updates and ctx.rank == 0 and batch > 1:
             momentum = mean.dtype.type(op.momentum)
             for c in range(n):
                 running_mean[c] += momentum * (mean[c] - running_mean[c])
@@ -64,8 +64,8 @@ def batch_norm(frame, op, first_row, n_rows, batch, phase):
         for c in range(n):
             mean[c] = running_mean[c]
             inverse_std[c] = 1 / np.sqrt(running_var[c] + mean.dtype.type(op.epsilon))
-    z = matrix(frame.work, op.y * frame.capacity + first_row * n, n_rows, n)
-    scale, shift = segment(frame.theta, op.weight, n), segment(frame.theta, op.bias, n)
+    z = matrix(ctx.work, op.y * ctx.capacity + first_row * n, n_rows, n)
+    scale, shift = segment(ctx.theta, op.weight, n), segment(ctx.theta, op.bias, n)
     for r in range(n_rows):
         for c in range(n):
             z[r, c] = (x[r, c] - mean[c]) * inverse_std[c] * scale[c] + shift[c]
@@ -90,19 +90,19 @@ def _own_statistics(x, mean, squares):
 
 
 @inline
-def _combine(frame, op, batch, mean, squares):
+def _combine(ctx, op, batch, mean, squares):
     """Mean and sum of squares over all threads' rows."""
     one, n = mean.dtype.type(1), op.n_out
     mean[:] = 0
     squares[:] = 0
     rows = 0
-    for rank in range(frame.n_threads):
-        first, last = share(batch, rank, frame.n_threads)
+    for rank in range(ctx.n_threads):
+        first, last = partition(batch, rank, ctx.n_threads)
         if last == first:
             continue
         own_mean, own_squares = (
-            _statistic(frame, op, rank, _OWN_MEAN),
-            _statistic(frame, op, rank, _OWN_SQUARES),
+            _statistic(ctx, op, rank, _OWN_MEAN),
+            _statistic(ctx, op, rank, _OWN_SQUARES),
         )
         weight = one * (last - first) / (rows + last - first)
         cross = weight * rows
@@ -114,18 +114,18 @@ def _combine(frame, op, batch, mean, squares):
 
 
 @kernel
-def batch_norm_backward(frame, op, first_row, n_rows, batch, phase):
+def batch_norm_backward(ctx, op, first_row, n_rows, batch, phase):
     """∂C/∂x, ∂C/∂scale and ∂C/∂shift; returns the next phase of the barrier."""
     n = op.n_out
-    x = matrix(frame.work, op.x * frame.capacity + first_row * n, n_rows, n)
-    d_z = matrix(frame.d_work, op.y * frame.capacity + first_row * n, n_rows, n)
+    x = matrix(ctx.work, op.x * ctx.capacity + first_row * n, n_rows, n)
+    d_z = matrix(ctx.d_work, op.y * ctx.capacity + first_row * n, n_rows, n)
     mean, inverse_std = (
-        _statistic(frame, op, frame.rank, _MEAN),
-        _statistic(frame, op, frame.rank, _INVERSE_STD),
+        _statistic(ctx, op, ctx.rank, _MEAN),
+        _statistic(ctx, op, ctx.rank, _INVERSE_STD),
     )
     own_sum, own_product = (
-        _statistic(frame, op, frame.rank, _OWN_SUM),
-        _statistic(frame, op, frame.rank, _OWN_PRODUCT),
+        _statistic(ctx, op, ctx.rank, _OWN_SUM),
+        _statistic(ctx, op, ctx.rank, _OWN_PRODUCT),
     )
     own_sum[:] = 0
     own_product[:] = 0
@@ -133,41 +133,48 @@ def batch_norm_backward(frame, op, first_row, n_rows, batch, phase):
         for c in range(n):
             own_sum[c] += d_z[r, c]
             own_product[c] += d_z[r, c] * (x[r, c] - mean[c]) * inverse_std[c]
-    phase = wait(frame.counter, phase, frame.n_threads)
-    d_scale, d_shift = segment(frame.gradient, op.weight, n), segment(frame.gradient, op.bias, n)
-    first, last = share(n, frame.rank, frame.n_threads)
+    phase = barrier_wait(ctx.barrier, phase, ctx.n_threads)
+    d_scale, d_shift = segment(ctx.gradient, op.weight, n), segment(ctx.gradient, op.bias, n)
+    first, last = partition(n, ctx.rank, ctx.n_threads)
     for c in range(first, last):
         d_scale[c], d_shift[c] = 0, 0
-        for rank in range(frame.n_threads):
-            d_scale[c] += _statistic(frame, op, rank, _OWN_PRODUCT)[c]
-            d_shift[c] += _statistic(frame, op, rank, _OWN_SUM)[c]
+        for rank in range(ctx.n_threads):
+            d_scale[c] += _statistic(ctx, op, rank, _OWN_PRODUCT)[c]
+            d_shift[c] += _statistic(ctx, op, rank, _OWN_SUM)[c]
     if op.x_grad == oc.GRAD_NONE:
         return phase
-    _batch_norm_input_gradient(frame, op, first_row, n_rows, batch, x, d_z, mean, inverse_std)
+    _batch_norm_input_gradient(ctx, op, first_row, n_rows, batch)
     return phase
 
 
 @inline
-def _batch_norm_input_gradient(frame, op, first_row, n_rows, batch, x, d_z, mean, inverse_std):
-    """∂C/∂x = scale/√(σ² + ε) · (δ − mean δ − x̂ · mean δ x̂); prediction statistics do not depend
-    on x.
+def _batch_norm_input_gradient(ctx, op, first_row, n_rows, batch):
+    """∂C/∂x = scale/√(σ² + ε) · (δ − mean δ − x̂ · mean δ x̂).
+
+    Outside training μ and σ are running statistics and do not depend on x.
     """
     n = op.n_out
-    d_x = matrix(frame.d_work, op.x * frame.capacity + first_row * n, n_rows, n)
-    scale = segment(frame.theta, op.weight, n)
+    x = matrix(ctx.work, op.x * ctx.capacity + first_row * n, n_rows, n)
+    d_z = matrix(ctx.d_work, op.y * ctx.capacity + first_row * n, n_rows, n)
+    mean, inverse_std = (
+        _statistic(ctx, op, ctx.rank, _MEAN),
+        _statistic(ctx, op, ctx.rank, _INVERSE_STD),
+    )
+    d_x = matrix(ctx.d_work, op.x * ctx.capacity + first_row * n, n_rows, n)
+    scale = segment(ctx.theta, op.weight, n)
     kept = d_x.dtype.type(1 if op.x_grad == oc.GRAD_ADD else 0)
-    share_of_one = d_x.dtype.type(1.0 / batch if frame.training else 0.0)
+    share_of_one = d_x.dtype.type(1.0 / batch if ctx.training else 0.0)
     # the barrier has passed: nobody reads our part of the first two vectors any more
     for c in range(n):
         mean_d, mean_product = d_x.dtype.type(0), d_x.dtype.type(0)
-        for rank in range(frame.n_threads):
-            mean_d += _statistic(frame, op, rank, _OWN_SUM)[c]
-            mean_product += _statistic(frame, op, rank, _OWN_PRODUCT)[c]
-        _statistic(frame, op, frame.rank, _OWN_MEAN)[c] = mean_d * share_of_one
-        _statistic(frame, op, frame.rank, _OWN_SQUARES)[c] = mean_product * share_of_one
+        for rank in range(ctx.n_threads):
+            mean_d += _statistic(ctx, op, rank, _OWN_SUM)[c]
+            mean_product += _statistic(ctx, op, rank, _OWN_PRODUCT)[c]
+        _statistic(ctx, op, ctx.rank, _OWN_MEAN)[c] = mean_d * share_of_one
+        _statistic(ctx, op, ctx.rank, _OWN_SQUARES)[c] = mean_product * share_of_one
     mean_d, mean_product = (
-        _statistic(frame, op, frame.rank, _OWN_MEAN),
-        _statistic(frame, op, frame.rank, _OWN_SQUARES),
+        _statistic(ctx, op, ctx.rank, _OWN_MEAN),
+        _statistic(ctx, op, ctx.rank, _OWN_SQUARES),
     )
     for r in range(n_rows):
         for c in range(n):
@@ -177,13 +184,13 @@ def _batch_norm_input_gradient(frame, op, first_row, n_rows, batch, x, d_z, mean
 
 
 @kernel
-def layer_norm(frame, op, first_row, n_rows):
-    """z = scale · x̂ + shift, with each row's mean and 1/√(σ² + ε) kept for the way back."""
+def layer_norm(ctx, op, first_row, n_rows):
+    """z = scale · x̂ + shift, with each row's mean and 1/√(σ² + ε) kept for the backward pass."""
     n = op.n_out
-    x = matrix(frame.work, op.x * frame.capacity + first_row * n, n_rows, n)
-    z = matrix(frame.work, op.y * frame.capacity + first_row * n, n_rows, n)
-    statistics = matrix(frame.work, op.row_stats * frame.capacity + first_row * 2, n_rows, 2)
-    scale, shift = segment(frame.theta, op.weight, n), segment(frame.theta, op.bias, n)
+    x = matrix(ctx.work, op.x * ctx.capacity + first_row * n, n_rows, n)
+    z = matrix(ctx.work, op.y * ctx.capacity + first_row * n, n_rows, n)
+    statistics = matrix(ctx.work, op.row_stats * ctx.capacity + first_row * 2, n_rows, 2)
+    scale, shift = segment(ctx.theta, op.weight, n), segment(ctx.theta, op.bias, n)
     scalar = x.dtype.type
     for r in range(n_rows):
         mean, squares = scalar(0), scalar(0)
@@ -199,14 +206,14 @@ def layer_norm(frame, op, first_row, n_rows):
 
 
 @kernel
-def layer_norm_backward(frame, op, first_row, n_rows):
+def layer_norm_backward(ctx, op, first_row, n_rows):
     """∂C/∂x = 1/√(σ² + ε) · (d − mean d − x̂ · mean d x̂) with d = scale · δ, row by row."""
     n = op.n_out
-    x = matrix(frame.work, op.x * frame.capacity + first_row * n, n_rows, n)
-    d_z = matrix(frame.d_work, op.y * frame.capacity + first_row * n, n_rows, n)
-    d_x = matrix(frame.d_work, op.x * frame.capacity + first_row * n, n_rows, n)
-    statistics = matrix(frame.work, op.row_stats * frame.capacity + first_row * 2, n_rows, 2)
-    scale, scalar, adds = segment(frame.theta, op.weight, n), x.dtype.type, op.x_grad == oc.GRAD_ADD
+    x = matrix(ctx.work, op.x * ctx.capacity + first_row * n, n_rows, n)
+    d_z = matrix(ctx.d_work, op.y * ctx.capacity + first_row * n, n_rows, n)
+    d_x = matrix(ctx.d_work, op.x * ctx.capacity + first_row * n, n_rows, n)
+    statistics = matrix(ctx.work, op.row_stats * ctx.capacity + first_row * 2, n_rows, 2)
+    scale, scalar, adds = segment(ctx.theta, op.weight, n), x.dtype.type, op.x_grad == oc.GRAD_ADD
     for r in range(n_rows):
         mean, inverse_std = statistics[r, 0], statistics[r, 1]
         mean_d, mean_product = scalar(0), scalar(0)
@@ -224,14 +231,14 @@ def layer_norm_backward(frame, op, first_row, n_rows):
 
 
 @kernel
-def layer_norm_parameter_gradients(frame, op, batch):
+def layer_norm_parameter_gradients(ctx, op, batch):
     """∂C/∂scale and ∂C/∂shift over all rows, for the columns that this thread owns."""
     n = op.n_out
-    x = matrix(frame.work, op.x * frame.capacity, batch, n)
-    d_z = matrix(frame.d_work, op.y * frame.capacity, batch, n)
-    statistics = matrix(frame.work, op.row_stats * frame.capacity, batch, 2)
-    d_scale, d_shift = segment(frame.gradient, op.weight, n), segment(frame.gradient, op.bias, n)
-    first, last = share(n, frame.rank, frame.n_threads)
+    x = matrix(ctx.work, op.x * ctx.capacity, batch, n)
+    d_z = matrix(ctx.d_work, op.y * ctx.capacity, batch, n)
+    statistics = matrix(ctx.work, op.row_stats * ctx.capacity, batch, 2)
+    d_scale, d_shift = segment(ctx.gradient, op.weight, n), segment(ctx.gradient, op.bias, n)
+    first, last = partition(n, ctx.rank, ctx.n_threads)
     d_scale[first:last] = 0
     d_shift[first:last] = 0
     for r in range(batch):

@@ -1,5 +1,6 @@
-"""Philox4x32-10 in compiled loops: dropout masks and Gaussian noise, row by row;
-`fastnn._kernels.philox` says how numbers are laid out.
+"""Philox4x32-10 in compiled loops: dropout masks and Gaussian noise, row by row.
+
+`fastnn._kernels.philox` describes the order of the numbers.
 """
 
 import math
@@ -55,8 +56,9 @@ def _block(index, seed, stream, step):
 
 @kernel
 def dropout_masks(masks, rate, first_row, seed, stream, step):
-    """Fill ``masks`` (rows, n), which begins at row ``first_row`` of the mini-batch: 0 where a unit
-    is dropped, 1/(1 − rate) elsewhere.
+    """Fill ``masks`` (rows, n), which begins at row ``first_row`` of the mini-batch.
+
+    A mask is 0 where a unit is dropped, 1/(1 − rate) elsewhere.
     """
     rows, n = masks.shape
     threshold, kept = (
@@ -90,8 +92,9 @@ def dropout_masks(masks, rate, first_row, seed, stream, step):
 
 @kernel
 def add_noise(z, x, std, first_row, seed, stream, step):
-    """z = x + std · N(0, 1) by Box–Muller: of the 2n words of a row the first n give radii and the
-    last n angles.
+    """z = x + std · N(0, 1) by Box–Muller.
+
+    Of the 2n words of a row the first n give radii and the last n angles.
     """
     rows, n = z.shape
     blocks = (2 * n + 3) // 4

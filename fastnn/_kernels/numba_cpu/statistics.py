@@ -1,74 +1,74 @@
-"""Statistics of a step: what `opcodes.DELTA` to `opcodes.SATURATED` name, this thread's part of
-each sum.
+"""Statistics of a step: this thread's part of the sums from `opcodes.DELTA` to `opcodes.SATURATED`.
 
-``own`` is the row of sums of one operation as an array (1, N_STATISTICS), or (0, N_STATISTICS)
-where nothing is measured. Long sums are taken in the network's dtype a stretch at a time, which is
-several times faster than in float64, and again in float64 where squares underflow or overflow, as
-those of gradients do that vanish or explode.
+``sums`` is the row of one operation as an array (1, N_STATISTICS), or (0, N_STATISTICS) where the
+step is not recorded. Long sums are taken in the network's dtype, `SUM_BLOCK` elements at a time,
+which is several times faster than in float64. They are taken again in float64 where squares
+underflow or overflow, as those of vanishing or exploding gradients do.
 """
 
 import numpy as np
 
 from fastnn._kernels import opcodes as oc
 from fastnn._kernels.numba_cpu import elementwise
-from fastnn._kernels.numba_cpu.barrier import share
+from fastnn._kernels.numba_cpu.barrier import partition
 from fastnn._kernels.numba_cpu.compile import inline, kernel
 from fastnn._kernels.numba_cpu.views import matrix, segment
+from fastnn._kernels.tables import ACTIVATIONS
 
-_FROM_0, _FROM_MINUS_1 = oc.SATURATES[oc.SIGMOID], oc.SATURATES[oc.TANH]
-# sums of squares within these lost nothing to underflow or overflow in float32
-_FAITHFUL = 1e-25, 1e35
-
-
-@inline
-def stretch(frame, n):
-    """Room of this thread for n ≤ oc.STRETCH elements."""
-    per_thread = len(frame.notes) // frame.n_threads
-    return segment(frame.notes, (frame.rank + 1) * per_thread - oc.STRETCH, n)
+# By code of the activation; where nothing saturates, no value lies outside the bounds.
+_BOUNDS = [row.saturation or (-np.inf, np.inf) for row in ACTIVATIONS.values()]
+_LOW, _HIGH = tuple(low for low, _ in _BOUNDS), tuple(high for _, high in _BOUNDS)
+# sums of squares between these lost nothing in float32
+_SAFE_SQUARES = 1e-25, 1e35
 
 
 @inline
-def _peaks(frame, op, rank):
+def block_scratch(ctx, n):
+    """Room of this thread for n ≤ oc.SUM_BLOCK elements."""
+    per_thread = len(ctx.stats_scratch) // ctx.n_threads
+    return segment(ctx.stats_scratch, (ctx.rank + 1) * per_thread - oc.SUM_BLOCK, n)
+
+
+@inline
+def _peaks(ctx, op, rank):
     """The largest output of each unit among the rows of thread ``rank``, or 0."""
-    return segment(frame.notes, rank * (len(frame.notes) // frame.n_threads) + op.y, op.n_out)
+    return segment(
+        ctx.stats_scratch, rank * (len(ctx.stats_scratch) // ctx.n_threads) + op.y, op.n_out
+    )
 
 
 @kernel
-def values(frame, statistics, first_row, n_rows):
+def values(ctx, statistics, first_row, n_rows):
     """Sums over what each operation puts out for the rows of this thread."""
     for i in range(len(statistics)):
-        op = frame.ops[i]
-        first, n = op.y * frame.capacity + first_row * op.n_out, n_rows * op.n_out
-        y = segment(frame.work, first, n)
+        op = ctx.ops[i]
+        first, n = op.y * ctx.capacity + first_row * op.n_out, n_rows * op.n_out
+        y = segment(ctx.work, first, n)
         # left there by the epilogue
-        masks = segment(frame.d_work, first, n if frame.training and op.rate > 0 else 0)
+        masks = segment(ctx.d_work, first, n if ctx.training and op.rate > 0 else 0)
         _add_moments(statistics[i : i + 1], y)
         if op.activation == oc.RELU:
-            _note_peaks(matrix(frame.work, first, n_rows, op.n_out), _peaks(frame, op, frame.rank))
-        elif op.activation == oc.SIGMOID or op.activation == oc.HARD_SIGMOID:
-            statistics[i, oc.SATURATED] += _outside(y, _FROM_0, masks, op.rate)
-        elif (
-            op.activation == oc.TANH
-            or op.activation == oc.HARD_TANH
-            or op.activation == oc.SOFTSIGN
-        ):
-            statistics[i, oc.SATURATED] += _outside(y, _FROM_MINUS_1, masks, op.rate)
+            _record_peaks(matrix(ctx.work, first, n_rows, op.n_out), _peaks(ctx, op, ctx.rank))
+        elif _LOW[op.activation] > -np.inf:
+            bounds = _LOW[op.activation], _HIGH[op.activation]
+            statistics[i, oc.SATURATED] += _count_outside(y, bounds, masks, op.rate)
 
 
 @kernel
-def _add_moments(own, y):
-    """Sums about one of the values: about 0 rounding would hide a small variance, as where all
-    units are saturated.
+def _add_moments(sums, y):
+    """Sums about one of the values: about 0 rounding would hide a small variance.
+
+    All values are nearly the same where all units are saturated.
     """
     if len(y) > 0:
         total, squares = _moments(y, y[0])
         shift = np.float64(y[0])
-        own[0, oc.VALUES] += total + len(y) * shift
-        own[0, oc.SQUARES] += squares + 2 * shift * total + len(y) * shift * shift
+        sums[0, oc.VALUES] += total + len(y) * shift
+        sums[0, oc.SQUARES] += squares + 2 * shift * total + len(y) * shift * shift
 
 
 @inline
-def _note_peaks(y, peaks):
+def _record_peaks(y, peaks):
     peaks[:] = 0
     whole = len(y) // 4 * 4
     # four rows at a time: the next would wait for the peaks of the one before
@@ -81,9 +81,10 @@ def _note_peaks(y, peaks):
 
 
 @kernel
-def _outside(y, bounds, masks, rate):
-    """How many of y = f(z) · m, of those that dropout keeps, have f(z) outside the bounds; without
-    dropout there are no masks.
+def _count_outside(y, bounds, masks, rate):
+    """How many of y = f(z) · m, of those that dropout keeps, have f(z) outside the bounds.
+
+    Without dropout there are no masks.
     """
     kept = 1.0 - rate if len(masks) > 0 else 1.0
     low, high = y.dtype.type(bounds[0] / kept), y.dtype.type(bounds[1] / kept)
@@ -97,60 +98,61 @@ def _outside(y, bounds, masks, rate):
 
 
 @inline
-def dead_units(frame, op, own):
-    """Count ReLU's dead units in this thread's share of the columns, once all threads have noted
-    their peaks.
+def dead_units(ctx, op, sums):
+    """Count ReLU's dead units in this thread's share of the columns.
+
+    All threads have recorded their peaks before.
     """
     if op.activation == oc.RELU:
-        first, last = share(op.n_out, frame.rank, frame.n_threads)
+        first, last = partition(op.n_out, ctx.rank, ctx.n_threads)
         for c in range(first, last):
             alive = False
-            for rank in range(frame.n_threads):
-                alive |= _peaks(frame, op, rank)[c] > 0
-            own[0, oc.DEAD] += 0 if alive else 1
+            for rank in range(ctx.n_threads):
+                alive |= _peaks(ctx, op, rank)[c] > 0
+            sums[0, oc.DEAD] += 0 if alive else 1
 
 
 @kernel
-def delta(own, g):
+def delta(sums, g):
     """g = Σ δ of units of this thread's share: the gradient of their biases."""
-    own[0, oc.DELTA] += _moments(g, g.dtype.type(0))[1]
+    sums[0, oc.DELTA] += _moments(g, g.dtype.type(0))[1]
 
 
 @kernel
-def delta_without_bias(frame, op, batch, own):
+def delta_without_bias(ctx, op, batch, sums):
     """The same where there is no bias to have a gradient."""
-    first, last = share(op.n_out, frame.rank, frame.n_threads)
-    for column in range(first, last, oc.STRETCH):
-        g = stretch(frame, min(oc.STRETCH, last - column))
+    first, last = partition(op.n_out, ctx.rank, ctx.n_threads)
+    for column in range(first, last, oc.SUM_BLOCK):
+        g = block_scratch(ctx, min(oc.SUM_BLOCK, last - column))
         elementwise.sum_of_rows(
-            segment(frame.d_work, op.y * frame.capacity, batch * op.n_out), op.n_out, column, g
+            segment(ctx.d_work, op.y * ctx.capacity, batch * op.n_out), op.n_out, column, g
         )
-        delta(own, g)
+        delta(sums, g)
 
 
 @kernel
-def gradient(own, g):
+def gradient(sums, g):
     """Part of a weight's gradient, before clipping."""
-    own[0, oc.GRADIENT] += _moments(g, g.dtype.type(0))[1]
+    sums[0, oc.GRADIENT] += _moments(g, g.dtype.type(0))[1]
 
 
 @kernel
-def weight(own, w):
+def weight(sums, w):
     """Part of a weight that is not updated; an update returns this sum."""
-    own[0, oc.WEIGHT] += _moments(w, w.dtype.type(0))[1]
+    sums[0, oc.WEIGHT] += _moments(w, w.dtype.type(0))[1]
 
 
 @kernel
 def _moments(values, shift):
     """Σ (v − shift) and Σ (v − shift)²."""
     total, squares = 0.0, 0.0
-    for first in range(0, len(values), oc.STRETCH):
-        part = segment(values, first, min(oc.STRETCH, len(values) - first))
+    for first in range(0, len(values), oc.SUM_BLOCK):
+        part = segment(values, first, min(oc.SUM_BLOCK, len(values) - first))
         a, b = part.dtype.type(0), part.dtype.type(0)
         for i in range(len(part)):
             a += part[i] - shift
             b += (part[i] - shift) * (part[i] - shift)
-        if _FAITHFUL[0] < b < _FAITHFUL[1]:
+        if _SAFE_SQUARES[0] < b < _SAFE_SQUARES[1]:
             total += a
             squares += b
         else:

@@ -1,176 +1,204 @@
-"""The kernel that Python calls: a chunk of mini-batches, to train on, to differentiate or to
-predict. All threads run it side by side.
+"""The kernel that Python calls: a chunk of mini-batches to train on, or rows to predict.
 
-A step in thread ``rank``:
+All threads run it at once. A step in thread ``rank``:
 
-1. gather its rows of the mini-batch, carry them through all operations, take the loss and carry its
-   gradient all the way back: no thread needs another's rows, but for BatchNorm's statistics;
-2. meet: now every δ of the whole mini-batch is there, and nobody reads θ any more;
-3. take the gradient of its share of every parameter array over the whole mini-batch, and update
-   that share while it is in cache;
-4. meet: θ is new.
+1. Gather its rows of the mini-batch, carry them through all operations, take the loss and
+   backpropagate: no thread needs another's rows, but for BatchNorm's statistics.
+2. Barrier: now δ of the whole mini-batch is there, and no thread reads θ any more.
+3. Take the gradient of its share of every parameter array over the whole mini-batch, and update
+   that share while it is in cache.
+4. Barrier: θ is new.
 
-Where threads share the first product by features (`cuts_features`) step 1 begins with that product
-and a meeting for its sums. A thread reads only its own rows of the first weight before, so this
-meeting also stands for number 4 of the step before.
+Where the first GEMM is split-K (`splits_k`), step 1 begins with that GEMM and a barrier for its
+partial sums. Before this barrier a thread reads only its own rows of the first weight, so it also
+stands for barrier 4 of the step before.
 
-Clipping by global norm and max-norm constraints add a meeting each. Plain SGD never stores a
-weight's gradient: with α = −η and β = 1 − ηλ₂ the product that would make it updates the weight
-itself.
+Clipping by global norm and max-norm constraints add a barrier each. Plain SGD never stores a
+weight's gradient: with α = −η and β = 1 − ηλ₂ the GEMM that would make it updates the weight.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
 from fastnn._kernels import opcodes as oc
 from fastnn._kernels.numba_cpu import elementwise, norm, philox, update
 from fastnn._kernels.numba_cpu import statistics as stats
-from fastnn._kernels.numba_cpu.barrier import share, wait
+from fastnn._kernels.numba_cpu.barrier import barrier_wait, partition
 from fastnn._kernels.numba_cpu.compile import inline
-from fastnn._kernels.numba_cpu.frame import Frame, cuts_features
-from fastnn._kernels.numba_cpu.gradients import learn
+from fastnn._kernels.numba_cpu.gemm import gemm
+from fastnn._kernels.numba_cpu.gradients import StepContext, compute_gradients_and_update
+from fastnn._kernels.numba_cpu.kernel_context import context_of, rows_of, splits_k
 from fastnn._kernels.numba_cpu.loss import apply_link, loss_and_gradient
 from fastnn._kernels.numba_cpu.vectors import CACHE_LINE, prefetch
-from fastnn._kernels.numba_cpu.views import borrow, gemm, matrix, segment
+from fastnn._kernels.numba_cpu.views import matrix, segment, unowned_view
 
 
-def run(
-    rank, n_threads, counter, ops, loss, rule, theta, gradient, slots, buffers, products, work, d_work, zeros, scratch, parts, notes,
-    partial, capacity, output, training, backward, labels, targets, weights, order, bounds, rates, seed, step, optimizer_step,
-    losses, weight_sums, hits, every, statistics, X, linked, predictions,
-):  # fmt: skip
-    """Run a chunk as thread ``rank``; return how many losses were written. `NumbaEngine` says what
-    the arguments are.
+class Data(NamedTuple):
+    """The samples of a run; see `KernelArguments`."""
 
-    With ``backward`` false this predicts all of X: outputs go to ``predictions``, raw or
-    ``linked``, and it returns 1 if one of its rows was not finite, else 0. With the rule NO_UPDATE
-    the gradient, penalties included, is left in ``gradient``, and θ and running statistics stay as
-    they are. Every ``every``-th step, if that is not 0, this thread's statistics go to
-    ``statistics[record, rank]``.
+    X: np.ndarray
+    order: np.ndarray
+    labels: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray
+
+
+def run(rank, n_threads, arguments, X, linked, predictions):
+    """Run as thread ``rank`` of ``n_threads``; ``arguments`` is a `KernelArguments`.
+
+    A run with ``backward`` returns how many losses were written. Other runs write outputs for all
+    rows of X to ``predictions``, raw or ``linked``, and return 1 if a row was not finite, else 0.
     """
-    frame = Frame(
-        rank, n_threads, borrow(counter), borrow(ops), borrow(theta), borrow(gradient), borrow(slots), borrow(buffers), borrow(work),
-        borrow(d_work), borrow(zeros), borrow(scratch), borrow(parts), borrow(notes), capacity, training, rule[0].code != oc.NO_UPDATE,
-        backward, seed,
-    )  # fmt: skip
-    X, order, partial, statistics, product = (
-        borrow(X),
-        borrow(order),
-        borrow(partial),
-        borrow(statistics),
-        products[0],
+    ctx = context_of(rank, n_threads, arguments)
+    data = Data(
+        unowned_view(X),
+        unowned_view(arguments.order),
+        unowned_view(arguments.labels),
+        unowned_view(arguments.targets),
+        unowned_view(arguments.weights),
     )
-    n_in, n_out, phase, cuts, record = X.shape[1], ops[len(ops) - 1].n_out, 1, len(parts) > 0, 0
-    if not backward:
-        return predict(frame, X, output, loss[0].link if linked else oc.IDENTITY, step, predictions)
-    for k in range(len(rates)):
-        start, batch = bounds[k], bounds[k + 1] - bounds[k]
-        first, last = share(batch, rank, n_threads)
-        samples = order[start + first : start + last]
-        if cuts:
-            _own_part(frame, X, order[start : start + batch])
-            phase = wait(frame.counter, phase, n_threads)
-        else:
-            elementwise.gather(X, samples, 0, matrix(frame.work, first * n_in, last - first, n_in))
-        if k + 1 < len(rates):
-            _prefetch_next(frame, X, labels, targets, order[bounds[k + 1] : bounds[k + 2]])
-        phase = forward(frame, X, -1, step + k, first, last - first, batch, phase)
-        recorded = every > 0 and (step + k) % every == 0
-        measured = statistics[record, rank][: len(ops) if recorded else 0]
-        stats.values(frame, measured, first, last - first)
-        z = matrix(frame.work, output * capacity + first * n_out, last - first, n_out)
-        d_z = matrix(frame.d_work, output * capacity + first * n_out, last - first, n_out)
-        weight_sum = _weight_sum(weights, order[start : start + batch])
-        value, hit = loss_and_gradient(
-            loss[0], z, d_z, samples, labels, targets, weights, weight_sum
-        )
-        partial[rank, 0], partial[rank, 1] = value, hit
-        phase = backpropagate(frame, first, last - first, batch, phase)
-        phase = wait(frame.counter, phase, n_threads)
-
-        value, hit = partial[:, 0].sum(), partial[:, 1].sum()
-        if rank == 0:
-            losses[k], weight_sums[k], hits[k] = value, weight_sum, hit
-        if not np.isfinite(value):
-            return k + 1
-        t = optimizer_step + k + 1
-        product *= update.momentum_factor(rule[0], t)
-        phase = learn(
-            frame,
-            rule[0],
-            update.rates(rule[0], rates[k], t, product),
-            batch,
-            partial,
-            measured,
-            phase,
-        )
-        if recorded:
-            record = min(record + 1, len(statistics) - 1)
-        if not cuts:  # else the next step's first meeting is this one
-            phase = wait(frame.counter, phase, n_threads)
-        if rank == 0:
-            products[0] = product
-    return len(rates)
+    if arguments.backward:
+        return train(ctx, arguments, data)
+    link = arguments.loss[0].link if linked else oc.IDENTITY
+    return predict(ctx, arguments, data, link, predictions)
 
 
 @inline
-def predict(frame, X, output, link, step, predictions):
-    """Outputs of this thread's share of the rows of X, a block at a time. A row that is not finite
-    gives NaN, and 1 as the result.
+def train(ctx, arguments, data):
+    """Take the steps of a chunk; returns how many losses were written."""
+    bounds, optimizer = arguments.bounds, arguments.optimizer[0]
+    thread_sums, statistics = (
+        unowned_view(arguments.thread_sums),
+        unowned_view(arguments.statistics),
+    )
+    phase, record, mu_product = 1, 0, arguments.mu_product[0]
+    for k in range(len(arguments.rates)):
+        samples = data.order[bounds[k] : bounds[k + 1]]
+        last = k + 1 == len(arguments.rates)
+        following = data.order[bounds[k + 1] : bounds[k + 1] if last else bounds[k + 2]]
+        step = arguments.step + k
+        recorded = arguments.every > 0 and step % arguments.every == 0
+        measured = statistics[record, ctx.rank][: len(ctx.ops) if recorded else 0]
+        weight_sum = _weight_sum(data.weights, samples)
+        phase = _forward_and_backward(ctx, arguments, data, samples, following, k, measured, phase)
+        phase = barrier_wait(ctx.barrier, phase, ctx.n_threads)
 
-    Where only Dense operations read X they read it where it lies. ``step`` and the phase of the
-    barrier mean nothing here; they are variables because a call with constants would be compiled
-    once more.
+        loss, correct = thread_sums[:, 0].sum(), thread_sums[:, 1].sum()
+        if ctx.rank == 0:
+            arguments.losses[k], arguments.weight_sums[k] = loss, weight_sum
+            arguments.correct_weights[k] = correct
+        if not np.isfinite(loss):
+            return k + 1
+        t = arguments.optimizer_step + k + 1
+        mu = update.momentum_factor(optimizer, t)
+        mu_next = update.momentum_factor(optimizer, t + 1)
+        mu_product *= mu
+        rates = update.bias_correction(optimizer, arguments.rates[k], t, mu, mu_next, mu_product)
+        this_step = StepContext(optimizer, rates, len(samples), thread_sums)
+        phase = compute_gradients_and_update(ctx, this_step, measured, phase)
+        if recorded:
+            record = min(record + 1, len(statistics) - 1)
+        if len(ctx.split_k_partials) == 0:  # the split-K barrier also ends the previous step
+            phase = barrier_wait(ctx.barrier, phase, ctx.n_threads)
+        if ctx.rank == 0:
+            arguments.mu_product[0] = mu_product
+    return len(arguments.rates)
+
+
+@inline
+def _forward_and_backward(ctx, arguments, data, samples, following, k, measured, phase):
+    """Part 1 of a step, for the rows of this thread; returns the next phase of the barrier.
+
+    ``following`` are the samples of the next mini-batch, which are prefetched.
     """
-    in_place, block, phase = True, frame.capacity // frame.n_threads, step
-    for i in range(len(frame.ops)):
-        op = frame.ops[i]
+    n_in, batch, step = data.X.shape[1], len(samples), arguments.step + k
+    first, last = partition(batch, ctx.rank, ctx.n_threads)
+    own, n_rows = samples[first:last], last - first
+    if len(ctx.split_k_partials) > 0:
+        _split_k_gemm(ctx, data.X, samples)
+        phase = barrier_wait(ctx.barrier, phase, ctx.n_threads)
+    else:
+        elementwise.gather(data.X, own, 0, matrix(ctx.work, first * n_in, n_rows, n_in))
+    _prefetch_next(ctx, data, following)
+    phase = forward(ctx, data.X, -1, step, first, n_rows, batch, phase)
+    stats.values(ctx, measured, first, n_rows)
+    n_out = ctx.ops[len(ctx.ops) - 1].n_out
+    offset = arguments.output * ctx.capacity + first * n_out
+    z, d_z = matrix(ctx.work, offset, n_rows, n_out), matrix(ctx.d_work, offset, n_rows, n_out)
+    weight_sum = _weight_sum(data.weights, samples)
+    loss, correct = loss_and_gradient(
+        arguments.loss[0], z, d_z, own, data.labels, data.targets, data.weights, weight_sum
+    )
+    arguments.thread_sums[ctx.rank, 0], arguments.thread_sums[ctx.rank, 1] = loss, correct
+    return backpropagate(ctx, first, n_rows, batch, phase)
+
+
+@inline
+def predict(ctx, arguments, data, link, predictions):
+    """Outputs of this thread's share of the rows of X, a block at a time.
+
+    A row that is not finite gives NaN, and 1 as the result. Where only Dense operations read X they
+    read it in place. The step and the phase of the barrier mean nothing here; they are variables
+    because a call with constants would be compiled once more.
+    """
+    X, in_place, step = data.X, True, arguments.step
+    for i in range(len(ctx.ops)):
+        op = ctx.ops[i]
         in_place &= (op.x != oc.INPUT or op.code == oc.DENSE) and (
             op.code != oc.ADD or op.skip != oc.INPUT
         )
-    first, last = share(len(X), frame.rank, frame.n_threads)
-    n_in, n_out, row, poison = (
-        X.shape[1],
-        predictions.shape[1],
-        frame.rank * block,
-        predictions.dtype.type(0),
-    )
+    first, last = partition(len(X), ctx.rank, ctx.n_threads)
+    block, n_in, n_out = ctx.capacity // ctx.n_threads, X.shape[1], predictions.shape[1]
+    row, nan_fill, loss, correct = ctx.rank * block, predictions.dtype.type(0), 0.0, 0.0
+    weight_sum = _weight_sum(data.weights, data.order)
     for start in range(first, last, block):
         n = min(block, last - start)
         if not in_place:
-            elementwise.copy_rows(X, start, matrix(frame.work, row * n_in, n, n_in))
-        forward(frame, X, start if in_place else -1, step, row, n, n, phase)
-        z = matrix(frame.work, output * frame.capacity + row * n_out, n, n_out)
+            elementwise.copy_rows(X, start, matrix(ctx.work, row * n_in, n, n_in))
+        forward(ctx, X, start if in_place else -1, step, row, n, n, step)
+        offset = arguments.output * ctx.capacity + row * n_out
+        z = matrix(ctx.work, offset, n, n_out)
+        if arguments.evaluates:
+            d_z, samples = matrix(ctx.d_work, offset, n, n_out), data.order[start : start + n]
+            block_loss, block_correct = loss_and_gradient(
+                arguments.loss[0], z, d_z, samples, data.labels, data.targets, data.weights,
+                weight_sum,
+            )  # fmt: skip
+            loss += block_loss
+            correct += block_correct
         apply_link(link, z)
         for r in range(n):
-            poison += elementwise.copy_or_poison(z[r], X[start + r], predictions[start + r])
-    return 1 if np.isnan(poison) else 0
+            nan_fill += elementwise.copy_or_nan_fill(z[r], X[start + r], predictions[start + r])
+    arguments.thread_sums[ctx.rank, 0], arguments.thread_sums[ctx.rank, 1] = loss, correct
+    return 1 if np.isnan(nan_fill) else 0
 
 
 @inline
-def _own_part(frame, X, samples):
+def _split_k_gemm(ctx, X, samples):
     """What this thread's features of X add to the first operation's z, for the whole mini-batch."""
-    op = frame.ops[0]
-    first, last = share(op.n_in, frame.rank, frame.n_threads)
-    x = matrix(frame.work, frame.capacity * first, len(samples), last - first)
+    op = ctx.ops[0]
+    first, last = partition(op.n_in, ctx.rank, ctx.n_threads)
+    x = matrix(ctx.work, ctx.capacity * first, len(samples), last - first)
     elementwise.gather(X, samples, first, x)
-    part = matrix(frame.parts, frame.rank * frame.capacity * op.n_out, len(samples), op.n_out)
+    part = matrix(ctx.split_k_partials, ctx.rank * ctx.capacity * op.n_out, len(samples), op.n_out)
     gemm(
         False,
         False,
         1.0,
         x,
-        matrix(frame.theta, op.weight + first * op.n_out, last - first, op.n_out),
+        matrix(ctx.theta, op.weight + first * op.n_out, last - first, op.n_out),
         0.0,
         part,
     )
 
 
 @inline
-def _sum_parts(frame, op, first_row, z):
-    """z, for the rows of this thread, from all threads' parts."""
+def _reduce_split_k(ctx, op, first_row, z):
+    """z, for the rows of this thread, from the partial sums of all threads."""
     n = len(z) * op.n_out
-    for rank in range(frame.n_threads):
-        part = segment(frame.parts, (rank * frame.capacity + first_row) * op.n_out, n)
+    for rank in range(ctx.n_threads):
+        part = segment(ctx.split_k_partials, (rank * ctx.capacity + first_row) * op.n_out, n)
         if rank == 0:
             elementwise.copy(part, z.reshape(-1))
         else:
@@ -178,25 +206,24 @@ def _sum_parts(frame, op, first_row, z):
 
 
 @inline
-def _prefetch_next(frame, X, labels, targets, samples):
-    """Samples in a random order are seldom in cache: what this thread gathers of the next
-    mini-batch comes while it works on this one.
+def _prefetch_next(ctx, data, samples):
+    """Prefetch what this thread gathers of the next mini-batch: samples are seldom in cache.
 
-    The first lines of a row are enough; the processor sees where a longer one is going, and more
-    requests than it can hold would stall it.
+    The first lines of a row are enough: the hardware prefetcher continues along a longer one, and
+    more requests than the core can hold would stall it.
     """
-    first, last = share(len(samples), frame.rank, frame.n_threads)
+    X = data.X
+    first, last = partition(len(samples), ctx.rank, ctx.n_threads)
     for i in samples[first:last]:
-        if len(labels) > 0:
-            prefetch(labels, i, 0)
+        if len(data.labels) > 0:
+            prefetch(data.labels, i, 0)
         else:
-            prefetch(targets, i, 0)
+            prefetch(data.targets, i, 0)
     first_line, lines = 0, min(8, X.shape[1] * X.itemsize // CACHE_LINE + 1)
-    if len(frame.parts) > 0:
-        first_line, lines = (
-            share(X.shape[1], frame.rank, frame.n_threads)[0] * X.itemsize // CACHE_LINE,
-            max(1, lines // frame.n_threads),
-        )
+    if len(ctx.split_k_partials) > 0:
+        first_feature = partition(X.shape[1], ctx.rank, ctx.n_threads)[0]
+        first_line = first_feature * X.itemsize // CACHE_LINE
+        lines = max(1, lines // ctx.n_threads)
         first, last = 0, len(samples)
     for i in samples[first:last]:
         for line in range(first_line, first_line + lines):
@@ -218,101 +245,84 @@ def _weight_sum(weights, samples):
 
 
 @inline
-def forward(frame, X, x_row, step, first_row, n_rows, batch, phase):
+def forward(ctx, X, x_row, step, first_row, n_rows, batch, phase):
     """All operations over the rows of this thread; returns the next phase of the barrier.
 
     The input is in the workspace, or in X from row ``x_row`` ≥ 0 on.
     """
-    for i in range(len(frame.ops)):
-        op = frame.ops[i]
+    for i in range(len(ctx.ops)):
+        op = ctx.ops[i]
         if op.code == oc.DENSE:
-            w = matrix(frame.theta, op.weight, op.n_in, op.n_out)
-            z = matrix(frame.work, op.y * frame.capacity + first_row * op.n_out, n_rows, op.n_out)
-            if cuts_features(frame, op):
-                _sum_parts(frame, op, first_row, z)
+            w = matrix(ctx.theta, op.weight, op.n_in, op.n_out)
+            z = rows_of(ctx, ctx.work, op.y, op.n_out, first_row, n_rows)
+            if splits_k(ctx, op):
+                _reduce_split_k(ctx, op, first_row, z)
             elif op.x == oc.INPUT and x_row >= 0:
                 gemm(False, False, 1.0, X[x_row : x_row + n_rows], w, 0.0, z)
             else:
-                gemm(
-                    False,
-                    False,
-                    1.0,
-                    matrix(
-                        frame.work, op.x * frame.capacity + first_row * op.n_in, n_rows, op.n_in
-                    ),
-                    w,
-                    0.0,
-                    z,
-                )
+                x = rows_of(ctx, ctx.work, op.x, op.n_in, first_row, n_rows)
+                gemm(False, False, 1.0, x, w, 0.0, z)
         elif op.code == oc.BATCH_NORM:
-            phase = norm.batch_norm(frame, op, first_row, n_rows, batch, phase)
+            phase = norm.batch_norm(ctx, op, first_row, n_rows, batch, phase)
         elif op.code == oc.LAYER_NORM:
-            norm.layer_norm(frame, op, first_row, n_rows)
+            norm.layer_norm(ctx, op, first_row, n_rows)
         else:
-            _shape_keeping(frame, op, step, first_row, n_rows)
-        elementwise.epilogue(frame, op, step, first_row, n_rows)
+            _elementwise_op(ctx, op, step, first_row, n_rows)
+        elementwise.epilogue(ctx, op, step, first_row, n_rows)
     return phase
 
 
 @inline
-def _shape_keeping(frame, op, step, first_row, n_rows):
+def _elementwise_op(ctx, op, step, first_row, n_rows):
     """ADD, NOISE and ELEMENTWISE: z from x, element by element."""
-    n = n_rows * op.n_out
-    x = segment(frame.work, op.x * frame.capacity + first_row * op.n_out, n)
-    z = segment(frame.work, op.y * frame.capacity + first_row * op.n_out, n)
+    n, row = n_rows * op.n_out, first_row * op.n_out
+    x = segment(ctx.work, op.x * ctx.capacity + row, n)
+    z = segment(ctx.work, op.y * ctx.capacity + row, n)
     if op.code == oc.ADD:
-        elementwise.sum_of(
-            x, segment(frame.work, op.skip * frame.capacity + first_row * op.n_out, n), z
-        )
-    elif op.code == oc.NOISE and frame.training:
-        shape = (n_rows, op.n_out)
+        elementwise.sum_of(x, segment(ctx.work, op.skip * ctx.capacity + row, n), z)
+    elif op.code == oc.NOISE and ctx.training:
+        shape, stream = (n_rows, op.n_out), oc.STREAM_NOISE + op.stream
         philox.add_noise(
-            z.reshape(shape),
-            x.reshape(shape),
-            op.std,
-            first_row,
-            frame.seed,
-            oc.STREAM_NOISE + op.stream,
-            step,
+            z.reshape(shape), x.reshape(shape), op.std, first_row, ctx.seed, stream, step
         )
     else:
         elementwise.copy(x, z)
 
 
 @inline
-def backpropagate(frame, first_row, n_rows, batch, phase):
-    """From ∂C/∂(raw output) to ∂C/∂z of every operation, over the rows of this thread; returns the
-    next phase of the barrier.
+def backpropagate(ctx, first_row, n_rows, batch, phase):
+    """From ∂C/∂(raw output) to ∂C/∂z of every operation, over the rows of this thread.
+
+    Returns the next phase of the barrier.
     """
-    for i in range(len(frame.ops) - 1, -1, -1):
-        op = frame.ops[i]
+    for i in range(len(ctx.ops) - 1, -1, -1):
+        op = ctx.ops[i]
         if op.weight < 0 and op.x_grad == oc.GRAD_NONE and op.skip_grad == oc.GRAD_NONE:
             continue
-        elementwise.epilogue_backward(frame, op, first_row, n_rows)
+        elementwise.epilogue_backward(ctx, op, first_row, n_rows)
         if op.code == oc.BATCH_NORM:
-            phase = norm.batch_norm_backward(frame, op, first_row, n_rows, batch, phase)
+            phase = norm.batch_norm_backward(ctx, op, first_row, n_rows, batch, phase)
         elif op.x_grad == oc.GRAD_NONE and op.skip_grad == oc.GRAD_NONE:
             continue
         elif op.code == oc.DENSE:
-            d_z = matrix(
-                frame.d_work, op.y * frame.capacity + first_row * op.n_out, n_rows, op.n_out
-            )
-            d_x = matrix(frame.d_work, op.x * frame.capacity + first_row * op.n_in, n_rows, op.n_in)
+            d_z = rows_of(ctx, ctx.d_work, op.y, op.n_out, first_row, n_rows)
+            d_x = rows_of(ctx, ctx.d_work, op.x, op.n_in, first_row, n_rows)
+            w = matrix(ctx.theta, op.weight, op.n_in, op.n_out)
             beta = 1.0 if op.x_grad == oc.GRAD_ADD else 0.0
-            gemm(
-                False, True, 1.0, d_z, matrix(frame.theta, op.weight, op.n_in, op.n_out), beta, d_x
-            )
+            gemm(False, True, 1.0, d_z, w, beta, d_x)
         elif op.code == oc.LAYER_NORM:
-            norm.layer_norm_backward(frame, op, first_row, n_rows)
+            norm.layer_norm_backward(ctx, op, first_row, n_rows)
         else:
-            n = n_rows * op.n_out
-            d_z = segment(frame.d_work, op.y * frame.capacity + first_row * op.n_out, n)
-            if op.code == oc.ADD:
-                d_skip = segment(frame.d_work, op.skip * frame.capacity + first_row * op.n_out, n)
-                elementwise.pass_gradient(op.skip_grad, d_z, d_skip)
-            elementwise.pass_gradient(
-                op.x_grad,
-                d_z,
-                segment(frame.d_work, op.x * frame.capacity + first_row * op.n_out, n),
-            )
+            _elementwise_op_backward(ctx, op, first_row, n_rows)
     return phase
+
+
+@inline
+def _elementwise_op_backward(ctx, op, first_row, n_rows):
+    n, row = n_rows * op.n_out, first_row * op.n_out
+    d_z = segment(ctx.d_work, op.y * ctx.capacity + row, n)
+    if op.code == oc.ADD:
+        d_skip = segment(ctx.d_work, op.skip * ctx.capacity + row, n)
+        elementwise.pass_gradient(op.skip_grad, d_z, d_skip)
+    d_x = segment(ctx.d_work, op.x * ctx.capacity + row, n)
+    elementwise.pass_gradient(op.x_grad, d_z, d_x)

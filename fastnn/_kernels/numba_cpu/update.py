@@ -1,139 +1,81 @@
-"""Optimisers: one fused loop over a stretch of parameters, their gradient and their slots."""
+"""Optimiser updates: one fused loop over a range of parameters, their gradient and their slots."""
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 
 from fastnn._kernels import opcodes as oc
-from fastnn._kernels import scalars
-from fastnn._kernels.numba_cpu.compile import kernel
+from fastnn._kernels import scalars, step_rates
+from fastnn._kernels.dispatch import loop_by_code
+from fastnn._kernels.numba_cpu.compile import inline, kernel
+from fastnn._kernels.tables import OPTIMIZERS
+
+momentum_factor = kernel(step_rates.momentum_factor)
+bias_correction = kernel(step_rates.bias_correction)
 
 
-class Rates(NamedTuple):
-    """What of a rule changes from step to step, the same for every parameter; float64."""
+@inline
+def _update_loop(code, n_slots, shrinks, c, w, g, m, v):
+    """The loop of one formula. Slots that the formula lacks are not touched.
 
-    eta: float  # learning rate
-    step: float  # of m: η/(1 − β₁ᵗ) for Adam
-    step_gradient: float  # of g itself: NAdam
-    root: float  # 1/√(1 − β₂ᵗ)
-
-
-@kernel
-def rates(rule, eta, t, product):
-    """Bias corrections of step t = 1, 2, …; ``product`` is NAdam's Π μ up to and with this step."""
-    step, step_gradient, root = eta, 0.0, 1.0
-    if rule.code == oc.ADAM or rule.code == oc.ADAMW:
-        step = eta / (1.0 - rule.beta1**t)
-    if rule.code == oc.NADAM:
-        mu_next = momentum_factor(rule, t + 1)
-        step_gradient = eta * (1.0 - momentum_factor(rule, t)) / (1.0 - product)
-        step = eta * mu_next / (1.0 - product * mu_next)
-    if rule.code == oc.ADAM or rule.code == oc.ADAMW or rule.code == oc.NADAM:
-        root = 1.0 / math.sqrt(1.0 - rule.beta2**t)
-    return Rates(eta, step, step_gradient, root)
-
-
-@kernel
-def momentum_factor(rule, t):
-    """μₜ = β₁ (1 − ½ · 0.96^(tψ)) of NAdam; 1 for the other rules."""
-    if rule.code != oc.NADAM:
-        return 1.0
-    return rule.beta1 * (1.0 - 0.5 * 0.96 ** (t * rule.momentum_decay))
-
-
-@kernel
-def update(rule, now, decay, w, g, m, v):
-    """Take one step on the parameters ``w`` with gradient ``g``, and return Σ w² before it and Σ
-    (Δw)².
-
-    ``decay`` is the weight decay that applies to them; ``m`` and ``v`` are the slots in the order
-    in which `scalars` names them, empty where the rule has fewer. The sums cost nothing beside the
-    square roots and the memory that these loops wait for.
+    Returns Σ w² before the update and Σ (Δw)². These sums cost nothing beside the square roots and
+    the memory that the loop waits for.
     """
-    of = w.dtype.type
-    eta, step, step_gradient, root = of(now.eta), of(now.step), of(now.step_gradient), of(now.root)
-    beta1, rest1, beta2, rest2 = (
-        of(rule.beta1),
-        of(1.0 - rule.beta1),
-        of(rule.beta2),
-        of(1.0 - rule.beta2),
-    )
-    eps, coupled, kept = of(rule.epsilon), of(decay), of(1)
-    squares, moved = of(0), of(0)
-    if rule.code == oc.ADAMW:
-        coupled, kept = of(0), of(1.0 - now.eta * decay)
-    if rule.code == oc.ADAM or rule.code == oc.ADAMW:
-        for i in range(len(w)):
-            old = w[i]
-            w[i], m[i], v[i] = scalars.adam(
-                kept * old,
-                g[i] + coupled * old,
-                m[i],
-                v[i],
-                step,
-                beta1,
-                rest1,
-                beta2,
-                rest2,
-                root,
-                eps,
-            )
-            squares += old * old
-            moved += (w[i] - old) * (w[i] - old)
-    elif rule.code == oc.SGD and rule.beta1 == 0:
-        for i in range(len(w)):
-            old = w[i]
-            w[i] = old - eta * (g[i] + coupled * old)
-            squares += old * old
-            moved += (w[i] - old) * (w[i] - old)
-    elif rule.code == oc.SGD:
-        nesterov = rule.nesterov != 0
-        for i in range(len(w)):
-            old = w[i]
-            w[i], m[i] = scalars.sgd_momentum(old, g[i] + coupled * old, m[i], eta, beta1, nesterov)
-            squares += old * old
-            moved += (w[i] - old) * (w[i] - old)
-    elif rule.code == oc.ADAGRAD:
-        for i in range(len(w)):
-            old = w[i]
-            w[i], m[i] = scalars.adagrad(old, g[i] + coupled * old, m[i], eta, eps)
-            squares += old * old
-            moved += (w[i] - old) * (w[i] - old)
-    elif rule.code == oc.ADADELTA:
-        for i in range(len(w)):
-            old = w[i]
-            w[i], m[i], v[i] = scalars.adadelta(
-                old, g[i] + coupled * old, m[i], v[i], eta, beta1, rest1, eps
-            )
-            squares += old * old
-            moved += (w[i] - old) * (w[i] - old)
-    elif rule.code == oc.RMSPROP:
-        for i in range(len(w)):
-            old = w[i]
-            w[i], m[i] = scalars.rmsprop(old, g[i] + coupled * old, m[i], eta, beta1, rest1, eps)
-            squares += old * old
-            moved += (w[i] - old) * (w[i] - old)
-    elif rule.code == oc.NADAM:
-        for i in range(len(w)):
-            old, gradient = w[i], g[i] + coupled * w[i]
-            w[i], m[i], v[i] = scalars.nadam(
-                old,
-                gradient,
-                m[i],
-                v[i],
-                step_gradient,
-                step,
-                beta1,
-                rest1,
-                beta2,
-                rest2,
-                root,
-                eps,
-            )
-            squares += old * old
-            moved += (w[i] - old) * (w[i] - old)
+    zero = w.dtype.type(0)
+    squares, moved = zero, zero
+    for i in range(len(w)):
+        old = w[i]
+        start = c.decay_factor * old if shrinks else old
+        m_i, v_i = m[i] if n_slots > 0 else zero, v[i] if n_slots > 1 else zero
+        w[i], m_i, v_i = scalars.update(code, start, g[i] + c.coupled_decay * old, m_i, v_i, c)
+        if n_slots > 0:
+            m[i] = m_i
+        if n_slots > 1:
+            v[i] = v_i
+        squares += old * old
+        moved += (w[i] - old) * (w[i] - old)
     return np.float64(squares), np.float64(moved)
+
+
+# Code → slots that the formula uses, and whether weight decay may shrink w itself. Adam's loop is
+# AdamW's: it shrinks w by a factor of 1.
+_SHRINKS = {"adam", "adamw"}
+_LITERALS = {row.code: f"{row.n_slots}, {n in _SHRINKS}, " for n, row in OPTIMIZERS.items()}
+_LITERALS |= {oc.SGD: "0, False, ", oc.MOMENTUM: "1, False, ", oc.NESTEROV: "1, False, "}
+_by_code = kernel(loop_by_code("c, w, g, m, v", _update_loop, _LITERALS, exhaustive=True))
+_DECOUPLED = tuple(row.decoupled_decay for row in OPTIMIZERS.values())  # by code
+
+
+@inline
+def _formula(optimizer):
+    """Code of the formula: SGD's depends on whether it has a momentum."""
+    if optimizer.code != oc.SGD or optimizer.beta1 == 0:
+        return optimizer.code
+    return oc.NESTEROV if optimizer.nesterov != 0 else oc.MOMENTUM
+
+
+@kernel
+def update(optimizer, rates, decay, w, g, m, v):
+    """Take one step on the parameters ``w`` with gradient ``g``: Σ w² before it, and Σ (Δw)².
+
+    ``rates`` is a `StepRates`, ``decay`` the weight decay that applies to these parameters; ``m``
+    and ``v`` are the slots, empty where the optimiser has fewer.
+    """
+    of, decoupled = w.dtype.type, _DECOUPLED[optimizer.code]
+    constants = scalars.UpdateConstants(
+        of(rates.eta),
+        of(rates.step),
+        of(rates.step_gradient),
+        of(optimizer.beta1),
+        of(1.0 - optimizer.beta1),
+        of(optimizer.beta2),
+        of(1.0 - optimizer.beta2),
+        of(rates.inv_sqrt_bias2),
+        of(optimizer.epsilon),
+        of(0) if decoupled else of(decay),
+        of(1.0 - rates.eta * decay) if decoupled else of(1),
+    )
+    return _by_code(_formula(optimizer), constants, w, g, m, v)
 
 
 @kernel
@@ -163,9 +105,7 @@ def sum_of_squares(g):
 
 @kernel
 def limit_columns(w, first, last, max_norm):
-    """Scale columns ``first … last − 1`` of w down to Euclidean norm ``max_norm`` where they are
-    longer.
-    """
+    """Scale columns ``first … last − 1`` of w down to Euclidean norm ``max_norm`` where longer."""
     for c in range(first, last):
         total = 0.0
         for r in range(len(w)):

@@ -1,9 +1,12 @@
-"""Vectors of the processor by name: masked loads, squares turned round, scratch matrices on the
-stack; in LLVM's own language.
+"""SIMD building blocks in LLVM's intermediate language.
 
-And views of matrices under another type, which cost nothing.
+Masked loads and stores, transposition of squares by shuffles, scratch matrices on the stack,
+prefetch; and views of matrices under another type, which cost nothing.
 """
 
+from typing import NamedTuple
+
+import numpy as np
 from llvmlite import binding, ir
 from numba import config, types
 from numba.core import cgutils
@@ -16,10 +19,22 @@ VECTOR_BYTES = 64 if WIDE else 32
 CACHE_LINE = 64  # bytes
 
 
+class Corner(NamedTuple):
+    """The element of a matrix at which a block begins."""
+
+    matrix: np.ndarray
+    row: int
+    column: int
+
+
+def _corner(context, builder, corner_type, value):
+    """Array struct, row and column of a `Corner`."""
+    matrix, row, column = cgutils.unpack_tuple(builder, value)
+    return make_array(corner_type.types[0])(context, builder, matrix), row, column
+
+
 def row_stride_of(builder, array_type, struct):
-    """Elements from one row to the next; the element size is a constant here, which spares a
-    division.
-    """
+    """Elements from one row to the next. The element size is a constant: no division."""
     return builder.sdiv(
         cgutils.unpack_tuple(builder, struct.strides)[0],
         ir.Constant(ir.IntType(64), array_type.dtype.bitwidth // 8),
@@ -27,9 +42,7 @@ def row_stride_of(builder, array_type, struct):
 
 
 def masked_load(builder, vector):
-    """LLVM's function that loads a vector (from a pointer, with an alignment, where a mask says so,
-    else from another vector).
-    """
+    """LLVM's masked load: takes pointer, alignment, mask, and the lanes that are not loaded."""
     mask, word = ir.VectorType(ir.IntType(1), vector.count), ir.IntType(32)
     bits = 32 if isinstance(vector.element, ir.FloatType) else 64
     function_type = ir.FunctionType(vector, [ir.PointerType(vector), word, mask, vector])
@@ -39,9 +52,7 @@ def masked_load(builder, vector):
 
 
 def masked_store(builder, vector):
-    """LLVM's function that stores a vector (to a pointer, with an alignment, where a mask says
-    so).
-    """
+    """LLVM's masked store: takes the vector, pointer, alignment and mask."""
     bits = 32 if isinstance(vector.element, ir.FloatType) else 64
     operands = [
         vector,
@@ -71,9 +82,7 @@ def lanes_below(builder, limit, lanes):
 
 @intrinsic
 def stack_matrix(typing_context, c, rows, vectors):
-    """An uninitialised matrix of C's dtype on the stack, so many ``rows`` high and ``vectors``
-    wide, both literal.
-    """
+    """An uninitialised matrix of C's dtype on the stack: ``rows`` × ``vectors``, both literal."""
     result = types.Array(c.dtype, 2, "C")
 
     def codegen(context, builder, signature, args):
@@ -101,73 +110,54 @@ def stack_matrix(typing_context, c, rows, vectors):
 
 
 def _transposition(bounded):
-    """An intrinsic that turns a square one vector wide round, in log₂ rounds of shuffles:
+    """An intrinsic that transposes a square one vector wide, in log₂ rounds of shuffles.
 
-    target[target_row + j, target_column + i] = source[row + i, column + j].
-
-    Where the source has fewer ``rows`` or ``columns`` left than the square is wide, zeros stand in;
-    they are stored too unless ``bounded``.
+    From the corners of source and target on, target[j, i] = source[i, j]. Where the source has
+    fewer ``rows`` or ``columns`` left than the square is wide, zeros stand in. They are stored too,
+    unless ``bounded``.
     """
 
     @intrinsic
-    def transpose(
-        typing_context, source, row, column, rows, columns, target, target_row, target_column
-    ):
+    def transpose(typing_context, source, rows, columns, target):
+        dtype = source.types[0].dtype
+        lanes, size = VECTOR_BYTES // (dtype.bitwidth // 8), dtype.bitwidth // 8
+
         def codegen(context, builder, signature, args):
-            lanes, n_rows, n_columns = (
-                VECTOR_BYTES // (source.dtype.bitwidth // 8),
-                args[3],
-                args[4],
-            )
-            vector = ir.VectorType(context.get_data_type(source.dtype), lanes)
-            align, nothing = (
-                ir.Constant(ir.IntType(32), source.dtype.bitwidth // 8),
-                ir.Constant(vector, [0.0] * lanes),
-            )
-            matrix_a, matrix_b = (
-                make_array(t)(context, builder, v)
-                for t, v in ((source, args[0]), (target, args[5]))
-            )
+            vector = ir.VectorType(context.get_data_type(dtype), lanes)
+            align = ir.Constant(ir.IntType(32), size)
+            zeros = ir.Constant(vector, [0.0] * lanes)
             load, store = masked_load(builder, vector), masked_store(builder, vector)
 
-            def vector_at(struct, first_row, i, column):
-                r = builder.add(first_row, ir.Constant(ir.IntType(64), i))
-                position = builder.add(
-                    builder.mul(r, row_stride_of(builder, source, struct)), column
-                )
-                return builder.bitcast(builder.gep(struct.data, [position]), ir.PointerType(vector))
+            def row_pointers(corner_type, value):
+                struct, row, column = _corner(context, builder, corner_type, value)
+                stride = row_stride_of(builder, corner_type.types[0], struct)
+                for i in range(lanes):
+                    r = builder.add(row, ir.Constant(ir.IntType(64), i))
+                    position = builder.add(builder.mul(r, stride), column)
+                    address = builder.gep(struct.data, [position])
+                    yield builder.bitcast(address, ir.PointerType(vector))
 
             def existing(i, limit, width):
                 """A mask of the first ``width`` lanes, or of none in rows from ``limit`` on."""
                 exists = builder.icmp_signed("<", ir.Constant(ir.IntType(64), i), limit)
-                return lanes_below(
-                    builder, builder.select(exists, width, ir.Constant(ir.IntType(64), 0)), lanes
-                )
+                none = ir.Constant(ir.IntType(64), 0)
+                return lanes_below(builder, builder.select(exists, width, none), lanes)
 
+            _, n_rows, n_columns, _ = args
             square = [
-                builder.call(
-                    load,
-                    [
-                        vector_at(matrix_a, args[1], i, args[2]),
-                        align,
-                        existing(i, n_rows, n_columns),
-                        nothing,
-                    ],
-                )
-                for i in range(lanes)
+                builder.call(load, [pointer, align, existing(i, n_rows, n_columns), zeros])
+                for i, pointer in enumerate(row_pointers(source, args[0]))
             ]
             _shuffle_round(builder, square)
-            for j in range(lanes):
-                place = vector_at(matrix_b, args[6], j, args[7])
+            for j, pointer in enumerate(row_pointers(target, args[3])):
                 if bounded:
-                    builder.call(store, [square[j], place, align, existing(j, n_columns, n_rows)])
+                    mask = existing(j, n_columns, n_rows)
+                    builder.call(store, [square[j], pointer, align, mask])
                 else:
-                    builder.store(square[j], place, align=align.constant)
+                    builder.store(square[j], pointer, align=align.constant)
             return context.get_dummy_value()
 
-        return types.none(
-            source, row, column, rows, columns, target, target_row, target_column
-        ), codegen
+        return types.none(source, rows, columns, target), codegen
 
     return transpose
 
@@ -202,45 +192,37 @@ def vector_length(typing_context, c):
 
 
 @intrinsic
-def copy_vectors(typing_context, source, row, column, target, target_row, target_column):
-    """target[target_row, target_column :] = source[row, column :], two vectors; where the source
-    has fewer columns, zeros stand in.
+def copy_vectors(typing_context, source, target):
+    """Copy two vectors of a row, from the corner of source to the corner of target.
+
+    Where the source has fewer columns, zeros stand in.
     """
+    dtype = source.types[0].dtype
+    size = dtype.bitwidth // 8
+    lanes = VECTOR_BYTES // size
 
     def codegen(context, builder, signature, args):
-        lanes, align = VECTOR_BYTES // (source.dtype.bitwidth // 8), source.dtype.bitwidth // 8
-        vector = ir.VectorType(context.get_data_type(source.dtype), lanes)
-        matrix_a, matrix_b = (
-            make_array(t)(context, builder, v) for t, v in ((source, args[0]), (target, args[3]))
-        )
-        load, pointer = masked_load(builder, vector), ir.PointerType(vector)
-        left = builder.sub(cgutils.unpack_tuple(builder, matrix_a.shape)[1], args[2])
-        start = builder.add(builder.mul(args[1], row_stride_of(builder, source, matrix_a)), args[2])
-        end = builder.add(builder.mul(args[4], row_stride_of(builder, target, matrix_b)), args[5])
+        vector = ir.VectorType(context.get_data_type(dtype), lanes)
+        pointer, zeros = ir.PointerType(vector), ir.Constant(vector, [0.0] * lanes)
+        load, align = masked_load(builder, vector), ir.Constant(ir.IntType(32), size)
+        a, row, column = _corner(context, builder, source, args[0])
+        left = builder.sub(cgutils.unpack_tuple(builder, a.shape)[1], column)
+        start = builder.add(builder.mul(row, row_stride_of(builder, source.types[0], a)), column)
+        b, row, column = _corner(context, builder, target, args[1])
+        end = builder.add(builder.mul(row, row_stride_of(builder, target.types[0], b)), column)
         for j in range(2):
             by = ir.Constant(ir.IntType(64), j * lanes)
             mask = lanes_below(builder, builder.sub(left, by), lanes)
-            place = builder.bitcast(builder.gep(matrix_a.data, [builder.add(start, by)]), pointer)
-            values = builder.call(
-                load,
-                [
-                    place,
-                    ir.Constant(ir.IntType(32), align),
-                    mask,
-                    ir.Constant(vector, [0.0] * lanes),
-                ],
-            )
-            builder.store(
-                values,
-                builder.bitcast(builder.gep(matrix_b.data, [builder.add(end, by)]), pointer),
-                align=VECTOR_BYTES,
-            )
+            place = builder.bitcast(builder.gep(a.data, [builder.add(start, by)]), pointer)
+            values = builder.call(load, [place, align, mask, zeros])
+            place = builder.bitcast(builder.gep(b.data, [builder.add(end, by)]), pointer)
+            builder.store(values, place, align=VECTOR_BYTES)
         return context.get_dummy_value()
 
-    return types.none(source, row, column, target, target_row, target_column), codegen
+    return types.none(source, target), codegen
 
 
-def borrow_as(result):
+def unowned_view_as(result):
     """Code of a view of the same shape and strides, of type ``result``."""
 
     def codegen(context, builder, signature, args):
@@ -259,17 +241,13 @@ def borrow_as(result):
 
 @intrinsic
 def strided(typing_context, matrix):
-    """A view whose type promises no layout: one compiled product serves whole matrices and
-    blocks.
-    """
+    """A view whose type promises no layout: one compiled GEMM serves whole matrices and blocks."""
     result = matrix.copy(layout="A", readonly=False)
-    return result(matrix), borrow_as(result)
+    return result(matrix), unowned_view_as(result)
 
 
 def prefetch(array, row, line):
-    """Ask for one cache line of a row of a matrix, or of an element of a vector, so that it is
-    there when it is read.
-    """
+    """Prefetch one cache line of a row of a matrix, or of an element of a vector."""
 
 
 @intrinsic

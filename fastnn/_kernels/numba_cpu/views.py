@@ -1,22 +1,15 @@
-"""Views into flat vectors, and matrix products on them.
+"""Views into flat vectors.
 
-a) A view made here owns nothing: no reference count is touched, which would cost an atomic
-   operation on a cache line that all threads share. The vectors outlive every call.
-b) Products go to our own register tile (`tile`), or to BLAS (`blas`) where that is faster, which on
-   machines with AVX-512 is nowhere: there SciPy, a fifth of a second to import, is not even loaded.
-c) Without the JIT (``NUMBA_DISABLE_JIT=1``) plain NumPy stands in.
+A view made here owns nothing: no reference count is touched, which would cost an atomic operation
+on a cache line that all threads share. The vectors outlive every call. Without the JIT
+(``NUMBA_DISABLE_JIT=1``) plain NumPy stands in.
 """
 
 from numba import config, types
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 
-from fastnn._kernels.numba_cpu import gemm_tile
-from fastnn._kernels.numba_cpu.compile import inline
-from fastnn._kernels.numba_cpu.vectors import borrow_as, strided
-
-if gemm_tile.NEEDS_BLAS:
-    from fastnn._kernels.numba_cpu import blas
+from fastnn._kernels.numba_cpu.vectors import unowned_view_as
 
 
 def matrix(vector, offset, rows, columns):
@@ -29,50 +22,15 @@ def segment(vector, offset, n):
     return vector[offset : offset + n]
 
 
-def borrow(array):
+def unowned_view(array):
     """``array`` as a view that owns nothing."""
     return array
 
 
-def gemm(transpose_a, transpose_b, alpha, a, b, beta, c):
-    """C ← α op(A) op(B) + β C for row-major matrices whose rows are contiguous; with β = 0 what was
-    in C does not matter.
-    """
-    product = (a.T if transpose_a else a) @ (b.T if transpose_b else b)
-    c[...] = alpha * product + (beta * c if beta != 0 else 0)
-
-
-def _by_tile(transpose_a, transpose_b, alpha, a, b, beta, c):
-    gemm_tile.product(
-        bool(transpose_a),
-        bool(transpose_b),
-        float(alpha),
-        strided(a),
-        strided(b),
-        float(beta),
-        strided(c),
-    )
-
-
-def _by_size(transpose_a, transpose_b, alpha, a, b, beta, c):
-    depth = a.shape[0] if transpose_a else a.shape[1]
-    if depth * c.shape[1] <= gemm_tile.LARGEST_B:
-        gemm_tile.product(
-            bool(transpose_a),
-            bool(transpose_b),
-            float(alpha),
-            strided(a),
-            strided(b),
-            float(beta),
-            strided(c),
-        )
-    elif c.shape[0] > 0 and c.shape[1] > 0:
-        blas.gemm(transpose_a, transpose_b, depth, alpha, a, b, beta, c)
-
-
 def _view_of(array, shape):
-    """Type and code of a C-contiguous view of the C-contiguous ``array``: arguments are the array,
-    the first element and ``shape``.
+    """Type and code of a C-contiguous view of ``array``, which is C-contiguous too.
+
+    The arguments of the code are the array, the first element and ``shape``.
     """
     result = array.copy(ndim=len(shape), layout="C")
 
@@ -113,11 +71,9 @@ def _segment(typing_context, vector, offset, n):
 
 
 @intrinsic
-def _borrow(typing_context, array):
-    return array(array), borrow_as(array)
+def _unowned_view(typing_context, array):
+    return array(array), unowned_view_as(array)
 
 
 if not config.DISABLE_JIT:
-    matrix, segment, borrow = _matrix, _segment, _borrow
-    # a function of its own would be compiled for every combination of layouts
-    gemm = inline(_by_size if gemm_tile.NEEDS_BLAS else _by_tile)
+    matrix, segment, unowned_view = _matrix, _segment, _unowned_view

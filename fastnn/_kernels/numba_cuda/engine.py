@@ -23,7 +23,7 @@ from fastnn._kernels.numba_cuda.runtime.launcher import Launcher
 from fastnn._kernels.numba_cuda.runtime.plan import Limits, Plan
 from fastnn._kernels.numba_cuda.runtime.sample_transfer import ResidentSamples, StreamedSamples
 from fastnn._kernels.numba_cuda.runtime.workspace import NO_OPTIMIZER, Workspace
-from fastnn._kernels.step_rates import mu_products, step_rates
+from fastnn._kernels.step_rates import step_rates
 
 _SECONDS = 1.0  # that a launch of the persistent kernel should last at most
 _FIRST_OPERATIONS = 4e9  # of a launch until the speed is known: well under a second on any GPU
@@ -80,7 +80,9 @@ class CudaEngine:
             prefetched = source.prefetch(piece.order)
             while piece is not None:
                 parts, places = source.acquire(prefetched)
-                start = self._prepare(device_state, parts, replace(piece, order=places))
+                start, mu_products = self._prepare(
+                    device_state, parts, replace(piece, order=places)
+                )
                 started, following = time.perf_counter(), None
                 try:
                     start()
@@ -88,13 +90,13 @@ class CudaEngine:
                     if following is not None:  # while the device computes
                         prefetched = source.prefetch(following.order)
                 finally:  # also after a Ctrl-C, as the device takes the steps all the same
-                    logs.append(self._wait(device_state, piece))
+                    logs.append(self._wait(device_state, piece, mu_products))
                 self._adapt_rows_per_launch(len(piece.order), time.perf_counter() - started)
                 piece = following if logs[-1].finite else None
         return StepLog(
             np.concatenate([log.losses for log in logs]),
             np.concatenate([log.weights for log in logs]),
-            np.concatenate([log.hits for log in logs]),
+            np.concatenate([log.correct_weight for log in logs]),
             np.concatenate([log.statistics for log in logs]),
             logs[-1].finite,
         )
@@ -293,13 +295,16 @@ class CudaEngine:
 
     def _prepare(
         self, device_state: DeviceState, parts: dict[str, Any], piece: Chunk
-    ) -> Callable[[], None]:
-        """Fill all buffers for a piece of a chunk; return what starts the device on it."""
+    ) -> tuple[Callable[[], None], np.ndarray]:
+        """Fill all buffers for a piece of a chunk.
+
+        Returns what starts the device on it, and NAdam's products as `step_rates` gives them.
+        """
         slots = {control.TRAINING: 1, control.UPDATES_BUFFERS: 1}
-        self._upload_chunk(piece, device_state.state, slots)
+        mu_products = self._upload_chunk(piece, device_state.state, slots)
         memory, capacity = device_state.move_to_device(), self._workspace.capacity
         arguments = self._workspace.arguments({**parts, **memory.buffers})
-        launches = self._plan.train(piece.rule, piece.batch_size, piece.every)
+        launches = self._plan.train(piece.optimizer, piece.batch_size, piece.every)
         graph = None
         if self._plan.path == "graph":
             graph = self._launcher.graph(launches, arguments, capacity, piece)
@@ -312,38 +317,41 @@ class CudaEngine:
                 graph.launch(len(piece.rates))
             self._launcher.check_finite(memory["theta"], arguments)
 
-        return start
+        return start, mu_products
 
-    def _wait(self, device_state: DeviceState, piece: Chunk) -> StepLog:
+    def _wait(self, device_state: DeviceState, piece: Chunk, mu_products: np.ndarray) -> StepLog:
         """Wait for the piece, and count its steps in the state."""
         try:
             log, finite = self._read_log(piece, device_state.state)
         except KeyboardInterrupt:  # while it waited; the device takes the steps all the same
             log, finite = self._read_log(piece, device_state.state)
-            self._count_steps(device_state, piece, log, finite)
+            self._count_steps(device_state, mu_products, log, finite)
             raise
-        self._count_steps(device_state, piece, log, finite)
+        self._count_steps(device_state, mu_products, log, finite)
         return log
 
     @staticmethod
-    def _count_steps(device_state: DeviceState, piece: Chunk, log: StepLog, finite: bool) -> None:
+    def _count_steps(
+        device_state: DeviceState, mu_products: np.ndarray, log: StepLog, finite: bool
+    ) -> None:
         state, taken = device_state.state, len(log.losses) - (not log.finite)
         device_state.mark_changed(finite)
-        before = float(state.products[0])
-        products = mu_products(piece.rule, taken, state.optimizer_step, before)
-        state.products[0] = products[taken]
+        state.mu_product[0] = mu_products[taken]
         state.step += taken
         state.optimizer_step += taken
 
-    def _upload_chunk(self, chunk: Chunk, state: State, slots: dict[int, int]) -> None:
-        """Fill the buffers that describe a chunk; ``slots`` of ``control`` are the caller's."""
+    def _upload_chunk(self, chunk: Chunk, state: State, slots: dict[int, int]) -> np.ndarray:
+        """Fill the buffers that describe a chunk; ``slots`` of ``control`` are the caller's.
+
+        Returns NAdam's products as `step_rates` gives them.
+        """
         steps, records = len(chunk.rates), len(chunk.recorded(state.step))
-        product = float(state.products[0])
-        rates, _ = step_rates(chunk.rule, chunk.rates, state.optimizer_step, product)
+        product = float(state.mu_product[0])
+        rates, mu_products = step_rates(chunk.optimizer, chunk.rates, state.optimizer_step, product)
         self._workspace.fill("order", chunk.order.astype(np.int64, copy=False))
         self._workspace.fill("bounds", chunk.bounds.astype(np.int64, copy=False))
         self._workspace.fill("rates", rates.reshape(-1))
-        self._device.upload(self._workspace["optimizer"], chunk.rule)
+        self._device.upload(self._workspace["optimizer"], chunk.optimizer)
         self._workspace.make("log", 3 * steps)
         shape = self._record_shape(chunk.batch_size)
         self._workspace.make("statistics", records * math.prod(shape))
@@ -357,6 +365,7 @@ class CudaEngine:
             **self._plan.control(chunk.batch_size),
         }
         self._workspace.set_control({**slots, **given}, state)
+        return mu_products
 
     def _record_shape(self, rows: int) -> tuple[int, int, int]:
         """Shape of the statistics of one recorded step with so many rows."""

@@ -16,7 +16,7 @@ from fastnn._kernels.numba_cuda.kernels.context import ARGUMENTS
 from fastnn._kernels.numba_cuda.kernels.op_table import OPERATION
 from fastnn._kernels.numba_cuda.toolchain import available, ptx_cache
 
-_RECORDS = {"ops": OPERATION, "loss": opcodes.LOSS, "optimizer": opcodes.RULE}
+_RECORDS = {"ops": OPERATION, "loss": opcodes.LOSS, "optimizer": opcodes.OPTIMIZER}
 _ENTRY = re.compile(r"\.visible\s+\.entry\s+([\w$]+)\s*\((.*?)\)", re.DOTALL)
 _compiling = threading.RLock()
 

@@ -8,8 +8,10 @@ from fastnn._kernels.numba_cuda.kernels import control, philox
 from fastnn._kernels.numba_cuda.kernels.blocks import advance, divide
 from fastnn._kernels.numba_cuda.toolchain.shim import cuda, device
 from fastnn._kernels.scalars import activate, derivative, derivative_from_z
+from fastnn._kernels.tables import ACTIVATIONS
 
-_NEEDS_Z = sum(1 << code for code in oc.DERIVATIVE_NEEDS_Z)  # a bit for each activation
+# A bit for each activation, by its code.
+_NEEDS_Z = sum(1 << row.code for row in ACTIVATIONS.values() if row.needs_z)
 
 
 @device

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn._kernels import opcodes as oc
+from fastnn._kernels.elementary import exp, sigmoid
 from fastnn._kernels.numba_cuda.kernels import control
 from fastnn._kernels.numba_cuda.kernels.blocks import (
     WARP,
@@ -20,9 +21,12 @@ from fastnn._kernels.numba_cuda.kernels.blocks import (
 )
 from fastnn._kernels.numba_cuda.kernels.records import loss_of
 from fastnn._kernels.numba_cuda.toolchain.shim import cuda, device
-from fastnn._kernels.scalars import exp, log1p, sigmoid
+from fastnn._kernels.scalars import elementwise_loss
+from fastnn._kernels.tables import LOSSES
 
 NO_INDEX = 1 << 40  # index of a lane that has no element
+# A bit for each loss, by its code: whether it is a mean over outputs.
+_MEANS = sum(1 << row.code for row in LOSSES.values() if row.elementwise and row.mean)
 N_LOSS_SUMS = 3  # sums of each block in an evaluation: Σ wℓ, Σ w, Σ w of correct samples
 
 
@@ -123,13 +127,11 @@ def total_loss(ctx, workers):
 
 @device
 def _row_loss(ctx, row):
-    """ℓ of a row, and whether it is classified rightly; ∂C/∂z is written where the row says so."""
+    """ℓ of a row, and whether it is classified correctly; ∂C/∂z is written if the row says so."""
     loss = loss_of(ctx)
     if loss.code == oc.SOFTMAX_CROSS_ENTROPY:
         return _softmax(ctx, loss, row)
-    if loss.code == oc.BINARY_CROSS_ENTROPY:
-        return _binary(ctx, loss, row)
-    return _regression(ctx, loss, row), False
+    return _elementwise(ctx, loss, row)
 
 
 @device
@@ -144,7 +146,7 @@ def _target(ctx, row, j):
 def _softmax(ctx, loss, row):
     """ℓ = Σ q (log Σ exp z − z) with q = (1 − ε) t + ε/k; ∂ℓ/∂z = softmax(z) Σ q − q."""
     real, lane, k = ctx.work.dtype.type, cuda.threadIdx.x % WARP, row.width
-    smoothing, rest = loss.label_smoothing, loss.label_smoothing / real(k)
+    smoothing, rest = loss.constant, loss.constant / real(k)
     highest, best = _argmax(ctx, ctx.work, row.start, k)
     total, mass, value = real(0), real(0), real(0)
     for j in range(lane, k, WARP):
@@ -169,56 +171,24 @@ def _softmax(ctx, loss, row):
 
 
 @device
-def _binary(ctx, loss, row):
-    """ℓ = Σ max(z, 0) + log(1 + e^−|z|) − q z with q = (1 − ε) t + ε/2; ∂ℓ/∂z = σ(z) − q."""
+def _elementwise(ctx, loss, row):
+    """The other losses: sums or means over outputs."""
     real, lane, k = ctx.work.dtype.type, cuda.threadIdx.x % WARP, row.width
-    zero, smoothing, value = real(0), loss.label_smoothing, real(0)
+    mean = real(1) / real(k) if (_MEANS >> loss.code) & 1 != 0 else real(1)
+    value = real(0)
     for j in range(lane, k, WARP):
-        z = ctx.work[row.start + j]
-        t = ctx.targets[row.sample * k + j]
-        q = (real(1) - smoothing) * t + real(0.5) * smoothing
-        positive = zero if z < 0 else z  # keeps a NaN
-        value += positive + log1p(exp(-abs(z))) - q * z
+        z, t = ctx.work[row.start + j], ctx.targets[row.sample * k + j]
+        part, d = elementwise_loss(loss.code, z, t, loss.constant)
+        value += part
         if row.writes:
-            ctx.d_work[row.start + j] = real(row.scale) * (sigmoid(z) - q)
-    value = warp_sum(ctx, value)
+            ctx.d_work[row.start + j] = real(row.scale) * mean * d
+    value = warp_sum(ctx, value) * mean
+    if loss.code != oc.BINARY_CROSS_ENTROPY:
+        return value, False
     if k > 1:
         best = _argmax(ctx, ctx.work, row.start, k)[1]
         return value, best == _argmax(ctx, ctx.targets, row.sample * k, k)[1]
     return value, (ctx.work[row.start] > 0) == (ctx.targets[row.sample] > 0.5)
-
-
-@device
-def _regression(ctx, loss, row):
-    """The losses of z − t and Poisson's, which are means over outputs but for QUADRATIC, a sum."""
-    real, lane, k = ctx.work.dtype.type, cuda.threadIdx.x % WARP, row.width
-    value, mean = real(0), real(1) if loss.code == oc.QUADRATIC else real(1) / real(k)
-    for j in range(lane, k, WARP):
-        z, t = ctx.work[row.start + j], ctx.targets[row.sample * k + j]
-        part, d = _regression_element(loss, z, t)
-        value += part
-        if row.writes:
-            ctx.d_work[row.start + j] = real(row.scale) * mean * d
-    return warp_sum(ctx, value) * mean
-
-
-@device
-def _regression_element(loss, z, t):
-    """The loss of one output, and its derivative by z."""
-    e, half, delta = z - t, type(z)(0.5), loss.delta
-    sign = type(z)(1) if e > 0 else type(z)(-1) if e < 0 else e  # keeps a NaN
-    if loss.code == oc.QUADRATIC:
-        return half * e * e, e
-    if loss.code == oc.MSE:
-        return e * e, e + e
-    if loss.code == oc.MAE:
-        return abs(e), sign
-    if loss.code == oc.HUBER:
-        if abs(e) < delta:
-            return half * e * e, e
-        return delta * (abs(e) - half * delta), delta * sign
-    rate = exp(z)  # POISSON
-    return rate - t * z, rate - t
 
 
 @device

@@ -10,6 +10,9 @@ import math
 import numpy as np
 
 from fastnn._kernels import opcodes as oc
+from fastnn._kernels.tables import ACTIVATIONS
+
+_SATURATION = {row.code: row.saturation or (-math.inf, math.inf) for row in ACTIVATIONS.values()}
 
 OPERATION = np.dtype(
     [
@@ -36,7 +39,7 @@ def operations(ops: np.ndarray) -> np.ndarray:
         table[name] = ops[name]
     table["kept"], table["x_activation"], table["x_aux"] = 1.0, -1, -1
     for op in table:
-        op["low"], op["high"] = oc.SATURATES.get(int(op["activation"]), (-math.inf, math.inf))
+        op["low"], op["high"] = _SATURATION[int(op["activation"])]
         if op["rate"] > 0:
             op["threshold"] = math.floor(op["rate"] * 2.0**32 + 0.5)
             op["kept"] = 1.0 / (1.0 - op["rate"])

@@ -9,10 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastnn._kernels import opcodes as oc
 from fastnn._kernels.numba_cuda.kernels import control
 from fastnn._kernels.numba_cuda.kernels.generated import define
 from fastnn._kernels.numba_cuda.toolchain.shim import device
-from fastnn._kernels.step_rates import ETA, INV_SQRT_BIAS2, N_RATES, STEP, STEP_GRADIENT
+from fastnn._kernels.scalars import UpdateConstants
+from fastnn._kernels.step_rates import StepRates
+
+_N_RATES = len(StepRates._fields)  # rates of a step, in this order
 
 # Fields of an `op_table.OPERATION` that kernels use, and how a field is read: "raw" as it is,
 # "real" converted to the network's dtype, "column" from a column offset to a place in the
@@ -65,29 +69,21 @@ _read_operation = device(
 
 
 class Loss(NamedTuple):
-    """An `opcodes.LOSS`; constants of the network's dtype."""
+    """An `opcodes.LOSS`; the constant is of the network's dtype."""
 
     code: Any
-    delta: Any
-    label_smoothing: Any
+    constant: Any
 
 
 class Optimizer(NamedTuple):
-    """An optimiser's record with its rates at one step, of the network's dtype but where said."""
+    """An `opcodes.OPTIMIZER` at one step."""
 
     code: Any
-    nesterov: Any
-    beta1: Any
-    one_minus_beta1: Any  # subtracted in float64: float32 would lose digits
-    beta2: Any
-    one_minus_beta2: Any
-    epsilon: Any
-    clip_value: Any
+    formula: Any  # code of the formula in `scalars.update`
+    clip_value: Any  # of the network's dtype
     weight_decay: Any  # float64
     eta: Any  # float64
-    step: Any
-    step_gradient: Any
-    inv_sqrt_bias2: Any
+    constants: Any  # a `scalars.UpdateConstants` of the network's dtype
 
 
 @device
@@ -106,33 +102,38 @@ def operation(ctx, index):
 @device
 def loss_of(ctx):
     """The loss."""
-    loss, real = ctx.loss[0], ctx.theta_out.dtype.type
-    return Loss(loss.code, real(loss.delta), real(loss.label_smoothing))
+    loss = ctx.loss[0]
+    return Loss(loss.code, ctx.theta_out.dtype.type(loss.constant))
 
 
 @device
 def optimizer_at(ctx, k):
     """The optimiser at the chunk's step k."""
-    record, real, first = ctx.optimizer[0], ctx.theta_out.dtype.type, k * N_RATES
-    return Optimizer(
-        code=record.code,
-        nesterov=record.nesterov,
-        beta1=real(record.beta1),
-        one_minus_beta1=real(1.0 - record.beta1),
-        beta2=real(record.beta2),
-        one_minus_beta2=real(1.0 - record.beta2),
-        epsilon=real(record.epsilon),
-        clip_value=real(record.clip_value),
-        weight_decay=record.weight_decay,
-        eta=ctx.rates[first + ETA],
-        step=real(ctx.rates[first + STEP]),
-        step_gradient=real(ctx.rates[first + STEP_GRADIENT]),
-        inv_sqrt_bias2=real(ctx.rates[first + INV_SQRT_BIAS2]),
+    record, real, first = ctx.optimizer[0], ctx.theta_out.dtype.type, k * _N_RATES
+    formula = record.code
+    if record.code == oc.SGD and record.beta1 != 0:
+        formula = oc.NESTEROV if record.nesterov != 0 else oc.MOMENTUM
+    eta = ctx.rates[first]
+    constants = UpdateConstants(
+        real(eta),
+        real(ctx.rates[first + 1]),
+        real(ctx.rates[first + 2]),
+        real(record.beta1),
+        real(1.0 - record.beta1),
+        real(record.beta2),
+        real(1.0 - record.beta2),
+        real(ctx.rates[first + 3]),
+        real(record.epsilon),
+        real(0),  # `update.update` applies the weight decay
+        real(1),
     )
+    clip_value = real(record.clip_value)
+    return Optimizer(record.code, formula, clip_value, record.weight_decay, eta, constants)
 
 
 @device
 def no_optimizer(ctx):
     """Stands for an optimiser where nothing is updated."""
     zero = ctx.theta_out.dtype.type(0)
-    return Optimizer(0, 0, zero, zero, zero, zero, zero, zero, 0.0, 0.0, zero, zero, zero)
+    constants = UpdateConstants(zero, zero, zero, zero, zero, zero, zero, zero, zero, zero, zero)
+    return Optimizer(oc.NO_UPDATE, oc.NO_UPDATE, zero, 0.0, 0.0, constants)

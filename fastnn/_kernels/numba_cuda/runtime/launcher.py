@@ -37,7 +37,7 @@ class Launcher:
         chunk: Chunk,
     ) -> Any:
         """One step, captured; used again as long as its pointers are those of ``arguments``."""
-        key = (chunk.rule.tobytes(), chunk.batch_size, chunk.every, *map(id, arguments))
+        key = (chunk.optimizer.tobytes(), chunk.batch_size, chunk.every, *map(id, arguments))
         if key not in self._graphs:
             kernels = [launch.kernel for launch in launches if isinstance(launch, Launch)]
             self._device.prepare(kernels, self._program.dtype)

@@ -15,7 +15,7 @@ from fastnn._kernels.numba_cuda.runtime import sample_transfer
 _SPARE = 1 << 18  # elements more than are needed that a buffer gets when it grows
 _GIVEN = ("theta", "buffers", "slots", *sample_transfer.PARTS)  # buffers of a state and of samples
 
-NO_OPTIMIZER = np.zeros(1, opcodes.RULE)
+NO_OPTIMIZER = np.zeros(1, opcodes.OPTIMIZER)
 NO_OPTIMIZER["code"] = opcodes.NO_UPDATE
 
 

@@ -25,6 +25,8 @@ from fastnn._version import __version__
 _PREFIX = "cuda-"
 _DIGEST = "// sha256 "  # a comment in PTX
 _MANIFEST = "all-"  # prefix of a manifest's name
+# Modules of `_kernels` that kernels are compiled from, beside the device code.
+_SHARED = ("opcodes", "tables", "scalars", "elementary", "dispatch", "step_rates")
 # Settings of Numba that change what it compiles.
 _SETTINGS = ("DEBUGINFO", "CUDA_DEBUGINFO", "CUDA_FASTMATH", "OPT")
 
@@ -108,7 +110,7 @@ def _source_hash() -> str:
     """Hash of the device code and of the modules that declare it to Numba or that it imports."""
     cuda = Path(__file__).parents[1]
     declared = [cuda / "toolchain" / "shim.py", cuda / "driver" / "ptx_compiler.py"]
-    shared = [cuda.parent / name for name in ("opcodes.py", "scalars.py", "step_rates.py")]
+    shared = [cuda.parent / f"{name}.py" for name in _SHARED]
     return compile_cache.source_hash([*sorted((cuda / "kernels").glob("*.py")), *declared, *shared])
 
 

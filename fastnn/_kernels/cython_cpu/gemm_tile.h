@@ -1,0 +1,483 @@
+/* GEMM from one register tile, for processors with AVX2 or AVX-512, and plain loops for others.
+
+   The tile keeps up to MR × 2 vectors of C in registers and walks down k once: two vector loads of
+   B and one broadcast of A per row feed 2 MR multiply-adds. Columns beyond the last are masked. A
+   is read at any pair of strides, so op(A) = Aᵀ costs nothing, a stride of 0 repeats one element,
+   and op(B) = Bᵀ is transposed a panel at a time. What is added to the product is read at a
+   stride of its own, which is 0 where it is a bias. */
+
+#ifndef FASTNN_GEMM_TILE_H
+#define FASTNN_GEMM_TILE_H
+
+#include "machine.h"
+#include "prefetch.h"
+
+typedef struct {
+    int64_t m, n, depth;
+} GemmShape;
+
+/* A row-major matrix whose rows lie `stride` apart, or its transpose. */
+typedef struct {
+    const real *data;
+    int64_t stride;
+    int transposed;
+} Operand;
+
+/* What is added to a product: β D, where rows of D lie `stride` apart (0 repeats a bias). Nothing
+   is read where β is 0. */
+typedef struct {
+    real beta;
+    const real *data;
+    int64_t stride;
+} SourceMatrix;
+
+typedef struct {
+    real *data;
+    int64_t stride;
+} OutputMatrix;
+
+#if defined(__AVX2__) && defined(__FMA__) && (defined(__GNUC__) || defined(__clang__))
+
+#include <immintrin.h>
+
+#if defined(__AVX512F__)
+#define VECTOR_BYTES 64
+#define MR 12 /* 24 of 32 registers for C */
+/* Without AVX-512, BLAS wins once B leaves the cache: LARGEST_B elements. */
+#define CALLS_BLAS 0
+#define LARGEST_B INT64_MAX
+#else
+#define VECTOR_BYTES 32
+#define MR 6 /* 12 of 16 registers */
+#define CALLS_BLAS 1
+#define LARGEST_B ((int64_t)1 << 18)
+#endif
+#define LANES ((int64_t)(VECTOR_BYTES / sizeof(real)))
+
+/* Depth of a block of A and B: a panel of B takes a third of the first-level cache. */
+#define KC 128
+/* Bytes over which the rows of a panel of B may lie. Beyond, its pages outnumber the entries of the
+   first-level TLB, and it is packed. */
+#define PACK_SPREAD (1 << 18)
+/* Rows of A that lie a multiple of so many bytes apart fall into the same few sets of the
+   first-level cache; then MC rows at a time are packed. */
+#define CONFLICT_STRIDE 1024
+#define MC (11 * 12)
+/* Vectors of a single row: enough sums under way to hide the latency of an addition. */
+#define ROW_VECTORS 8
+
+/* Element (i, k) of A is a[i a_row + k a_depth]. */
+typedef struct {
+    real alpha;
+    const real *a;
+    int64_t a_row, a_depth;
+    const real *b;
+    int64_t b_row;
+    SourceMatrix d;
+    real *c;
+    int64_t c_row, columns, depth;
+} TileOperands;
+
+typedef real vec __attribute__((vector_size(VECTOR_BYTES)));
+typedef real vec_anywhere
+    __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
+
+/* --- vectors, whole or the first lanes of one ------------------------------------------------- */
+
+#if defined(__AVX512F__) && IS_FLOAT64
+typedef __mmask8 lanes_mask;
+INLINE vec load_lanes(const real *p, lanes_mask m) { return (vec)_mm512_maskz_loadu_pd(m, p); }
+INLINE void store_lanes(real *p, lanes_mask m, vec v) { _mm512_mask_storeu_pd(p, m, (__m512d)v); }
+#elif defined(__AVX512F__)
+typedef __mmask16 lanes_mask;
+INLINE vec load_lanes(const real *p, lanes_mask m) { return (vec)_mm512_maskz_loadu_ps(m, p); }
+INLINE void store_lanes(real *p, lanes_mask m, vec v) { _mm512_mask_storeu_ps(p, m, (__m512)v); }
+#elif IS_FLOAT64
+typedef __m256i lanes_mask;
+INLINE vec load_lanes(const real *p, lanes_mask m) { return (vec)_mm256_maskload_pd(p, m); }
+INLINE void store_lanes(real *p, lanes_mask m, vec v) { _mm256_maskstore_pd(p, m, (__m256d)v); }
+#else
+typedef __m256i lanes_mask;
+INLINE vec load_lanes(const real *p, lanes_mask m) { return (vec)_mm256_maskload_ps(p, m); }
+INLINE void store_lanes(real *p, lanes_mask m, vec v) { _mm256_maskstore_ps(p, m, (__m256)v); }
+#endif
+
+/* The first n lanes; none where n is not positive. */
+INLINE lanes_mask first_lanes(int64_t n)
+{
+#if defined(__AVX512F__)
+    return (lanes_mask)(n <= 0 ? 0u : n >= LANES ? ~0u : (1u << n) - 1);
+#elif IS_FLOAT64
+    return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
+#else
+    const int32_t limit = (int32_t)(n < 0 ? 0 : n > LANES ? LANES : n);
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(limit), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+#endif
+}
+
+/* A whole vector, or its first lanes: on AVX-512 masks cost nothing, elsewhere they do. */
+INLINE vec load(const real *p, int whole, lanes_mask m)
+{
+    if (whole)
+        return *(const vec_anywhere *)p;
+    return load_lanes(p, m);
+}
+
+INLINE void store(real *p, int whole, lanes_mask m, vec v)
+{
+    if (whole)
+        *(vec_anywhere *)p = v;
+    else
+        store_lanes(p, m, v);
+}
+
+INLINE vec splat(real x) { return x - (vec){0}; }
+
+/* --- transposition of squares ----------------------------------------------------------------- */
+
+#define LIST2(F, s) F(0, s), F(1, s)
+#define LIST4(F, s) LIST2(F, s), F(2, s), F(3, s)
+#define LIST8(F, s) LIST4(F, s), F(4, s), F(5, s), F(6, s), F(7, s)
+#define LIST16(F, s)                                                                               \
+    LIST8(F, s), F(8, s), F(9, s), F(10, s), F(11, s), F(12, s), F(13, s), F(14, s), F(15, s)
+#if VECTOR_BYTES == 64 && !IS_FLOAT64
+#define WIDTH 16
+#elif VECTOR_BYTES == 32 && IS_FLOAT64
+#define WIDTH 4
+#else
+#define WIDTH 8
+#endif
+#define LIST JOIN(LIST, WIDTH)
+#define LOW(i, s) ((i) & (s) ? (i) + WIDTH - (s) : (i))
+#define HIGH(i, s) ((i) & (s) ? (i) + WIDTH : (i) + (s))
+#if defined(__clang__) || __GNUC__ >= 12
+#define SHUFFLE(p, q, F, s) __builtin_shufflevector(p, q, LIST(F, s))
+#else
+typedef JOIN(JOIN(int, IS_FLOAT64 ? 64 : 32), _t) ivec __attribute__((vector_size(VECTOR_BYTES)));
+#define SHUFFLE(p, q, F, s) __builtin_shuffle(p, q, (ivec){LIST(F, s)})
+#endif
+/* Lanes whose number has the bit s change places with the row whose number has it. */
+#define ROUND(s)                                                                                   \
+    _Pragma("GCC unroll 16") for (int i = 0; i < WIDTH; i++) if (!(i & (s)))                       \
+    {                                                                                              \
+        const vec p = square[i], q = square[i + (s)];                                              \
+        square[i] = SHUFFLE(p, q, LOW, s);                                                         \
+        square[i + (s)] = SHUFFLE(p, q, HIGH, s);                                                  \
+    }
+
+/* target[j][i] = source[i][j] for a square one vector wide. Where the source has fewer rows or
+   columns zeros stand in; they are stored too unless `bounded`. */
+INLINE void transpose_square(const real *source, int64_t stride, int64_t rows, int64_t columns,
+                             real *target, int64_t target_stride, int bounded)
+{
+    vec square[WIDTH];
+    const lanes_mask existing = first_lanes(columns), filled = first_lanes(rows);
+    _Pragma("GCC unroll 16") for (int i = 0; i < WIDTH; i++) square[i] =
+        i < rows ? load_lanes(source + i * stride, existing) : (vec){0};
+    ROUND(1)
+    ROUND(2)
+#if WIDTH >= 8
+    ROUND(4)
+#endif
+#if WIDTH >= 16
+    ROUND(8)
+#endif
+    _Pragma("GCC unroll 16") for (int j = 0; j < WIDTH; j++)
+    {
+        if (!bounded)
+            *(vec_anywhere *)(target + j * target_stride) = square[j];
+        else if (j < columns)
+            store_lanes(target + j * target_stride, filled, square[j]);
+    }
+}
+
+/* --- the micro-kernel ------------------------------------------------------------------------- */
+
+#define UNROLL_ROWS _Pragma("GCC unroll 12") for (int i = 0; i < rows; i++)
+#define UNROLL_VECTORS _Pragma("GCC unroll 8") for (int j = 0; j < vectors; j++)
+
+/* C ← α A B + β D for a constant number of rows and of vectors. */
+INLINE void microkernel(const int rows, const int vectors, const int whole, const TileOperands t)
+{
+    vec sums[MR][ROW_VECTORS]; /* only those of the tile, all in registers */
+    lanes_mask masks[ROW_VECTORS];
+    UNROLL_VECTORS masks[j] = first_lanes(t.columns - j * LANES);
+    UNROLL_ROWS UNROLL_VECTORS sums[i][j] = (vec){0};
+    for (int64_t k = 0; k < t.depth; k++) {
+        vec row[ROW_VECTORS];
+        UNROLL_VECTORS row[j] = load(t.b + k * t.b_row + j * LANES, whole, masks[j]);
+        UNROLL_ROWS
+        {
+            const vec element = splat(t.a[i * t.a_row + k * t.a_depth]);
+            UNROLL_VECTORS sums[i][j] += element * row[j];
+        }
+    }
+    const vec factor = splat(t.alpha), old_factor = splat(t.d.beta);
+    if (t.d.beta != 1 && t.alpha != 1)
+        UNROLL_ROWS UNROLL_VECTORS sums[i][j] *= factor;
+    /* All loads before all stores: a load that overlaps the masked lanes of a pending store would
+       wait for it. */
+    const real *d = t.d.data;
+    if (t.d.beta == 1) /* in most products of blocks of depth: one operation instead of two */
+        UNROLL_ROWS UNROLL_VECTORS sums[i][j] =
+            factor * sums[i][j] + load(d + i * t.d.stride + j * LANES, whole, masks[j]);
+    else if (t.d.beta != 0)
+        UNROLL_ROWS UNROLL_VECTORS sums[i][j] +=
+            old_factor * load(d + i * t.d.stride + j * LANES, whole, masks[j]);
+    UNROLL_ROWS UNROLL_VECTORS store(t.c + i * t.c_row + j * LANES, whole, masks[j], sums[i][j]);
+}
+
+#define TILE_CASE(n)                                                                               \
+    case n:                                                                                        \
+        microkernel(n, vectors, whole, t);                                                         \
+        return;
+
+INLINE void tile(int rows, const int vectors, const int whole, const TileOperands t)
+{
+    switch (rows) {
+        TILE_CASE(1)
+        TILE_CASE(2)
+        TILE_CASE(3)
+        TILE_CASE(4)
+        TILE_CASE(5)
+        TILE_CASE(6)
+#if MR > 6
+        TILE_CASE(7)
+        TILE_CASE(8)
+        TILE_CASE(9)
+        TILE_CASE(10)
+        TILE_CASE(11)
+        TILE_CASE(12)
+#endif
+    }
+}
+
+static void narrow_tile(int rows, const TileOperands *t) { tile(rows, 1, 0, *t); }
+
+static void wide_tile(int rows, const TileOperands *t)
+{
+#if !defined(__AVX512F__)
+    if (t->columns >= 2 * LANES) {
+        tile(rows, 2, 1, *t);
+        return;
+    }
+#endif
+    tile(rows, 2, 0, *t);
+}
+
+static void row_tile(const TileOperands *t) { microkernel(1, ROW_VECTORS, 0, *t); }
+
+/* target[: n] = source[: n]; for short rows faster than memcpy. */
+INLINE void copy_row(const real *source, real *target, int64_t n)
+{
+    int64_t c = 0;
+    for (; c + LANES <= n; c += LANES)
+        *(vec_anywhere *)(target + c) = *(const vec_anywhere *)(source + c);
+    if (c < n)
+        store_lanes(target + c, first_lanes(n - c), load_lanes(source + c, first_lanes(n - c)));
+}
+
+/* --- packing, panels and blocks --------------------------------------------------------------- */
+
+/* panel[r][:] = source[r][: columns], rows of two vectors; zeros stand in for missing columns. */
+static void pack(const real *source, int64_t stride, int64_t rows, int64_t columns, real *panel,
+                 int64_t panel_stride)
+{
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t column = 0; column < columns; column += LANES)
+            *(vec_anywhere *)(panel + r * panel_stride + column) =
+                load_lanes(source + r * stride + column, first_lanes(columns - column));
+}
+
+/* panel[j][i] = source[i][j], padded with zeros to a multiple of WIDTH in both directions. */
+static void transpose_pack(const real *source, int64_t stride, int64_t rows, int64_t columns,
+                           real *panel, int64_t panel_stride)
+{
+    for (int64_t i = 0; i < rows; i += LANES)
+        for (int64_t j = 0; j < columns; j += LANES)
+            transpose_square(source + i * stride + j, stride, rows - i, columns - j,
+                             panel + j * panel_stride + i, panel_stride, 0);
+}
+
+/* target[i][j] = source[j][i] for as many rows of the target as a vector has lanes, or fewer. */
+static void transpose_back(const real *source, int64_t stride, int64_t rows, int64_t columns,
+                           real *target, int64_t target_stride)
+{
+    for (int64_t j = 0; j < columns; j += LANES)
+        transpose_square(source + j * stride, stride, columns - j, rows, target + j, target_stride,
+                         1);
+}
+
+/* Cache lines of the next panel of B, which are prefetched while this one is worked on. */
+typedef struct {
+    const char *first;
+    int64_t stride, rows, lines;
+} PanelPrefetch;
+
+/* The tiles of one panel of columns, of nearly equal height, for one block of depth. The next panel
+   and the next mini-batch are prefetched at the pace of the tiles. */
+INLINE void column_of_tiles(int64_t m, TileOperands t, PanelPrefetch next, PrefetchQueue *queue)
+{
+    const int64_t tiles = (m + MR - 1) / MR, height = m / tiles, higher = m % tiles;
+    const int64_t at_once = (next.rows + tiles - 1) / tiles;
+    int64_t issued = 0;
+    for (int64_t number = 0; number < tiles; number++) {
+        const int64_t rows = height + (number < higher);
+        if (t.columns <= LANES)
+            narrow_tile((int)rows, &t);
+        else
+            wide_tile((int)rows, &t);
+        t.a += rows * t.a_row;
+        t.c += rows * t.c_row;
+        t.d.data += rows * t.d.stride;
+        for (int64_t r = issued; r < issued + at_once && r < next.rows; r++)
+            for (int64_t line = 0; line < next.lines; line++)
+                prefetch(next.first + r * next.stride + line * CACHE_LINE);
+        issued += at_once;
+        if (queue)
+            prefetch_advance(queue, rows * t.columns * t.depth);
+    }
+}
+
+/* What one block of depth, from row `first` of op(B) on, adds to C (m, n); `t` is its first tile.
+   On two cores half of a weight lies in the other's cache, where its new values were written: hence
+   the prefetch of panels. */
+static void block_of_depth(int64_t m, int64_t n, TileOperands t, Operand b, int64_t first,
+                           PrefetchQueue *queue)
+{
+    real panel[KC * 2 * WIDTH] __attribute__((aligned(VECTOR_BYTES)));
+    const int64_t width = 2 * LANES, size = (int64_t)sizeof(real), row_bytes = b.stride * size;
+    const int packs = m > 2 * MR && t.depth * row_bytes > PACK_SPREAD;
+    const TileOperands all = t;
+    for (int64_t column = 0; column < n; column += width) {
+        const int64_t columns = n - column < width ? n - column : width;
+        const int64_t left = n - column - columns, following = column + width;
+        PanelPrefetch next = {0};
+        t.b = panel;
+        t.b_row = width;
+        if (b.transposed) {
+            transpose_pack(b.data + column * b.stride + first, b.stride, columns, t.depth, panel,
+                           width);
+            next = (PanelPrefetch){(const char *)(b.data + following * b.stride + first), row_bytes,
+                                   left < width ? left : width,
+                                   (t.depth * size + CACHE_LINE - 1) / CACHE_LINE};
+        } else {
+            const real *rows = b.data + first * b.stride;
+            if (packs) {
+                pack(rows + column, b.stride, t.depth, columns, panel, width);
+            } else {
+                t.b = rows + column;
+                t.b_row = b.stride;
+            }
+            next = (PanelPrefetch){(const char *)(rows + following), row_bytes,
+                                   left > 0 ? t.depth : 0, 2 * VECTOR_BYTES / CACHE_LINE};
+        }
+        t.d.data = all.d.data + column;
+        t.c = all.c + column;
+        t.columns = columns;
+        column_of_tiles(m, t, next, queue);
+    }
+}
+
+/* One row of C. */
+static void gemm_of_row(int64_t n, TileOperands t, const real *b)
+{
+    const real *source = t.d.data;
+    real *target = t.c;
+    for (int64_t column = 0; column < n; column += ROW_VECTORS * LANES) {
+        t.b = b + column;
+        t.d.data = source + column;
+        t.c = target + column;
+        t.columns = n - column;
+        if (n - column <= LANES)
+            narrow_tile(1, &t);
+        else
+            row_tile(&t);
+    }
+}
+
+/* C ← α op(A) op(B) + β D. Panels of columns and blocks of depth follow each other, so that what is
+   used again is in cache. `queue` may be NULL. */
+static void gemm_tiled(GemmShape shape, real alpha, Operand a, Operand b, SourceMatrix d,
+                       OutputMatrix c, PrefetchQueue *queue)
+{
+    const int64_t m = shape.m, n = shape.n, depth = shape.depth;
+    const int64_t a_row = a.transposed ? 1 : a.stride, a_depth = a.transposed ? a.stride : 1;
+    TileOperands t = {alpha, a.data, a_row,    a_depth, b.data, b.stride,
+                      d,     c.data, c.stride, n,       depth};
+    if (m == 1 && !b.transposed) {
+        gemm_of_row(n, t, b.data);
+        return;
+    }
+    real packed_a[MC * KC] __attribute__((aligned(VECTOR_BYTES)));
+    const int packs = !a.transposed && m > MR && n > 4 * LANES
+                      && a.stride * (int64_t)sizeof(real) % CONFLICT_STRIDE == 0;
+    const int64_t chunk = packs ? MC : m;
+    for (int64_t first = 0; first < depth || first == 0; first += KC) {
+        t.depth = depth - first < KC ? depth - first : KC;
+        for (int64_t row = 0; row < m; row += chunk) {
+            const int64_t rows = m - row < chunk ? m - row : chunk;
+            t.a = a.data + row * a_row + first * a_depth;
+            t.c = c.data + row * c.stride;
+            t.d = first == 0 ? d : (SourceMatrix){1, c.data, c.stride};
+            t.d.data += row * t.d.stride;
+            if (packs) {
+                pack(t.a, a.stride, rows, t.depth, packed_a, KC);
+                t.a = packed_a;
+                t.a_row = KC;
+            }
+            block_of_depth(rows, n, t, b, first, queue);
+        }
+    }
+}
+
+#else
+
+#define CALLS_BLAS 1
+#define LARGEST_B                                                                                  \
+    0 /* a call to BLAS pays even for the smallest: 16-16-2 takes half as long as with the loops   \
+         below */
+#define WIDTH 4
+
+INLINE void copy_row(const real *source, real *target, int64_t n)
+{
+    memcpy(target, source, n * sizeof *target);
+}
+
+static void transpose_pack(const real *source, int64_t stride, int64_t rows, int64_t columns,
+                           real *target, int64_t target_stride)
+{
+    for (int64_t j = 0; j < columns; j++)
+        for (int64_t i = 0; i < WIDTH; i++)
+            target[j * target_stride + i] = i < rows ? source[i * stride + j] : 0;
+}
+
+static void transpose_back(const real *source, int64_t stride, int64_t rows, int64_t columns,
+                           real *target, int64_t target_stride)
+{
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < columns; j++)
+            target[i * target_stride + j] = source[j * stride + i];
+}
+
+static void gemm_tiled(GemmShape shape, real alpha, Operand a, Operand b, SourceMatrix d,
+                       OutputMatrix c, PrefetchQueue *queue)
+{
+    const int64_t a_row = a.transposed ? 1 : a.stride, a_depth = a.transposed ? a.stride : 1;
+    const int64_t b_row = b.transposed ? 1 : b.stride, b_column = b.transposed ? b.stride : 1;
+    for (int64_t i = 0; i < shape.m; i++) {
+        real *row = c.data + i * c.stride;
+        for (int64_t j = 0; j < shape.n; j++)
+            row[j] = d.beta != 0 ? d.beta * d.data[i * d.stride + j] : 0;
+        for (int64_t k = 0; k < shape.depth; k++) {
+            const real element = alpha * a.data[i * a_row + k * a_depth];
+            for (int64_t j = 0; j < shape.n; j++)
+                row[j] += element * b.data[k * b_row + j * b_column];
+        }
+        if (queue)
+            prefetch_advance(queue, shape.n * shape.depth);
+    }
+}
+
+#endif
+#endif

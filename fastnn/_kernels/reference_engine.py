@@ -1,0 +1,309 @@
+"""The NumPy engine: the executable definition of every operation.
+
+It reads the same op table as the compiled engines and shares no arithmetic with them. Penalties,
+clipping and updates are whole arrays at a time. Notation: x input, z before and y after the
+activation, d_z = ∂C/∂z and so on, C the mean loss of the mini-batch.
+"""
+
+import contextlib
+from contextlib import AbstractContextManager
+
+import numpy as np
+
+from fastnn._kernels import opcodes, philox
+from fastnn._kernels.contract import Chunk, Evaluation, Program, Samples, State, StepLog
+from fastnn._kernels.reference import (
+    ACTIVATION_OF,
+    UPDATE_OF,
+    is_correct,
+    link,
+    per_sample_loss,
+    target_values,
+)
+from fastnn._kernels.tables import ACTIVATIONS, LOSSES, OPTIMIZERS
+
+_SATURATION = {row.code: row.saturation for row in ACTIVATIONS.values() if row.saturation}
+_CLASSIFIES = {row.code for row in LOSSES.values() if row.classifies}
+_DECOUPLED = {row.code for row in OPTIMIZERS.values() if row.decoupled_decay}
+_TINY = np.finfo(float).tiny
+_BLOCK_ROWS = 4096  # of a data set that is evaluated: outputs and targets of a block stay small
+
+
+class ReferenceEngine:
+    """The NumPy engine; see `fastnn._kernels.contract.Engine` for what each method does."""
+
+    def __init__(self, program: Program):
+        self.program = program
+        self._ops = [_record(op) for op in program.ops]
+        self._decay = np.zeros(program.n_parameters, program.dtype)  # 1 where θ holds a weight
+        for array in program.parameters:
+            array.view(self._decay)[...] = array.kind == "weight"
+
+    def train_steps(self, state: State, samples: Samples, chunk: Chunk) -> StepLog:
+        losses, weights, correct, statistics = [], [], [], []
+        recorded = chunk.recorded(state.step)
+        for k, eta in enumerate(chunk.rates):
+            batch = samples.take(chunk.order[chunk.bounds[k] : chunk.bounds[k + 1]])
+            measured = self._no_statistics(1 if k in recorded else 0)
+            loss, weight, correct_weight, gradient = self._step(state, batch, True, True, measured)
+            losses.append(loss), weights.append(weight), correct.append(correct_weight)
+            if not np.isfinite(loss):
+                break
+            before = state.theta.copy()
+            with np.errstate(over="ignore", invalid="ignore"):
+                self._update(state, gradient, eta, chunk.optimizer)
+                self._measure_update(state.theta - before, measured)
+                self._constrain(state)
+            statistics.extend(measured)
+            state.step += 1
+            state.optimizer_step += 1
+        log = (np.array(figures) for figures in (losses, weights, correct))
+        return StepLog(
+            *log, np.array(statistics or self._no_statistics(0)), bool(np.isfinite(losses[-1]))
+        )
+
+    def gradients(
+        self, state: State, samples: Samples, training: bool, measure: bool = False
+    ) -> tuple[StepLog, np.ndarray]:
+        statistics = self._no_statistics(1 if measure else 0)
+        loss, weight, correct_weight, gradient = self._step(
+            state, samples, training, False, statistics
+        )
+        finite = bool(np.isfinite(loss))
+        return StepLog(
+            np.array([loss]),
+            np.array([weight]),
+            np.array([correct_weight]),
+            statistics[: 1 if finite else 0],
+            finite,
+        ), gradient
+
+    def forward(self, state: State, X: np.ndarray, linked: bool = False) -> tuple[np.ndarray, bool]:
+        with np.errstate(invalid="ignore"):
+            z = self._forward(state, X, training=False, learning=False)[self.program.output][0]
+        finite = np.isfinite(X).all(axis=1, keepdims=True)
+        z = np.where(finite, z, np.nan)
+        return link(self.program.loss, z) if linked else z, bool(finite.all())
+
+    def evaluate(self, state: State, samples: Samples) -> Evaluation:
+        n, loss, correct_weight = len(samples), 0.0, 0.0
+        outputs = np.empty((n, self.program.n_outputs), self.program.dtype)
+        w = np.ones(n) if samples.weights is None else samples.weights.astype(np.float64)
+        code = int(self.program.loss["code"][0])
+        for first in range(0, n, _BLOCK_ROWS):
+            rows = np.arange(first, min(first + _BLOCK_ROWS, n))
+            block = samples.take(rows)
+            z, t = self.forward(state, block.X)[0], target_values(block, self.program.n_outputs)
+            outputs[rows] = z
+            loss += float(w[rows] @ per_sample_loss(self.program.loss, z, t)[0].astype(np.float64))
+            if code in _CLASSIFIES:
+                correct_weight += float(w[rows] @ is_correct(code, z, t))
+        return Evaluation(outputs, loss / max(w.sum(), _TINY), float(w.sum()), correct_weight)
+
+    def is_finite(self, X: np.ndarray) -> bool:
+        return bool(np.isfinite(X).all())
+
+    def resident(self, state: State, *samples: Samples) -> AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def _step(self, state, batch, training, learning, statistics):
+        """Mean loss, Σ w, Σ w of correct samples, and the gradient vector of one mini-batch.
+
+        Fills ``statistics`` where it has a record.
+        """
+        program, loss_code = self.program, int(self.program.loss["code"][0])
+        w = np.ones(len(batch), program.dtype) if batch.weights is None else batch.weights
+        share = (w / max(w.sum(), np.finfo(program.dtype).tiny))[:, None]
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = self._forward(state, batch.X, training, learning)
+            z, t = values[program.output][0], target_values(batch, program.n_outputs)
+            losses, d_z = per_sample_loss(program.loss, z, t)
+            gradient = self._backward(state, values, share * d_z, training, statistics)
+            self._measure_values(values, statistics)
+        correct = float(w @ is_correct(loss_code, z, t)) if loss_code in _CLASSIFIES else 0.0
+        return float((share[:, 0] * losses).sum()), float(w.sum()), correct, gradient
+
+    def _forward(self, state, X, training, learning):
+        """Column offset of each value → (value, z before the epilogue, dropout mask or 1, extra)."""
+        values = {opcodes.INPUT: (X, X, 1, None)}
+        for op in self._ops:
+            x, extra = values[op["x"]][0], None
+            if op["code"] == opcodes.DENSE:
+                z = x @ self._array(state.theta, op["weight"], op["n_in"], op["n_out"])
+                if op["bias"] >= 0:
+                    z = z + self._array(state.theta, op["bias"], op["n_out"])
+            elif op["code"] == opcodes.BATCH_NORM:
+                z, extra = self._batch_norm(state, op, x, training, learning)
+            elif op["code"] == opcodes.LAYER_NORM:
+                extra = _normalise(
+                    x, x.mean(axis=1, keepdims=True), x.var(axis=1, keepdims=True), op["epsilon"]
+                )
+                z = self._scale_and_shift(state, op, extra[0])
+            elif op["code"] == opcodes.ADD:
+                z = x + values[op["skip"]][0]
+            elif op["code"] == opcodes.NOISE:
+                z = x + (_noise(state, op, x.shape) * op["std"]).astype(x.dtype) if training else x
+            else:  # ELEMENTWISE
+                z = x
+            f = ACTIVATION_OF[op["activation"]][0]
+            mask = _dropout_mask(state, op, z) if training and op["rate"] > 0 else 1
+            values[op["y"]] = ((f(z, op["alpha"]) * mask).astype(z.dtype), z, mask, extra)
+        return values
+
+    def _backward(self, state, values, d_output, training, statistics):
+        gradient = np.zeros(self.program.n_parameters, self.program.dtype)
+        d_values = {self.program.output: d_output}
+        for i, op in reversed(list(enumerate(self._ops))):
+            if op["y"] not in d_values:
+                continue  # nothing to learn before this operation
+            _, z, mask, extra = values[op["y"]]
+            x, f_prime = values[op["x"]][0], ACTIVATION_OF[op["activation"]][1]
+            d_z = (d_values[op["y"]] * mask * f_prime(z, op["alpha"])).astype(z.dtype)
+            d_x = d_z
+            if op["code"] == opcodes.DENSE:
+                w = self._array(state.theta, op["weight"], op["n_in"], op["n_out"])
+                d_x = d_z @ w.T
+                d_w = x.T @ d_z + op["l2"] * w + op["l1"] * np.sign(w)
+                self._array(gradient, op["weight"], op["n_in"], op["n_out"])[...] = d_w
+                if op["bias"] >= 0:
+                    self._array(gradient, op["bias"], op["n_out"])[...] = d_z.sum(axis=0)
+            elif op["code"] in (opcodes.BATCH_NORM, opcodes.LAYER_NORM):
+                d_x = self._norm_backward(state, op, d_z, extra, gradient, training)
+            if op["weight"] >= 0:
+                statistics[:, i, opcodes.DELTA] = _sum_of_squares(d_z.sum(axis=0, dtype=np.float64))
+                statistics[:, i, opcodes.GRADIENT] = _sum_of_squares(self._weight_of(op, gradient))
+                statistics[:, i, opcodes.WEIGHT] = _sum_of_squares(self._weight_of(op, state.theta))
+            for value, flag, d in (("skip", "skip_grad", d_z), ("x", "x_grad", d_x)):
+                if op[flag] != opcodes.GRAD_NONE:
+                    d_values[op[value]] = d + d_values.get(op[value], 0)
+        return gradient
+
+    def _batch_norm(self, state, op, x, training, learning):
+        n, m = op["n_out"], len(x)
+        running_mean = self._array(state.buffers, op["state"], n)
+        running_var = self._array(state.buffers, op["state"] + n, n)
+        mean, var = (x.mean(axis=0), x.var(axis=0)) if training else (running_mean, running_var)
+        if learning and m > 1:
+            momentum = op["momentum"]
+            running_mean[:] = (1 - momentum) * running_mean + momentum * mean
+            running_var[:] = (1 - momentum) * running_var + momentum * var * (m / (m - 1))
+        extra = _normalise(x, mean, var, op["epsilon"])
+        return self._scale_and_shift(state, op, extra[0]), extra
+
+    def _scale_and_shift(self, state, op, normalised):
+        scale, shift = (
+            self._array(state.theta, op[name], op["n_out"]) for name in ("weight", "bias")
+        )
+        return normalised * scale + shift
+
+    def _norm_backward(self, state, op, d_z, extra, gradient, training):
+        """d_x of BATCH_NORM (over axis 0) and LAYER_NORM (over axis 1).
+
+        It is the part of d_x̂ that changes neither mean nor variance.
+        """
+        normalised, inverse_std = extra
+        self._array(gradient, op["weight"], op["n_out"])[...] = (d_z * normalised).sum(axis=0)
+        self._array(gradient, op["bias"], op["n_out"])[...] = d_z.sum(axis=0)
+        d = d_z * self._array(state.theta, op["weight"], op["n_out"])
+        axis = 0 if op["code"] == opcodes.BATCH_NORM else 1
+        if axis == 0 and not training:
+            return inverse_std * d
+        mean_d, mean_dx = (
+            d.mean(axis=axis, keepdims=True),
+            (d * normalised).mean(axis=axis, keepdims=True),
+        )
+        return inverse_std * (d - mean_d - normalised * mean_dx)
+
+    def _update(self, state, gradient, eta, optimizer):
+        optimizer = _record(optimizer[0])
+        if optimizer["clip_value"] > 0:
+            np.clip(gradient, -optimizer["clip_value"], optimizer["clip_value"], out=gradient)
+        if optimizer["clip_norm"] > 0:
+            norm = float(np.sqrt((gradient.astype(np.float64) ** 2).sum()))
+            gradient *= min(1.0, optimizer["clip_norm"] / norm) if norm > 0 else 1.0
+        if optimizer["code"] in _DECOUPLED:
+            state.theta *= 1 - float(eta) * optimizer["weight_decay"] * self._decay
+        else:
+            gradient = gradient + optimizer["weight_decay"] * self._decay * state.theta
+        UPDATE_OF[optimizer["code"]](
+            state.theta,
+            gradient,
+            state.slots,
+            float(eta),
+            optimizer,
+            state.optimizer_step + 1,
+            state.mu_product,
+        )
+
+    def _constrain(self, state):
+        for op in self._ops:
+            if op["max_norm"] > 0:
+                w = self._array(state.theta, op["weight"], op["n_in"], op["n_out"])
+                norms = np.sqrt((w.astype(np.float64) ** 2).sum(axis=0))
+                w *= np.minimum(
+                    1.0, op["max_norm"] / np.maximum(norms, np.finfo(float).tiny)
+                ).astype(w.dtype)
+
+    # --- statistics: arrays (1, operations, N_STATISTICS), or (0, …) where none are wanted --------
+
+    def _no_statistics(self, records):
+        return np.zeros((records, len(self._ops), opcodes.N_STATISTICS))
+
+    def _measure_values(self, values, statistics):
+        for i, op in enumerate(self._ops):
+            y, z, mask, _ = values[op["y"]]
+            statistics[:, i, opcodes.VALUES] = y.sum(dtype=np.float64)
+            statistics[:, i, opcodes.SQUARES] = _sum_of_squares(y)
+            if op["activation"] == opcodes.RELU:
+                statistics[:, i, opcodes.DEAD] = (y <= 0).all(axis=0).sum()
+            elif op["activation"] in _SATURATION:
+                low, high = _SATURATION[op["activation"]]
+                f = ACTIVATION_OF[op["activation"]][0](z, op["alpha"])
+                statistics[:, i, opcodes.SATURATED] = (((f < low) | (f > high)) & (mask != 0)).sum()
+
+    def _measure_update(self, change, statistics):
+        for i, op in enumerate(self._ops):
+            if op["weight"] >= 0:
+                statistics[:, i, opcodes.UPDATE] = _sum_of_squares(self._weight_of(op, change))
+
+    def _weight_of(self, op, vector):
+        """The operation's weight or scale in a vector like θ."""
+        n = op["n_in"] * op["n_out"] if op["code"] == opcodes.DENSE else op["n_out"]
+        return self._array(vector, op["weight"], n)
+
+    @staticmethod
+    def _array(vector, offset, *shape):
+        return vector[offset : offset + int(np.prod(shape))].reshape(shape)
+
+
+def _sum_of_squares(values):
+    return np.square(values, dtype=np.float64).sum()
+
+
+def _record(record):
+    """A record as a dict of Python numbers, which never widen a float32 array."""
+    return dict(zip(record.dtype.names, record.item(), strict=True))
+
+
+def _normalise(x, mean, var, epsilon):
+    inverse_std = 1 / np.sqrt(var + epsilon)
+    return (x - mean) * inverse_std, inverse_std
+
+
+def _dropout_mask(state, op, z):
+    bits = philox.random_bits(
+        state.seed, opcodes.STREAM_MASK + op["stream"], state.step, z.shape[1], rows=len(z)
+    )
+    return (bits >= philox.dropout_threshold(op["rate"])).astype(z.dtype) / z.dtype.type(
+        1 - op["rate"]
+    )
+
+
+def _noise(state, op, shape):
+    """N(0, 1) by Box–Muller: words 0 and 1 of a row's halves give radius and angle."""
+    rows, n = shape
+    bits = philox.random_bits(
+        state.seed, opcodes.STREAM_NOISE + op["stream"], state.step, 2 * n, rows=rows
+    )
+    u = (bits.astype(np.float64) + 0.5) * 2.0**-32
+    return np.sqrt(-2 * np.log(u[:, :n])) * np.cos(2 * np.pi * u[:, n:])

@@ -1,0 +1,78 @@
+"""The command ``fastnn``: its sub-commands, exit statuses and one-line error messages."""
+
+from collections.abc import Sequence
+
+import click
+
+from fastnn._version import __version__
+from fastnn.cli.evaluate import evaluate
+from fastnn.cli.experiment import experiment
+from fastnn.cli.info import info
+from fastnn.cli.options import INTERRUPTED
+from fastnn.cli.predict import predict
+from fastnn.cli.train import train
+from fastnn.cli.warmup import warmup
+from fastnn.errors import DivergenceError
+
+_DIVERGED, _BAD_INPUT = 1, 2  # exit statuses
+
+
+@click.group(
+    invoke_without_command=True,
+    context_settings={"show_default": True, "help_option_names": ["-h", "--help"]},
+)
+@click.version_option(__version__, message="%(prog)s %(version)s")
+@click.pass_context
+def fastnn(context: click.Context) -> None:
+    """Train deep feed-forward networks, fast.
+
+    Start with `fastnn train`, which learns to read handwritten digits from a sample of MNIST.
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+for _command in (train, evaluate, predict, info, experiment, warmup):
+    fastnn.add_command(_command)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit status.
+
+    A mistake of the user ends in one line on standard error, never in a traceback.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Words of the command line; those of the process by default.
+
+    Returns
+    -------
+    int
+        0 on success, 1 where training diverged or a strict experiment differs, 2 on bad input,
+        130 after Ctrl-C.
+    """
+    try:
+        return fastnn.main(argv, prog_name="fastnn", standalone_mode=False) or 0
+    except click.Abort:
+        return _complain("interrupted", INTERRUPTED)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "fastnn"
+        return _complain(f"{error.format_message()} (see {command} --help)", _BAD_INPUT)
+    except DivergenceError as error:
+        return _complain(error, _DIVERGED)
+    except MemoryError as error:
+        return _complain(f"not enough memory: {error}", _BAD_INPUT)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        return _complain(f"{place}{error.strerror or error}", _BAD_INPUT)
+    except (click.ClickException, ValueError, TypeError, RuntimeError, ImportError) as error:
+        return _complain(error, _BAD_INPUT)
+
+
+def _complain(message: object, status: int) -> int:
+    line = " ".join(str(message).split())
+    # A message may quote a damaged file.
+    printable = "".join(letter if letter.isprintable() else "?" for letter in line)
+    click.echo(f"fastnn: {printable}", err=True)
+    return status

@@ -1,0 +1,45 @@
+"""The command ``fastnn evaluate``."""
+
+from pathlib import Path
+
+import click
+
+from fastnn._utils.files import check_writable
+from fastnn._version import __version__
+from fastnn.cli.data import evaluation_data
+from fastnn.cli.options import FILE, backend_option, threads_option
+from fastnn.cli.output import count, score, write_json
+from fastnn.network import load
+
+
+@click.command()
+@click.argument("model", type=FILE)
+@click.argument("data")
+@click.option(
+    "--target",
+    metavar="COLUMN",
+    help="For a model that was not trained here: column to compare with.  [default: the last one]",
+)
+@backend_option
+@threads_option
+@click.option("--metrics", type=FILE, metavar="FILE.json", help="Write the figures to this file.")
+def evaluate(
+    model: Path, data: str, target: str | None, backend: str, metrics: Path | None
+) -> None:
+    """Score MODEL on all rows of DATA.
+
+    DATA is a file as `fastnn train` takes it, or `mnist` or `sample` for their test images. The
+    loss of a regression is that of the standardised target.
+    """
+    if metrics is not None:
+        check_writable(metrics)
+    net = load(model, backend)
+    X, y = evaluation_data(net, data, target)
+    scores = net.evaluate(X, y)
+    if metrics is not None:
+        write_json(
+            metrics, {"fastnn": __version__, "backend": net.backend, "rows": len(X), **scores}
+        )
+    click.echo(
+        f"loss {scores['loss']:.4g}, {score(scores)} on {count(len(X), 'row')} ({net.backend})"
+    )

@@ -1,0 +1,97 @@
+"""The command ``fastnn info``."""
+
+import platform
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import click
+
+from fastnn import engines, serialization
+from fastnn._kernels.contract import DTYPES
+from fastnn._kernels.cython_cpu import levels
+from fastnn._kernels.numba_cpu import cache
+from fastnn._kernels.numba_cuda.toolchain import available, ptx_cache
+from fastnn._kernels.threads import num_threads
+from fastnn._utils.files import cache_directory
+from fastnn._version import __version__
+from fastnn.cli.data import preprocessing_of
+from fastnn.cli.options import FILE
+from fastnn.network import load
+from fastnn.tabular.encoder import Classes
+
+
+@click.command()
+@click.argument("model", type=FILE, required=False)
+def info(model: Path | None) -> None:
+    """Show versions and engines, or what is in MODEL."""
+    lines = _installation() if model is None else _model(model)
+    for name, value in lines.items():
+        click.echo(f"{name:<14}{value}".rstrip())
+
+
+def _installation() -> dict[str, object]:
+    return {
+        "fastnn": __version__,
+        "python": platform.python_version(),
+        **{package: _version(package) for package in ("numpy", "numba", "numba-cuda")},
+        **{f"{name} engine": status for name, status in engines.backends().items()},
+        "numba kernels": _compiled(cache.ready),
+        **_cuda_kernels(),
+        "auto": engines.explain(),
+        "cython level": f"{levels.best()} of {', '.join(levels.built())}"
+        if levels.built()
+        else "none",
+        "threads": num_threads(),
+        "cache": cache_directory(),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _compiled(ready: Callable[[str], bool]) -> str:
+    return ", ".join(f"{dtype} {'' if ready(dtype) else 'not '}compiled" for dtype in DTYPES)
+
+
+def _cuda_kernels() -> dict[str, str]:
+    capability = available.capability()
+    if capability is None:
+        return {}
+    return {"cuda kernels": _compiled(lambda dtype: ptx_cache.ready(dtype, capability))}
+
+
+def _model(path: Path) -> dict[str, object]:
+    net = load(path, "numpy")
+    precision = _saved_precision(path)
+    preprocessing = preprocessing_of(net)
+    lines = {
+        "inputs": net.inputs,
+        **{f"layer {i}": repr(layer) for i, layer in enumerate(net.layers)},
+        "loss": repr(net.loss),
+        "parameters": f"{net.n_parameters:,}",
+        "dtype": net.dtype.name,
+        **({} if precision == "float32" else {"precision": f"{precision} on backend cuda"}),
+        "epochs": net.epochs,
+        "optimizer": net.optimizer_kind or "none",
+    }
+    if preprocessing is None:
+        return lines
+    target = preprocessing.target
+    classes = {"classes": ", ".join(target.classes)} if isinstance(target, Classes) else {}
+    return {
+        **lines,
+        "target": target.name,
+        **classes,
+        "columns": ", ".join(feature.name for feature in preprocessing.features),
+    }
+
+
+def _saved_precision(path: Path) -> str:
+    """The precision that the file names; a network loaded on the CPU has float32 alone."""
+    description, _ = serialization.read(path)
+    return description.get("precision", "float32")

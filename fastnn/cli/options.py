@@ -1,0 +1,94 @@
+"""What the commands share: options, checks of their values, and the arguments of ``train``."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fastnn import engines
+from fastnn._kernels.threads import set_num_threads
+from fastnn._utils import checks
+from fastnn.cli.output import note
+
+SAMPLE, MNIST = "sample", "mnist"  # names of data sets that DATA may be instead of a file
+INTERRUPTED = 130  # exit status after Ctrl-C, the shell's own
+
+FILE = click.Path(path_type=Path)
+NOT_NEGATIVE = click.FloatRange(0)
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """The arguments of ``fastnn train``, by the names of its options."""
+
+    data: str
+    target: str | None
+    ignore: tuple[str, ...]
+    task: str
+    layers: list[int]
+    activation: str
+    dropout: float
+    batch_norm: bool
+    residual: bool
+    l1: float
+    l2: float
+    epochs: int
+    batch_size: int
+    optimizer: str
+    lr: float | None
+    clip_norm: float | None
+    patience: int | None
+    backend: str
+    dtype: str
+    seed: int
+    out: Path | None
+    metrics: Path | None
+    quiet: bool
+
+    def note(self, line: str) -> None:
+        """Print a line about the work, unless ``--quiet`` is given."""
+        if not self.quiet:
+            note(line)
+
+
+def one_of(known: Sequence[str]) -> Callable[[click.Context, click.Parameter, Any], str]:
+    """A check of an option's value that suggests the nearest known one."""
+    return lambda context, option, value: checks.one_of(option.name or "", value, known)
+
+
+def parse_widths(context: click.Context, option: click.Parameter, text: str) -> list[int]:
+    """The widths in a text such as ``256,128``."""
+    words = [word.strip() for word in text.split(",")] if text.strip() else []
+    if not all(word.isdecimal() and int(word) > 0 for word in words):
+        raise click.BadParameter(
+            f"{text!r} is not a list of widths, such as 256,128.", context, option
+        )
+    return [int(word) for word in words]
+
+
+def _check_backend(context: click.Context, option: click.Parameter, name: str) -> str:
+    return engines.check(name)
+
+
+def _set_threads(context: click.Context, option: click.Parameter, n: int | None) -> None:
+    if n is not None:
+        set_num_threads(n)
+
+
+backend_option = click.option(
+    "--backend",
+    metavar="NAME",
+    default="auto",
+    callback=_check_backend,
+    help=f"Engine: auto, {', '.join(engines.ENGINES)}.",
+)
+threads_option = click.option(
+    "--threads",
+    metavar="N",
+    type=click.IntRange(1),
+    callback=_set_threads,
+    expose_value=False,
+    help="CPU threads.",
+)

@@ -1,0 +1,59 @@
+"""The command ``fastnn predict``."""
+
+from pathlib import Path
+
+import click
+import numpy as np
+
+from fastnn.cli.data import prediction_inputs, preprocessing_of
+from fastnn.cli.options import FILE, backend_option, threads_option
+from fastnn.network import Network, load
+from fastnn.tabular.encoder import Classes
+from fastnn.tabular.formats import check_destination, to_csv, write_columns
+
+
+@click.command()
+@click.argument("model", type=FILE)
+@click.argument("data")
+@click.option(
+    "-o",
+    "--out",
+    type=FILE,
+    metavar="FILE",
+    help="CSV, Parquet or NPZ file.  [default: CSV to standard output]",
+)
+@backend_option
+@threads_option
+def predict(model: Path, data: str, out: Path | None, backend: str) -> None:
+    """Write MODEL's predictions for all rows of DATA.
+
+    The column `prediction` holds classes or values, and `probability_…` the probability of each
+    class. The order of DATA's columns does not matter, nor do columns that the model does not know.
+    """
+    if out is not None:
+        check_destination(out)
+    net = load(model, backend)
+    preprocessing = preprocessing_of(net)
+    X = prediction_inputs(net, preprocessing, data)
+    columns = (
+        _plain_predictions(net, X)
+        if preprocessing is None
+        else preprocessing.target.decode(net.predict(X))
+    )
+    if out is None:
+        click.echo(to_csv(columns), nl=False)
+    else:
+        write_columns(out, columns)
+
+
+def _plain_predictions(net: Network, X: np.ndarray) -> dict[str, np.ndarray]:
+    """Predictions of a network that was saved without preprocessing; its classes are numbers."""
+    output = net.predict(X)
+    if not net.loss.spec.classifies:
+        names = (
+            ["prediction"] if net.outputs == 1 else [f"prediction_{i}" for i in range(net.outputs)]
+        )
+        return dict(zip(names, output.T, strict=True))
+    if net.outputs == 1:
+        output = np.hstack([1 - output, output])
+    return Classes("y", "integer", tuple(map(str, range(output.shape[1])))).decode(output)

@@ -1,0 +1,1 @@
+"""Experiments on gradients and signals in deep networks, and on what keeps them alive."""

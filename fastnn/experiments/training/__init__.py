@@ -1,0 +1,1 @@
+"""Experiments on how networks are trained: descent, its variants, and overfitting."""

@@ -1,0 +1,228 @@
+"""Tables as arrays: tasks, preprocessing that learns from training rows alone, and decoding."""
+
+import json
+
+import numpy as np
+import pytest
+from network_cases import raises
+
+from fastnn.tabular.encoder import Preprocessing, choose_task
+from fastnn.tabular.table import Column, Table
+
+TABLE = Table(
+    "things.csv",
+    {
+        "size": Column("size", "real", np.array([1.0, np.nan, 3.0, 100.0])),
+        "kind": Column("kind", "text", np.array(["b", "a", "b", "z"], object)),
+        "flag": Column("flag", "boolean", np.array(["true", "false", "true", "true"], object)),
+        "same": Column("same", "integer", np.array([7, 7, 7, 7])),
+        "price": Column("price", "real", np.array([10.0, 20.0, 30.0, 1000.0])),
+        "label": Column("label", "integer", np.array([10, 2, 2, 2])),
+        "day": Column("day", "date32[day]", np.zeros(4)),
+    },
+)
+TRAINING = np.array([0, 1, 2])
+
+
+def column(*values, kind="integer"):
+    return Column("c", kind, np.array(values, object if kind == "text" else None))
+
+
+def fitted(task="regression", target="price", ignore=("label", "day")):
+    return Preprocessing.fit(TABLE, target, task, TRAINING, ignore)
+
+
+# --- tasks ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "task"),
+    [
+        (column("a", "b", kind="text"), "classification"),
+        (column("true", "false", kind="boolean"), "classification"),
+        (column(*range(20)), "classification"),
+        (column(*range(21)), "regression"),
+        (column(1.0, 2.0, kind="real"), "regression"),
+    ],
+)
+def test_task_follows_from_the_target(target, task):
+    assert choose_task(target) == task
+
+
+def test_task_can_be_chosen():
+    assert choose_task(column(1, 2), "regression") == "regression"
+
+
+@pytest.mark.parametrize(
+    ("target", "task", "problem"),
+    [
+        (column(1, 1), "auto", "is 1 in every row"),
+        (column("a", "", kind="text"), "auto", "empty in row 2"),
+        (column(1.0, 2.0, np.nan, kind="real"), "auto", "empty in row 3"),
+        (column(1.0, np.inf, kind="real"), "auto", "infinite in row 2"),
+        (column(1.0, 2.0, kind="timestamp[s]"), "auto", "timestamp[s]"),
+        (column(1, 2), "clustering", "unknown task 'clustering'"),
+    ],
+)
+def test_targets_that_cannot_be_learnt(target, task, problem):
+    with raises(ValueError, problem):
+        choose_task(target, task)
+
+
+# --- preprocessing --------------------------------------------------------------------------------
+
+
+def test_inputs_are_scaled_by_the_training_rows():
+    expected = [
+        [-1, 0, 1, 0, 1, 0],  # size, kind a or b, flag false or true, same
+        [0, 1, 0, 1, 0, 0],  # the missing size is the mean
+        [1, 0, 1, 0, 1, 0],
+        [98, 0, 0, 0, 1, 0],  # the kind z is not in the training rows
+    ]
+    np.testing.assert_allclose(fitted().inputs(TABLE), expected)
+    assert fitted().inputs(TABLE, np.float32).dtype == np.float32
+    assert fitted().filled(TABLE) == {"size": 1}
+
+
+def test_values_come_back_in_their_units():
+    preprocessing = fitted()
+    targets = preprocessing.targets(TABLE)
+    np.testing.assert_allclose(targets[:3], [-(1.5**0.5), 0, 1.5**0.5])
+    np.testing.assert_allclose(
+        preprocessing.target.decode(targets[:, None])["prediction"], TABLE["price"].values
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "classes", "labels", "prediction"),
+    [
+        ("label", ("2", "10"), [1, 0, 0, 0], [10, 2]),
+        ("kind", ("a", "b", "z"), [1, 0, 1, 2], ["b", "a"]),
+        ("flag", ("false", "true"), [1, 0, 1, 1], [True, False]),
+        ("same", ("7",), [0, 0, 0, 0], [7, 7]),
+    ],
+)
+def test_classes_keep_their_names(target, classes, labels, prediction):
+    preprocessing = fitted("classification", target, ["day"])
+    assert preprocessing.target.classes == classes
+    np.testing.assert_array_equal(preprocessing.targets(TABLE), labels)
+    output = np.eye(len(classes))[labels[:2]]
+    decoded = preprocessing.target.decode(output)
+    np.testing.assert_array_equal(decoded["prediction"], prediction)
+    assert list(decoded) == ["prediction", *(f"probability_{name}" for name in classes)]
+    np.testing.assert_array_equal(decoded[f"probability_{classes[0]}"], output[:, 0])
+
+
+def test_preprocessing_survives_json():
+    for preprocessing in (fitted(), fitted("classification", "kind", ["day"])):
+        assert (
+            Preprocessing.from_dict(json.loads(json.dumps(preprocessing.to_dict())))
+            == preprocessing
+        )
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        {},
+        {"features": 3},
+        {"features": [{}], "target": {}},
+        "text",
+        {"features": [], "target": None},
+    ],
+)
+def test_foreign_descriptions(description):
+    with raises(ValueError, "preprocessing"):
+        Preprocessing.from_dict(description)
+
+
+def test_order_and_further_columns_do_not_matter():
+    columns = dict(reversed(TABLE.columns.items()))
+    np.testing.assert_array_equal(
+        fitted().inputs(Table("other.csv", columns)), fitted().inputs(TABLE)
+    )
+
+
+def test_text_columns_stay_text():
+    assert fitted().text_columns == ["kind"]
+    assert fitted("classification", "kind", ["day"]).text_columns == ["kind"]
+
+
+def test_whole_reals_are_labels():
+    numbers = Column("label", "real", TABLE["label"].values.astype(float))
+    preprocessing = fitted("classification", "label", ["day"])
+    np.testing.assert_array_equal(
+        preprocessing.targets(Table("t", {**TABLE.columns, "label": numbers})), [1, 0, 0, 0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "replacement", "problem"),
+    [
+        ("size", None, "things.csv lacks the columns size; it has kind"),
+        (
+            "size",
+            Column("size", "text", np.array(["1", "2", "many", "4"], object)),
+            "column 'size' is 'many' in row 3; expected a number",
+        ),
+        (
+            "size",
+            Column("size", "real", np.array([1, np.inf, 2, 3])),
+            "'size' is infinite in row 2",
+        ),
+        ("price", None, "lacks the target column 'price'"),
+        (
+            "price",
+            Column("price", "real", np.array([1, 2, 3, np.nan])),
+            "'price' is empty in row 4",
+        ),
+    ],
+)
+def test_tables_that_do_not_fit(name, replacement, problem):
+    columns = {key: value for key, value in TABLE.columns.items() if key != name}
+    table = Table("things.csv", columns if replacement is None else {**columns, name: replacement})
+    preprocessing = fitted()
+    with raises(ValueError, problem):
+        preprocessing.inputs(table), preprocessing.targets(table)
+
+
+def test_unknown_class():
+    table = Table("t", {"kind": Column("kind", "text", np.array(["a", "new"], object))})
+    with raises(ValueError, "column 'kind' is 'new' in row 2; the classes are a, b, z"):
+        fitted("classification", "kind", ["day"]).targets(table)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("price", "regression", TRAINING), "column 'day' holds date32[day]"),
+        (("price", "regression", TRAINING, ["dya"]), "unknown column 'dya' (did you mean 'day'?)"),
+        (("price", "regression", TRAINING, TABLE.names), "no column to learn from"),
+        (
+            ("kind", "regression", TRAINING, ["day"]),
+            "column 'kind' is 'b' in row 1; expected a number",
+        ),
+    ],
+)
+def test_what_cannot_be_fitted(arguments, problem):
+    with raises(ValueError, problem):
+        Preprocessing.fit(TABLE, *arguments)
+
+
+def test_fractions_are_no_classes():
+    table = Table("t", {"x": column(1, 2), "y": Column("y", "real", np.array([1.0, 2.5]))})
+    with raises(ValueError, "column 'y' is 2.5 in row 2; classification takes"):
+        Preprocessing.fit(table, "y", "classification", np.arange(2))
+
+
+def test_numbers_too_large_to_standardise():
+    table = Table("t", {"x": Column("x", "real", np.array([1e300, -1e300])), "y": column(1, 2)})
+    with raises(ValueError, "'x' holds numbers up to 1e+300"):
+        Preprocessing.fit(table, "y", "classification", np.arange(2))
+
+
+def test_a_column_without_any_number():
+    table = Table("t", {"x": Column("x", "real", np.full(2, np.nan)), "y": column(1, 2)})
+    np.testing.assert_array_equal(
+        Preprocessing.fit(table, "y", "regression", np.arange(2)).inputs(table), [[0], [0]]
+    )
