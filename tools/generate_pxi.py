@@ -202,13 +202,15 @@ def _loops(
 
 def _updates(optimizers: dict) -> str:
     lines = [
-        "cdef WeightSums update_by_code(int64_t code, UpdateConstants c, real_target w,",
-        "                               const real* g, real_target m, real_target v,",
-        "                               int64_t n) noexcept nogil:",
-        '    """Run `update_loop` for one formula."""',
+        "cdef WeightSums update_by_code(const Optimizer* optimizer, const StepRates* rates,",
+        "                               double decay, real_target w, const real* g, real_target m,",
+        "                               real_target v, int64_t n) noexcept nogil:",
+        '    """Run `update_loop` for the formula of an optimiser."""',
+        "    cdef int64_t code = formula_of(optimizer)",
+        "    cdef UpdateConstants c = constants_of(optimizer, rates, decay)",
     ]
     for name in [*optimizers, "momentum", "nesterov"]:
-        lines.append(f"    if code == {name.upper()}:")
         formula = "ADAM" if name == "adamw" else name.upper()  # its decay is the only difference
+        lines.append(f"    if code == {name.upper()}:")
         lines.append(f"        return update_loop({formula}, c, w, g, m, v, n)")
     return "\n".join([*lines, "    return WeightSums(0, 0)"])

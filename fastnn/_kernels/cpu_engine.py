@@ -128,26 +128,26 @@ class CpuEngine:
         predictions = np.empty((len(X), self.program.n_outputs), self.program.dtype)
         if len(X) == 0:
             return predictions, True
-        mode = self._prediction_mode(len(X))
-        capacity = self._reserve(mode.threads * min(len(X), _PREDICT_ROWS), backward=False)
+        threads = self._prediction_threads(len(X))
+        capacity = self._reserve(threads * min(len(X), _PREDICT_ROWS), backward=False)
         # Ids of arrays that the arguments keep alive. Making arguments takes longer than a small
         # prediction.
-        key = mode.threads, capacity, id(state.theta), id(state.buffers), id(self._work)
+        key = threads, capacity, id(state.theta), id(state.buffers), id(self._work)
         if self._prepared is None or self._prepared[0] != key:
             samples = Samples(self._no_targets)
-            arguments = self._arguments(mode, capacity, state, samples, _NO_CHUNK)
-            example = 0, mode.threads, arguments, self._data(X), True, self._no_targets
+            arguments = self._arguments(_Mode(threads), capacity, state, samples, _NO_CHUNK)
+            example = 0, threads, arguments, self._data(X), True, self._no_targets
             self._prepared = key, arguments, self._specialised(example)
         _, arguments, run = self._prepared
         call = arguments, self._data(X), bool(linked), predictions
-        nonfinite = self._in_threads(mode.threads, run, call)
+        nonfinite = self._in_threads(threads, run, call)
         return predictions, not any(nonfinite)
 
     @_one_at_a_time
     def evaluate(self, state: State, samples: Samples) -> Evaluation:
         n = len(samples)
         outputs = np.empty((n, self.program.n_outputs), self.program.dtype)
-        mode = self._prediction_mode(n, evaluates=True)
+        mode = _Mode(self._prediction_threads(n), evaluates=True)
         capacity = self._reserve(mode.threads * min(n, _PREDICT_ROWS), backward=True)
         bounds = np.array([0, n])
         chunk = Chunk(np.arange(n), bounds, _NO_RATES, _NO_OPTIMIZER, n)
@@ -267,9 +267,8 @@ class CpuEngine:
         rows, n_in, n_out = chunk.batch_size, int(first["n_in"]), int(first["n_out"])
         return rows * n_out < n_in * (n_out + rows / threads)
 
-    def _prediction_mode(self, n: int, evaluates: bool = False) -> _Mode:
-        threads = self._threads(n, n * self.program.n_parameters / _OPERATIONS_PER_THREAD)
-        return _Mode(threads, evaluates=evaluates)
+    def _prediction_threads(self, n: int) -> int:
+        return self._threads(n, n * self.program.n_parameters / _OPERATIONS_PER_THREAD)
 
     def _threads(self, rows: int, worth: float) -> int:
         """Threads to use where so many are worth it: none without rows to itself."""

@@ -61,8 +61,8 @@ cdef inline SourceMatrix bias_of(const KernelContext* ctx, const Op* op) noexcep
     return SourceMatrix(1, ctx.theta + op.bias, 0) if op.bias >= 0 else no_source()
 
 
-cdef void gemm(const KernelContext* ctx, GemmShape shape, real alpha, Operand a, Operand b,
-               SourceMatrix d, OutputMatrix c) noexcept nogil:
+cdef inline void gemm(const KernelContext* ctx, GemmShape shape, real alpha, Operand a, Operand b,
+                      SourceMatrix d, OutputMatrix c) noexcept nogil:
     """C ← α op(A) op(B) + β D, for row-major matrices."""
     if shape.m <= 0 or shape.n <= 0:
         return

@@ -209,9 +209,8 @@ cdef double clip_and_sum_squares(const Optimizer* optimizer, real* g, int64_t n)
 cdef WeightSums update_range(const KernelContext* ctx, const StepContext* step, double decay,
                              int64_t offset, const real* g, int64_t n) noexcept nogil:
     """Update the parameters from element ``offset`` of θ on with their gradient."""
-    cdef UpdateConstants c = constants_of(ctx.optimizer, step.rates, decay)
     cdef real* m = ctx.slots + offset  # slots that the optimiser lacks are not touched
-    return update_by_code(formula_of(ctx.optimizer), c, ctx.theta + offset, g, m,
+    return update_by_code(ctx.optimizer, &step.rates, decay, ctx.theta + offset, g, m,
                           m + ctx.slots_stride, n)
 
 

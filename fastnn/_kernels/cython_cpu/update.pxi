@@ -31,7 +31,8 @@ cdef StepRates bias_correction(const Optimizer* optimizer, double eta, int64_t t
     return rates
 
 
-cdef UpdateConstants constants_of(const Optimizer* o, StepRates rates, double decay) noexcept nogil:
+cdef UpdateConstants constants_of(const Optimizer* o, const StepRates* rates,
+                                  double decay) noexcept nogil:
     cdef UpdateConstants c
     c.lr, c.step, c.step_gradient = <real>rates.eta, <real>rates.step, <real>rates.step_gradient
     c.inv_sqrt_bias2, c.epsilon = <real>rates.inv_sqrt_bias2, <real>o.epsilon
