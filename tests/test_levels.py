@@ -47,7 +47,7 @@ def test_each_module_has_its_number_type_and_the_records_of_opcodes(monkeypatch,
     module = levels.module(np.dtype(dtype))
     assert module.__name__ == f"fastnn._kernels.cython_cpu.{dtype}_{level}"
     assert {
-        name: getattr(opcodes, name).itemsize for name in ("OP", "RULE", "LOSS")
+        name: getattr(opcodes, name).itemsize for name in ("OP", "OPTIMIZER", "LOSS")
     } == module.RECORD_SIZES
 
 

@@ -347,7 +347,7 @@ def test_updates_follow_the_reference(name, dtype):
             gradient += DECAY * exact
         update = reference.UPDATE_OF[row.code]
         update(exact, gradient, slots[: row.n_slots], ETA, record, t, exact_product)
-    tolerance = 2e-5 if dtype is np.float32 else 1e-13
+    tolerance = 1e-5 if dtype is np.float32 else 1e-13
     np.testing.assert_allclose(w, exact, rtol=tolerance, atol=tolerance)
     np.testing.assert_allclose((m, v), slots, rtol=tolerance, atol=tolerance / 100)
 
