@@ -11,6 +11,7 @@ import fastnn as fnn
 from fastnn._kernels import opcodes
 from fastnn._kernels.contract import Program
 from fastnn._kernels.tables import ACTIVATIONS
+from fastnn.nn.layers import Layer
 from fastnn.nn.losses import as_loss
 from fastnn.nn.lowering import lower
 from fastnn.optim.optimizers import Optimizer
@@ -22,7 +23,7 @@ MOST_PARAMETERS = 500_000
 class Case:
     """A network and what is done with it: everything that a failing example needs to be shown."""
 
-    layers: Sequence[fnn.layers.Layer]
+    layers: Sequence[Layer]
     inputs: int
     loss: str  # of LOSS_CASES
     optimizer: Optimizer
@@ -88,13 +89,13 @@ blocks = st.recursive(
 )
 
 
-class Graph(fnn.layers.Layer):
+class Graph(Layer):
     """Layers that read any value computed before them, which no `Network` has.
 
     Values have many readers, near and far, in any order.
     """
 
-    def __init__(self, layers: Sequence[fnn.layers.Layer], sources: Sequence[int]):
+    def __init__(self, layers: Sequence[Layer], sources: Sequence[int]):
         self.layers, self.sources = layers, sources
 
 

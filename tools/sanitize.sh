@@ -12,7 +12,7 @@ python=$(realpath --no-symlinks "$(command -v "${PYTHON:-python}")")
 levels=${LEVELS:-base v3 v4}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-if [ $# -eq 0 ]; then 
+if [ $# -eq 0 ]; then
     set -- tests/test_contract.py tests/test_engines.py tests/test_engine_threads.py tests/test_engine_predictions.py \
         tests/test_fuzz.py tests/test_statistics.py
 fi
