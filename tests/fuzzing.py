@@ -141,11 +141,11 @@ def run(
                 keep(f"{name}, operation {i}, {part}", of[part][i], _length(scales[part]))
 
     def keep_outputs(when):
-        spoilt = given.X.copy()
-        spoilt[rng.integers(len(spoilt)), rng.integers(case.inputs)] = rng.choice(
+        nonfinite = given.X.copy()
+        nonfinite[rng.integers(len(nonfinite)), rng.integers(case.inputs)] = rng.choice(
             [np.nan, np.inf, -np.inf]
         )
-        for what, X in (("outputs", given.X), ("outputs of a row that is not finite", spoilt)):
+        for what, X in (("outputs", given.X), ("outputs of a row that is not finite", nonfinite)):
             for linked in (False, True):
                 outputs, finite = engine.forward(state, X, linked)
                 (

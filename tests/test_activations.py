@@ -135,9 +135,9 @@ def test_infinities_give_limits(engine, name, dtype):
 def test_nan_is_seen_in_outputs_and_loss(engine, name, dtype, drops):
     for units in (1, 3, 16, 37):
         layers = [fnn.Dense(units, name), *([fnn.Dropout(0.1)] if drops else []), fnn.Dense(2)]
-        for spoilt in range(units):
+        for unit in range(units):
             net = fnn.Network(layers, 1, "mse", dtype, engine)
-            net.state.theta[net.program.parameters[1].offset + spoilt] = np.nan
+            net.state.theta[net.program.parameters[1].offset + unit] = np.nan
             assert np.isnan(net.engine.forward(net.state, np.ones((3, 1), dtype))[0]).all()
             log, _ = net.engine.gradients(
                 net.state, checked_samples(net, np.ones((9, 1)), np.ones((9, 2))), training=True

@@ -90,9 +90,9 @@ def check(
             wrong.append(case)
     assert not wrong, f"the engine {engine!r} lacks or mistakes the {what}: {', '.join(wrong)}"
     bits = {case: flat(result).tobytes() for case, result in found.items() if case not in alike}
-    twins = [case for case in bits if list(bits.values()).count(bits[case]) > 1]
-    assert not twins, (
-        f"the engine {engine!r} makes no difference between the {what}: {', '.join(twins)}"
+    duplicates = [case for case in bits if list(bits.values()).count(bits[case]) > 1]
+    assert not duplicates, (
+        f"the engine {engine!r} makes no difference between the {what}: {', '.join(duplicates)}"
     )
 
 
@@ -317,9 +317,9 @@ def test_is_finite(engine, dtype):
         assert net.engine.is_finite(X) is True
         for value in (np.nan, np.inf, -np.inf):
             for at in (0, X.size // 2, X.size - 1):
-                spoilt = X.copy()
-                spoilt.flat[at] = value
-                assert net.engine.is_finite(spoilt) is False
+                nonfinite = X.copy()
+                nonfinite.flat[at] = value
+                assert net.engine.is_finite(nonfinite) is False
 
 
 # --- where engines say it -------------------------------------------------------------------------

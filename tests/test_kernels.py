@@ -30,8 +30,8 @@ pytest.importorskip("numba")
 from numba import config
 
 from fastnn._kernels.numba_cpu import barrier, philox, update, views
-from fastnn._kernels.numba_cpu import gemm as products
 from fastnn._kernels.numba_cpu import compile as compiling
+from fastnn._kernels.numba_cpu import gemm as products
 from fastnn._kernels.numba_cpu import loss as losses
 
 JIT = not config.DISABLE_JIT
@@ -243,7 +243,7 @@ def test_losses(name, outputs, weighted, dtype):
     n, rng = 12, np.random.default_rng(3)
     chosen = np.array([4, 0, 11, 7, 7])
     weights = rng.uniform(0, 2, n if weighted else 0).astype(dtype)
-    share = weights[chosen] if weighted else np.ones(5)
+    chosen_weights = weights[chosen] if weighted else np.ones(5)
     link = LOSSES[name].link
     for loss in losses_of(name):
         record = network(EVERYTHING, loss).program.loss
@@ -271,18 +271,24 @@ def test_losses(name, outputs, weighted, dtype):
                     given_labels,
                     given_values,
                     weights,
-                    float(share.sum()),
+                    float(chosen_weights.sum()),
                 )
                 z64, t64 = z.astype(np.float64), t[chosen].astype(np.float64)
                 each, slope = reference.per_sample_loss(record, z64, t64)
                 scale = max(1.0, np.abs(each).max(), np.abs(slope).max())
-                assert abs(total - share @ each / share.sum()) <= 10 * EXACT[dtype] * scale
+                assert (
+                    abs(total - chosen_weights @ each / chosen_weights.sum())
+                    <= 10 * EXACT[dtype] * scale
+                )
                 np.testing.assert_allclose(
-                    d, share[:, None] / share.sum() * slope, rtol=0, atol=10 * EXACT[dtype] * scale
+                    d,
+                    chosen_weights[:, None] / chosen_weights.sum() * slope,
+                    rtol=0,
+                    atol=10 * EXACT[dtype] * scale,
                 )
                 if LOSSES[name].classifies:
                     right = reference.is_correct(record["code"][0], z64, t64)
-                    assert correct_weight == pytest.approx(share @ right, rel=1e-6)
+                    assert correct_weight == pytest.approx(chosen_weights @ right, rel=1e-6)
 
 
 @dtypes
