@@ -1,15 +1,14 @@
-"""Time to 98 % on MNIST's test images with 784-256-128-10, from the start of the process to its
-end.
+"""Time to 98 % on MNIST's test images with 784-256-128-10, from process start to end.
 
     python benchmarks/accuracy.py --path FOLDER [--rounds 5] [--threads 2] [--engines fastnn,jax]
-    [--json FILE]
+                                  [--json FILE]
 
-Every run is a process of its own, timed from outside: loading the library, reading the four IDX
-files in FOLDER, training on all 60,000 images, and after each epoch a look at the 10,000 test
-images, until the accuracy is reached. fastnn trains by the schedule below; JAX, PyTorch and
-scikit-learn by Adam at 1e-3 and mini-batches of 128. Each round has a seed of its own, as luck is
-worth several epochs. The first round is not counted: it brings files into memory and fills the
-caches of compiled code, fastnn's and JAX's.
+Every run is a process of its own, timed from outside. It loads the library, reads the four IDX
+files in FOLDER, trains on all 60,000 images, and evaluates the 10,000 test images after each epoch
+until the accuracy is reached. fastnn trains by the schedule below; JAX, PyTorch and scikit-learn
+train by Adam at 1e-3 with mini-batches of 128. Each round has its own seed, as the seed changes the
+number of epochs by several. The first round does not count: it fills the page cache and the caches
+of compiled code of fastnn and JAX.
 """
 
 import argparse
@@ -22,10 +21,10 @@ import time
 from pathlib import Path
 
 import arguments
+import baselines
 import numpy as np
 import processes
 import report
-import rivals
 from workloads import WORKLOADS
 
 import fastnn as fnn
@@ -35,7 +34,7 @@ ENGINES = ("fastnn", "jax", "torch", "sklearn")
 WORKLOAD = next(
     workload for workload in WORKLOADS if workload.name == "784-256-128-10 ReLU, Adam, batch 128"
 )
-MOST_EPOCHS = 40  # of rivals, before they are given up
+MOST_EPOCHS = 40  # after which a baseline stops
 
 # fastnn's schedule
 EPOCHS, BATCH_SIZE, RATE = 3, 64, 4e-3
@@ -77,11 +76,11 @@ class StopAtTarget:
             training.stop("target reached")
 
 
-def with_rival(
+def with_baseline(
     engine: str, train: Samples, test: Samples, threads: int, seed: int
 ) -> tuple[int, float]:
     """Epochs trained and accuracy reached."""
-    training = rivals.load(engine).Training(WORKLOAD, *train, threads, seed)
+    training = baselines.load(engine).Training(WORKLOAD, *train, threads, seed)
     for epoch in itertools.count(1):
         training.epoch()
         accuracy = float(np.mean(training.predict(test[0]) == test[1]))
@@ -93,16 +92,16 @@ def measure(engine: str, path: str, threads: int, seed: int) -> dict:
     """One run."""
     processes.confine(threads)
     train, test = data(path)
-    run = with_fastnn if engine == "fastnn" else functools.partial(with_rival, engine)
+    run = with_fastnn if engine == "fastnn" else functools.partial(with_baseline, engine)
     epochs, accuracy = run(train, test, threads, seed)
     return {"epochs": epochs, "accuracy": accuracy}
 
 
 def compare(options) -> None:
     """Rounds of all engines, the file after each, and the table."""
-    import machine  # here, as the runs have no need of it
+    import machine  # Not at the top: the runs do not need it.
 
-    engines = options.engines or [name for name in ENGINES if name in rivals.installed()]
+    engines = options.engines or [name for name in ENGINES if name in baselines.installed()]
     about = {
         "date": options.date,
         "threads": options.threads,

@@ -6,16 +6,14 @@ from collections.abc import Collection
 
 
 def parser(doc: str, engines: Collection[str]) -> argparse.ArgumentParser:
-    """A parser with the options of a program that compares engines; ``doc`` is the program's
-    docstring.
-    """
+    """A parser for a program that compares engines; ``doc`` is the program's docstring."""
     made = argparse.ArgumentParser(description=doc.splitlines()[0])
     made.add_argument("--rounds", type=int, default=5)
     made.add_argument("--threads", type=int, default=2)
     made.add_argument(
         "--engines",
         type=_names(engines),
-        help=f"of {','.join(engines)}; all that are installed if not given",
+        help=f"some of {','.join(engines)}; default: all that are installed",
     )
     made.add_argument("--json", help="file for the figures, written after every round")
     made.add_argument("--date", default=today(), help="to enter into the file")

@@ -1,8 +1,8 @@
-"""Files out of memory: a first start reads its libraries from the disk.
+"""Drop files from the page cache: a cold start reads its libraries from the disk.
 
-The system is asked to forget what it holds of a file. It keeps what other processes have mapped,
-such as Python's own library, so the start that follows is a little faster than the one after the
-machine was switched on. It needs no rights, but Linux.
+The system keeps pages that other processes have mapped, such as Python's own library. The start
+that follows is therefore a little faster than the first one after booting. This needs Linux, but no
+privileges.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ POSSIBLE = hasattr(os, "posix_fadvise")
 
 
 def forget() -> None:
-    """Ask the system to forget Python's standard library, all packages installed, and fastnn."""
+    """Drop Python's standard library, all installed packages and fastnn."""
     for folder in {
         *map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib")),
         str(Path(fnn.__file__).parent),

@@ -1,10 +1,9 @@
-"""Time of a training step on fastnn's Cython engine and on its Numba engine, in turn, each in a
-process of its own.
+"""Time of a training step on fastnn's Cython and Numba engines, interleaved.
 
     python benchmarks/engines.py [--rounds 5] [--threads 2] [--only TEXT] [--json FILE] [--quick]
 
-Runs are those of `peers`. The last column is how many times as long as on Numba a step takes on
-Cython.
+Runs are those of `peers`, each in a process of its own. The last column is the time on Cython
+divided by the time on Numba.
 """
 
 import dataclasses
@@ -13,7 +12,7 @@ import statistics
 import arguments
 import peers
 import report
-from rivals import BACKENDS
+from baselines import BACKENDS
 from workloads import WORKLOADS
 
 

@@ -1,19 +1,20 @@
-"""Seconds from the start of a process to the end of its first training step, on a network never
-seen before; and of a short training.
+"""Seconds from process start to the end of the first training step, and of a short training.
 
-    python benchmarks/first_step.py [--rounds 3] [--threads 2] [--engines auto,cython,jax] [--epochs
-    100] [--json FILE] [--quick]
+    python benchmarks/first_step.py [--rounds 3] [--threads 2] [--engines auto,cython,jax]
+                                    [--epochs 100] [--json FILE] [--quick]
 
-The step is that of a hundred layers whose width changes from round to round, so that nothing
-compiled for another network helps. The training is that of 784-256-128-10 on the images that come
-with fastnn. Each is a process of its own, in two situations:
+The step trains a hundred layers whose width changes from round to round, so that nothing compiled
+for another network helps. The short training is that of 784-256-128-10 on the images that come with
+fastnn. Each is a process of its own, in two situations:
 
-again  Other networks were trained before: files are in memory, and whatever an engine keeps of what it compiles is there.
-first  As if nothing had ever run here: what engines keep is kept in an empty folder, and files have to be read from the disk (`cold`).
+again  Other networks were trained before: files are in the page cache, and engines find their
+       caches of compiled code.
+first  Nothing has run here before: engines have empty caches, and files are read from the disk
+       (`cold`).
 
-Engines of fastnn that cannot run, and rivals that are not installed, are left out. ``--quick``
-shows whether all runs: one round, few epochs, a narrow network, the user's own caches, files left
-in memory, and no first run of what takes long to compile.
+Engines of fastnn that cannot run, and baselines that are not installed, are left out. ``--quick``
+shows whether all runs: one round, few epochs, a narrow network, the user's own caches, a warm page
+cache, and no first run of engines that compile for long.
 """
 
 import argparse
@@ -27,17 +28,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import arguments
+import baselines
 import cold
 import processes
 import report
-import rivals
 from one_process import LAYERS, OURS
 
 ENGINES = (*OURS, "jax", "torch", "torch.compile")
 TASKS = {"step": ENGINES, "training": OURS}
 SITUATIONS = ("again", "first")
 
-# folders for what engines keep
+# folders of the caches of engines
 _CACHES = ("NUMBA_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")
 _SLOW = ("numba", "jax", "torch.compile")  # to compile
 _WIDTH, _QUICK_WIDTH, _QUICK_EPOCHS = 64, 8, 1
@@ -58,7 +59,7 @@ def compare(options: argparse.Namespace) -> None:
     }
     with tempfile.TemporaryDirectory() as folder:
         kept = None if options.quick else folder
-        if kept:  # files come into memory, and caches are filled
+        if kept:  # fills the page cache and the caches of compiled code
             one_round(options, 0, kept, ("again",))
         for number in range(1, options.rounds + 1):
             for (task, situation, engine), outcome in one_round(
@@ -68,7 +69,7 @@ def compare(options: argparse.Namespace) -> None:
             figures |= {"rounds": number, "medians": medians(raw), "raw": raw}
             report.write(options.json, figures)
     if options.json and not options.quick:
-        import machine  # only now: Numba, which it loads, would stay in memory
+        import machine  # Not before: it loads Numba, whose files would stay in the page cache.
 
         report.write(options.json, {**figures, "machine": machine.describe(options.threads)})
     show(figures)
@@ -77,7 +78,7 @@ def compare(options: argparse.Namespace) -> None:
 def one_round(
     options: argparse.Namespace, number: int, kept: str | None, situations: Sequence[str]
 ) -> Outcomes:
-    """Run every engine once in each situation. Those that cannot run here are left out."""
+    """Run every engine that can run here once in each situation."""
     outcomes = {}
     for situation, task, engine in itertools.product(situations, TASKS, options.engines):
         too_slow = options.quick and situation == "first" and engine in _SLOW
@@ -104,13 +105,13 @@ def one_round(
 def timed(
     arguments: list[str], situation: str, kept: str | None, options: argparse.Namespace
 ) -> dict:
-    """What a process tells, with the seconds from its start to when its work was done."""
+    """What a process prints, with the seconds from its start to the end of its work."""
     with tempfile.TemporaryDirectory() as empty:
         caches = empty if situation == "first" else kept
         if situation == "first" and not options.quick:
             cold.forget()
         with variables(dict.fromkeys(_CACHES, caches) if caches else {}):
-            start = time.time()  # by the clock that processes share
+            start = time.time()  # The clock is the same in both processes.
             outcome = processes.run(_PROCESS, arguments, options.threads)
     return {**outcome, "seconds": outcome["done"] - start} if "done" in outcome else outcome
 
@@ -130,7 +131,7 @@ def variables(values: dict[str, str]) -> Iterator[None]:
 
 
 def check_losses(outcomes: list[dict]) -> None:
-    """Engines of fastnn do the same work: their losses agree, or an outcome becomes an error."""
+    """Turn outcomes of fastnn's engines into errors where their losses disagree."""
     losses = [outcome["loss"] for outcome in outcomes if "loss" in outcome]
     for outcome in outcomes:
         if "loss" in outcome and not math.isclose(outcome["loss"], losses[0], rel_tol=_TOLERANCE):
@@ -191,7 +192,7 @@ def main():
     parser.add_argument("--epochs", type=int, default=100, help="of the training")
     parser.add_argument("--quick", action="store_true", help="see above")
     options = parser.parse_args()
-    installed = rivals.installed()
+    installed = baselines.installed()
     options.engines = options.engines or [
         engine for engine in ENGINES if engine in OURS or engine in installed
     ]

@@ -32,10 +32,10 @@ import sys
 import time
 
 import arguments
+import baselines as rivals
 import peers
 import processes
 import report
-import rivals
 from workloads import GPU_WORKLOADS, Workload
 
 PACKAGES = (

@@ -10,7 +10,7 @@ import statistics
 import time
 
 import report
-from rivals.fastnn_epochs import OPTIMIZERS
+from baselines.fastnn_epochs import OPTIMIZERS
 from workloads import Workload
 
 import fastnn as fnn

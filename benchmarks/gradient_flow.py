@@ -1,19 +1,18 @@
-"""What it costs to record gradient flow: epochs with `GradientFlow(every=1)`, so at every step,
-beside epochs without.
+"""The cost of recording gradient flow at every step, with `GradientFlow(every=1)`.
 
     python benchmarks/gradient_flow.py [--rounds 21] [--threads 2] [--json FILE]
 
-One network in one process, a few epochs each in turn, which comes first alternating. Figures are
-medians over rounds, of the ratios too.
+One network in one process trains a few epochs with and without, interleaved; which comes first
+alternates. Results are medians over rounds, also of the ratios.
 """
 
 import argparse
 
 import arguments
+import baselines
 import machine
 import numpy as np
 import report
-import rivals
 from workloads import WORKLOADS, Workload
 
 import fastnn as fnn
@@ -23,7 +22,7 @@ _EPOCHS = 4  # of a turn; the first is not counted
 
 def measure(workload: Workload, rounds: int, threads: int) -> dict[str, float]:
     """Microseconds a step without and with statistics, and the ratio within a round."""
-    training = rivals.load("fastnn").Training(workload, *workload.data(), threads)
+    training = baselines.load("fastnn").Training(workload, *workload.data(), threads)
 
     def step(callbacks: list) -> float:
         history = training.net.fit(
@@ -67,10 +66,8 @@ def main() -> None:
         found = figures["workloads"][workload.name] = measure(
             workload, options.rounds, options.threads
         )
-        print(
-            f"{workload.name:55s} {found['without']:9.1f} µs {found['recorded']:9.1f} µs   × {found['ratio']:.3f}",
-            flush=True,
-        )
+        times = f"{found['without']:9.1f} µs {found['recorded']:9.1f} µs"
+        print(f"{workload.name:55s} {times}   × {found['ratio']:.3f}", flush=True)
         report.write(options.json, figures)
 
 

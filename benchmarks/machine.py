@@ -1,9 +1,9 @@
-"""What this machine can do, measured, and the time below which no training step can be.
+"""Peak rates of this machine, measured, and a lower bound of the time of a training step.
 
     python benchmarks/machine.py [--threads 2]
 
-Prints the fastest matrix products of what is installed, the rates at which memory of several sizes
-is read and written, and from both the floor of each workload.
+Prints the GFLOP/s of the fastest matrix products of the installed libraries, the bandwidth of
+working sets of several sizes, and the lower bound of each workload: a roofline model.
 """
 
 import argparse
@@ -27,12 +27,12 @@ from workloads import WORKLOADS, Workload
 import fastnn as fnn
 from fastnn._kernels import opcodes
 from fastnn._kernels.contract import aligned_zeros
-from fastnn._kernels.numba_cpu import gemm_tile
+from fastnn._kernels.numba_cpu import gemm
 from fastnn._kernels.numba_cpu.compile import kernel
 
 # m × depth × n
 SHAPES = [(1024, 784, 1024), (256, 1024, 1024), (128, 784, 256), (240, 256, 256), (96, 256, 128)]
-SIZES = [2**power for power in range(12, 29)]  # bytes; the last ones are beyond any cache
+SIZES = [2**power for power in range(12, 29)]  # bytes; the last ones exceed any cache
 PACKAGES = ("numpy", "numba", "torch", "jax", "scikit-learn", "onnxruntime")
 SLOTS = {"sgd": 0, "momentum": 1, "adam": 2}
 
@@ -43,14 +43,15 @@ Piece = Callable[[int], None]
 
 
 def gemm_peak(threads: int) -> float:
-    """Float32 operations a second in the fastest products that anything installed can do, a
-    multiplication and an addition being two.
+    """Float32 operations a second of the fastest matrix products of any installed library.
+
+    A multiplication and an addition count as two.
     """
     return max(gemm_peaks(threads).values())
 
 
 def gemm_peaks(threads: int) -> dict[str, float]:
-    """`gemm_peak` by who does the products."""
+    """`gemm_peak` of each library."""
     sources = {"tile": _tile_pieces, "numpy": _numpy_pieces}
     if importlib.util.find_spec("torch"):
         sources["torch"] = _torch_pieces
@@ -61,9 +62,7 @@ def gemm_peaks(threads: int) -> dict[str, float]:
 
 
 def bandwidth(n_bytes: int, threads: int) -> float:
-    """Bytes a second, those read and those written together, of x += 1 over that many bytes divided
-    among the threads.
-    """
+    """Bytes a second, read plus written, of x += 1 over ``n_bytes`` divided among the threads."""
     arrays = [
         aligned_zeros(max(n_bytes // 4 // threads, 1), np.dtype(np.float32)) for _ in range(threads)
     ]
@@ -72,7 +71,7 @@ def bandwidth(n_bytes: int, threads: int) -> float:
 
 
 def describe(threads: int) -> dict:
-    """The machine as plain data: what it is, what is installed, and what it can do."""
+    """The machine as plain data: its processor, installed packages and peak rates."""
     return {
         "cpu": _cpu(),
         "cores": fnn.num_threads(),
@@ -93,16 +92,13 @@ def peak(machine: dict) -> float:
 
 
 def rate(machine: dict, n_bytes: float) -> float:
-    """Bytes a second of a described machine over a working set of that size, between the sizes
-    measured.
-    """
+    """Bytes a second of a described machine, interpolated for a working set of that size."""
     sizes, rates = np.log(np.array(machine["bandwidths"])).T
     return float(np.exp(np.interp(np.log(n_bytes), sizes, rates)))
 
 
-def floor(workload: Workload, machine: dict) -> float:
-    """Seconds a step that no arrangement of the work can beat: operations at the peak, then bytes
-    at the bandwidth.
+def lower_bound(workload: Workload, machine: dict) -> float:
+    """Seconds that a step takes at least: operations at peak rate, then bytes at full bandwidth.
 
     Operations are those of matrix products. Bytes are the parameters and the optimiser's vectors,
     once read and once written at the rate of a working set of their size, and the rows of the
@@ -117,8 +113,10 @@ def floor(workload: Workload, machine: dict) -> float:
 
 
 def costs(workload: Workload) -> tuple[int, int, int]:
-    """Operations of a step's products, bytes of the parameters with the optimiser's vectors, and
-    bytes of the mini-batch's rows.
+    """Operations and bytes of a step.
+
+    Returns operations of its matrix products, bytes of parameters and optimiser slots, and bytes of
+    the mini-batch's rows.
     """
     program = _program(workload)
     state = 4 * sum(array.size for array in program.parameters) * (1 + SLOTS[workload.optimizer])
@@ -136,9 +134,7 @@ def _program(workload):
 
 
 def _operations_a_row(program):
-    """Of the products forward, for the weights' gradient, and for the input's, where there is
-    something before that learns.
-    """
+    """Operations of the products: forward, weight gradient, and input gradient where needed."""
     dense = program.ops[program.ops["code"] == opcodes.DENSE]
     products = np.where(dense["x_grad"] == opcodes.GRAD_NONE, 2, 3)
     return int((2 * dense["n_in"] * dense["n_out"] * products).sum())
@@ -148,7 +144,7 @@ def _operations_a_row(program):
 
 
 def _seconds(pieces: list[Piece]) -> float:
-    """The least time that all pieces side by side, each in its own thread, take to run once."""
+    """The least time that all pieces take to run once, each in its own thread."""
     with ThreadPoolExecutor(len(pieces)) as pool:
 
         def run(times):
@@ -162,8 +158,9 @@ def _seconds(pieces: list[Piece]) -> float:
 
 
 def _product_rate(pieces, shape, threads):
-    """Operations a second of one shape: ``pieces`` makes the work of as many threads, and may
-    itself use them in one piece.
+    """Operations a second of one shape.
+
+    ``pieces`` makes the work of that many threads: one piece for each, or one that uses them all.
     """
     with threadpool_limits(1, "blas"):
         return 2 * np.prod(shape) * threads / _seconds(pieces(shape, threads))
@@ -191,7 +188,7 @@ def _numpy_pieces(shape, threads):
 
 
 def _torch_pieces(shape, threads):
-    """One piece that is as many times higher, as PyTorch has threads of its own."""
+    """One piece with ``threads`` times the rows, as PyTorch has threads of its own."""
     import torch
 
     m, depth, n = shape
@@ -208,7 +205,7 @@ def _torch_pieces(shape, threads):
 @kernel
 def _products(a, b, c, times):
     for _ in range(times):
-        gemm_tile.product(False, False, 1.0, a, b, 0.0, c)
+        gemm.gemm(False, False, 1.0, a, b, 0.0, c)
 
 
 @numba.njit(nogil=True)
@@ -250,10 +247,11 @@ def main():
         [f"{size / 1024:g} KiB", report.figure(rate / 1e9)] for size, rate in machine["bandwidths"]
     ]
     print(report.table(["read and written", "GB/s"], rates) + "\n")
-    floors = [
-        [workload.name, report.figure(floor(workload, machine) * 1e6)] for workload in WORKLOADS
+    bounds = [
+        [workload.name, report.figure(lower_bound(workload, machine) * 1e6)]
+        for workload in WORKLOADS
     ]
-    print(report.table(["workload", "floor, µs a step"], floors))
+    print(report.table(["workload", "lower bound, µs a step"], bounds))
     report.write(options.json, {"date": arguments.today(), "machine": machine})
 
 

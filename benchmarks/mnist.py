@@ -1,4 +1,4 @@
-"""Full MNIST: accuracies that the documents behind this project, and common sense, ask for.
+"""Accuracies on full MNIST.
 
     python benchmarks/mnist.py [--seeds 8] [--path FOLDER]
 
@@ -60,13 +60,12 @@ def main():
             depth_experiment(train, validation, hidden, seed) for seed in range(options.seeds)
         ]
         each = (time.perf_counter() - start) / options.seeds
-        print(
-            f"{[784, *hidden, 10]}: {np.mean(scores):.2f} ± {np.std(scores):.2f} % (expected {expected}), {each:.1f} s each"
-        )
+        score = f"{np.mean(scores):.2f} ± {np.std(scores):.2f} %"
+        print(f"{[784, *hidden, 10]}: {score} (expected {expected}), {each:.1f} s each")
     start = time.perf_counter()
-    print(
-        f"784-512-512-10, BatchNorm, dropout, Adam: {wide_network(train, test):.2f} % on test, {time.perf_counter() - start:.1f} s"
-    )
+    score = wide_network(train, test)
+    seconds = time.perf_counter() - start
+    print(f"784-512-512-10, BatchNorm, dropout, Adam: {score:.2f} % on test, {seconds:.1f} s")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,13 @@
-"""The book's network2 on fastnn beside the book's algorithm in plain NumPy: microseconds a
-mini-batch of 10.
+"""The book's network2 on fastnn and the book's algorithm in NumPy: µs a mini-batch of 10.
 
     python benchmarks/nielsen.py [--path FOLDER] [--rounds 5] [--threads 2] [--json FILE]
 
-Both take MNIST's 50,000 training pairs and train through a call of ``SGD(training_data, epochs, 10,
-0.1, lmbda=5.0)``: shuffling, slicing and everything else that a call does is in the time.
-`PerSample` is written in the book's manner, a sample at a time in column vectors. It is the faster
-of the two: the book's own code in Python 3 takes 1.16 times as long on 784-30-10 (358 µs against
-308) and 1.30 times on 784-30-30-30-30-10 (681 against 522; medians of five interleaved epochs of
-10,000 images), so the ratios printed here do not flatter. Every measurement is a process of its
-own, and the two take turns.
+Both train on MNIST's 50,000 training pairs by a call of ``SGD(training_data, epochs, 10, 0.1,
+lmbda=5.0)``. The time is that of the whole call, shuffling and slicing included. `PerSample` trains
+as the book does, a sample at a time in column vectors. It is faster than the book's own code in
+Python 3, which takes 1.16 times as long on 784-30-10 (358 µs against 308) and 1.30 times on
+784-30-30-30-30-10 (681 against 522; medians of five interleaved epochs of 10,000 images). Every
+measurement is a process of its own, and the two are interleaved.
 """
 
 import argparse
@@ -45,7 +43,7 @@ class PerSample:
         ]
 
     def SGD(self, training_data, epochs, mini_batch_size, eta, lmbda):
-        """Train as the book does: a new order and then mini-batch after mini-batch, each epoch."""
+        """Train as the book does: each epoch a new order, then all mini-batches."""
         samples = list(training_data)
         for _ in range(epochs):
             random.shuffle(samples)
@@ -53,7 +51,7 @@ class PerSample:
                 self.step(samples[first : first + mini_batch_size], eta, lmbda, len(samples))
 
     def step(self, mini_batch, eta, lmbda, n):
-        """Descend along the sum of the samples' gradients."""
+        """Take a step down the sum of the samples' gradients."""
         sum_b, sum_w = (
             [np.zeros_like(b) for b in self.biases],
             [np.zeros_like(w) for w in self.weights],
@@ -79,18 +77,18 @@ class PerSample:
             a = outputs[layer + 1]
             delta = np.dot(self.weights[layer + 1].T, delta) * a * (1 - a)
             by_bias.append(delta)
-            # np.matmul takes twice as long where one side has a single column
+            # np.matmul takes twice as long if one operand has a single column.
             by_weight.append(np.dot(delta, outputs[layer].T))
         return by_bias[::-1], by_weight[::-1]
 
 
 def measure(engine: str, sizes: list[int], path: str | None, threads: int) -> dict:
-    """Microseconds a mini-batch, and how many of the validation images the network then knows."""
+    """Microseconds a mini-batch, and the number of validation images classified correctly."""
     processes.confine(threads)
     fnn.set_num_threads(threads)
     training_data, validation_data, _ = mnist_loader.load_data_wrapper(path)
     net = network2.Network(sizes, seed=0) if engine == "fastnn" else PerSample(sizes, seed=0)
-    # loads the engine, fills caches
+    # Loads the engine and fills caches.
     quietly(net.SGD, training_data[:1000], 1, MINI_BATCH, ETA, LMBDA)
     start = time.perf_counter()
     quietly(net.SGD, training_data, EPOCHS[engine], MINI_BATCH, ETA, LMBDA)
@@ -113,7 +111,7 @@ def quietly(call, *arguments):
 
 def compare(options) -> None:
     """Rounds of both, the file after each, and the table."""
-    import machine  # here, as the runs have no need of it
+    import machine  # Not at the top: the runs do not need it.
 
     about = {
         "date": options.date,

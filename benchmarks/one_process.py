@@ -1,7 +1,6 @@
-"""What each process of `first_step` does: one training step, or a short training; then it prints
-what it used and when it was done.
+"""What each process of `first_step` does: one training step, or a short training.
 
-It imports no more than it needs, as all of it counts.
+It prints what it used and when it ended. It imports only what it needs, as imports count.
 """
 
 import argparse
@@ -29,17 +28,18 @@ def step_of_fastnn(backend: str, width: int, threads: int) -> dict:
     return {"backend": net.backend, "loss": history["loss"][0]}
 
 
-def step_of_rival(engine: str, width: int, threads: int) -> dict:
-    """The same in another library. It has fastnn describe the network and draw its weights, for
-    less than 0.1 s.
+def step_of_baseline(engine: str, width: int, threads: int) -> dict:
+    """The same in another library.
+
+    fastnn describes the network and draws its weights, which takes less than 0.1 s.
     """
-    import rivals
+    import baselines
     from workloads import Workload, mlp
 
     workload = Workload(
         "", INPUTS, mlp(*[width] * (LAYERS - 1), CLASSES, activation="relu"), "adam", BATCH_SIZE, 1
     )
-    return {"loss": rivals.load(engine).Training(workload, *workload.data(), threads).epoch()}
+    return {"loss": baselines.load(engine).Training(workload, *workload.data(), threads).epoch()}
 
 
 def train_fastnn(backend: str, epochs: int, threads: int) -> dict:
@@ -63,12 +63,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("task", choices=("step", "training"))
-    parser.add_argument("engine", help="a backend of fastnn, or a rival")
+    parser.add_argument("engine", help="a backend of fastnn, or a baseline")
     parser.add_argument("number", type=int, help="width of the hidden layers, or epochs")
     options = parser.parse_args()
     processes.confine(options.threads)
     ours = options.engine in OURS
-    run = train_fastnn if options.task == "training" else step_of_fastnn if ours else step_of_rival
+    run = (
+        train_fastnn if options.task == "training" else step_of_fastnn if ours else step_of_baseline
+    )
     try:
         found = run(options.engine, options.number, options.threads)
     except RuntimeError as error:

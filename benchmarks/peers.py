@@ -1,16 +1,17 @@
-"""Time of a training step: fastnn beside JAX, PyTorch and scikit-learn, in turn, each in a process
-of its own.
+"""Time of a training step of fastnn, JAX, PyTorch and scikit-learn, interleaved.
 
     python benchmarks/peers.py [--rounds 5] [--threads 2] [--only TEXT] [--engines fastnn,jax]
-    [--json FILE] [--quick] python benchmarks/peers.py --threads-check [--rounds 5] [--only TEXT]
-    [--json FILE]
+                               [--json FILE] [--quick]
+    python benchmarks/peers.py --threads-check [--rounds 5] [--only TEXT] [--json FILE]
 
-A round runs every engine once on every workload. One run is an epoch for warming up, compilation
-included, then at least three more and half a second; its figure is the median of their seconds
-divided by their steps. The table shows medians over rounds, how many times longer than fastnn the
-fastest of JAX, PyTorch and torch.compile takes, and PyTorch alone, and the share of the floor
-(`machine.floor`) that fastnn reaches. ``--quick`` trains a few steps of everything: that shows
-whether it runs, and its figures mean nothing.
+A round runs every engine once on every workload, each in a process of its own. A run is a warm-up
+epoch, compilation included, then at least three more epochs and half a second. Its result is the
+median of their seconds divided by their steps.
+
+The table shows medians over rounds. Two columns show the time of a baseline divided by fastnn's:
+the fastest of JAX, PyTorch and torch.compile, and PyTorch alone. The last shows which fraction of
+fastnn's time the lower bound (`machine.lower_bound`) is. ``--quick`` trains a few steps of
+everything: it shows whether all programs run, and its figures mean nothing.
 
 ``--threads-check`` runs fastnn alone, with one thread and with two.
 """
@@ -25,24 +26,22 @@ from collections.abc import Callable
 from typing import Any
 
 import arguments
+import baselines
 import processes
 import report
-import rivals
 from workloads import WORKLOADS, Workload
 
-RIVALS_TO_BEAT = ("jax", "torch", "torch.compile")
+FASTEST_OF = ("jax", "torch", "torch.compile")
 
 _EPOCHS, _SECONDS = 3, 0.5
 QUICK_STEPS = 5
 
 
 def measure(engine: str, workload: Workload, threads: int, quick: bool) -> dict:
-    """One run: microseconds a step, seconds of the first epoch, last loss; or why the engine
-    cannot.
-    """
+    """One run: microseconds a step, seconds of the first epoch, last loss; or an error."""
     processes.confine(threads)
     return time_steps(
-        lambda X, y: rivals.load(engine).Training(workload, X, y, threads), workload, quick
+        lambda X, y: baselines.load(engine).Training(workload, X, y, threads), workload, quick
     )
 
 
@@ -51,7 +50,7 @@ def time_steps(make: Callable[..., Any], workload: Workload, quick: bool) -> dic
     try:
         training = make(*workload.data())
         first, _ = _timed(training)
-    except rivals.Unsupported as error:
+    except baselines.Unsupported as error:
         return {"unsupported": str(error)}
     seconds, loss = _timed(training)
     times = _seconds(training, max(_EPOCHS, 0 if quick else math.ceil(_SECONDS / seconds)))
@@ -65,8 +64,10 @@ def time_steps(make: Callable[..., Any], workload: Workload, quick: bool) -> dic
 
 
 def _seconds(training, epochs):
-    """Of each epoch; an engine that times its own epochs is asked, so that what it does once a call
-    is not counted once an epoch.
+    """Seconds of each epoch.
+
+    An engine that times its own epochs reports them: work done once a call is then not counted once
+    an epoch.
     """
     if hasattr(training, "seconds"):
         return training.seconds(epochs)
@@ -93,7 +94,7 @@ class Runs:
         self.raw = {}
 
     def run(self, workload: Workload, column: str, engine: str, threads: int | None) -> None:
-        """Measure once more. What cannot be done is not asked again; what failed is."""
+        """Measure once more. Unsupported combinations are skipped; failed ones run again."""
         entry = self.raw.setdefault(workload.name, {}).setdefault(
             column, {"microseconds": [], "first_epoch": [], "loss": []}
         )
@@ -136,17 +137,17 @@ class Runs:
 
 
 def compare(options, workloads):
-    """fastnn beside its rivals."""
-    import machine  # here, as it loads Numba, which is not to be in the process of a rival
+    """Compare fastnn with its baselines."""
+    import machine  # Not at the top: it loads Numba, which processes of baselines must not.
 
-    engines = options.engines or rivals.installed()
+    engines = options.engines or baselines.installed()
     runs, about = Runs(engines, options.quick), machine.describe(options.threads)
-    floors = {workload.name: machine.floor(workload, about) * 1e6 for workload in workloads}
+    bounds = {workload.name: machine.lower_bound(workload, about) * 1e6 for workload in workloads}
     for number in range(1, options.rounds + 1):
         for workload in workloads:
             for engine in engines:
                 runs.run(workload, engine, engine, options.threads)
-        summary = summarise(runs, floors)
+        summary = summarise(runs, bounds)
         figures = {
             "date": options.date,
             "threads": options.threads,
@@ -160,13 +161,13 @@ def compare(options, workloads):
 
 
 def summarise(
-    runs: Runs, floors: dict[str, float | None], to_beat: tuple[str, ...] = RIVALS_TO_BEAT
+    runs: Runs, bounds: dict[str, float | None], fastest_of: tuple[str, ...] = FASTEST_OF
 ) -> dict:
     """Ratios by workload, and their geometric means and minima."""
-    ratios = {name: _ratios(runs, name, floor, to_beat) for name, floor in floors.items()}
+    ratios = {name: _ratios(runs, name, bound, fastest_of) for name, bound in bounds.items()}
     columns = {
         key: [row[key] for row in ratios.values() if row[key] is not None]
-        for key in ("over_best", "over_torch", "share")
+        for key in ("over_best", "over_torch", "fraction")
     }
     return {
         "ratios": ratios,
@@ -177,18 +178,18 @@ def summarise(
     }
 
 
-def _ratios(runs, name, floor, to_beat):
+def _ratios(runs, name, bound, fastest_of):
     ours = runs.median(name, "fastnn")
-    rivals_here = {
-        engine: runs.median(name, engine) for engine in to_beat if runs.median(name, engine)
+    times = {
+        engine: runs.median(name, engine) for engine in fastest_of if runs.median(name, engine)
     }
-    best = min(rivals_here, key=rivals_here.get, default=None)
+    best = min(times, key=times.get, default=None)
     return {
         "best": best,
-        "over_best": rivals_here[best] / ours if ours and best else None,
-        "over_torch": rivals_here["torch"] / ours if ours and "torch" in rivals_here else None,
-        "floor": floor,
-        "share": floor / ours if floor and ours else None,
+        "over_best": times[best] / ours if ours and best else None,
+        "over_torch": times["torch"] / ours if ours and "torch" in times else None,
+        "lower_bound": bound,
+        "fraction": bound / ours if bound and ours else None,
     }
 
 
@@ -199,16 +200,16 @@ def show(runs: Runs, summary: dict, rounds: int) -> None:
         *runs.columns,
         "÷ best",
         "÷ torch",
-        "floor",
-        "share",
+        "lower bound",
+        "fraction",
     ]
     rows = []
     for name, row in summary["ratios"].items():
         ratios = [
             report.figure(row["over_best"]),
             report.figure(row["over_torch"]),
-            report.figure(row["floor"]),
-            _percent(row["share"]),
+            report.figure(row["lower_bound"]),
+            _percent(row["fraction"]),
         ]
         rows.append([name, *(runs.cell(name, column) for column in runs.columns), *ratios])
     for title, key in (("geometric mean", "geometric_means"), ("least", "minima")):
@@ -217,18 +218,18 @@ def show(runs: Runs, summary: dict, rounds: int) -> None:
             report.figure(values.get("over_best")),
             report.figure(values.get("over_torch")),
             "",
-            _percent(values.get("share")),
+            _percent(values.get("fraction")),
         ]
         rows.append([title, *[""] * len(runs.columns), *ends])
     print(report.table(header, rows))
 
 
-def _percent(share):
-    return "–" if share is None else f"{100 * share:.0f} %"
+def _percent(fraction):
+    return "–" if fraction is None else f"{100 * fraction:.0f} %"
 
 
 def check_threads(options, workloads):
-    """fastnn with one thread and with two: two should never be slower than one by more than 5 %."""
+    """fastnn with one thread and with two; two should be at most 5 % slower than one."""
     runs = Runs(["1", "2"], options.quick)
     for number in range(1, options.rounds + 1):
         for workload in workloads:
@@ -262,7 +263,7 @@ def _two_over_one(runs, name):
 
 
 def main():
-    parser = arguments.parser(__doc__, rivals.RIVALS)
+    parser = arguments.parser(__doc__, baselines.BASELINES)
     parser.add_argument("--only", default="", help="part of a workload's name")
     parser.add_argument(
         "--quick", action="store_true", help="a few steps only, to see whether all runs"

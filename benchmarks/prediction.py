@@ -1,12 +1,11 @@
-"""Time of a prediction, one row and 10,000 at a time: fastnn beside ONNX Runtime, scikit-learn and
-PyTorch, each in its own process.
+"""Time of a prediction of fastnn, ONNX Runtime, scikit-learn and PyTorch: one row, and 10,000.
 
     python benchmarks/prediction.py [--rounds 5] [--threads 2] [--engines fastnn,onnxruntime]
-    [--json FILE]
+                                    [--json FILE]
 
-784-256-128-10 with ReLU and softmax. All engines have the same weights, and before anything is
-timed their probabilities are compared with those that NumPy gets in float64. Each takes its own
-kind of array in and gives it back: converting is not timed.
+The network is 784-256-128-10 with ReLU and softmax. Each engine runs in its own process. All have
+the same weights, and their probabilities are compared with NumPy's in float64 before they are
+timed. Each takes and returns arrays of its own kind: conversion is not timed.
 """
 
 import argparse
@@ -36,14 +35,15 @@ Engine = tuple[Callable, Callable]
 
 
 def with_fastnn(net: fnn.Network, threads: int) -> Engine:
-    """As anybody calls it, checks of the input included."""
+    """Through the public API, checks of the input included."""
     fnn.set_num_threads(threads)
     return np.asarray, net.copy(backend="auto").predict
 
 
 def with_onnxruntime(net: fnn.Network, threads: int) -> Engine:
-    """A graph of Gemm, Relu and Softmax on the CPU. Buffers bound once for all would save 3 µs, but
-    a new row is to be copied into them.
+    """A graph of Gemm, Relu and Softmax on the CPU.
+
+    Buffers bound once would save 3 µs, but every new row would have to be copied into them.
     """
     import onnxruntime
 
@@ -69,8 +69,9 @@ def with_sklearn(net: fnn.Network, threads: int) -> Engine:
 
 
 def with_torch(net: fnn.Network, threads: int) -> Engine:
-    """Functions of tensors, as modules would take some microseconds more; inference mode is on for
-    the whole process.
+    """Functions of tensors: modules would take some microseconds more.
+
+    Inference mode is on for the whole process.
     """
     import torch
     from torch.nn import functional as F
@@ -104,7 +105,7 @@ def measure(engine: str, threads: int) -> dict:
     net = fnn.mlp(WIDTHS, backend="numpy")
     for name, bias in net.parameters.items():
         if name.endswith("bias"):
-            # biases start at 0, which would hide one that is left out
+            # Biases start at 0, which would hide a missing one.
             bias[...] = np.linspace(-0.1, 0.1, len(bias))
     X = np.random.default_rng(0).random((ROWS, WIDTHS[0]), dtype=np.float32)
     convert, predict = ENGINES[engine][0](net, threads)
@@ -120,10 +121,8 @@ def measure(engine: str, threads: int) -> dict:
     }
 
 
-def floor(about: dict) -> float:
-    """Milliseconds below which the bulk cannot be: its products at the peak, and its rows read once
-    from main memory.
-    """
+def lower_bound(about: dict) -> float:
+    """Least milliseconds of `ROWS` rows: products at peak rate, rows read once from memory."""
     import machine
 
     operations = 2 * ROWS * sum(n_in * n_out for n_in, n_out in itertools.pairwise(WIDTHS))
@@ -202,7 +201,7 @@ def installed() -> list[str]:
 
 def compare(options) -> None:
     """Rounds of all engines, the file after each, and the table."""
-    import machine  # here, as it loads Numba, which is not to be in the process of another engine
+    import machine  # Not at the top: it loads Numba, which processes of baselines must not.
 
     engines = options.engines or installed()
     about = machine.describe(options.threads)
@@ -221,10 +220,10 @@ def compare(options) -> None:
             "threads": options.threads,
             "rounds": number,
             "machine": about,
-            "bulk_floor": floor(about),
+            "bulk_lower_bound": lower_bound(about),
         }
         report.write(options.json, {**figures, "medians": _spreads(raw), "raw": raw})
-    show(_spreads(raw), engines, floor(about))
+    show(_spreads(raw), engines, lower_bound(about))
 
 
 def _spreads(raw):
@@ -235,7 +234,7 @@ def _spreads(raw):
     }
 
 
-def show(spreads: dict, engines: list[str], bulk_floor: float) -> None:
+def show(spreads: dict, engines: list[str], bulk_lower_bound: float) -> None:
     """Medians, and their ratios to fastnn's."""
     ours, rows = spreads.get("fastnn"), []
     for engine in engines:
@@ -250,7 +249,7 @@ def show(spreads: dict, engines: list[str], bulk_floor: float) -> None:
                 report.figure(median / ours[key]["median"] if ours else None),
             ]
         rows.append([engine, *cells])
-    rows.append(["floor", "", "", report.figure(bulk_floor), ""])
+    rows.append(["lower bound", "", "", report.figure(bulk_lower_bound), ""])
     print(report.table(["", "one row, µs", "÷ fastnn", f"{ROWS} rows, ms", "÷ fastnn"], rows))
 
 

@@ -1,6 +1,4 @@
-"""A measurement is a process of its own: nothing that one engine leaves behind (threads, caches,
-settings) meets another.
-"""
+"""Measurements as separate processes: threads, caches and settings of engines do not mix."""
 
 import json
 import os
@@ -11,9 +9,7 @@ TIMEOUT = 1800  # seconds; a first torch.compile of fifty layers takes one or tw
 
 
 def environment(threads: int | None) -> dict[str, str]:
-    """The variables that engines read when they are loaded, for a process that is to use so many
-    threads; as they are for ``None``.
-    """
+    """Environment variables for a process of that many threads; unchanged for ``None``."""
     if threads is None:
         return dict(os.environ)
     # 512-bit vectors make JAX 5 to 8 % faster where there are any; LLVM prefers 256 of itself.
@@ -27,16 +23,18 @@ def environment(threads: int | None) -> dict[str, str]:
 
 
 def confine(threads: int) -> None:
-    """Keep this process on so many cores: JAX has no other setting for its number of threads. To be
-    called before engines are loaded.
+    """Restrict this process to that many cores, before engines are loaded.
+
+    JAX has no other setting for its number of threads.
     """
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, _one_a_core(sorted(os.sched_getaffinity(0)))[:threads])
 
 
 def run(script: str, arguments: list[str], threads: int | None, seconds: float = TIMEOUT) -> dict:
-    """What the script prints as JSON in its last line, or ``{"error": …}``: the last line of a
-    message that is shown in full.
+    """What the script prints as JSON in its last line, or ``{"error": message}``.
+
+    The message is the last line of standard error, which is printed in full.
     """
     command = [
         sys.executable,
@@ -59,8 +57,9 @@ def run(script: str, arguments: list[str], threads: int | None, seconds: float =
 
 
 def _one_a_core(cpus):
-    """The processors with those first that share no core with an earlier one; all in order where
-    the system does not tell.
+    """The CPUs in an order that begins with one of each physical core.
+
+    The order stays as it is where the system does not list siblings.
     """
     first, rest, seen = [], [], set()
     for cpu in cpus:

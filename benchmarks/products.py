@@ -1,9 +1,9 @@
-"""Matrix products of the Numba engine beside SciPy's BLAS on one core, float32.
+"""GEMM of the Numba engine and of SciPy's BLAS on one core, float32.
 
     python benchmarks/products.py
 
-Prints GFLOP/s of both for shapes m × depth × n that networks meet: forward, weight gradient (Aᵀ)
-and input gradient (Bᵀ).
+Prints GFLOP/s of both for shapes m × depth × n of networks: forward, weight gradient (Aᵀ) and input
+gradient (Bᵀ).
 """
 
 import time
@@ -11,7 +11,7 @@ import time
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from fastnn._kernels.numba_cpu import blas, gemm_tile
+from fastnn._kernels.numba_cpu import blas, gemm
 from fastnn._kernels.numba_cpu.compile import kernel
 
 SHAPES = [
@@ -31,9 +31,9 @@ SHAPES = [
 
 @kernel
 def by_tile(times, transpose_a, transpose_b, depth, a, b, c):
-    """The register tile, repeated."""
+    """The engine's GEMM, repeated."""
     for _ in range(times):
-        gemm_tile.product(transpose_a, transpose_b, 1.0, a, b, 0.0, c)
+        gemm.gemm(transpose_a, transpose_b, 1.0, a, b, 0.0, c)
 
 
 @kernel
@@ -68,9 +68,9 @@ def main():
                 operations / seconds(function, times, arguments) for function in (by_blas, by_tile)
             ]
         signs = ["ᵀ" if transposed else " " for transposed in (transpose_a, transpose_b)]
-        print(
-            f"{f'{m} × {depth} × {n}':>20s}  {signs[0]:>2s} {signs[1]:>2s}  {rates[0]:8.1f} {rates[1]:8.1f}"
-        )
+        shape = f"{m} × {depth} × {n}"
+        cells = f"{shape:>20s}  {signs[0]:>2s} {signs[1]:>2s}  {rates[0]:8.1f} {rates[1]:8.1f}"
+        print(cells)
 
 
 if __name__ == "__main__":

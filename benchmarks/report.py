@@ -1,6 +1,4 @@
-"""Figures of a run: written whole after every round, so that an interrupted run keeps its
-rounds.
-"""
+"""Results of a run, written after every round: an interrupted run keeps its rounds."""
 
 import importlib.metadata
 import json
@@ -10,7 +8,7 @@ from fastnn._utils.files import write_atomically
 
 
 def write(path: str | None, figures: dict) -> None:
-    """Figures as a JSON file, old or new but never half; nothing without a path."""
+    """Write results as a JSON file, atomically; nothing without a path."""
     if path:
         write_atomically(path, (json.dumps(figures, indent=1, ensure_ascii=False) + "\n").encode())
 
@@ -21,7 +19,7 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
-    """Columns as wide as they need be, the first one flush left."""
+    """Aligned columns, the first one flush left."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     lines = []
     for row in (header, *rows):
@@ -34,7 +32,7 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def version(package: str) -> str | None:
-    """Of an installed package."""
+    """The version of an installed package."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -42,7 +40,7 @@ def version(package: str) -> str | None:
 
 
 def figure(value: float | None, digits: int = 3) -> str:
-    """A number with so many digits that count, or a dash."""
+    """A number with that many significant digits, or a dash."""
     if value is None:
         return "–"
     whole = len(str(int(abs(value)))) if abs(value) >= 1 else 0

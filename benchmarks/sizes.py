@@ -1,10 +1,10 @@
-"""How much a package downloads and fills, alone and with everything that it needs.
+"""Download and installed size of a package, alone and with its dependencies.
 
     python benchmarks/sizes.py dist/fastnn-0.1.0-*.whl torch==2.13.0
 
-Each is installed into a virtual environment of its own. The download is its wheel file, installed
-is the sum of the files that its installation recorded, compiled bytecode included; a megabyte is
-10⁶ bytes.
+Each is installed into a virtual environment of its own. The download is the size of its wheel. The
+installed size is the sum of the files that its installation recorded, bytecode included. A megabyte
+is 10⁶ bytes.
 """
 
 import json
@@ -19,15 +19,15 @@ import report
 # Run inside the environment: bytes of each distribution.
 _INSTALLED = """
 import importlib.metadata as metadata, json
-sizes = {d.name: sum(f.locate().stat().st_size for f in d.files if f.locate().exists()) for d in metadata.distributions()}
-print(json.dumps(sizes))
+def size(distribution):
+    paths = [file.locate() for file in distribution.files]
+    return sum(path.stat().st_size for path in paths if path.exists())
+print(json.dumps({each.name: size(each) for each in metadata.distributions()}))
 """
 
 
 def measure(requirement: str) -> dict[str, dict[str, int]]:
-    """Bytes by name of distribution, the wheels downloaded and what lies on disk after installing
-    them.
-    """
+    """Bytes of each distribution: its wheel, and its files once installed."""
     with tempfile.TemporaryDirectory() as folder:
         wheels, environment = Path(folder, "wheels"), Path(folder, "environment")
         venv.create(environment, with_pip=True)

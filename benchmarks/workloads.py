@@ -1,4 +1,4 @@
-"""The networks that speed is measured on. Every program of this folder takes them from here."""
+"""The networks that the programs of this folder measure."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from fastnn.nn.layers import Activation, BatchNorm, Dense, Dropout, Layer, Resid
 
 @dataclass(frozen=True)
 class Workload:
-    """A network, how it is trained, and how many mini-batches an epoch of made-up data has.
+    """A network, how it is trained, and the mini-batches of an epoch of random data.
 
     Attributes
     ----------
     layers : tuple of Layer
-        fastnn's own description; rivals translate it.
+        fastnn's layers; baselines translate them.
     optimizer : {"sgd", "momentum", "adam"}
         SGD(0.1), SGD(0.01, momentum=0.9) or Adam(1e-3).
     """
@@ -142,8 +142,8 @@ def _on_gpu(number: int, steps: int) -> Workload:
     return dataclasses.replace(WORKLOADS[number], steps=steps)
 
 
-# Those that GPUs are compared on. Epochs are longer, so that starting one does not count; steps are
-# a multiple of ten.
+# Networks of the comparison on a GPU. Epochs are longer, so that starting one does not count. Steps
+# are a multiple of ten.
 GPU_WORKLOADS = (
     _on_gpu(0, 3000),
     _on_gpu(2, 3000),

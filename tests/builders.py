@@ -1,5 +1,6 @@
-"""Small data, and networks made from the library's own tables: a new entry of a table turns up
-here, and so in the tests, by itself.
+"""Small data sets, and networks built from the library's own tables.
+
+A new row of a table appears here, and so in the tests, without an edit.
 """
 
 import contextlib
@@ -10,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 import fastnn as fnn
+from fastnn._kernels.tables import LOSSES
 from fastnn.nn.layers import LAYERS
-from fastnn.nn.losses import LOSSES
 from fastnn.optim.optimizers import OPTIMIZERS, Optimizer
 
 # Those that run here, or those of them that FASTNN_TEST_ENGINES names, as "numpy,cython".
@@ -25,17 +26,20 @@ INPUTS, OUTPUTS, WIDTH = 4, 3, 5
 # --- data -----------------------------------------------------------------------------------------
 
 _KIND_OF_LINK = {"softmax": "labels", "sigmoid": "bits", "exp": "counts", "identity": "values"}
-# A loss of each kind and with each constant → (loss, what its targets are).
-LOSS_CASES = {name: (name, _KIND_OF_LINK[spec.link]) for name, spec in LOSSES.items()} | {
+# Case → (loss, kind of its targets): each loss, each with another constant, and further targets.
+LOSS_CASES = {name: (name, _KIND_OF_LINK[row.link]) for name, row in LOSSES.items()}
+LOSS_CASES |= {
+    f"{name}, {constant} 0.3": (fnn.Loss(name, **{constant: 0.3}), _KIND_OF_LINK[row.link])
+    for name, row in LOSSES.items()
+    for constant in row.constants
+}
+LOSS_CASES |= {
     "soft targets": ("softmax_cross_entropy", "probabilities"),
-    "smoothed labels": (fnn.Loss("softmax_cross_entropy", label_smoothing=0.1), "labels"),
     "smoothed soft targets": (
         fnn.Loss("softmax_cross_entropy", label_smoothing=0.3),
         "probabilities",
     ),
-    "smoothed bits": (fnn.Loss("binary_cross_entropy", label_smoothing=0.1), "bits"),
-    "binary shares": ("binary_cross_entropy", "shares"),
-    "huber of small delta": (fnn.Loss("huber", delta=0.3), "values"),
+    "binary probabilities": ("binary_cross_entropy", "probabilities of bits"),
 }
 
 
@@ -44,8 +48,10 @@ def features(rows, inputs=INPUTS, seed=0):
 
 
 def targets(kind, rows, outputs=OUTPUTS, seed=1):
-    """Targets of a kind: labels, probabilities (that sum to 1), shares (in [0, 1]), bits, counts or
-    values.
+    """Targets of a kind.
+
+    Kinds are labels, probabilities (of classes: rows sum to 1), probabilities of bits, bits, counts
+    and values.
     """
     rng = np.random.default_rng(seed)
     if kind == "labels":
@@ -54,7 +60,7 @@ def targets(kind, rows, outputs=OUTPUTS, seed=1):
         return rng.dirichlet(np.ones(outputs), rows)
     shape = (rows, outputs)
     draws = {
-        "shares": rng.uniform,
+        "probabilities of bits": rng.uniform,
         "counts": lambda size: rng.poisson(2.0, size),
         "values": lambda size: rng.normal(size=size),
     }
@@ -70,7 +76,7 @@ def sample_weights(rows, seed=2):
 
 
 def layer(kind, activation="tanh", units=WIDTH, rate=0.4, std=0.3):
-    """A layer of this kind, made from those of the arguments that it takes."""
+    """A layer of this kind, from those of the arguments that its class accepts."""
     inner = [fnn.Dense(units, activation), fnn.Dense(units)]
     given = {
         "units": units,
@@ -191,8 +197,8 @@ STACKS = {
         fnn.Dense(OUTPUTS),
     ],
 }
-# Everything at once, such that rounding is not blown up: no bias before BatchNorm, whose gradient
-# would be nothing but rounding errors.
+# Everything at once. There is no bias before BatchNorm: its gradient would consist of rounding
+# errors.
 EVERYTHING = [
     fnn.Dense(7, bias=False, max_norm=1.5, l2=0.01),
     fnn.BatchNorm(),
@@ -207,9 +213,7 @@ EVERYTHING = [
 
 
 def network(layers, loss="quadratic", backend="numpy", dtype="float64", inputs=INPUTS, seed=7):
-    """A network whose parameters and running statistics are moved off their starting values, the
-    same way on every engine.
-    """
+    """A network with perturbed parameters and running statistics, the same on every engine."""
     net = fnn.Network(layers, inputs, loss, dtype, backend, seed)
     rng = np.random.default_rng(seed)
     for name, values in net.parameters.items():
@@ -277,8 +281,9 @@ def in_threads(*calls):
 
 @contextlib.contextmanager
 def empty_cache(cache, tmp_path, monkeypatch):
-    """An empty folder for compiled kernels, and an environment that a cache module looks at anew
-    before and after.
+    """An empty folder for compiled kernels.
+
+    The cache module computes its environment again before and after.
     """
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
     cache.environment.cache_clear()

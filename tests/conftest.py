@@ -1,8 +1,8 @@
-"""Fixtures that all tests share; what networks and data are made of is in `builders`."""
+"""Fixtures that all tests share; `builders` makes networks and data."""
 
 import os
 
-# before NumPy loads: the test processes fill the cores, and its threads would spin
+# Before NumPy loads: the test processes occupy the cores, and its threads would spin.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
@@ -17,7 +17,7 @@ collect_ignore = [
     *([] if "FASTNN_FAKE_CUDA" in os.environ else ["cuda_driver"]),
 ]
 
-# the first call of a kernel may compile it
+# The first call of a kernel may compile it.
 settings.register_profile("fastnn", deadline=None, derandomize=True)
 settings.load_profile("fastnn")
 
@@ -30,7 +30,7 @@ def engine(request):
 
 @pytest.fixture(params=COMPILED)
 def compiled(request):
-    """The name of each engine that can run here but for the reference."""
+    """The name of each engine that can run here, except the reference."""
     return request.param
 
 

@@ -1,223 +1,26 @@
-"""Random networks and training for `test_fuzz`: what is drawn, how an engine runs it, and how much
-of a difference is rounding.
+"""How `test_fuzz` runs a case of `fuzz_cases`, and what difference it takes for rounding.
 
-An engine may differ from the reference by what rounding explains and no more. How much that is
-depends on the network, so it is measured: the reference runs once in float64, and again in the
-network's dtype from features and parameters that are off in their last places. Where that moves a
-result, by chaos or across the kink of an activation, as much is granted to the engine; a wrong one
-is off by far more.
+An engine may differ from the reference only by rounding errors. Their size depends on the network,
+so it is measured. The reference runs once in float64, and again in the network's dtype from
+features and parameters perturbed in their last places. If that changes a result, by chaos or across
+the kink of an activation, the engine may differ by as much. A wrong engine differs by far more.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from builders import LOSS_CASES, STEPPING, targets
-from hypothesis import assume
-from hypothesis import strategies as st
+from builders import LOSS_CASES, targets
+from fuzz_cases import Case, program_of
 
-import fastnn as fnn
 from fastnn._kernels import opcodes, threads
 from fastnn._kernels.contract import Chunk, Engine, Program, Samples, State
 from fastnn._kernels.reference_engine import ReferenceEngine
 from fastnn.engines import make_engine
-from fastnn.nn.activations import ACTIVATIONS
-from fastnn.nn.losses import as_loss
-from fastnn.nn.lowering import lower
-from fastnn.optim.optimizers import Optimizer
 
 LARGEST = 1e8  # of a case's results: beyond, it is about to overflow, one dtype before the other
-MOST_PARAMETERS = 500_000
-
-
-# --- what is drawn --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Case:
-    """A network and what is done with it: everything that a failing example needs to be shown."""
-
-    layers: Sequence[fnn.layers.Layer]
-    inputs: int
-    loss: str  # of LOSS_CASES
-    optimizer: Optimizer
-    dtype: str
-    batches: tuple[tuple[int, ...], ...]  # sizes of the mini-batches, chunk by chunk
-    predicted: int  # rows
-    weighted: bool
-    every: int
-    step: int
-    threads: int
-    seed: int
-
-
-# Around the lengths of vectors and tiles, where loops have remainders; and beyond those of the
-# blocks that large matrices are cut into.
-sizes = st.one_of(
-    st.integers(1, 70), st.sampled_from([n + d for n in (4, 8, 16, 32, 48, 64) for d in (-1, 0, 1)])
-)
-few = st.integers(1, 65)
-nothing = st.just(())
-large = st.sampled_from([100, 128, 131, 256, 300, 512, 515, 1024, 2100])
-penalties = st.sampled_from([0.0, 0.0, 0.02])
-epsilons = st.sampled_from([0.01, 1.0])
-
-
-@st.composite
-def activations(draw, name=None):
-    name = name or draw(st.sampled_from(list(ACTIVATIONS)))
-    return fnn.Activation(
-        name,
-        **{constant: draw(st.sampled_from([0.1, 0.6])) for constant in ACTIVATIONS[name].constants},
-    )
-
-
-def dense(activation, sizes=sizes):
-    constants = {
-        "bias": st.booleans(),
-        "l1": penalties,
-        "l2": penalties,
-        "max_norm": st.sampled_from([None, None, 0.8]),
-    }
-    return st.builds(fnn.Dense, sizes, activation, **constants)
-
-
-rates = st.sampled_from([0.1, 0.5])
-one_layer = {
-    "dense": dense(activations()),
-    "batch_norm": st.builds(fnn.BatchNorm, momentum=st.sampled_from([0.1, 1.0]), epsilon=epsilons),
-    "layer_norm": st.builds(fnn.LayerNorm, epsilons),
-    "noise": st.builds(fnn.GaussianNoise, rates),
-    "dropout": st.builds(fnn.Dropout, rates),
-    "activation": activations(),
-}
-blocks = st.recursive(
-    st.one_of(*one_layer.values()),
-    lambda inner: st.builds(
-        fnn.Residual,
-        st.lists(inner, min_size=1, max_size=3),
-        activations(),
-        st.sampled_from(["auto", True]),
-    ),
-    max_leaves=6,
-)
-
-
-class Graph(fnn.layers.Layer):
-    """Layers that read any value made before them. No `Network` has such: values with many readers,
-    near and far, in any order.
-    """
-
-    def __init__(self, layers: Sequence[fnn.layers.Layer], sources: Sequence[int]):
-        self.layers, self.sources = layers, sources
-
-
-def lower_graph(lowering, graph, x, width, name, following):
-    """To be added to the lowerings of layers. What nobody has read is added up in the end: an
-    operation is for something.
-    """
-    values, unread = [(x, width)], set()
-    for i, (layer, source) in enumerate(zip(graph.layers, graph.sources, strict=True)):
-        lowering.pinned.update(value for value, _ in values)
-        read = values[source % len(values)]
-        values.append(lowering.sequence([layer], *read, f"{name}{i}."))
-        unread = (unread - {read}) | {values[-1]}
-    (total, width), *others = unread
-    for i, (value, n) in enumerate(others):
-        skip, _ = lowering.dense(fnn.Dense(width, bias=False), value, n, f"{name}join {i}.", ())
-        total = lowering.emit(opcodes.ADD, total, width, width, skip=skip)
-    return total, width
-
-
-@st.composite
-def graphs(draw):
-    layers = draw(st.lists(blocks, min_size=2, max_size=6))
-    return Graph(
-        layers, draw(st.lists(st.integers(0, 5), min_size=len(layers), max_size=len(layers)))
-    )
-
-
-# Layers that make each operation.
-MAKES = {
-    **{name: st.tuples(one_layer[name]) for name in ("dense", "batch_norm", "layer_norm", "noise")},
-    "add": st.tuples(
-        st.builds(fnn.Residual, st.lists(blocks, min_size=1, max_size=3), activations())
-    ),
-    "elementwise": st.tuples(
-        *[activations().filter(lambda activation: activation.name != "linear")] * 2
-    ),
-}
-
-
-@st.composite
-def optimizers(draw, name=None):
-    kind, given = STEPPING[name or draw(st.sampled_from(list(STEPPING)))]
-    limit = st.sampled_from([None, None, 0.05, 1.0])
-    ranges = {
-        "lr": st.sampled_from([0.002, 0.05]), "momentum": st.just(0.0), "rho": st.sampled_from([0.5, 0.95]),
-        "beta1": st.sampled_from([0.0, 0.9]), "beta2": st.sampled_from([0.5, 0.99]), "epsilon": st.sampled_from([0.01, 1.0]),
-        "momentum_decay": st.sampled_from([0.0, 0.5]), "weight_decay": st.sampled_from([0.0, 0.1]), "clip_value": limit, "clip_norm": limit,
-    }  # fmt: skip
-    return kind(**{f.name: draw(ranges[f.name]) for f in fields(kind) if f.name in ranges} | given)
-
-
-@st.composite
-def stacks(draw, inside=nothing):
-    """Layers with some in between that are drawn from a strategy."""
-    layers = [
-        *draw(st.lists(blocks, max_size=2)),
-        *draw(inside),
-        *draw(st.lists(blocks, max_size=2)),
-    ]
-    return layers if layers and draw(st.booleans()) else [*layers, draw(dense(activations()))]
-
-
-any_stack = stacks()
-wide_stacks = st.tuples(
-    dense(activations(), large),
-    one_layer["batch_norm"] | one_layer["layer_norm"],
-    dense(activations(), large),
-)
-
-
-@st.composite
-def mini_batches(draw, rows=few):
-    """Equal ones and a last one that may be shorter, as in an epoch; then a chunk of others in the
-    same workspace.
-    """
-    first, second = draw(rows), draw(rows)
-    return (first,) * draw(st.integers(1, 3)) + (draw(st.integers(1, first)),), (second,) * draw(
-        st.integers(1, 2)
-    )
-
-
-any_batches = mini_batches()
-
-
-@st.composite
-def cases(draw, layers=any_stack, inputs=sizes, batches=any_batches, loss=None, optimizer=None):
-    """A case with what is named, whatever else it has."""
-    case = Case(
-        layers=draw(layers),
-        inputs=draw(inputs),
-        loss=loss or draw(st.sampled_from(list(LOSS_CASES))),
-        optimizer=draw(optimizers(optimizer)),
-        dtype=draw(st.sampled_from(["float64", "float32"])),
-        batches=draw(batches),
-        predicted=draw(st.one_of(st.integers(1, 70), st.sampled_from([96, 97, 193, 400]))),
-        weighted=draw(st.booleans()),
-        every=draw(st.integers(0, 3)),
-        step=draw(st.sampled_from([0, 5, 2**32 - 2])),
-        threads=draw(st.integers(1, 4)),
-        seed=draw(st.integers(0, 2**32 - 1)),
-    )
-    program = program_of(case, case.dtype)
-    assume(0 < program.n_parameters < MOST_PARAMETERS)
-    # whose gradient would be nothing but rounding errors
-    assume(program.n_outputs > 1 or program.loss["link"] != opcodes.SOFTMAX)
-    return case
 
 
 # --- the numbers of a case ------------------------------------------------------------------------
@@ -225,9 +28,7 @@ def cases(draw, layers=any_stack, inputs=sizes, batches=any_batches, loss=None, 
 
 @dataclass(frozen=True)
 class Numbers:
-    """What an engine is given beside the case itself: all drawn from its seed, rounded to its
-    dtype.
-    """
+    """What an engine is given beside the case: drawn from its seed, rounded to its dtype."""
 
     theta: np.ndarray
     buffers: np.ndarray
@@ -241,8 +42,8 @@ class Numbers:
             self.theta.astype(dtype), self.buffers.astype(dtype), samples, self.X.astype(dtype)
         )
 
-    def shaken(self, dtype, rng: np.random.Generator) -> "Numbers":
-        """Features and parameters that are off in their last places."""
+    def perturbed(self, dtype, rng: np.random.Generator) -> "Numbers":
+        """Features and parameters perturbed in their last places."""
         samples = replace(self.samples, X=off(self.samples.X, dtype, rng))
         return Numbers(
             off(self.theta, dtype, rng),
@@ -259,10 +60,6 @@ def off(array, dtype, rng):
 
 def _floats(samples):
     return [name for name in ("X", "values", "weights") if getattr(samples, name) is not None]
-
-
-def program_of(case: Case, dtype) -> Program:
-    return lower(case.layers, case.inputs, as_loss(LOSS_CASES[case.loss][0]), dtype)
 
 
 def numbers(case: Case, program: Program) -> Numbers:
@@ -330,7 +127,7 @@ def run(
     def keep_log(name, log, rows):
         # logarithms of numbers close to 1
         keep(f"{name}, losses", log.losses, _length(1 + log.losses))
-        for part in ("weights", "hits", "finite"):
+        for part in ("weights", "correct_weight", "finite"):
             keep(f"{name}, {part}", getattr(log, part))
         of = {part: log.statistics[..., getattr(opcodes, part)].T for part in STATISTICS}
         scales = of | {  # differences are rounded as what they are taken of
@@ -344,11 +141,11 @@ def run(
                 keep(f"{name}, operation {i}, {part}", of[part][i], _length(scales[part]))
 
     def keep_outputs(when):
-        spoilt = given.X.copy()
-        spoilt[rng.integers(len(spoilt)), rng.integers(case.inputs)] = rng.choice(
+        nonfinite = given.X.copy()
+        nonfinite[rng.integers(len(nonfinite)), rng.integers(case.inputs)] = rng.choice(
             [np.nan, np.inf, -np.inf]
         )
-        for what, X in (("outputs", given.X), ("outputs of a row that is not finite", spoilt)):
+        for what, X in (("outputs", given.X), ("outputs of a row that is not finite", nonfinite)):
             for linked in (False, True):
                 outputs, finite = engine.forward(state, X, linked)
                 (
@@ -391,12 +188,13 @@ def _used(program):
 
 # --- comparing ------------------------------------------------------------------------------------
 
-ROUNDINGS, SHAKES, GRANTED = 64, 16, 8
+ROUNDINGS, PERTURBATIONS, ALLOWANCE = 64, 16, 8
 
 
-class Shaken(ReferenceEngine):
-    """The reference, but what operations put out is off in its last places where losses, statistics
-    and the way back take it up.
+class Perturbed(ReferenceEngine):
+    """The reference with outputs of operations perturbed in their last places.
+
+    Losses, statistics and the backward pass read the perturbed values.
     """
 
     def __init__(self, rng: np.random.Generator, program: Program):
@@ -412,7 +210,7 @@ class Shaken(ReferenceEngine):
 
 
 class Judge:
-    """What the reference makes of a case, and what engines may differ from it by."""
+    """The reference's results of a case, and how far engines may differ from them."""
 
     @np.errstate(over="ignore", invalid="ignore")  # a case that is not tame
     def __init__(self, case: Case):
@@ -426,7 +224,7 @@ class Judge:
         values, scales = zip(*self.expected.values(), strict=True)
         self._flat, self._starts = np.concatenate(values), np.cumsum([0, *map(len, values[:-1])])
         self._allowed = ROUNDINGS * np.finfo(case.dtype).eps * np.array(scales)
-        self._shakes = 0
+        self._perturbations = 0
 
     def is_tame(self) -> bool:
         """Whether nothing is about to overflow."""
@@ -435,21 +233,26 @@ class Judge:
     def wrong(self, engine: str) -> dict[str, str]:
         """Results of the engine that no rounding explains → by how much."""
         distances = self._distances(partial(make_engine, engine), self.given)
-        while (far := np.flatnonzero(~(distances <= self._allowed))).size and self._shakes < SHAKES:
-            self._shake()
+        while (
+            far := np.flatnonzero(~(distances <= self._allowed))
+        ).size and self._perturbations < PERTURBATIONS:
+            self._perturb()
         names = list(self.expected)
         return {names[i]: f"off by {distances[i]:.3g}, allowed {self._allowed[i]:.3g}" for i in far}
 
-    def _shake(self) -> None:
-        """Find out a bit more of what rounding can do."""
-        rng = np.random.default_rng(self._shakes)
-        shaken = self._distances(partial(Shaken, rng), self.given.shaken(self.case.dtype, rng))
-        self._allowed = np.maximum(self._allowed, GRANTED * shaken)
-        self._shakes += 1
+    def _perturb(self) -> None:
+        """Measure once more what rounding can change."""
+        rng = np.random.default_rng(self._perturbations)
+        perturbed = self._distances(
+            partial(Perturbed, rng), self.given.perturbed(self.case.dtype, rng)
+        )
+        self._allowed = np.maximum(self._allowed, ALLOWANCE * perturbed)
+        self._perturbations += 1
 
     def _distances(self, make: Callable[[Program], Engine], given: Numbers) -> np.ndarray:
-        """How far each result is from what is expected: Euclidean, and infinite where only one of
-        the two is a number.
+        """Euclidean distance of each result from the expected one.
+
+        It is infinite where only one of the two is a number.
         """
         found = run(make, self.case, self.program, given)
         assert {name: result.value.shape for name, result in found.items()} == {

@@ -7,9 +7,8 @@ import pytest
 from builders import COMPILED
 
 import fastnn as fnn
-from fastnn._kernels import opcodes
+from fastnn._kernels.tables import ACTIVATIONS
 from fastnn.data.samples import checked_samples
-from fastnn.nn.activations import ACTIVATIONS
 
 UNITS = 1024  # a power of two, by which a mean over outputs divides exactly
 ULPS = 4
@@ -20,22 +19,12 @@ CANCELS = {"gelu": np.abs, "hard_sigmoid": np.ones_like}
 
 
 def points(dtype):
-    """Zeros, subnormal numbers, kinks, where exponentials of either number type end, and a grid
-    between.
-    """
+    """Zeros, subnormal numbers, kinks, ends of the range of either dtype's exponential, a grid."""
     info = np.finfo(dtype)
-    special = [
-        0,
-        info.smallest_subnormal,
-        info.tiny / 2,
-        info.tiny,
-        info.eps,
-        1 - info.eps,
-        1,
-        1 + 2 * info.eps,
-        3 - 4 * info.eps,
-        3,
-    ]
+    special = [0, info.smallest_subnormal, info.tiny / 2, info.tiny, info.eps]
+    special += [1 - info.eps, 1, 1 + 2 * info.eps]
+    kinks = {abs(kink) for row in ACTIVATIONS.values() for kink in row.kinks} - {0}
+    special += [kink * (1 + k * info.eps) for kink in sorted(kinks) for k in (-4, 0, 4)]
     special += [
         3 + 4 * info.eps,
         17,
@@ -119,7 +108,7 @@ def test_derivatives_are_accurate(engine, name, dtype, drops):
     )
     found, scale = derivatives(engine, name, z, dtype, *more), np.ones_like(exact)
     assert set(masks) == ({0, 2} if drops else {1})
-    if ACTIVATIONS[name].code in opcodes.DERIVATIVE_NEEDS_Z:
+    if ACTIVATIONS[name].needs_z:
         scale = np.maximum(scale, np.abs(z))
     if name == "hard_sigmoid":  # beside its kinks y is rounded to the 0 or 1 beyond
         found = np.where(np.abs(np.abs(z) - 3) <= 8 * np.finfo(dtype).eps, exact, found)
@@ -146,9 +135,9 @@ def test_infinities_give_limits(engine, name, dtype):
 def test_nan_is_seen_in_outputs_and_loss(engine, name, dtype, drops):
     for units in (1, 3, 16, 37):
         layers = [fnn.Dense(units, name), *([fnn.Dropout(0.1)] if drops else []), fnn.Dense(2)]
-        for spoilt in range(units):
+        for unit in range(units):
             net = fnn.Network(layers, 1, "mse", dtype, engine)
-            net.state.theta[net.program.parameters[1].offset + spoilt] = np.nan
+            net.state.theta[net.program.parameters[1].offset + unit] = np.nan
             assert np.isnan(net.engine.forward(net.state, np.ones((3, 1), dtype))[0]).all()
             log, _ = net.engine.gradients(
                 net.state, checked_samples(net, np.ones((9, 1)), np.ones((9, 2))), training=True

@@ -1,5 +1,6 @@
-"""The programs in ``benchmarks/`` measure what they say: their networks train, and the floor counts
-the operations that a step takes.
+"""The programs in ``benchmarks/`` measure what they say.
+
+Their networks train, and the lower bound counts the operations that a step takes.
 """
 
 import dataclasses
@@ -23,8 +24,33 @@ def module(monkeypatch):
     return importlib.import_module
 
 
-def test_every_workload_trains(module, use_threads):  # the fixture puts the number of threads back
-    training, workloads = module("rivals").load("fastnn").Training, module("workloads").WORKLOADS
+def test_summaries_show_ratios_and_fractions_of_the_lower_bound(module, capsys):
+    peers = module("peers")
+    runs = peers.Runs(["fastnn", "jax", "torch"], quick=True)
+    runs.raw = {"a": {engine: {"microseconds": [time]} for engine, time in
+                      (("fastnn", 4.0), ("jax", 6.0), ("torch", 8.0))}}  # fmt: skip
+    summary = peers.summarise(runs, {"a": 1.0})
+    assert summary["ratios"]["a"] == {
+        "best": "jax",
+        "over_best": 1.5,
+        "over_torch": 2.0,
+        "lower_bound": 1.0,
+        "fraction": 0.25,
+    }
+    peers.show(runs, summary, 1)
+    assert "25 %" in capsys.readouterr().out
+
+
+def test_every_baseline_has_a_module(module):
+    baselines = module("baselines")
+    folder = FOLDER / "baselines"
+    for table in (baselines.BASELINES, baselines.GPU):
+        assert all((folder / f"{name}.py").exists() for name, _ in table.values())
+    assert all((folder / f"{name}.py").exists() for name in baselines.BACKENDS.values())
+
+
+def test_every_workload_trains(module, use_threads):  # the fixture restores the number of threads
+    training, workloads = module("baselines").load("fastnn").Training, module("workloads").WORKLOADS
     for workload in workloads:
         short = dataclasses.replace(workload, steps=2)
         X, y = short.data()
@@ -62,10 +88,8 @@ def test_the_books_algorithm_is_the_books(module):
         np.testing.assert_allclose(ours, theirs, rtol=1e-12)
 
 
-def test_floor_counts_products_and_bytes(module):
-    """784-30-10 by hand: forward and weight gradient of both layers, the input gradient of the
-    second alone.
-    """
+def test_the_lower_bound_counts_products_and_bytes(module):
+    """784-30-10 by hand: forward and weight gradient of both layers, one input gradient."""
     machine, workload = module("machine"), module("workloads").WORKLOADS[0]
     rows = 2 * (2 * (784 * 30 + 30 * 10) + 30 * 10)
     n_bytes = 2 * 4 * (784 * 30 + 30 + 30 * 10 + 10) + 4 * 10 * 784
@@ -73,9 +97,9 @@ def test_floor_counts_products_and_bytes(module):
         "peaks": {"any": 1.0},
         "bandwidths": [[size, 1e30] for size in machine.SIZES],
     }
-    assert machine.floor(workload, at_one_a_second) == pytest.approx(10 * rows)
+    assert machine.lower_bound(workload, at_one_a_second) == pytest.approx(10 * rows)
     moving = {"peaks": {"any": 1e30}, "bandwidths": [[size, 1.0] for size in machine.SIZES]}
-    assert machine.floor(workload, moving) == pytest.approx(n_bytes)
+    assert machine.lower_bound(workload, moving) == pytest.approx(n_bytes)
 
 
 def test_a_first_step_is_timed(module):
@@ -105,12 +129,12 @@ def test_files_are_forgotten_where_that_can_be(module, tmp_path):
 
 def test_the_gpus_workloads_train_on_a_cpu(module, use_threads):
     """But for the largest, which takes gigabytes."""
-    rivals, workloads = module("rivals"), module("workloads").GPU_WORKLOADS
-    # PyTorch's graphs take ten steps each
+    baselines, workloads = module("baselines"), module("workloads").GPU_WORKLOADS
+    # Each of PyTorch's graphs takes ten steps.
     assert {workload.steps % 10 for workload in workloads} == {0}
     for workload in workloads[:-1]:
         short = dataclasses.replace(workload, steps=2)
-        assert np.isfinite(rivals.load("fastnn").Training(short, *short.data(), 1).epoch()), (
+        assert np.isfinite(baselines.load("fastnn").Training(short, *short.data(), 1).epoch()), (
             workload.name
         )
 
@@ -134,9 +158,7 @@ def test_without_a_gpu_that_is_said(module, monkeypatch):
 
 
 def test_runs_on_the_gpu_go_on_where_they_stopped(module, monkeypatch, tmp_path, capsys):
-    """Each engine's figure is written as soon as its row is there; a second call measures what is
-    missing and tells what failed.
-    """
+    """Each engine's result is written at once; a second call measures what is missing."""
     gpu, path = module("gpu"), tmp_path / "gpu.json"
     monkeypatch.setattr(
         gpu, "describe", lambda: {"gpus": 1, "gpu": "none", "driver": "0", "versions": {}}
@@ -152,7 +174,7 @@ def test_runs_on_the_gpu_go_on_where_they_stopped(module, monkeypatch, tmp_path,
         return {"microseconds": 10.0 + (arguments[1] != "fastnn"), "first_epoch": 1.0, "loss": 1.0}
 
     monkeypatch.setattr(gpu.processes, "run", run)
-    monkeypatch.setattr(gpu.rivals, "installed", lambda known: ["fastnn", "jax", "torch"])
+    monkeypatch.setattr(module("baselines"), "installed", lambda known: ["fastnn", "jax", "torch"])
     monkeypatch.setattr(
         "sys.argv", ["gpu.py", "--only", "16-16-2", "--rounds", "1", "--json", str(path)]
     )
@@ -160,7 +182,7 @@ def test_runs_on_the_gpu_go_on_where_they_stopped(module, monkeypatch, tmp_path,
     said = capsys.readouterr().out
     assert "jax on 16-16-2 ReLU, Adam, batch 32: took longer than 1 s" in said
     assert "torch.graphs is left out: torch is not installed" in said
-    assert "1.10" in said  # of the fastest rival's time to ours
+    assert "1.10" in said  # time of the fastest baseline, divided by ours
     before = len(calls)
     monkeypatch.setattr(
         "sys.argv",

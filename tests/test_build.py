@@ -1,17 +1,16 @@
-"""Building from source: with no compiler, with one that fails, with kernels required. Needs the
-source tree and what builds it.
+"""Building from source: without a compiler, with one that fails, with kernels required.
+
+Needs the source tree, setuptools and Cython.
 """
 
 import importlib.util
 import os
 import re
-import runpy
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -40,9 +39,7 @@ fnn.mlp([4, 3], backend="cython")
 
 
 def build(folder, *options, **environment):
-    """``setup.py build`` into a folder of its own; returns how it ended, and the folder with the
-    package.
-    """
+    """Run ``setup.py build``; returns the process, and the folder with the package."""
     command = [
         sys.executable,
         "setup.py",
@@ -60,7 +57,7 @@ def build(folder, *options, **environment):
 
 
 def ask(package):
-    """What a new interpreter says that finds just this package."""
+    """What a new interpreter prints whose only fastnn is this package."""
     return subprocess.run(
         [sys.executable, "-c", ASK], cwd=package, capture_output=True, text=True, timeout=60
     )
@@ -106,7 +103,8 @@ def test_required_kernels_that_cannot_be_built_are_an_error(tmp_path):
 def test_a_compiler_that_fails_at_the_kernels(tmp_path, required):
     compiler = tmp_path / "cc"
     compiler.write_text(
-        '#!/bin/sh\ncase "$*" in *float32_base.c*) echo "out of memory" >&2; exit 1;; esac\nexec gcc "$@"\n'
+        '#!/bin/sh\ncase "$*" in *float32_base.c*) echo "out of memory" >&2; exit 1;; esac\n'
+        'exec gcc "$@"\n'
     )
     compiler.chmod(0o755)
     done, package = build(
@@ -155,35 +153,6 @@ def test_broken_modules_are_a_reason(tmp_path):
 def tools(monkeypatch):
     """Modules of ``tools/`` can be imported."""
     monkeypatch.syspath_prepend(TOOLS)
-
-
-def test_the_vocabulary_is_that_of_opcodes(tools):
-    from opcodes_pxi import opcodes_pxi
-
-    opcodes = runpy.run_path(str(ROOT / KERNELS / "opcodes.py"))
-    text = opcodes_pxi(ROOT / KERNELS / "opcodes.py")
-    for name, value in opcodes.items():
-        if type(value) is int and name.isupper():
-            assert f"\n    {name} = {value}\n" in text
-        elif isinstance(value, np.dtype):
-            fields = "\n".join(
-                f"    {'double' if value[field].kind == 'f' else 'int64_t'} {field}"
-                for field in value.names
-            )
-            assert f"ctypedef struct {name.capitalize()}:\n{fields}\n" in text
-    assert all(
-        f"case {code}: *low = {low}; *high = {high};" in text
-        for code, (low, high) in opcodes["SATURATES"].items()
-    )
-
-
-def test_a_record_that_c_would_lay_out_otherwise_is_refused(tools, tmp_path):
-    from opcodes_pxi import opcodes_pxi
-
-    file = tmp_path / "opcodes.py"
-    file.write_text("import numpy as np\nSATURATES = {}\nOP = np.dtype([('code', np.int32)])\n")
-    with pytest.raises(ValueError, match="OP must consist of fields of 8 bytes"):
-        opcodes_pxi(file)
 
 
 @needs_gcc

@@ -1,9 +1,8 @@
-"""Random networks, trained a few steps by every CPU engine: what comes out is what the reference
-makes of them, but for rounding.
+"""Random networks, trained a few steps by every CPU engine, give the reference's results.
 
-Each entry of the tables of operations, activations, losses and optimisers is in all examples of a
-test; hypothesis draws the rest. ``FASTNN_FUZZ=1000`` draws as many examples for each, other ones
-every time.
+Differences must be rounding errors. Each entry of the tables of operations, activations, losses and
+optimisers is in all examples of a test; hypothesis draws the rest. ``FASTNN_FUZZ=1000`` draws as
+many examples for each, other ones every time.
 """
 
 import os
@@ -11,10 +10,9 @@ import os
 import numpy as np
 import pytest
 from builders import COMPILED, LOSS_CASES, STEPPING
-from fuzzing import (
+from fuzz_cases import (
     MAKES,
     Graph,
-    Judge,
     activations,
     cases,
     dense,
@@ -25,13 +23,14 @@ from fuzzing import (
     stacks,
     wide_stacks,
 )
+from fuzzing import Judge
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from fastnn._kernels import cpu_engine, opcodes
 from fastnn._kernels.contract import aligned_zeros
+from fastnn._kernels.tables import ACTIVATIONS
 from fastnn.nn import lowering
-from fastnn.nn.activations import ACTIVATIONS
 
 EXAMPLES = int(os.environ.get("FASTNN_FUZZ", "0"))
 fuzz = settings(
@@ -45,17 +44,15 @@ fuzz = settings(
 
 @pytest.fixture(autouse=True)
 def surroundings(use_threads, monkeypatch):
-    """Any number of threads; graphs can be lowered; and what a kernel has not written itself is not
-    a number.
-    """
+    """Any number of threads; graphs can be lowered; workspaces hold NaN until a kernel writes."""
 
-    def spoilt(n, dtype):
+    def nan_filled(n, dtype):
         array = aligned_zeros(n, dtype)
         array.fill(np.nan)
         return array
 
     monkeypatch.setitem(lowering._LOWERINGS, Graph, lower_graph)
-    monkeypatch.setattr(cpu_engine, "aligned_zeros", spoilt)
+    monkeypatch.setattr(cpu_engine, "aligned_zeros", nan_filled)
 
 
 def check(case):

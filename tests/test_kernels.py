@@ -1,5 +1,6 @@
-"""The Numba kernels one by one against slow NumPy twins; these tests also run as plain Python, with
-NUMBA_DISABLE_JIT=1.
+"""The Numba kernels one by one, against NumPy.
+
+These tests also run as plain Python, with NUMBA_DISABLE_JIT=1.
 """
 
 import functools
@@ -22,13 +23,15 @@ from builders import (
 
 from fastnn._kernels import philox as generator
 from fastnn._kernels import reference
-from fastnn.nn.losses import LOSSES, Loss
+from fastnn._kernels.tables import LOSSES, OPTIMIZERS
+from fastnn.nn.losses import Loss
 
 pytest.importorskip("numba")
 from numba import config
 
 from fastnn._kernels.numba_cpu import barrier, philox, update, views
 from fastnn._kernels.numba_cpu import compile as compiling
+from fastnn._kernels.numba_cpu import gemm as products
 from fastnn._kernels.numba_cpu import loss as losses
 
 JIT = not config.DISABLE_JIT
@@ -57,18 +60,16 @@ entry = functools.partial(compiling.entry, name="tests")
 
 @entry
 def gemm(transpose_a, transpose_b, alpha, a, b, beta, c):
-    views.gemm(transpose_a, transpose_b, alpha, a, b, beta, c)
+    products.gemm(transpose_a, transpose_b, alpha, a, b, beta, c)
 
 
 @entry
 def double_block(vector, offset, rows, columns):
-    block, stretch = (
-        views.matrix(vector, offset, rows, columns),
-        views.segment(vector, offset, rows * columns),
-    )
+    block = views.matrix(vector, offset, rows, columns)
+    flat = views.segment(vector, offset, rows * columns)
     for i in range(rows):
         for j in range(columns):
-            block[i, j] += stretch[i * columns + j]
+            block[i, j] += flat[i * columns + j]
 
 
 @entry
@@ -87,8 +88,11 @@ def loss_and_gradient(loss, z, d, samples, labels, values, weights, weight_sum):
 
 
 @entry
-def step(rule, eta, t, product, decay, w, g, m, v):
-    update.update(rule[0], update.rates(rule[0], eta, t, product), decay, w, g, m, v)
+def step(optimizer, eta, t, mu_product, decay, w, g, m, v):
+    mu = update.momentum_factor(optimizer[0], t)
+    mu_next = update.momentum_factor(optimizer[0], t + 1)
+    rates = update.bias_correction(optimizer[0], eta, t, mu, mu_next, mu_product)
+    return update.update(optimizer[0], rates, decay, w, g, m, v)
 
 
 @entry
@@ -103,21 +107,22 @@ def limit_columns(w, first, last, max_norm):
 
 
 @entry
-def meet(counter, seen, rank, n_threads, meetings):
-    """Each thread writes its number of the meeting, meets, and checks that all others have written
-    theirs.
+def synchronise(counter, seen, rank, n_threads, rounds):
+    """Write the number of the round, wait at a barrier, and check that all others have written it.
+
+    Returns how often one had not, and the number of the next barrier.
     """
     phase, late = 1, 0
-    for k in range(meetings):
+    for k in range(rounds):
         seen[rank, 0] = k + 1
-        phase = barrier.wait(counter, phase, n_threads)
+        phase = barrier.barrier_wait(counter, phase, n_threads)
         for other in range(n_threads):
             late += seen[other, 0] < k + 1
-        phase = barrier.wait(counter, phase, n_threads)
+        phase = barrier.barrier_wait(counter, phase, n_threads)
     return late, phase
 
 
-# --- products -------------------------------------------------------------------------------------
+# --- GEMM -------------------------------------------------------------------------------------
 
 SHAPES = [
     (1, 1, 1),
@@ -238,7 +243,7 @@ def test_losses(name, outputs, weighted, dtype):
     n, rng = 12, np.random.default_rng(3)
     chosen = np.array([4, 0, 11, 7, 7])
     weights = rng.uniform(0, 2, n if weighted else 0).astype(dtype)
-    share = weights[chosen] if weighted else np.ones(5)
+    chosen_weights = weights[chosen] if weighted else np.ones(5)
     link = LOSSES[name].link
     for loss in losses_of(name):
         record = network(EVERYTHING, loss).program.loss
@@ -258,7 +263,7 @@ def test_losses(name, outputs, weighted, dtype):
                 forms if link == "softmax" else [(labels, values, values)]
             ):
                 d = np.full_like(z, np.nan)
-                total, hits = loss_and_gradient(
+                total, correct_weight = loss_and_gradient(
                     records(record),
                     z,
                     d,
@@ -266,18 +271,24 @@ def test_losses(name, outputs, weighted, dtype):
                     given_labels,
                     given_values,
                     weights,
-                    float(share.sum()),
+                    float(chosen_weights.sum()),
                 )
                 z64, t64 = z.astype(np.float64), t[chosen].astype(np.float64)
                 each, slope = reference.per_sample_loss(record, z64, t64)
                 scale = max(1.0, np.abs(each).max(), np.abs(slope).max())
-                assert abs(total - share @ each / share.sum()) <= 10 * EXACT[dtype] * scale
+                assert (
+                    abs(total - chosen_weights @ each / chosen_weights.sum())
+                    <= 10 * EXACT[dtype] * scale
+                )
                 np.testing.assert_allclose(
-                    d, share[:, None] / share.sum() * slope, rtol=0, atol=10 * EXACT[dtype] * scale
+                    d,
+                    chosen_weights[:, None] / chosen_weights.sum() * slope,
+                    rtol=0,
+                    atol=10 * EXACT[dtype] * scale,
                 )
                 if LOSSES[name].classifies:
                     right = reference.is_correct(record["code"][0], z64, t64)
-                    assert hits == pytest.approx(share @ right, rel=1e-6)
+                    assert correct_weight == pytest.approx(chosen_weights @ right, rel=1e-6)
 
 
 @dtypes
@@ -309,38 +320,42 @@ def test_losses_pass_nan(name, dtype):
 def test_updates(name, dtype):
     rng, n, decay = np.random.default_rng(5), 37, 0.1
     record, n_slots = optimizer(name).record(), optimizer(name).n_slots
-    rule = records(record)
+    given = records(record)
     constants = dict(zip(record.dtype.names, record[0].item(), strict=True))
+    row = next(row for row in OPTIMIZERS.values() if row.code == constants["code"])
     w = rng.normal(size=n).astype(dtype)
-    twin, slots = w.astype(np.float64), np.zeros((n_slots, n))
+    expected, slots = w.astype(np.float64), np.zeros((n_slots, n))
     m, v = (np.zeros(n if n_slots > k else 0, dtype) for k in range(2))
-    product, products = 1.0, np.ones(1)
+    mu_product, expected_product = 1.0, np.ones(1)
     for t in range(1, 8):
         g, eta = rng.normal(size=n).astype(dtype), 0.1 / t
-        product *= update.momentum_factor(rule[0], t)
-        step(rule, eta, t, product, decay, w, g.copy(), m, v)
+        mu_product *= update.momentum_factor(given[0], t)
+        before = w.astype(np.float64)
+        squares, moved = step(given, eta, t, mu_product, decay, w, g.copy(), m, v)
+        assert squares == pytest.approx(np.square(before).sum(), rel=1e-5)
+        assert moved == pytest.approx(np.square(w - before).sum(), rel=1e-4)
         gradient = g.astype(np.float64)
-        if name == "adamw":
-            twin *= 1 - eta * decay
+        if row.decoupled_decay:
+            expected *= 1 - eta * decay
         else:
-            gradient += decay * twin
-        reference._UPDATES[constants["code"]](twin, gradient, slots, eta, constants, t, products)
-        np.testing.assert_allclose(w, twin, rtol=0, atol=20 * EXACT[dtype], err_msg=f"step {t}")
-    for found, expected in zip((m, v), slots, strict=False):
+            gradient += decay * expected
+        take_step = reference.UPDATE_OF[row.code]
+        take_step(expected, gradient, slots, eta, constants, t, expected_product)
+        np.testing.assert_allclose(w, expected, rtol=0, atol=20 * EXACT[dtype], err_msg=f"step {t}")
+    for found, slot in zip((m, v), slots, strict=False):
         if not (name == "sgd" and len(found)):  # without momentum its slot stays unused
-            np.testing.assert_allclose(found, expected, rtol=0, atol=20 * EXACT[dtype])
+            np.testing.assert_allclose(found, slot, rtol=0, atol=20 * EXACT[dtype])
 
 
 @dtypes
 @pytest.mark.parametrize("name", STEPPING)
 def test_updates_pass_nan(name, dtype):
     record, n_slots = optimizer(name).record(), optimizer(name).n_slots
-    rule = records(record)
+    given = records(record)
     w, g = np.ones(20, dtype), np.full(20, 0.1, dtype)
     g[13] = np.nan
-    step(
-        rule, 0.1, 1, 0.9, 0.0, w, g, *(np.zeros(20 if n_slots > k else 0, dtype) for k in range(2))
-    )
+    slots = (np.zeros(20 if n_slots > k else 0, dtype) for k in range(2))
+    step(given, 0.1, 1, 0.9, 0.0, w, g, *slots)
     np.testing.assert_array_equal(np.isnan(w), np.arange(20) == 13)
 
 
@@ -378,16 +393,17 @@ def test_limit_columns(dtype):
 
 @pytest.mark.skipif(not JIT, reason="without the JIT there is one thread")
 @pytest.mark.parametrize("n_threads", [1, 2, 3, 4])
-def test_threads_meet(n_threads):
+def test_threads_wait_at_barriers(n_threads):
     counter, seen, results = (
         np.zeros(1, np.int64),
         np.zeros((n_threads, 8), np.int64),
         [None] * n_threads,
     )
-    meet(np.zeros(1, np.int64), np.zeros((1, 8), np.int64), 0, 1, 1)  # compiled, or loaded
+    # compiled, or loaded
+    synchronise(np.zeros(1, np.int64), np.zeros((1, 8), np.int64), 0, 1, 1)
 
     def run(rank):
-        results[rank] = meet(counter, seen, rank, n_threads, 300)
+        results[rank] = synchronise(counter, seen, rank, n_threads, 300)
 
     in_threads(*(functools.partial(run, rank) for rank in range(n_threads)))
     assert results == [(0, 601)] * n_threads
@@ -395,19 +411,19 @@ def test_threads_meet(n_threads):
 
 
 def test_one_thread_need_not_wait():
-    assert meet(np.zeros(1, np.int64), np.zeros((1, 8), np.int64), 0, 1, 5) == (0, 11)
+    assert synchronise(np.zeros(1, np.int64), np.zeros((1, 8), np.int64), 0, 1, 5) == (0, 11)
 
 
-@pytest.mark.parametrize("rule", STEPPING)
-def test_a_tiny_network_trains_as_the_reference(rule):
-    nets = [network(EVERYTHING, "mse", name) for name in ("numba", "numpy")]
+@pytest.mark.parametrize("name", STEPPING)
+def test_a_tiny_network_trains_as_the_reference(name):
+    nets = [network(EVERYTHING, "mse", engine) for engine in ("numba", "numpy")]
     for net in nets:
         net.fit(
             features(8),
             targets("values", 8, OUTPUTS),
             batch_size=3,
-            optimizer=optimizer(rule, clip_norm=0.5, weight_decay=0.01),
+            optimizer=optimizer(name, clip_norm=0.5, weight_decay=0.01),
         )
         assert net.state.step == 3
-    for name, values in learnt(nets[0]).items():
-        assert relative_error({name: values}, {name: learnt(nets[1])[name]}) <= 1e-9, name
+    for key, values in learnt(nets[0]).items():
+        assert relative_error({key: values}, {key: learnt(nets[1])[key]}) <= 1e-9, key

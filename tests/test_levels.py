@@ -1,9 +1,11 @@
-"""Compiled modules of the Cython engine: which are there, which this processor runs, what is said
-when there are none.
+"""Compiled modules of the Cython engine: which are installed, which this processor runs, and why
+there may be none.
 """
 
+import ast
 import importlib
 import platform
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,8 +13,11 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn._kernels import opcodes
+from fastnn._kernels import opcodes, tables
 from fastnn._kernels.cython_cpu import levels
+from fastnn._kernels.kernel_arguments import KernelArguments
+from fastnn._kernels.tables import ActivationRow
+from fastnn._kernels.vocabulary import vocabulary
 
 BUILT = levels.built()
 needs_modules = pytest.mark.skipif(
@@ -47,7 +52,7 @@ def test_each_module_has_its_number_type_and_the_records_of_opcodes(monkeypatch,
     module = levels.module(np.dtype(dtype))
     assert module.__name__ == f"fastnn._kernels.cython_cpu.{dtype}_{level}"
     assert {
-        name: getattr(opcodes, name).itemsize for name in ("OP", "RULE", "LOSS")
+        name: getattr(opcodes, name).itemsize for name in ("OP", "OPTIMIZER", "LOSS")
     } == module.RECORD_SIZES
 
 
@@ -93,7 +98,8 @@ def test_a_level_asked_for_must_run_here(monkeypatch, level):
     monkeypatch.setenv("FASTNN_CPU_LEVEL", level)
     with pytest.raises(
         ValueError,
-        match=f"FASTNN_CPU_LEVEL .* got '{level}'; installed: base, v3, v4; this processor runs: base, v3$",
+        match=f"FASTNN_CPU_LEVEL .* got '{level}'; "
+        "installed: base, v3, v4; this processor runs: base, v3$",
     ):
         levels.why_not()
 
@@ -117,7 +123,40 @@ def test_nothing_compiled(monkeypatch):
         fnn.mlp([2, 2], backend="cython")
 
 
+# What differs from the tables that the modules were compiled with → how.
+OTHER_VOCABULARIES = {
+    "a constant": lambda patch: patch.setattr(opcodes, "GRAD_ADD", 99),
+    "a record": lambda patch: patch.setattr(opcodes, "LOSS", np.dtype([("code", np.int64)])),
+    "another activation": lambda patch: patch.setitem(
+        tables.ACTIVATIONS, "new", ActivationRow(code=len(tables.ACTIVATIONS), formula="z")
+    ),
+    "one activation less": lambda patch: patch.delitem(tables.ACTIVATIONS, "gelu"),
+    "the code of a loss": lambda patch: patch.setitem(
+        tables.LOSSES, "mse", replace(tables.LOSSES["mse"], code=99)
+    ),
+    "the code of an optimiser": lambda patch: patch.setitem(
+        tables.OPTIMIZERS, "adam", replace(tables.OPTIMIZERS["adam"], code=99)
+    ),
+    "an argument of the kernels": lambda patch: patch.setattr(
+        KernelArguments, "_fields", KernelArguments._fields[1:]
+    ),
+    "the order of the arguments": lambda patch: patch.setattr(
+        KernelArguments, "_fields", KernelArguments._fields[::-1]
+    ),
+}
+
+
 @needs_modules
-def test_modules_of_another_vocabulary_are_not_used(monkeypatch):
-    monkeypatch.setattr(opcodes, "ADAM", 99)
+@pytest.mark.parametrize("other", OTHER_VOCABULARIES)
+def test_modules_of_another_vocabulary_are_not_used(other, monkeypatch):
+    assert levels.why_not() is None
+    levels._load.cache_clear()
+    OTHER_VOCABULARIES[other](monkeypatch)
     assert "float32_base was compiled with another opcodes.py" in levels.why_not()
+    with pytest.raises(ImportError, match="install fastnn again"):
+        levels.module(np.dtype("float32"))
+
+
+def test_the_vocabulary_is_plain_data():
+    """It is written into the compiled modules as a Python literal."""
+    assert ast.literal_eval(repr(vocabulary())) == vocabulary()

@@ -1,10 +1,11 @@
 """The scalar formulas of the Numba engines, compiled and as plain Python, against NumPy in a higher
-precision.
+precision. The formulas of activations to compare with are those of `tables`.
 """
 
 import functools
 import math
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import config, njit
 
-from fastnn._kernels import opcodes, scalars
+from fastnn._kernels import elementary, opcodes, reference, scalars
+from fastnn._kernels.step_rates import bias_correction, momentum_factor
+from fastnn._kernels.tables import ACTIVATIONS, OPTIMIZERS
 
 JIT = not config.DISABLE_JIT
 # the kernels'
@@ -22,16 +25,12 @@ OPTIONS = {
     "fastmath": {"contract", "reassoc", "arcp", "nsz"},
 }
 PRECISIONS = {np.float32: np.float64, np.float64: np.longdouble}  # and what to check them with
-CODES = {
-    name: getattr(opcodes, name.upper())
-    for name in (f[2:] for f in dir(scalars) if f.startswith("f_"))
-}
 POINTS = 100_000 if JIT else 300
 
 # NumPy scalars warn of every overflow
 pytestmark = [pytest.mark.filterwarnings("ignore::RuntimeWarning")]
 precisions = pytest.mark.parametrize("dtype", PRECISIONS)
-activations = pytest.mark.parametrize("name", CODES)
+activations = pytest.mark.parametrize("name", ACTIVATIONS)
 
 
 @functools.cache
@@ -56,23 +55,33 @@ def loop(function, code=None):
     return run
 
 
-def over(function, x, code=None, alpha=0.3):
+def over(function, x):
     out = np.empty_like(x)
-    loop(function, code)(x, out) if code is None else loop(function, code)(
-        x, x.dtype.type(alpha), out
-    )
+    loop(function)(x, out)
     return out
 
 
+def over_by_code(function, name, x):
+    out = np.empty_like(x)
+    loop(function, ACTIVATIONS[name].code)(x, x.dtype.type(alpha_of(name)), out)
+    return out
+
+
+def alpha_of(name):
+    """A constant other than the default: 0.3, where it may be that."""
+    constant = ACTIVATIONS[name].constants.get("alpha")
+    return constant.default if constant and not constant.low < 0.3 < constant.high else 0.3
+
+
 def activate(name, z):
-    return over(scalars.activate, z, CODES[name])
+    return over_by_code(scalars.activate, name, z)
 
 
 def derivative(name, z):
     """f′(z), by whichever of the two functions knows it."""
-    if CODES[name] in opcodes.DERIVATIVE_NEEDS_Z:
-        return over(scalars.derivative_from_z, z, CODES[name])
-    return over(scalars.derivative, activate(name, z), CODES[name])
+    if ACTIVATIONS[name].needs_z:
+        return over_by_code(scalars.derivative_from_z, name, z)
+    return over_by_code(scalars.derivative, name, activate(name, z))
 
 
 def ulps(got, exact):
@@ -110,7 +119,7 @@ ELEMENTARY = {  # function in higher precision, range of float32 and of float64,
 
 def check_elementary(name, x):
     exact, _, limit = ELEMENTARY[name]
-    got = over(getattr(scalars, name), x)
+    got = over(getattr(elementary, name), x)
     assert ulps(got, exact(x.astype(PRECISIONS[x.dtype.type]))) <= limit
 
 
@@ -147,64 +156,59 @@ def test_exp_near_its_bounds(dtype):
     with np.errstate(over="ignore"):
         exact = np.exp(x.astype(PRECISIONS[dtype]))
     representable = exact <= info.max
-    assert ulps(over(scalars.exp, x)[representable], exact[representable]) <= 1.25
-    assert np.all(over(scalars.exp, x)[~representable] >= info.max)
+    assert ulps(over(elementary.exp, x)[representable], exact[representable]) <= 1.25
+    assert np.all(over(elementary.exp, x)[~representable] >= info.max)
 
 
 @precisions
 def test_limits(dtype):
     x = np.array([-np.inf, -1e30, 1e30, np.inf, 0], dtype)
-    assert over(scalars.exp, x).tolist() == [0, 0, np.inf, np.inf, 1]
-    assert over(scalars.sigmoid, x).tolist() == [0, 0, 1, 1, 0.5]
-    assert over(scalars.tanh, x).tolist() == [-1, -1, 1, 1, 0]
-    assert over(scalars.erf, x).tolist() == [-1, -1, 1, 1, 0]
+    assert over(elementary.exp, x).tolist() == [0, 0, np.inf, np.inf, 1]
+    assert over(elementary.sigmoid, x).tolist() == [0, 0, 1, 1, 0.5]
+    assert over(elementary.tanh, x).tolist() == [-1, -1, 1, 1, 0]
+    assert over(elementary.erf, x).tolist() == [-1, -1, 1, 1, 0]
 
 
-# Plain formulas for a precision that needs no care, as (f, f(−∞), f(∞)); alpha is 0.3.
-SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
-PLAIN = {
-    "linear": (lambda z: z, -np.inf, np.inf),
-    "sigmoid": (exact_sigmoid, 0, 1),
-    "tanh": (np.tanh, -1, 1),
-    "relu": (lambda z: np.maximum(z, 0), 0, np.inf),
-    "leaky_relu": (lambda z: np.where(z > 0, z, 0.3 * z), -np.inf, np.inf),
-    "elu": (lambda z: np.where(z > 0, z, 0.3 * np.expm1(np.minimum(z, 0))), -0.3, np.inf),
-    "selu": (
-        lambda z: SCALE * np.where(z > 0, z, SELU_ALPHA * np.expm1(np.minimum(z, 0))),
-        -SCALE * SELU_ALPHA,
-        np.inf,
-    ),
-    "gelu": (lambda z: z * (1 + exact_erf(z / np.sqrt(2))) / 2, 0, np.inf),
-    "silu": (lambda z: z * exact_sigmoid(z), 0, np.inf),
-    "mish": (lambda z: z * np.tanh(np.log1p(np.exp(z))), 0, np.inf),
-    "softplus": (lambda z: np.log1p(np.exp(z)), 0, np.inf),
-    "softsign": (lambda z: z / (1 + np.abs(z)), -1, 1),
-    "hard_sigmoid": (lambda z: np.clip(z / 6 + 0.5, 0, 1), 0, 1),
-    "hard_tanh": (lambda z: np.clip(z, -1, 1), -1, 1),
-}
-KINKS = {
-    "relu": [0],
-    "leaky_relu": [0],
-    "elu": [0],
-    "selu": [0],
-    "softsign": [0],
-    "hard_sigmoid": [-3, 3],
-    "hard_tanh": [-1, 1],
-}
-# these cancel: their error is small beside max(1, |z|), not always beside the result
+# What formulas of `tables` may use beside z and alpha.
+NAMES = {name: getattr(np, name) for name in ("exp", "expm1", "log1p", "tanh", "sqrt", "abs")}
+NAMES |= {name: getattr(np, name) for name in ("where", "maximum", "minimum", "clip")}
+NAMES["Phi"] = lambda z: (1 + exact_erf(z / np.sqrt(2))) / 2
+FAR, INFINITE = 1e8, 1e6  # f(±FAR) stands for the limit; beyond INFINITE it is ±∞
+# f″ jumps: a central difference errs by as much as its step.
+BENDS = {"softsign": (0,)}
+# These cancel: their error is small beside max(1, |z|), not always beside the result.
 ABSOLUTE = {"gelu", "hard_sigmoid"}
 
 
-def test_every_activation_has_a_plain_twin():
-    assert set(PLAIN) == set(CODES)
-    assert sorted(CODES.values()) == list(range(len(CODES)))
+def plain(name, z):
+    """f(z) by the formula of the table, which needs no care in the precision of ``z``."""
+    names = {**NAMES, "z": z, "alpha": z.dtype.type(alpha_of(name))}
+    return eval(ACTIVATIONS[name].formula, {"__builtins__": {}}, names)
+
+
+def limits(name):
+    """f(−∞) and f(∞) by the formula of the table."""
+    far = plain(name, np.array([-FAR, FAR], np.longdouble)).astype(np.float64)
+    return np.where(np.abs(far) > INFINITE, np.sign(far) * np.inf, far)
+
+
+def test_codes_are_the_numbers_of_the_rows():
+    assert [row.code for row in ACTIVATIONS.values()] == list(range(len(ACTIVATIONS)))
+
+
+@activations
+def test_formulas_of_the_table_work_on_arrays(name):
+    for dtype in (np.float64, np.longdouble):
+        z = np.linspace(-3, 3, 7).astype(dtype)
+        assert plain(name, z).shape == z.shape
+        assert np.isfinite(plain(name, z)).all()
 
 
 @precisions
 @activations
 def test_activations_are_accurate(name, dtype):
     z = grid(dtype, -40, 40)
-    exact = PLAIN[name][0](z.astype(PRECISIONS[dtype]))
+    exact = plain(name, z.astype(PRECISIONS[dtype]))
     error = np.abs(activate(name, z) - exact)
     scale = (
         np.maximum(np.abs(exact), np.minimum(np.abs(z), 1) + np.abs(z))
@@ -220,17 +224,17 @@ def test_activations_are_accurate(name, dtype):
 @activations
 def test_derivatives_match_central_differences(name, dtype):
     z = np.linspace(-12, 12, min(POINTS, 2001)).astype(dtype)
-    for kink in KINKS.get(name, ()):
+    for kink in (*ACTIVATIONS[name].kinks, *BENDS.get(name, ())):
         z = z[np.abs(z - kink) > 1e-3]
     wide, h = z.astype(np.float64), 1e-5
-    slope = (PLAIN[name][0](wide + h) - PLAIN[name][0](wide - h)) / (2 * h)
+    slope = (plain(name, wide + h) - plain(name, wide - h)) / (2 * h)
     assert np.max(np.abs(derivative(name, z) - slope)) < (2e-6 if dtype is np.float32 else 1e-8)
 
 
 @activations
 def test_derivatives_at_kinks_and_infinities_are_finite(name):
-    z = np.array([*KINKS.get(name, ()), -np.inf, np.inf], np.float32)
-    assert np.all(np.isfinite(derivative(name, z))) or name in {"linear", "leaky_relu"}
+    z = np.array([*ACTIVATIONS[name].kinks, -np.inf, np.inf], np.float32)
+    assert np.all(np.isfinite(derivative(name, z)))
     if name == "relu":
         assert derivative(name, np.zeros(1, np.float32)) == 0
 
@@ -239,127 +243,113 @@ def test_derivatives_at_kinks_and_infinities_are_finite(name):
 @activations
 def test_activations_at_infinity_and_nan(name, dtype):
     got = activate(name, np.array([-np.inf, np.inf, np.nan], dtype))
-    np.testing.assert_allclose(got, [*PLAIN[name][1:], np.nan], rtol=1e-6)
+    np.testing.assert_allclose(got, [*limits(name), np.nan], rtol=1e-6, atol=1e-7)
     assert np.isnan(derivative(name, np.array([np.nan], dtype)))[0]
 
 
 @pytest.mark.parametrize("name", ELEMENTARY)
 @precisions
 def test_nan_propagates(name, dtype):
-    assert np.isnan(over(getattr(scalars, name), np.full(40, np.nan, dtype))).all()
+    assert np.isnan(over(getattr(elementary, name), np.full(40, np.nan, dtype))).all()
 
 
 @precisions
-@pytest.mark.parametrize("name", [*ELEMENTARY, *CODES])
+@pytest.mark.parametrize("name", [*ELEMENTARY, *ACTIVATIONS])
 def test_plain_python_gives_the_compiled_numbers(name, dtype):
     low, high = ELEMENTARY.get(name, (None, {dtype: (-8, 8)}))[1][dtype]
     x = np.linspace(low, high, 80).astype(dtype)
     if name in ELEMENTARY:
-        pairs = [(over(getattr(scalars, name), x), [getattr(scalars, name)(v) for v in x])]
+        pairs = [(over(getattr(elementary, name), x), [getattr(elementary, name)(v) for v in x])]
     else:
-        code, alpha = CODES[name], dtype(0.3)
+        row, alpha = ACTIVATIONS[name], dtype(alpha_of(name))
+        code = row.code
         pairs = [(activate(name, x), [scalars.activate(code, v, alpha) for v in x])]
-        by_z = code in opcodes.DERIVATIVE_NEEDS_Z
-        d, at = (scalars.derivative_from_z, x) if by_z else (scalars.derivative, pairs[0][0])
+        d, at = (scalars.derivative_from_z, x) if row.needs_z else (scalars.derivative, pairs[0][0])
         pairs.append((derivative(name, x), [d(code, v, alpha) for v in at]))
     for compiled, plain in pairs:
         assert {type(v) for v in plain} == {dtype}
         close = (
             np.abs(compiled - plain) <= 2 * np.spacing(np.maximum(np.abs(plain), 0.5))
-            if name in CODES
+            if name in ACTIVATIONS
             else ulps(compiled, plain) <= 2
         )
         assert np.all(close)
 
 
-# --- update rules ---------------------------------------------------------------------------------
-# name: (slots, hyperparameters, one step of the textbook on (w, g, slots, hyperparameters))
+# --- updates --------------------------------------------------------------------------------------
 
-
-def plain_sgd(w, g, slots, lr, beta, nesterov):
-    slots[0] = beta * slots[0] + g
-    return w - lr * (g + beta * slots[0] if nesterov else slots[0])
-
-
-def plain_adagrad(w, g, slots, lr, eps):
-    slots[0] = slots[0] + g**2
-    return w - lr * g / np.sqrt(slots[0] + eps)
-
-
-def plain_adadelta(w, g, slots, lr, rho, rest, eps):
-    slots[0] = rho * slots[0] + rest * g**2
-    delta = np.sqrt(slots[1] + eps) / np.sqrt(slots[0] + eps) * g
-    slots[1] = rho * slots[1] + rest * delta**2
-    return w - lr * delta
-
-
-def plain_rmsprop(w, g, slots, lr, rho, rest, eps):
-    slots[0] = rho * slots[0] + rest * g**2
-    return w - lr * g / (np.sqrt(slots[0]) + eps)
-
-
-def plain_adam(w, g, slots, step, *hyper):
-    return plain_nadam(w, g, slots, 0, step, *hyper)
-
-
-def plain_nadam(w, g, slots, step_g, step_m, beta1, rest1, beta2, rest2, root, eps):
-    slots[0] = beta1 * slots[0] + rest1 * g
-    slots[1] = beta2 * slots[1] + rest2 * g**2
-    return w - (step_g * g + step_m * slots[0]) / (np.sqrt(slots[1]) * root + eps)
-
-
-UPDATES = {
-    "momentum": (scalars.sgd_momentum, plain_sgd, 1, (0.1, 0.9, False)),
-    "nesterov": (scalars.sgd_momentum, plain_sgd, 1, (0.1, 0.9, True)),
-    "adagrad": (scalars.adagrad, plain_adagrad, 1, (0.1, 1e-6)),
-    "adadelta": (scalars.adadelta, plain_adadelta, 2, (1.0, 0.9, 1 - 0.9, 1e-6)),
-    "rmsprop": (scalars.rmsprop, plain_rmsprop, 1, (0.01, 0.999, 1 - 0.999, 1e-6)),
-    "adam": (scalars.adam, plain_adam, 2, (0.1, 0.9, 1 - 0.9, 0.999, 1 - 0.999, 30.0, 1e-6)),
-    "nadam": (
-        scalars.nadam,
-        plain_nadam,
-        2,
-        (0.02, 0.1, 0.9, 1 - 0.9, 0.999, 1 - 0.999, 30.0, 1e-6),
-    ),
+# Formulas of updates → their optimiser, and its constants.
+UPDATES = {name: (row.code, name, {}) for name, row in OPTIMIZERS.items()} | {
+    "momentum": (opcodes.MOMENTUM, "sgd", {"beta1": 0.9}),
+    "nesterov": (opcodes.NESTEROV, "sgd", {"beta1": 0.9, "nesterov": 1}),
 }
+CONSTANTS = {"beta2": 0.999, "epsilon": 1e-6, "momentum_decay": 0.004, "nesterov": 0}
+ETA, DECAY = 0.1, 0.01
+
+
+def optimizer_of(name):
+    """The optimiser's record, with fields as attributes."""
+    _, owner, constants = UPDATES[name]
+    beta1 = 0.0 if name == "sgd" else 0.9
+    given = {**CONSTANTS, "code": OPTIMIZERS[owner].code, "beta1": beta1, **constants}
+    return SimpleNamespace(**given)
+
+
+def update_constants(name, t, mu_product, dtype):
+    """The constants of step t."""
+    o = optimizer_of(name)
+    mu, mu_next = momentum_factor(o, t), momentum_factor(o, t + 1)
+    rates = bias_correction(o, ETA, t, mu, mu_next, mu_product)
+    decoupled = OPTIMIZERS[UPDATES[name][1]].decoupled_decay
+    values = scalars.UpdateConstants(
+        lr=rates.eta,
+        step=rates.step,
+        step_gradient=rates.step_gradient,
+        beta1=o.beta1,
+        one_minus_beta1=1 - o.beta1,
+        beta2=o.beta2,
+        one_minus_beta2=1 - o.beta2,
+        inv_sqrt_bias2=rates.inv_sqrt_bias2,
+        epsilon=o.epsilon,
+        coupled_decay=0.0 if decoupled else DECAY,
+        decay_factor=1 - rates.eta * DECAY if decoupled else 1.0,
+    )
+    return scalars.UpdateConstants(*map(dtype, values))
 
 
 @functools.cache
-def update_loop(name):
-    rule, _, slots, _ = UPDATES[name]
-    if slots == 1:
-
-        @njit(**OPTIONS)
-        def run(w, g, s, hyper):
-            for i in range(w.size):
-                w[i], s[i] = rule(w[i], g[i], s[i], *hyper)
-
-    else:
-
-        @njit(**OPTIONS)
-        def run(w, g, s, t, hyper):
-            for i in range(w.size):
-                w[i], s[i], t[i] = rule(w[i], g[i], s[i], t[i], *hyper)
+def update_loop(code):
+    @njit(**OPTIONS)
+    def run(w, g, m, v, c):
+        for i in range(w.size):
+            gradient = g[i] + c.coupled_decay * w[i]
+            w[i], m[i], v[i] = scalars.update(code, c.decay_factor * w[i], gradient, m[i], v[i], c)
 
     return run
 
 
 @precisions
 @pytest.mark.parametrize("name", UPDATES)
-def test_updates_follow_the_textbook(name, dtype):
-    _, plain, count, hyper = UPDATES[name]
-    typed = tuple(h if isinstance(h, bool) else dtype(h) for h in hyper)
-    rng = np.random.default_rng(0)
-    w = rng.normal(size=50).astype(dtype)
-    slots = [np.zeros_like(w) for _ in range(count)]
-    exact, exact_slots = w.astype(np.float64), [np.zeros(50) for _ in range(count)]
-    for _ in range(10):
+def test_updates_follow_the_reference(name, dtype):
+    code, owner, _ = UPDATES[name]
+    row, record, rng = OPTIMIZERS[owner], vars(optimizer_of(name)), np.random.default_rng(0)
+    w, m, v = rng.normal(size=50).astype(dtype), np.zeros(50, dtype), np.zeros(50, dtype)
+    exact, slots = w.astype(np.float64), np.zeros((2, 50))
+    mu_product, exact_product = 1.0, np.ones(1)
+    for t in range(1, 11):
         g = rng.normal(size=50).astype(dtype)
-        update_loop(name)(w, g, *slots, typed)
-        exact = plain(exact, g.astype(np.float64), exact_slots, *hyper)
+        mu_product *= momentum_factor(optimizer_of(name), t)
+        update_loop(code)(w, g, m, v, update_constants(name, t, mu_product, dtype))
+        gradient = g.astype(np.float64)
+        if row.decoupled_decay:
+            exact *= 1 - ETA * DECAY
+        else:
+            gradient += DECAY * exact
+        update = reference.UPDATE_OF[row.code]
+        update(exact, gradient, slots[: row.n_slots], ETA, record, t, exact_product)
     tolerance = 1e-5 if dtype is np.float32 else 1e-13
     np.testing.assert_allclose(w, exact, rtol=tolerance, atol=tolerance)
-    np.testing.assert_allclose(slots, exact_slots, rtol=tolerance, atol=tolerance / 100)
+    np.testing.assert_allclose((m, v), slots, rtol=tolerance, atol=tolerance / 100)
 
 
 # --- what the compiler makes of it ----------------------------------------------------------------
@@ -379,21 +369,16 @@ def assert_float32_vectors(kernel, *args):
 @activations
 def test_loops_are_float32_vectors(name):
     x, alpha = np.zeros(100, np.float32), np.float32(0.3)
-    d = (
-        scalars.derivative_from_z
-        if CODES[name] in opcodes.DERIVATIVE_NEEDS_Z
-        else scalars.derivative
-    )
+    row = ACTIVATIONS[name]
+    d = scalars.derivative_from_z if row.needs_z else scalars.derivative
     for function in (scalars.activate, d):
         if name != "linear":  # that becomes a copy
-            assert_float32_vectors(loop(function, CODES[name]), x, alpha, x.copy())
+            assert_float32_vectors(loop(function, row.code), x, alpha, x.copy())
 
 
 @pytest.mark.skipif(not JIT, reason="nothing is compiled")
 @pytest.mark.parametrize("name", UPDATES)
 def test_update_loops_are_float32_vectors(name):
-    _, _, count, hyper = UPDATES[name]
-    typed = tuple(h if isinstance(h, bool) else np.float32(h) for h in hyper)
-    assert_float32_vectors(
-        update_loop(name), *(np.ones(100, np.float32) for _ in range(2 + count)), typed
-    )
+    code = UPDATES[name][0]
+    arrays = (np.ones(100, np.float32) for _ in range(4))
+    assert_float32_vectors(update_loop(code), *arrays, update_constants(name, 1, 0.9, np.float32))

@@ -1,5 +1,6 @@
-"""Statistics that engines take of a step: what they mean, the same on every engine, and no trace of
-them in training.
+"""Statistics that engines take of a step.
+
+Their definition, their agreement between engines, and that training does not depend on them.
 """
 
 import numpy as np
@@ -20,11 +21,12 @@ import fastnn as fnn
 from fastnn._kernels import opcodes as oc
 from fastnn._kernels import philox
 from fastnn._kernels.contract import Chunk
+from fastnn._kernels.tables import ACTIVATIONS
 from fastnn.data.samples import checked_samples
 
 ROWS = 23
 BOUNDS = np.array([0, 6, 12, 18, 23])
-RULES = {
+OPTIMIZERS = {
     "sgd": fnn.SGD(0.05),
     "momentum": fnn.SGD(0.05, momentum=0.9),
     "adamw": fnn.AdamW(0.01, weight_decay=0.1),
@@ -37,23 +39,23 @@ RULES = {
 }
 
 
-def steps(net, rule, every=1):
+def steps(net, optimizer, every=1):
     """The log of four steps."""
-    net.use_optimizer(type(rule).__name__)
+    net.use_optimizer(type(optimizer).__name__)
     samples = checked_samples(net, features(ROWS), targets("values", ROWS))
     return net.engine.train_steps(
         net.state,
         samples,
-        Chunk(np.arange(ROWS), BOUNDS, np.full(4, 0.05), rule.record(), 6, every),
+        Chunk(np.arange(ROWS), BOUNDS, np.full(4, 0.05), optimizer.record(), 6, every),
     )
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("stack", ["everything", *STACKS])
-def test_every_engine_measures_what_the_reference_does(compiled, stack, rule):
+def test_every_engine_takes_the_references_statistics(compiled, stack, optimizer):
     layers = {"everything": EVERYTHING, **STACKS}[stack]
     found, expected = (
-        steps(network(layers, backend=name), RULES[rule], every=2).statistics
+        steps(network(layers, backend=name), OPTIMIZERS[optimizer], every=2).statistics
         for name in (compiled, "numpy")
     )
     assert found.shape == expected.shape == (2, len(network(layers).program.ops), oc.N_STATISTICS)
@@ -64,7 +66,7 @@ def test_every_engine_measures_what_the_reference_does(compiled, stack, rule):
 def test_threads_add_up(compiled, n, use_threads):
     use_threads(n)
     found, expected = (
-        steps(network(STACKS["wide"], backend=name), RULES["clip norm"]).statistics
+        steps(network(STACKS["wide"], backend=name), OPTIMIZERS["clip norm"]).statistics
         for name in (compiled, "numpy")
     )
     np.testing.assert_allclose(found, expected, rtol=1e-9)
@@ -103,7 +105,9 @@ def test_what_the_reference_measures():
     assert statistics[1, oc.SATURATED] >= ROWS
 
 
-@pytest.mark.parametrize("activation", ["sigmoid", "hard_sigmoid", "tanh", "hard_tanh"])
+@pytest.mark.parametrize(
+    "activation", [name for name, row in ACTIVATIONS.items() if row.saturation]
+)
 def test_a_saturated_zero_is_told_from_a_dropped_one(engine, activation):
     """σ(−1000) and hard_sigmoid(−3) are exactly 0, as is what dropout puts out."""
     net = network(
@@ -122,12 +126,14 @@ def test_a_saturated_zero_is_told_from_a_dropped_one(engine, activation):
     assert log.statistics[0, 0, oc.SATURATED] == kept.sum() < kept.size
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_measuring_changes_nothing(engine, rule):
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_measuring_changes_nothing(engine, optimizer):
     nets = [network(EVERYTHING, backend=engine) for _ in range(2)]
-    logs = [steps(net, RULES[rule], every) for net, every in zip(nets, (0, 1), strict=True)]
+    logs = [
+        steps(net, OPTIMIZERS[optimizer], every) for net, every in zip(nets, (0, 1), strict=True)
+    ]
     assert [len(log.statistics) for log in logs] == [0, 4]
-    if rule == "sgd":  # whose update then is no longer part of a product: it rounds another way
+    if optimizer == "sgd":  # Then its update is not fused into a GEMM and rounds differently.
         assert relative_error(nets[0].parameters, nets[1].parameters) < 1e-13
     else:
         assert_same_bits(*nets)

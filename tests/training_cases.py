@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn.optim.optimizers import OPTIMIZERS
+from fastnn._kernels.tables import OPTIMIZERS
 
-STEPPING = [name for name in OPTIMIZERS if name != "lbfgs"]
+STEPPING = list(OPTIMIZERS)
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(40, 4))
 LABELS = X[:, :3].argmax(axis=1)
@@ -43,9 +43,7 @@ def raises(error, *parts):
 
 
 def record_orders(net):
-    """The samples of each epoch in the order in which they are trained on, one list per call of the
-    engine.
-    """
+    """The samples in the order in which they are trained on, one list per call of the engine."""
     orders, train = [], net.engine.train_steps
     net.engine.train_steps = lambda state, samples, chunk: (
         orders.append(chunk.order.tolist()) or train(state, samples, chunk)

@@ -8,6 +8,7 @@ engine is missing; FASTNN_REQUIRE_EXT=1 makes that an error.
 import os
 import re
 from pathlib import Path
+from typing import ClassVar
 
 from compiler_probe import FAILURES, LEVELS, Probe, first_line
 from generate_pxi import include_files
@@ -51,7 +52,7 @@ def extensions() -> list[Extension]:
 class BuildKernels(build_ext):
     """The command ``build_ext``; it also chooses flags and notes why modules are missing."""
 
-    user_options = [
+    user_options: ClassVar = [
         *build_ext.user_options,
         ("only=", None, "the modules to compile, separated by commas: float32_v4,float64_v4"),
     ]

@@ -36,9 +36,8 @@ def fit(name, f, low, high, degree, dtype, w):
         c = least_squares(remainder, w, nodes, range(power, degree + 1))
         fixed.append(mpf(float(dtype(float(c[0])))))
     error = max(abs(w(x) * remainder(x)) for x in nodes)
-    print(
-        f"{name} {dtype.__name__}, error {mp.nstr(error, 2)}:\n  {', '.join(str(dtype(a)) for a in reversed(fixed))}"
-    )
+    coefficients = ", ".join(str(dtype(a)) for a in reversed(fixed))
+    print(f"{name} {dtype.__name__}, error {mp.nstr(error, 2)}:\n  {coefficients}")
 
 
 def tanh_rest(t):

@@ -178,7 +178,7 @@ def dispatch_pxi(tables: ModuleType) -> str:
                     "d ← d · f′ of what gave y.",
                     {name: f"d[i] *= d_{name}(y[i], alpha)" for name in from_output},
                 ),
-                    _updates(tables.OPTIMIZERS),
+                _updates(tables.OPTIMIZERS),
             ]
         )
         + "\n"

@@ -1,15 +1,21 @@
 #!/usr/bin/env bash
-# Does the Cython engine ever touch memory that it should not? Its tests with the kernels built under the address and undefined-behaviour
-# sanitizers of GCC, and with guard pages around every array (tests/fence.py), as sanitizers do not see masked vectors. Linux.
+# Run the tests of the Cython engine with its kernels built under GCC's address and undefined-behaviour sanitizers. Linux.
 #
-#   PYTHON=.venv/bin/python LEVELS="v3 v4" tools/sanitize.sh [arguments of pytest]      without LEVELS: all that this processor runs
+# Every array lies beside guard pages (tests/guard_pages.py), as sanitizers do not see masked vector accesses.
+#
+#   PYTHON=.venv/bin/python LEVELS="v3 v4" tools/sanitize.sh [arguments of pytest]
+#
+# Without LEVELS it tests all levels that this processor runs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=$(realpath --no-symlinks "$(command -v "${PYTHON:-python}")")
 levels=${LEVELS:-base v3 v4}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-if [ $# -eq 0 ]; then set -- tests/test_contract.py tests/test_engines.py tests/test_fuzz.py tests/test_statistics.py; fi
+if [ $# -eq 0 ]; then
+    set -- tests/test_contract.py tests/test_engines.py tests/test_engine_threads.py tests/test_engine_predictions.py \
+        tests/test_fuzz.py tests/test_statistics.py
+fi
 
 flags="-fsanitize=address,undefined"
 only=$(for level in base $levels; do printf 'float32_%s,float64_%s,' "$level" "$level"; done)  # base tells what the processor runs
@@ -29,7 +35,7 @@ for level in $levels; do
         continue
     fi
     echo "=== $level"
-    FASTNN_CPU_LEVEL=$level "$python" -m pytest -q -p no:cacheprovider -p fence --maxfail 5 "$@" || status=$?
+    FASTNN_CPU_LEVEL=$level "$python" -m pytest -q -p no:cacheprovider -p guard_pages --maxfail 5 "$@" || status=$?
 done
 if ls report.* >/dev/null 2>&1; then
     head -n 30 report.*

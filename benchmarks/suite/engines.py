@@ -1,18 +1,16 @@
-"""The engines that are measured, with how many threads, and proof that what they compute is right
-before anything is timed.
-"""
+"""The engines and numbers of threads that are measured, and a check of what they compute."""
 
 import dataclasses
 
 import numpy as np
 import processes
-from rivals.fastnn_epochs import OPTIMIZERS
+from baselines.fastnn_epochs import OPTIMIZERS
 from workloads import WORKLOADS, Workload
 
 import fastnn as fnn
 
 REFERENCE = "numpy"
-# A graphics processor has no share of this machine's cores, nor of their floor.
+# "cuda" does not use this machine's cores, on which the lower bound is based.
 ENGINES = [
     name for name, status in fnn.backends().items() if status == "available" and name != "cuda"
 ]
@@ -21,8 +19,8 @@ THREADS = [n for n in (1, 2) if n <= fnn.num_threads()]
 NAMES = [workload.name for workload in WORKLOADS]
 
 _REFERENCE_STEPS = 10  # an epoch; it takes up to fifty times as long as compiled engines
-# later ones would tell of rounding: Adam moves a weight with next to no gradient by a full step of
-# either sign
+# Later steps would compare rounding errors: Adam moves a weight of almost no gradient by a full
+# step of either sign.
 _COMPARED_STEPS = 4
 _LEARNING_STEPS = 30  # Adam's first ones may overshoot
 _GRADIENT_TOLERANCE, _LOSS_TOLERANCE = 1e-3, 1e-4  # of float32 sums in another order
@@ -39,8 +37,9 @@ def workload(name: str, engine: str) -> Workload:
 
 
 def confine(engine: str, threads: int) -> None:
-    """Keep this process to so many threads, on as many cores. `NotImplementedError` is how asv is
-    told to leave a combination out.
+    """Restrict this process to that many threads and cores.
+
+    `NotImplementedError` tells asv to skip a combination.
     """
     if engine == REFERENCE and threads > 1:
         raise NotImplementedError(
@@ -63,8 +62,9 @@ def options(of: Workload) -> dict:
 
 
 def check(of: Workload, engine: str) -> None:
-    """Compare the gradient of a mini-batch, and the losses of some steps on it, with those of the
-    reference; the losses have to fall.
+    """Compare the gradient of a mini-batch, and losses of some steps, with the reference's.
+
+    The losses must fall.
     """
     X, y = dataclasses.replace(of, steps=1).data()
     net, reference = network(of, engine), network(of, REFERENCE)

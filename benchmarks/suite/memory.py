@@ -13,15 +13,13 @@ _STEPS = 5  # more would only be more data
 
 
 class Memory:
-    """The most that a process ever holds that trains one network, libraries and data included."""
+    """Peak memory of a process that trains one network, libraries and data included."""
 
     params = (_NAMES, ENGINES)
     param_names = ("workload", "engine")
 
     def setup_cache(self):
-        """Checks, and compiles where there is no cache yet: in a process of its own, as both take
-        memory.
-        """
+        """Check, and compile if there is no cache: in a separate process, as both take memory."""
         for name in _NAMES:
             for engine in ENGINES:
                 check(workload(name, engine), engine)

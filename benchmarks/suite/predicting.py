@@ -1,6 +1,4 @@
-"""Time of a prediction, one row and many at a time, with the network that is compared with
-rivals.
-"""
+"""Time of a prediction, one row and many at a time, with the network of `prediction`."""
 
 import functools
 
@@ -21,7 +19,7 @@ def _prepare(engine: str) -> tuple[fnn.Network, np.ndarray]:
     reference = fnn.mlp(WIDTHS, backend=REFERENCE)
     for name, bias in reference.parameters.items():
         if name.endswith("bias"):
-            # biases start at 0, which would hide one that is left out
+            # Biases start at 0, which would hide a missing one.
             bias[...] = np.linspace(-0.1, 0.1, len(bias))
     net = reference.copy(backend=engine)
     X = np.random.default_rng(0).random((ROWS, WIDTHS[0]), dtype=np.float32)
@@ -44,8 +42,9 @@ class Prediction:
         self.predict, self.rows = net.predict, [self.X[i : i + 1] for i in range(_CALLS)]
 
     def time_predict_one(self, engine, threads):
-        """A thousand calls, as asv takes one call a sample where there is a setup: its milliseconds
-        are microseconds a call.
+        """A thousand calls: asv's milliseconds are microseconds a call.
+
+        asv takes one call a sample where there is a setup.
         """
         for row in self.rows:
             self.predict(row)

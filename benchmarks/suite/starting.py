@@ -1,6 +1,4 @@
-"""What it takes before anything is trained: importing, compiling, and the first step of a new
-process.
-"""
+"""Start-up costs: importing, compiling, and the first step of a new process."""
 
 import math
 import os
@@ -23,7 +21,8 @@ import fastnn as fnn
 engine, inputs = sys.argv[1], int(sys.argv[2])
 rng = np.random.default_rng(0)
 X, y = rng.random((32, inputs), dtype=np.float32), rng.integers(0, 7, 32)
-print(fnn.mlp([inputs, 41, 7], backend=engine).fit(X, y, batch_size=32, progress=False)["loss"][0], flush=True)
+net = fnn.mlp([inputs, 41, 7], backend=engine)
+print(net.fit(X, y, batch_size=32, progress=False)["loss"][0], flush=True)
 """
 
 
@@ -79,5 +78,5 @@ def timeraw_import():
 
 
 def timeraw_import_network():
-    """What building a network needs."""
+    """What a network is built of."""
     return "from fastnn import Adam, Dense, Network"

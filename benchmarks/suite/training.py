@@ -1,6 +1,6 @@
-"""Time of training: an epoch, a step, samples a second, and the share of what the machine can do.
+"""Time of training: an epoch, a step, samples a second, and the fraction of the lower bound.
 
-An epoch is one call of `fit`, checks of the data included, as in the comparison with rivals.
+An epoch is one call of `fit`, checks of the data included, as in the comparison with baselines.
 """
 
 import functools
@@ -59,16 +59,14 @@ class Training:
     track_samples_per_second.unit = "samples/s"
 
 
-class Floor:
-    """How near a step comes to the time that no arrangement of the work can beat; see
-    `machine.floor`.
-    """
+class LowerBound:
+    """The lower bound of a step (`machine.lower_bound`) divided by its time."""
 
     params = (NAMES, COMPILED, THREADS)
     param_names = ("workload", "engine", "threads")
 
     def setup_cache(self):
-        """The machine, measured once for each number of threads, by which it is entered."""
+        """Number of threads → the machine, measured with it."""
         import machine
 
         return {threads: machine.describe(threads) for threads in THREADS}
@@ -77,22 +75,20 @@ class Floor:
         confine(engine, threads)
         _prepare(name, engine)
 
-    def track_share_of_floor(self, machines, name, engine, threads):
+    def track_fraction_of_lower_bound(self, machines, name, engine, threads):
         import machine
 
         return (
             100
-            * machine.floor(workload(name, engine), machines[threads])
+            * machine.lower_bound(workload(name, engine), machines[threads])
             / _seconds_a_step(name, engine)
         )
 
-    track_share_of_floor.unit = "%"
+    track_fraction_of_lower_bound.unit = "%"
 
 
 class Threads:
-    """How many threads engines are given where the parameter says so: it shows a setting that does
-    nothing.
-    """
+    """The number of threads that engines use; it shows a setting without effect."""
 
     params = (COMPILED, THREADS)
     param_names = ("engine", "threads")

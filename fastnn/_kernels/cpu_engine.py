@@ -158,7 +158,7 @@ class CpuEngine:
         weight = n if samples.weights is None else samples.weights.sum(dtype=np.float64)
         return Evaluation(outputs, float(loss), float(weight), float(correct_weight))
 
-    def is_finite(self, X: np.ndarray) -> bool:
+    def is_finite(self, X: Any) -> bool:
         return bool(np.isfinite(X).all())
 
     def resident(self, state: State, *samples: Samples) -> AbstractContextManager[None]:

@@ -7,6 +7,7 @@ activation, d_z = ∂C/∂z and so on, C the mean loss of the mini-batch.
 
 import contextlib
 from contextlib import AbstractContextManager
+from typing import Any
 
 import numpy as np
 
@@ -100,7 +101,7 @@ class ReferenceEngine:
                 correct_weight += float(w[rows] @ is_correct(code, z, t))
         return Evaluation(outputs, loss / max(w.sum(), _TINY), float(w.sum()), correct_weight)
 
-    def is_finite(self, X: np.ndarray) -> bool:
+    def is_finite(self, X: Any) -> bool:
         return bool(np.isfinite(X).all())
 
     def resident(self, state: State, *samples: Samples) -> AbstractContextManager[None]:

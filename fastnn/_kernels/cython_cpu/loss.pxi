@@ -69,7 +69,7 @@ cdef LossSums loss_and_gradient(const KernelContext* ctx, const real* z, real* d
                 value = binary_cross_entropy(z, d, t, k, <real>exact_share, constant)
             else:
                 value = regression(code, z, d, t, k, <real>exact_share, constant)
-            correct = classifies(code) and is_correct(z, t, k)
+            correct = classifies(code) and is_correct(code, z, t, k)
         sums.loss += exact_share * <double>value
         if correct:
             sums.correct_weight += weight
@@ -82,9 +82,10 @@ cdef inline bint classifies(int64_t code) noexcept nogil:
     return code == SOFTMAX_CROSS_ENTROPY or code == BINARY_CROSS_ENTROPY
 
 
-cdef inline bint is_correct(const real* z, const real* t, int64_t k) noexcept nogil:
-    """Whether the largest logit is the target's; a single logit is positive where t > ½."""
-    return largest(z, k) == largest(t, k) if k > 1 else (z[0] > ZERO) == (t[0] > HALF)
+cdef inline bint is_correct(int64_t code, const real* z, const real* t, int64_t k) noexcept nogil:
+    """Whether the largest logit is the target's; a single sigmoid is positive where t > ½."""
+    cdef bint by_largest = k > 1 or code == SOFTMAX_CROSS_ENTROPY
+    return largest(z, k) == largest(t, k) if by_largest else (z[0] > ZERO) == (t[0] > HALF)
 
 
 cdef void apply_link(int64_t link, real* z, int64_t rows, int64_t k) noexcept nogil:

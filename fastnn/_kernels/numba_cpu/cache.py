@@ -28,6 +28,10 @@ from fastnn._version import __version__
 
 _SEAL = "sealed.json"
 _SAVED = (".nbi", ".nbc")  # Numba's index and machine code
+# Modules of `_kernels` that kernels are compiled from.
+_TAKEN_FROM_ABOVE = (
+    *("dispatch", "elementary", "kernel_arguments", "opcodes", "scalars", "step_rates", "tables"),
+)
 # Settings of Numba, from its documentation, that change what it compiles.
 _SETTINGS = (
     "BOUNDSCHECK",
@@ -174,9 +178,8 @@ def environment() -> dict[str, object] | None:
 def _source_hash() -> str:
     """Of all that is compiled here: this folder, and what it takes from the one above."""
     here = Path(__file__).parent
-    return compile_cache.source_hash(
-        [*sorted(here.glob("*.py")), here.parent / "opcodes.py", here.parent / "scalars.py"]
-    )
+    above = [here.parent / f"{name}.py" for name in _TAKEN_FROM_ABOVE]
+    return compile_cache.source_hash([*sorted(here.glob("*.py")), *above])
 
 
 def _processor() -> str:

@@ -62,7 +62,7 @@ def loss_and_gradient(loss, z, d, samples, labels, targets, weights, weight_sum)
                 value = _softmax_values(z[r], d[r], targets[i], share, constant)
             else:
                 value = _elementwise(loss.code, z[r], d[r], targets[i], share, constant)
-            correct = _classifies(loss.code) and _is_correct(z[r], targets[i])
+            correct = _classifies(loss.code) and _is_correct(loss.code, z[r], targets[i])
         total += exact_share * np.float64(value)
         if correct:
             correct_weight += weight
@@ -75,9 +75,10 @@ def _classifies(code):
 
 
 @inline
-def _is_correct(z, t):
-    """Whether the largest logit is the target's; a single logit is positive where t > ½."""
-    return _largest(z) == _largest(t) if len(z) > 1 else (z[0] > 0) == (t[0] > 0.5)
+def _is_correct(code, z, t):
+    """Whether the largest logit is the target's; a single sigmoid is positive where t > ½."""
+    by_largest = len(z) > 1 or code == oc.SOFTMAX_CROSS_ENTROPY
+    return _largest(z) == _largest(t) if by_largest else (z[0] > 0) == (t[0] > 0.5)
 
 
 @inline

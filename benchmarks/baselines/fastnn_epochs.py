@@ -9,7 +9,7 @@ OPTIMIZERS = {"sgd": fnn.SGD(0.1), "momentum": fnn.SGD(0.01, momentum=0.9), "ada
 
 
 class Training:
-    """See `rivals`."""
+    """See `baselines`."""
 
     backend = "auto"
 
@@ -36,8 +36,9 @@ class Training:
         return self.net.fit(*self.samples, **self.options)["loss"][-1]
 
     def seconds(self, epochs: int) -> list[float]:
-        """Of each of so many epochs. Data is checked once a call, as it is brought into shape once
-        for the rivals.
+        """Seconds of each of that many epochs of one call.
+
+        Data is checked once a call; baselines prepare it once, too.
         """
         return self.net.fit(*self.samples, epochs=epochs, **self.options)["seconds"]
 

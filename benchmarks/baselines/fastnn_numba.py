@@ -1,9 +1,9 @@
 """fastnn on its Numba engine, whatever "auto" would choose."""
 
-from rivals import fastnn_epochs
+from baselines import fastnn_epochs
 
 
 class Training(fastnn_epochs.Training):
-    """See `rivals`."""
+    """See `baselines`."""
 
     backend = "numba"

@@ -1,4 +1,4 @@
-"""Starting values that every rival shares."""
+"""Initial values that every baseline shares."""
 
 import math
 
@@ -11,9 +11,7 @@ _SMALL = 10_000
 
 
 def initial(workload: Workload, seed: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Parameters and running statistics that fastnn starts from, by its names: see
-    `fastnn.Network`.
-    """
+    """fastnn's initial parameters and running statistics, by its names."""
     net = fnn.Network(
         list(workload.layers),
         inputs=workload.inputs,
@@ -25,7 +23,7 @@ def initial(workload: Workload, seed: int) -> tuple[dict[str, np.ndarray], dict[
 
 
 def many_small(parameters: dict) -> bool:
-    """Whether a library does better with all parameters in one vector.
+    """Whether a library is faster with all parameters in one vector.
 
     Each array costs the optimiser a loop of its own: one vector made JAX 10 % and torch.compile 25
     % faster on fifty layers of 64. On large arrays copying gradients into that vector costs as much

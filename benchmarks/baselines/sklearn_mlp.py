@@ -1,8 +1,8 @@
 """scikit-learn: `MLPClassifier.partial_fit`, one call of which is one epoch.
 
-Plain networks only: dense layers, one hidden activation. Two classes get one logistic output
-instead of two, which is less work. Weights start from scikit-learn's own distribution. How many
-threads its BLAS uses is for `processes` to say.
+It trains plain networks only: dense layers, one hidden activation. Two classes have one logistic
+output instead of two, which is less work. Initial weights have scikit-learn's own distribution.
+`processes` sets the number of threads of BLAS.
 """
 
 import numpy as np
@@ -10,8 +10,8 @@ import sklearn
 from sklearn.neural_network import MLPClassifier
 from workloads import Workload
 
+from baselines import Unsupported
 from fastnn.nn.layers import Dense
-from rivals import Unsupported
 
 ACTIVATIONS = {"linear": "identity", "sigmoid": "logistic", "tanh": "tanh", "relu": "relu"}
 OPTIMIZERS = {
@@ -51,7 +51,7 @@ def classifier(workload: Workload, seed: int) -> MLPClassifier:
 
 
 class Training:
-    """See `rivals`."""
+    """See `baselines`."""
 
     def __init__(
         self, workload: Workload, X: np.ndarray, y: np.ndarray, threads: int, seed: int = 0

@@ -1,13 +1,13 @@
-"""PyTorch with torch.compile: gather, forward, backward and optimiser are one graph, so a step is
-one call.
+"""PyTorch with torch.compile: gather, forward, backward and optimiser are one graph.
 
-On 16-16-2 that takes a quarter of the time of compiling the forward pass alone and of calling a
-fused optimiser. Ten steps in one graph would halve it again, but compile for 40 s there and for
-many minutes on deep networks. Checks of the arguments (guards) are off: they never change.
+A step is one call. On 16-16-2 it takes a quarter of the time of compiling the forward pass alone
+and calling a fused optimiser. Ten steps in one graph would halve it again, but compile for 40 s
+there and for many minutes on deep networks. Checks of the arguments (guards) are off: they never
+change.
 
 On a GPU it compiles in the mode that FASTNN_TORCH_MODE names, "reduce-overhead" (the step becomes a
 CUDA graph) if none; "max-autotune" also tries kernels for the products, for minutes. Parameters and
-the optimiser's vectors stay where they are, which a graph must be told.
+optimiser slots have fixed addresses, which a graph must be told.
 """
 
 import os
@@ -18,8 +18,8 @@ from torch._dynamo import config as dynamo
 from torch.nn import functional as F
 from workloads import Workload
 
-from rivals import parameters
-from rivals.torch_model import configure, forward, tensors
+from baselines import parameters
+from baselines.torch_model import configure, forward, tensors
 
 _SKIP_GUARDS = (
     {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
@@ -48,7 +48,7 @@ def update(optimizer, values, slots, gradients, t):
 
 
 class Training:
-    """See `rivals`."""
+    """See `baselines`."""
 
     def __init__(
         self,
@@ -124,8 +124,9 @@ class Training:
         return loss.detach()
 
     def epoch(self) -> float:
-        """Loss of the last mini-batch. Samples that fill none are left to another epoch: they would
-        be a graph of their own.
+        """Loss of the last mini-batch.
+
+        Samples that do not fill a mini-batch are left out: they would need a graph of their own.
         """
         size, X, y = self.workload.batch_size, self.X, self.y
         for rows in torch.randperm(len(X), device=X.device)[: len(X) // size * size].split(size):

@@ -1,11 +1,11 @@
 """fastnn on its CUDA engine. Data stays on the GPU between the epochs of one call of `fit`."""
 
+from baselines import Unsupported, fastnn_epochs
 from fastnn import backends
-from rivals import Unsupported, fastnn_epochs
 
 
 class Training(fastnn_epochs.Training):
-    """See `rivals`."""
+    """See `baselines`."""
 
     backend = "cuda"
 

@@ -1,13 +1,12 @@
-"""JAX: a whole epoch is one compiled `lax.scan`, and parameters and optimiser's state are donated
-to it.
+"""JAX: an epoch is one compiled `lax.scan`; parameters and optimiser state are donated to it.
 
-Measured and left out, as they gained nothing or lost: gathering the epoch's rows at once, unrolling
+Measured and not used, as they were no faster: gathering the epoch's rows at once, unrolling
 the scan, labels by indexing instead of one-hot rows, variances from E[x²] − E[x]², the generators
 "rbg" and "unsafe_rbg" (slower than Threefry on CPUs), 16-bit random numbers for dropout, and XLA's
 options for oneDNN, XNNPACK and fast mathematics. What helped is in `processes.environment` and
 `parameters`.
 
-How many threads it uses is for `processes` to say.
+`processes` sets the number of threads.
 """
 
 import functools
@@ -18,8 +17,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from workloads import Workload
 
+from baselines import Unsupported, parameters
 from fastnn.nn.layers import Activation, BatchNorm, Dense, Dropout, Residual
-from rivals import Unsupported, parameters
 
 ACTIVATIONS = {
     "linear": lambda z: z,
@@ -102,7 +101,7 @@ def configure_gpu() -> None:
 
 
 class Training:
-    """See `rivals`."""
+    """See `baselines`."""
 
     def __init__(
         self,
@@ -142,7 +141,7 @@ class Training:
     def _train(self, carry, X, y, order, key):
         def step(carry, rows):
             values, slots, running, t = carry
-            # The rows exist, which spares a look whether each does.
+            # Indices are in bounds: no check of each.
             batch = (
                 X.at[rows].get(mode="promise_in_bounds"),
                 y.at[rows].get(mode="promise_in_bounds"),

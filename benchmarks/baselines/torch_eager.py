@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 from workloads import Workload
 
-from rivals.torch_model import configure, forward, tensors
+from baselines.torch_model import configure, forward, tensors
 
 OPTIMIZERS = {
     "sgd": lambda values: torch.optim.SGD(values, lr=0.1, fused=True),
@@ -19,7 +19,7 @@ OPTIMIZERS = {
 
 
 class Training:
-    """See `rivals`."""
+    """See `baselines`."""
 
     def __init__(
         self,

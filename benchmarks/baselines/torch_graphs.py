@@ -1,8 +1,8 @@
 """PyTorch with CUDA graphs: ten training steps are captured once and replayed.
 
 The steps of the graph read their samples by a counter in the GPU's memory, so that a replay copies
-nothing. One step a graph would leave the host as the bottleneck of small networks: a launch of a
-graph takes it several microseconds.
+nothing. With one step a graph the host would limit small networks: launching a graph takes it
+several microseconds.
 """
 
 import numpy as np
@@ -10,8 +10,8 @@ import torch
 from torch.nn import functional as F
 from workloads import Workload
 
-from rivals import Unsupported
-from rivals.torch_model import configure, forward, tensors
+from baselines import Unsupported
+from baselines.torch_model import configure, forward, tensors
 
 OPTIMIZERS = {
     "sgd": lambda values: torch.optim.SGD(values, lr=0.1, fused=True),
@@ -23,7 +23,7 @@ _WARM_UP = 3  # steps before the capture, as PyTorch's documentation asks for
 
 
 class Training:
-    """See `rivals`."""
+    """See `baselines`."""
 
     def __init__(
         self,

@@ -1,13 +1,14 @@
-"""The network in PyTorch, as functions of tensors: modules would cost each layer of a small network
-a few microseconds more.
+"""The network in PyTorch, as functions of tensors.
+
+Modules would cost each layer of a small network a few microseconds more.
 """
 
 import torch
 from torch.nn import functional as F
 from workloads import Workload
 
+from baselines import Unsupported, parameters
 from fastnn.nn.layers import Activation, BatchNorm, Dense, Dropout, Residual
-from rivals import Unsupported, parameters
 
 ACTIVATIONS = {
     "linear": lambda z: z,
@@ -26,15 +27,16 @@ def configure(threads: int, seed: int, device: str = "cpu") -> None:
     torch.manual_seed(seed)
     torch.set_float32_matmul_precision("highest")  # no TF32 in products, which is the default too
     torch.backends.cuda.matmul.allow_tf32 = False
-    # Adam's moments of dead units decay into denormal numbers, on which processors are slow
+    # Adam's moments of dead units decay into subnormals, which are slow
     torch.set_flush_denormal(True)
 
 
 def tensors(
     workload: Workload, seed: int, device: str = "cpu"
 ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """Parameters and running statistics by fastnn's names; weights are (n_out, n_in), as in
-    `torch.nn.Linear`.
+    """Parameters and running statistics by fastnn's names.
+
+    Weights are (n_out, n_in), as in `torch.nn.Linear`.
     """
     values, running = parameters.initial(workload, seed)
     return (
