@@ -10,14 +10,13 @@ import numpy as np
 
 from fastnn import engines, serialization
 from fastnn._kernels.contract import DTYPES, Engine, Samples, State
-from fastnn._kernels.reference import link, per_sample_loss, target_values
 from fastnn._utils import checks
 from fastnn.data import validation as validate
 from fastnn.data.samples import checked_features, checked_samples, split_off
 from fastnn.diagnostics.diagnosis import examine
 from fastnn.diagnostics.findings import Diagnosis
 from fastnn.diagnostics.layer_outputs import layer_outputs
-from fastnn.metrics import METRICS, metric_names
+from fastnn.metrics import metric_names, score
 from fastnn.nn.initializers import Draw, as_initializer
 from fastnn.nn.layers import BatchNorm, Dense, Dropout, Layer, Residual, as_activation, check_layers
 from fastnn.nn.losses import Loss, as_loss
@@ -347,13 +346,7 @@ class Network:
 
     def score(self, samples: Samples, metrics: Sequence[str]) -> dict[str, float]:
         """`evaluate` for data that was checked before."""
-        (z, _), t = self.engine.forward(self.state, samples.X), target_values(samples, self.outputs)
-        w = np.ones(len(samples)) if samples.weights is None else samples.weights.astype(np.float64)
-        losses, _ = per_sample_loss(self.program.loss, z, t)
-        code, prediction = self.loss.spec.code, link(self.program.loss, z)
-        with np.errstate(over="ignore", invalid="ignore"):
-            scores = {name: METRICS[name](code, z, prediction, t, w) for name in metrics}
-        return {"loss": float(np.average(losses, weights=w)) + self.penalty(), **scores}
+        return score(self, samples, metrics)
 
     def gradients(
         self, X: Any, y: Any, training: bool = False, sample_weight: Any = None

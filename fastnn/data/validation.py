@@ -290,7 +290,7 @@ def as_targets(y: Any, n: int, n_outputs: int, loss_name: str, dtype: DTypeLike)
             else Targets(values=_as_probabilities(source, n_outputs, dtype))
         )
     if loss_name in _LABEL_LOSSES and is_column and n_outputs > 1 and source.dtype.kind in "biu":
-        return Targets(values=_one_hot(_as_labels(source, n_outputs), n_outputs, dtype))
+        return Targets(values=one_hot(_as_labels(source, n_outputs), n_outputs, dtype))
     values = _as_values(source, n_outputs, dtype)
     if loss_name == "binary_cross_entropy":
         _require(
@@ -408,7 +408,8 @@ def _as_labels(source, n_classes):
     return np.require(labels, np.int64, ("C", "A"))
 
 
-def _one_hot(labels, n_classes, dtype):
+def one_hot(labels: np.ndarray, n_classes: int, dtype: DTypeLike) -> np.ndarray:
+    """Labels (n,) as rows (n, n_classes) that are 1 at the label and 0 elsewhere."""
     values = np.zeros((len(labels), n_classes), dtype)
     values[np.arange(len(labels)), labels] = 1
     return values
