@@ -9,7 +9,8 @@ from typing import Any
 from fastnn._version import __version__
 
 _NAMES = {
-    "network": ("Network", "load", "mlp"),
+    "network": ("Network",),
+    "models": ("load", "mlp"),
     "nn.layers": (
         "Activation",
         "BatchNorm",

@@ -1,7 +1,7 @@
 """`Network`: describe, fit, predict, evaluate, save."""
 
 import copy
-import itertools
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,22 +9,25 @@ from typing import Any
 import numpy as np
 
 from fastnn import engines, serialization
-from fastnn._kernels.contract import DTYPES, Engine, Samples, State
+from fastnn._kernels.contract import Engine, Samples, State
 from fastnn._utils import checks
-from fastnn.data import validation as validate
-from fastnn.data.samples import checked_features, checked_samples, split_off
+from fastnn.data import validation as arrays
+from fastnn.data.samples import checked_features, checked_samples
 from fastnn.diagnostics.diagnosis import examine
 from fastnn.diagnostics.findings import Diagnosis
 from fastnn.diagnostics.layer_outputs import layer_outputs
+from fastnn.diagnostics.learning_speed import learning_speed
 from fastnn.metrics import metric_names, score
-from fastnn.nn.initializers import Draw, as_initializer
-from fastnn.nn.layers import BatchNorm, Dense, Dropout, Layer, Residual, as_activation, check_layers
-from fastnn.nn.losses import Loss, as_loss
-from fastnn.nn.lowering import lower
+from fastnn.nn.description import Description, as_dtype
+from fastnn.nn.layers import Layer
+from fastnn.nn.losses import Loss
 from fastnn.nn.parameter_views import Arrays
+from fastnn.nn.penalties import penalty, weight_mask
 from fastnn.optim.optimizers import LBFGS, OPTIMIZERS, Optimizer, as_optimizer
+from fastnn.serialization import SavedModel
+from fastnn.training.config import FitConfig
+from fastnn.training.fit import train
 from fastnn.training.history import History
-from fastnn.training.loop import Training
 
 
 class Network:
@@ -97,46 +100,38 @@ class Network:
         seed: int = 0,
         precision: str = "float32",
     ):
-        self._describe(layers, inputs, loss, dtype, backend, seed, precision)
-        for number, array in enumerate(self.program.parameters):
-            array.view(self.state.theta)[...] = array.init(
-                array.name, array.shape, Draw(self.seed, number)
-            )
+        description = Description.checked(layers, inputs, loss, dtype, seed, precision)
+        backend = engines.choose(backend)
+        engines.check_precision(precision, backend, description.dtype)
+        self._build(description, backend, description.initial_state())
 
-    def _describe(
-        self,
-        layers: Any,
-        inputs: Any,
-        loss: Any,
-        dtype: Any,
-        backend: Any,
-        seed: Any,
-        precision: Any,
-    ) -> None:
-        """All of ``__init__`` but the drawing of initial weights, which `load` has no use for."""
-        self.layers = check_layers("layers", layers)
-        self.inputs = checks.integer("inputs", inputs)
-        self.loss = as_loss(loss)
-        self.dtype = _dtype(dtype)
-        self.seed = checks.integer("seed", seed, least=0)
-        if self.seed >= 2**64:
-            raise ValueError(f"seed must be below 2**64, not {seed}")
-        self.program = lower(self.layers, self.inputs, self.loss, self.dtype, precision)
-        if not self.program.parameters:
-            raise ValueError("layers must hold at least one layer with parameters, such as Dense")
-        self.backend = engines.choose(backend)
-        engines.check_precision(precision, self.backend, self.dtype)
-        self.takes_gpu_arrays = self.backend == "cuda"
+    @classmethod
+    def from_saved(cls, saved: SavedModel, backend: str, precision: str) -> "Network":
+        """The network of a model file, on an engine that can run here; see `fastnn.load`."""
+        net = cls.__new__(cls)
+        description = dataclasses.replace(saved.description, precision=precision)
+        net._build(description, backend, saved.state)
+        net.optimizer_kind, net.epochs, net.metadata = saved.optimizer, saved.epochs, saved.metadata
+        return net
+
+    def _build(self, description: Description, backend: str, state: State) -> None:
+        """Set all attributes."""
+        self._description, self.backend, self.state = description, backend, state
+        self.layers, self.inputs, self.loss = (
+            description.layers,
+            description.inputs,
+            description.loss,
+        )
+        self.dtype, self.seed, self.program = (
+            description.dtype,
+            description.seed,
+            description.program,
+        )
+        self.takes_gpu_arrays = backend == "cuda"
+        self.optimizer_kind: str | None = None
         self.epochs = 0
         self.metadata: dict[str, Any] = {}
         self._engine: Engine | None = None
-        program = self.program
-        self.state = State(
-            program.new_vector(), np.zeros(program.n_buffers, program.dtype), self.seed
-        )
-        for array in program.buffers:
-            array.view(self.state.buffers)[...] = array.kind == "variance"
-        self.forget_optimizer()
 
     # --- what it is -------------------------------------------------------------------------------
 
@@ -178,6 +173,7 @@ class Network:
 
     # --- training ---------------------------------------------------------------------------------
 
+    # Parameters: each is part of the public contract, and all but the data have defaults.
     def fit(
         self,
         X: Any,
@@ -244,31 +240,11 @@ class Network:
         DivergenceError
             A loss or parameter that is not finite; the network keeps its last finite parameters.
         """
-        epochs, batch_size = (
-            checks.integer("epochs", epochs),
-            checks.integer("batch_size", batch_size),
-        )
-        shuffle, progress = checks.boolean("shuffle", shuffle), checks.boolean("progress", progress)
-        optimizer = as_optimizer(optimizer)
-        if isinstance(optimizer, LBFGS) and self.program.ops["max_norm"].any():
+        config = FitConfig(epochs, batch_size, optimizer, shuffle, callbacks, metrics, progress)
+        if isinstance(config.optimizer, LBFGS) and self.program.ops["max_norm"].any():
             raise ValueError("LBFGS cannot keep max_norm; use another optimizer, or l2")
         samples = checked_samples(self, X, y, sample_weight, class_weight)
-        indices, validation = split_off(self, samples, validation)
-        names = metric_names(metrics, samples.classify)
-        training = Training(
-            self,
-            samples,
-            indices,
-            epochs,
-            batch_size,
-            optimizer,
-            validation,
-            shuffle,
-            callbacks,
-            names,
-            progress,
-        )
-        return training.run()
+        return train(self, samples, validation, config)
 
     def use_optimizer(self, kind: str) -> None:
         """Keep the optimiser's state if it is of this kind (the class's name), else start
@@ -316,12 +292,10 @@ class Network:
         """X is not read twice: engines tell whether a sample was not finite, and only then it is
         looked for.
         """
-        features = validate.as_features(
-            X, self.dtype, self.inputs, "X", False, self.takes_gpu_arrays
-        )
+        features = arrays.as_features(X, self.dtype, self.inputs, "X", False, self.takes_gpu_arrays)
         outputs, finite = self.engine.forward(self.state, features, linked)
         if not finite:
-            validate.as_features(validate.on_host(X, "X"), self.dtype)
+            arrays.as_features(arrays.on_host(X, "X"), self.dtype)
         return outputs
 
     def evaluate(
@@ -387,17 +361,7 @@ class Network:
         ValueError
             Where a hidden Dense layer has no bias.
         """
-        _, gradients = self.gradients(X, y)
-        weights = [
-            a.name
-            for a in self.program.parameters
-            if a.kind == "weight" and not a.name.endswith("projection.weight")
-        ]
-        biases = [name.removesuffix("weight") + "bias" for name in weights[:-1]]
-        without = [name for name in biases if name not in gradients]
-        if without:
-            raise ValueError(f"learning_speed needs biases, but there is no {without[0]}")
-        return np.array([np.linalg.norm(gradients[name]) for name in biases])
+        return learning_speed(self.program, self.gradients(X, y)[1])
 
     def activations(self, X: Any) -> list[np.ndarray]:
         """What each layer but the last puts out in prediction: the data of histograms and other
@@ -460,25 +424,11 @@ class Network:
 
     def penalty(self) -> float:
         """½λ₂Σw² + λ₁Σ|w| over all Dense layers."""
-        total = 0.0
-        for op in self.program.ops:
-            if op["l1"] > 0 or op["l2"] > 0:
-                w = self.state.peek("theta")[
-                    op["weight"] : op["weight"] + op["n_in"] * op["n_out"]
-                ].astype(np.float64)
-                # sums, not dot products: BLAS's threads would go on spinning while the next chunk
-                # wants the cores
-                total += 0.5 * op["l2"] * float(np.square(w).sum()) + op["l1"] * float(
-                    np.abs(w).sum()
-                )
-        return float(total)
+        return penalty(self.program, self.state.peek("theta"))
 
     def weight_mask(self) -> np.ndarray:
         """A vector like θ: 1 where it holds a weight, 0 at biases, scales, shifts and padding."""
-        mask = np.zeros(self.program.n_parameters)
-        for array in self.program.parameters:
-            array.view(mask)[...] = array.kind == "weight"
-        return mask
+        return weight_mask(self.program)
 
     def copy(
         self, dtype: Any = None, backend: str | None = None, precision: str | None = None
@@ -493,18 +443,16 @@ class Network:
         precision : str, optional
             As in `Network`; ``None`` means the same where the copy can have it, else "float32".
         """
+        dtype, backend = as_dtype(dtype or self.dtype), engines.choose(backend or self.backend)
+        precision = precision or engines.precision_for(self.precision, backend, dtype)
+        description = dataclasses.replace(self._description, dtype=dtype, precision=precision)
+        engines.check_precision(precision, backend, dtype)
         twin = Network.__new__(Network)
-        dtype, backend = dtype or self.dtype, backend or self.backend
-        precision = precision or engines.precision_for(
-            self.precision, engines.choose(backend), _dtype(dtype)
-        )
-        twin._describe(self.layers, self.inputs, self.loss, dtype, backend, self.seed, precision)
-        twin.state.theta[:], twin.state.buffers[:] = (
-            self.state.peek("theta"),
-            self.state.peek("buffers"),
-        )
-        twin.state.step = self.state.step
-        twin.epochs, twin.metadata = self.epochs, copy.deepcopy(self.metadata)
+        twin._build(description, backend, description.blank_state())
+        twin.state.theta[:] = self.state.peek("theta")
+        twin.state.buffers[:] = self.state.peek("buffers")
+        twin.state.step, twin.epochs = self.state.step, self.epochs
+        twin.metadata = copy.deepcopy(self.metadata)
         return twin
 
     # --- files ------------------------------------------------------------------------------------
@@ -519,110 +467,3 @@ class Network:
             No space, no permission, no such folder. An older file at ``path`` is then intact.
         """
         serialization.save(self, path)
-
-
-def load(path: str | os.PathLike, backend: str = "auto", precision: str | None = None) -> Network:
-    """Read a network that `Network.save` wrote. Runs no code from the file.
-
-    Parameters
-    ----------
-    path : str or path
-    backend : str
-        As in `Network`.
-    precision : str, optional
-        As in `Network`. ``None`` means the one it was saved with on backend "cuda", and "float32"
-        on the others, which know no other: parameters are float32 whatever it was.
-
-    Raises
-    ------
-    ModelFileError
-        A damaged, truncated or foreign file.
-    FileNotFoundError
-        No such file.
-    """
-    description, tensors = serialization.read(path)
-    backend = engines.choose(backend)  # a mistake in an argument is not one in the file
-    if precision is not None:
-        engines.check_precision(precision, backend, np.dtype(description["dtype"]))
-    net = Network.__new__(Network)
-    with serialization.naming(path):
-        given = serialization.arguments(description)
-        saved = engines.precision_for(given.pop("precision"), backend, np.dtype(given["dtype"]))
-        net._describe(backend=backend, precision=precision or saved, **given)
-        serialization.restore(net, description, tensors)
-    return net
-
-
-def mlp(
-    sizes: Sequence[int],
-    activation: str = "relu",
-    output: str = "linear",
-    init: Any = "auto",
-    loss: str | Loss = "softmax_cross_entropy",
-    dropout: float = 0.0,
-    batch_norm: bool = False,
-    residual: bool = False,
-    l1: float = 0.0,
-    l2: float = 0.0,
-    **network: Any,
-) -> Network:
-    """A stack of Dense layers.
-
-    Parameters
-    ----------
-    sizes : sequence of int
-        Widths, input first, output last.
-    activation, output : str or Activation
-        Of the hidden layers, and of the last one.
-    init : str, Initializer or array
-        Of all weights. With "nielsen" and "standard_normal" biases start from N(0, 1), as in
-        Nielsen's book; otherwise from 0.
-    loss : str or Loss
-    dropout : float
-        Rate after each hidden layer.
-    batch_norm : bool
-        BatchNorm between each hidden layer's product and its activation.
-    residual : bool
-        Wrap each hidden layer whose width equals its input's in a residual block.
-    l1, l2 : float
-        Penalties on all weights.
-    **network
-        ``dtype``, ``backend``, ``seed``, ``precision`` of `Network`.
-    """
-    if isinstance(sizes, str) or not isinstance(sizes, Sequence | np.ndarray) or len(sizes) < 2:
-        raise ValueError(
-            f"sizes must list at least the input's and the output's width, such as [784, 30, 10]; got {sizes!r}"
-        )
-    sizes = [checks.integer("sizes", size) for size in sizes]
-    dropout = checks.number("dropout", dropout, 0.0, 1.0, high_open=True)
-    init = as_initializer(init)
-    bias_init = (
-        "standard_normal" if init.to_config()["name"] in ("nielsen", "standard_normal") else "zeros"
-    )
-    options = {"init": init, "bias_init": bias_init, "l1": l1, "l2": l2}
-    layers: list[Layer] = []
-    for n_in, units in itertools.pairwise(sizes[:-1]):
-        block = _hidden_block(units, activation, batch_norm, dropout, options)
-        layers += [Residual(block)] if residual and units == n_in else block
-    layers.append(Dense(sizes[-1], activation=output, **options))
-    return Network(layers, inputs=sizes[0], loss=loss, **network)
-
-
-def _hidden_block(
-    units: int, activation: Any, batch_norm: bool, dropout: float, options: dict[str, Any]
-) -> list[Layer]:
-    if batch_norm:
-        block: list[Layer] = [Dense(units, **options), BatchNorm(), as_activation(activation)]
-    else:
-        block = [Dense(units, activation=activation, **options)]
-    return [*block, Dropout(dropout)] if dropout else block
-
-
-def _dtype(dtype: Any) -> np.dtype:
-    try:
-        name = np.dtype(dtype).name if dtype is not None else "None"  # NumPy takes None for float64
-    except TypeError:
-        name = str(dtype)
-    if name not in DTYPES:
-        raise ValueError(f"dtype must be 'float32' or 'float64', not {dtype!r}")
-    return np.dtype(name)

@@ -44,6 +44,7 @@ FLOORS = [
     {"diagnostics", "serialization"},
     {"training"},
     {"network"},
+    {"models"},
     {"nielsen", "plotting"},
     {"experiments"},
     {"cli"},

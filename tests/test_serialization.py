@@ -189,7 +189,7 @@ def test_a_loaded_network_can_do_all_that_a_fresh_one_can(tmp_path):
     assert fnn.check_gradients(loaded, X, VALUES) == fnn.check_gradients(net, X, VALUES)
     loaded.save(tmp_path / "m2")
     assert_same_state(fnn.load(tmp_path / "m2", backend="numpy"), net)
-    assert serialization._describe(loaded) == serialization._describe(net)
+    assert serialization.to_plain(loaded) == serialization.to_plain(net)
 
 
 def test_the_file_is_plain_safetensors(tmp_path):
@@ -325,13 +325,13 @@ def test_a_folder_is_no_model(tmp_path):
 
 def craft(folder, net, change):
     """A file whose description and tensors went through ``change``, with a checksum to match."""
-    description, tensors = serialization._describe(net), serialization._tensors(net)
+    description, tensors = serialization.to_plain(net), serialization.to_tensors(net)
     description = change(description, tensors) or description
     text = description if isinstance(description, str) else json.dumps(description)
     metadata = {
         "format": serialization.FORMAT,
         "description": text,
-        "sha256": serialization._checksum(text, tensors),
+        "sha256": serialization.checksum(text, tensors),
     }
     save_file(tensors, folder / "crafted", metadata=metadata)
     return folder / "crafted"
