@@ -11,8 +11,8 @@ import numpy as np
 from fastnn import engines, serialization
 from fastnn._kernels.contract import Engine, Samples, State
 from fastnn._utils import checks
-from fastnn.data import validation as arrays
 from fastnn.data.samples import checked_features, checked_samples
+from fastnn.data.validation import as_features, on_host
 from fastnn.diagnostics.diagnosis import examine
 from fastnn.diagnostics.findings import Diagnosis
 from fastnn.diagnostics.layer_outputs import layer_outputs
@@ -22,7 +22,7 @@ from fastnn.nn.description import Description, as_dtype
 from fastnn.nn.layers import Layer
 from fastnn.nn.losses import Loss
 from fastnn.nn.parameter_views import Arrays
-from fastnn.nn.penalties import penalty, weight_mask
+from fastnn.nn.penalties import penalty
 from fastnn.optim.optimizers import LBFGS, OPTIMIZERS, Optimizer, as_optimizer
 from fastnn.serialization import SavedModel
 from fastnn.training.config import FitConfig
@@ -45,15 +45,14 @@ class Network:
     dtype : {"float32", "float64"}
         Of parameters and arithmetic.
     backend : {"auto", "numpy", "numba", "cython", "cuda"}
-        The engine. A named engine that cannot run here is an error; only "auto" chooses, the
-        fastest on the CPU that runs here. ``net.backend`` says which; the network keeps it. "cuda"
-        is an NVIDIA GPU.
+        The engine; "cuda" is an NVIDIA GPU. "auto" takes the fastest CPU engine that runs here,
+        and ``net.backend`` says which. A named engine that cannot run here is an error.
     seed : int
-        From 0 to 2⁶⁴ − 1. Decides initial weights, shuffles, dropout masks and noise: the same
-        numbers on every engine.
+        From 0 to 2⁶⁴ − 1. Decides initial weights, shuffles, dropout masks and noise, the same on
+        every engine.
     precision : {"float32", "tf32", "bf16"}
-        What backend "cuda" rounds the factors of large matrix products to; sums, parameters and all
-        else stay float32. The other engines, and float64, know "float32" alone: as they are.
+        What backend "cuda" rounds the factors of large matrix products to; all else stays float32.
+        The other engines, and float64, take "float32" alone.
 
     Attributes
     ----------
@@ -63,10 +62,9 @@ class Network:
         Name → view: ``"0.weight"`` (n_in, n_out), ``"0.bias"`` (n_out,), BatchNorm's and
         LayerNorm's ``"1.scale"`` and ``"1.shift"``; in a residual block ``"3.0.weight"`` and
         ``"3.projection.weight"``; buffers ``"1.running_mean"``, ``"1.running_var"``. While `fit`
-        runs on backend "cuda" ask for them anew each time: a view from before is out of date until
-        `fit` returns.
+        runs on backend "cuda", a view is out of date after the next step: ask for a new one.
     n_parameters : int
-        How many numbers there are to learn.
+        Numbers that training learns.
     epochs : int
         Epochs of training so far.
     metadata : dict
@@ -84,7 +82,8 @@ class Network:
     >>> import numpy as np, fastnn as fnn
     >>> X = np.random.default_rng(0).normal(size=(200, 4))
     >>> y = (X[:, 0] * X[:, 1] > 0).astype(int)
-    >>> net = fnn.Network([fnn.Dense(16, activation="relu"), fnn.Dense(2)], inputs=4, loss="softmax_cross_entropy", backend="numpy")
+    >>> layers = [fnn.Dense(16, activation="relu"), fnn.Dense(2)]
+    >>> net = fnn.Network(layers, inputs=4, loss="softmax_cross_entropy", backend="numpy")
     >>> history = net.fit(X, y, epochs=60, batch_size=20, optimizer=fnn.Adam(0.01))
     >>> net.evaluate(X, y)["accuracy"] > 0.9
     True
@@ -115,18 +114,11 @@ class Network:
         return net
 
     def _build(self, description: Description, backend: str, state: State) -> None:
-        """Set all attributes."""
+        """Set all attributes: what `__init__`, `from_saved` and `copy` share."""
         self._description, self.backend, self.state = description, backend, state
-        self.layers, self.inputs, self.loss = (
-            description.layers,
-            description.inputs,
-            description.loss,
-        )
-        self.dtype, self.seed, self.program = (
-            description.dtype,
-            description.seed,
-            description.program,
-        )
+        self.layers, self.inputs = description.layers, description.inputs
+        self.loss, self.dtype = description.loss, description.dtype
+        self.seed, self.program = description.seed, description.program
         self.takes_gpu_arrays = backend == "cuda"
         self.optimizer_kind: str | None = None
         self.epochs = 0
@@ -166,7 +158,10 @@ class Network:
 
     def __repr__(self) -> str:
         layers = "\n".join(f"    {layer!r}," for layer in self.layers)
-        options = f"inputs={self.inputs}, loss={self.loss!r}, dtype={self.dtype.name!r}, backend={self.backend!r}, seed={self.seed}"
+        options = (
+            f"inputs={self.inputs}, loss={self.loss!r}, dtype={self.dtype.name!r}, "
+            f"backend={self.backend!r}, seed={self.seed}"
+        )
         if self.precision != "float32":
             options += f", precision={self.precision!r}"
         return f"Network([\n{layers}\n], {options})  # {self.n_parameters:,} parameters"
@@ -191,10 +186,10 @@ class Network:
     ) -> History:
         """Train, going on from where an earlier call stopped.
 
-        The optimiser's state lives in the network; it is kept while the kind of optimiser stays the
-        same (new rates apply) and starts afresh when the kind changes, so ``fit(5)`` twice equals
+        The optimiser's state lives in the network. It is kept while the kind of optimiser stays the
+        same (new rates apply), and starts afresh when the kind changes: ``fit(5)`` twice equals
         ``fit(10)`` bit for bit. Ctrl-C ends training after the current chunk of mini-batches (about
-        0.2 s) and keeps what was learnt; the epoch it cuts short counts as one.
+        0.2 s) and keeps what was learnt; the epoch that it cuts short counts as one.
 
         Parameters
         ----------
@@ -240,16 +235,15 @@ class Network:
         DivergenceError
             A loss or parameter that is not finite; the network keeps its last finite parameters.
         """
-        config = FitConfig(epochs, batch_size, optimizer, shuffle, callbacks, metrics, progress)
-        if isinstance(config.optimizer, LBFGS) and self.program.ops["max_norm"].any():
+        kind = as_optimizer(optimizer)
+        config = FitConfig(epochs, batch_size, kind, shuffle, callbacks, metrics, progress)
+        if isinstance(kind, LBFGS) and self.program.ops["max_norm"].any():
             raise ValueError("LBFGS cannot keep max_norm; use another optimizer, or l2")
         samples = checked_samples(self, X, y, sample_weight, class_weight)
         return train(self, samples, validation, config)
 
     def use_optimizer(self, kind: str) -> None:
-        """Keep the optimiser's state if it is of this kind (the class's name), else start
-        afresh.
-        """
+        """Keep the optimiser's state if it is of this kind (a class's name), else start afresh."""
         if kind != self.optimizer_kind:
             self.forget_optimizer()
             self.optimizer_kind = kind
@@ -265,8 +259,7 @@ class Network:
     # --- using it ---------------------------------------------------------------------------------
 
     def forward(self, X: Any) -> np.ndarray:
-        """Raw output of the last layer, before the link: what the loss takes (logits for the
-        cross-entropies).
+        """Raw outputs of the last layer: what the loss takes, such as logits.
 
         Parameters
         ----------
@@ -279,8 +272,7 @@ class Network:
         return self._outputs(X, linked=False)
 
     def predict(self, X: Any) -> np.ndarray:
-        """Predictions with the loss's link applied: probabilities (n, classes), or values (n,
-        outputs).
+        """Probabilities (n, classes) or values (n, outputs): outputs with the link applied.
 
         Parameters
         ----------
@@ -289,13 +281,11 @@ class Network:
         return self._outputs(X, linked=True)
 
     def _outputs(self, X: Any, linked: bool) -> np.ndarray:
-        """X is not read twice: engines tell whether a sample was not finite, and only then it is
-        looked for.
-        """
-        features = arrays.as_features(X, self.dtype, self.inputs, "X", False, self.takes_gpu_arrays)
+        """Outputs for X. The engine says whether a number was not finite, so X is read once."""
+        features = as_features(X, self.dtype, self.inputs, "X", False, self.takes_gpu_arrays)
         outputs, finite = self.engine.forward(self.state, features, linked)
         if not finite:
-            arrays.as_features(arrays.on_host(X, "X"), self.dtype)
+            as_features(on_host(X, "X"), self.dtype)  # raises the error that names the place
         return outputs
 
     def evaluate(
@@ -340,16 +330,14 @@ class Network:
         float, dict
             Loss, and ∂C/∂parameter by the names of ``parameters``.
         """
-        log, gradient = self.engine.gradients(
-            self.state, checked_samples(self, X, y, sample_weight), bool(training)
-        )
+        samples = checked_samples(self, X, y, sample_weight)
+        log, gradient = self.engine.gradients(self.state, samples, bool(training))
         return float(log.losses[0]) + self.penalty(), {
             array.name: array.view(gradient) for array in self.program.parameters
         }
 
     def learning_speed(self, X: Any, y: Any) -> np.ndarray:
-        """‖∂C/∂b^l‖₂ of each hidden Dense layer l, input side first: the speed at which its biases
-        learn (Nielsen, chapter 5).
+        """‖∂C/∂b^l‖₂ of each hidden Dense layer l, input side first (Nielsen, chapter 5).
 
         Parameters
         ----------
@@ -364,8 +352,7 @@ class Network:
         return learning_speed(self.program, self.gradients(X, y)[1])
 
     def activations(self, X: Any) -> list[np.ndarray]:
-        """What each layer but the last puts out in prediction: the data of histograms and other
-        looks inside.
+        """Outputs of each layer but the last in inference mode.
 
         Parameters
         ----------
@@ -388,11 +375,10 @@ class Network:
     ) -> Diagnosis:
         """Tell in words why this network does not learn, and what may help.
 
-        One pass over at most 2,000 samples measures gradients, weights and activations of each
-        layer: vanishing and exploding gradients, dead ReLU units, saturation, symmetric units. With
-        an ``optimizer`` a copy of the network is then trained on them for five epochs, which tells
-        whether the learning rate suits. The network stays as it is. Whether it overfits
-        `History.diagnose` tells.
+        One pass over at most 2,000 samples measures each layer and finds vanishing and exploding
+        gradients, dead ReLU units, saturation and symmetric units. With an ``optimizer``, five
+        epochs of a copy of the network tell whether the learning rate suits. The network stays as
+        it is. `History.diagnose` tells whether it overfits.
 
         Parameters
         ----------
@@ -413,28 +399,22 @@ class Network:
         --------
         >>> import fastnn as fnn
         >>> (X, y), _ = fnn.datasets.mnist_sample()
-        >>> net = fnn.mlp([784, 30, 30, 30, 30, 10], activation="sigmoid", init="nielsen", backend="numpy")
+        >>> net = fnn.mlp([784, 30, 30, 30, 30, 10], "sigmoid", init="nielsen", backend="numpy")
         >>> net.diagnose(X, y)[0].fault
         'vanishing gradient'
         """
-        optimizer = None if optimizer is None else as_optimizer(optimizer)
-        return examine(
-            self, checked_samples(self, X, y), optimizer, checks.integer("batch_size", batch_size)
-        )
+        kind = None if optimizer is None else as_optimizer(optimizer)
+        batch_size = checks.integer("batch_size", batch_size)
+        return examine(self, checked_samples(self, X, y), kind, batch_size)
 
     def penalty(self) -> float:
         """½λ₂Σw² + λ₁Σ|w| over all Dense layers."""
         return penalty(self.program, self.state.peek("theta"))
 
-    def weight_mask(self) -> np.ndarray:
-        """A vector like θ: 1 where it holds a weight, 0 at biases, scales, shifts and padding."""
-        return weight_mask(self.program)
-
     def copy(
         self, dtype: Any = None, backend: str | None = None, precision: str | None = None
     ) -> "Network":
-        """A network of its own with the same description, parameters, running statistics and
-        counters, but a fresh optimiser.
+        """A network of its own with the same description and state, but a fresh optimiser.
 
         Parameters
         ----------
@@ -458,12 +438,11 @@ class Network:
     # --- files ------------------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write the network, its optimiser's state and ``metadata`` to one file, whole or not at
-        all.
+        """Write the network with its optimiser's state and ``metadata`` to one file.
 
         Raises
         ------
         OSError
-            No space, no permission, no such folder. An older file at ``path`` is then intact.
+            No space, no permission, no such folder; an older file at ``path`` is then intact.
         """
         serialization.save(self, path)

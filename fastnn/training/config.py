@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastnn._utils import checks
-from fastnn.optim.optimizers import LBFGS, Optimizer, as_optimizer
+from fastnn.optim.optimizers import LBFGS, Optimizer
 
 
 @dataclass(frozen=True)
@@ -31,4 +31,3 @@ class FitConfig:
             object.__setattr__(self, name, checks.integer(name, getattr(self, name)))
         for name in ("shuffle", "progress"):
             checks.boolean(name, getattr(self, name))
-        object.__setattr__(self, "optimizer", as_optimizer(self.optimizer))
