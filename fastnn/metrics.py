@@ -14,7 +14,7 @@ import numpy as np
 
 from fastnn._kernels.contract import Evaluation, Samples
 from fastnn._utils import checks
-from fastnn.data.validation import one_hot
+from fastnn.data.targets import one_hot
 
 
 def r2(p: np.ndarray, t: np.ndarray, w: np.ndarray) -> float:
