@@ -4,7 +4,7 @@ from typing import Any
 
 
 class DivergenceError(ArithmeticError):
-    """Training met a loss or a parameter that is not finite.
+    """A loss or a parameter became infinite or NaN while training.
 
     The network keeps the last finite parameters; the optimiser's state is dropped.
 
@@ -20,7 +20,7 @@ class DivergenceError(ArithmeticError):
         super().__init__(message)
         self.epoch, self.step, self.history = epoch, step, history
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
         return type(self), (str(self), self.epoch, self.step, self.history)
 
 

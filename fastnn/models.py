@@ -1,4 +1,4 @@
-"""Networks from a few numbers, or from a file: `mlp` and `load`."""
+"""Networks without a list of layers: `mlp` from widths, `load` from a file."""
 
 import itertools
 import os
@@ -11,7 +11,7 @@ from fastnn import engines, serialization
 from fastnn._utils import checks
 from fastnn.network import Network
 from fastnn.nn.initializers import as_initializer
-from fastnn.nn.layers import BatchNorm, Dense, Dropout, Layer, Residual, as_activation
+from fastnn.nn.layers import Activation, BatchNorm, Dense, Dropout, Layer, Residual, as_activation
 from fastnn.nn.losses import Loss
 
 
@@ -25,7 +25,7 @@ def load(path: str | os.PathLike, backend: str = "auto", precision: str | None =
         As in `Network`.
     precision : str, optional
         As in `Network`. ``None`` means the one it was saved with on backend "cuda", and "float32"
-        on the others, which know no other: parameters are float32 whatever it was.
+        on the others, which take no other.
 
     Raises
     ------
@@ -45,8 +45,8 @@ def load(path: str | os.PathLike, backend: str = "auto", precision: str | None =
 # Parameters: each is part of the public contract, and all but ``sizes`` have defaults.
 def mlp(
     sizes: Sequence[int],
-    activation: str = "relu",
-    output: str = "linear",
+    activation: str | Activation = "relu",
+    output: str | Activation = "linear",
     init: Any = "auto",
     loss: str | Loss = "softmax_cross_entropy",
     dropout: float = 0.0,
@@ -81,7 +81,8 @@ def mlp(
     """
     if isinstance(sizes, str) or not isinstance(sizes, Sequence | np.ndarray) or len(sizes) < 2:
         raise ValueError(
-            f"sizes must list at least the input's and the output's width, such as [784, 30, 10]; got {sizes!r}"
+            "sizes must list at least the input's and the output's width, such as [784, 30, 10]; "
+            f"got {sizes!r}"
         )
     sizes = [checks.integer("sizes", size) for size in sizes]
     dropout = checks.number("dropout", dropout, 0.0, 1.0, high_open=True)
@@ -101,6 +102,7 @@ def mlp(
 def _hidden_block(
     units: int, activation: Any, batch_norm: bool, dropout: float, options: dict[str, Any]
 ) -> list[Layer]:
+    """The layers of one hidden layer of `mlp`."""
     if batch_norm:
         block: list[Layer] = [Dense(units, **options), BatchNorm(), as_activation(activation)]
     else:

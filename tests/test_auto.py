@@ -34,7 +34,9 @@ def machine(monkeypatch):
             monkeypatch.setitem(
                 ENGINES,
                 name,
-                dataclasses.replace(ENGINES["numpy"], why_not=lambda reason=reason: reason),
+                dataclasses.replace(
+                    ENGINES["numpy"], unavailable_reason=lambda reason=reason: reason
+                ),
             )
         monkeypatch.setattr(cache, "ready", lambda dtype: dtype in compiled)
 
@@ -73,7 +75,9 @@ def test_numba_is_not_asked_where_another_is_taken(machine, monkeypatch):
         raise AssertionError("finding out loads it")
 
     machine("cython", compiled=["float32"])
-    monkeypatch.setitem(ENGINES, "numba", dataclasses.replace(ENGINES["numba"], why_not=asked))
+    monkeypatch.setitem(
+        ENGINES, "numba", dataclasses.replace(ENGINES["numba"], unavailable_reason=asked)
+    )
     assert engines.choose("auto") == "cython"
 
 
@@ -150,7 +154,9 @@ print(net.backend, *sys.modules)
 """
 
 
-@pytest.mark.skipif(ENGINES["cython"].why_not() is not None, reason="needs Cython's kernels")
+@pytest.mark.skipif(
+    ENGINES["cython"].unavailable_reason() is not None, reason="needs Cython's kernels"
+)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_first_step_on_a_new_machine_loads_no_compiler(dtype, tmp_path, monkeypatch):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))

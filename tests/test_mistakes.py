@@ -426,7 +426,10 @@ def test_switches_take_only_booleans(option):
         small().fit(X, LABELS, **{option: "no"})
 
 
-@pytest.mark.parametrize("unavailable", [name for name in ENGINES if name not in AVAILABLE])
+UNAVAILABLE = [name for name, status in fnn.backends().items() if status != "available"]
+
+
+@pytest.mark.parametrize("unavailable", UNAVAILABLE)
 def test_an_engine_that_cannot_run_says_why(unavailable):
     reason = fnn.backends()[unavailable].removeprefix("unavailable: ")
     with raises(RuntimeError, repr(unavailable), reason, "available: numpy"):

@@ -1,7 +1,7 @@
-"""Layers: descriptions only. `fastnn.nn.lowering` turns them into operations, `fastnn._kernels`
-does the arithmetic.
+"""Layers: descriptions only.
 
-Rows are samples: a layer takes x of shape (batch, n_in) and gives y of shape (batch, n_out).
+`fastnn.nn.lowering` turns them into operations, and `fastnn._kernels` does the arithmetic. Rows are
+samples: a layer takes x of shape (batch, n_in) and gives y of shape (batch, n_out).
 """
 
 import inspect
@@ -10,6 +10,7 @@ from typing import Any
 
 from fastnn._utils import checks
 from fastnn.nn.activations import activation_table, check_activation
+from fastnn.nn.calls import named_call
 from fastnn.nn.initializers import INITIALIZERS, ArrayInitializer, Initializer, as_initializer
 
 
@@ -70,7 +71,7 @@ class Activation(Layer):
         return self.constants == check_activation(self.name, {})
 
     def __repr__(self) -> str:
-        return f"Activation({', '.join([repr(self.name), *(f'{k}={v:g}' for k, v in self.constants.items())])})"
+        return named_call("Activation", self.name, self.constants)
 
 
 class Dense(Layer):
@@ -133,13 +134,12 @@ Activation.__doc__ = checks.with_table(Activation.__doc__, activation_table())
 
 
 class BatchNorm(Layer):
-    """Batch normalisation (Ioffe & Szegedy 2015): y = scale · (x − μ)/√(σ² + ε) + shift, column by
-    column.
+    """Batch normalisation (Ioffe & Szegedy 2015).
 
-    While training, μ and σ² are the mini-batch's mean and biased variance, and the running averages
-    move by running ← (1 − momentum) · running + momentum · batch, with the unbiased variance, as in
-    `torch.nn.BatchNorm1d`. Prediction uses the running averages. A mini-batch of one row has no
-    variance: it passes as y = shift and leaves the running averages alone.
+    y = scale · (x − μ)/√(σ² + ε) + shift, column by column. In training, μ and σ² are the
+    mini-batch's mean and biased variance, and running ← (1 − momentum) · running + momentum · batch
+    with the unbiased variance, as in `torch.nn.BatchNorm1d`. Prediction uses the running averages.
+    A mini-batch of one row has no variance: y = shift, and the running averages stay as they are.
 
     Parameters
     ----------
@@ -155,8 +155,9 @@ class BatchNorm(Layer):
 
 
 class LayerNorm(Layer):
-    """Layer normalisation (Ba, Kiros & Hinton 2016): y = scale · (x − μ)/√(σ² + ε) + shift with μ,
-    σ² of each row.
+    """Layer normalisation (Ba, Kiros & Hinton 2016).
+
+    y = scale · (x − μ)/√(σ² + ε) + shift with μ and σ² of each row.
 
     Parameters
     ----------
@@ -169,8 +170,9 @@ class LayerNorm(Layer):
 
 
 class Dropout(Layer):
-    """Inverted dropout (Srivastava et al. 2014): while training each value is 0 with probability
-    ``rate``, else scaled by 1/(1 − rate).
+    """Inverted dropout (Srivastava et al. 2014).
+
+    In training each value becomes 0 with probability ``rate``, and is else scaled by 1/(1 − rate).
 
     Parameters
     ----------
@@ -183,7 +185,7 @@ class Dropout(Layer):
 
 
 class GaussianNoise(Layer):
-    """Adds std · N(0, 1) to each value while training.
+    """Adds std · N(0, 1) to each value in training.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ from fastnn.optim.optimizers import LBFGS, Optimizer
 FORMAT = "fastnn-history-1"
 
 
-class History(dict):
+class History(dict[str, list[float]]):
     """What `fit` recorded: a dict of lists with one entry per epoch.
 
     Keys: ``loss`` (mean over the epoch's mini-batches as they were trained on, penalties included)
