@@ -1,6 +1,4 @@
-"""``backend="auto"``: which engine it takes, that it waits for none, and that a network keeps the
-one it got.
-"""
+"""``backend="auto"``: which engine it takes, without a wait, and that a network keeps it."""
 
 import copy
 import dataclasses
@@ -11,6 +9,8 @@ import sys
 
 import numpy as np
 import pytest
+from builders import ENGINES as AVAILABLE
+from network_cases import raises, small
 
 import fastnn as fnn
 from fastnn import engines
@@ -171,3 +171,17 @@ def test_a_first_step_on_a_new_machine_loads_no_compiler(dtype, tmp_path, monkey
     assert backend == "cython"
     assert not {"numba", "llvmlite", "scipy.linalg", "importlib.metadata"} & set(modules)
     assert not list(tmp_path.iterdir())
+
+
+UNAVAILABLE = [name for name, status in fnn.backends().items() if status != "available"]
+
+
+@pytest.mark.parametrize("unavailable", UNAVAILABLE)
+def test_an_engine_that_cannot_run_says_why(unavailable):
+    reason = fnn.backends()[unavailable].removeprefix("unavailable: ")
+    with raises(RuntimeError, repr(unavailable), reason, "available: numpy"):
+        small(backend=unavailable)
+
+
+def test_auto_says_what_it_chose():
+    assert small(backend="auto").backend in AVAILABLE

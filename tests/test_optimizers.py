@@ -173,3 +173,20 @@ def test_other_mistakes():
     with pytest.raises(TypeError, match="optimizer"):
         as_optimizer(3)
     assert all(issubclass(kind, Optimizer) for name, kind in OPTIMIZERS.items() if name != "lbfgs")
+
+
+POSITIONS = {
+    fnn.SGD: "lr momentum nesterov",
+    fnn.AdaGrad: "lr epsilon",
+    fnn.AdaDelta: "lr rho epsilon",
+    fnn.RMSProp: "lr rho epsilon",
+    fnn.Adam: "lr beta1 beta2 epsilon",
+    fnn.AdamW: "lr beta1 beta2 epsilon",
+    fnn.NAdam: "lr beta1 beta2 epsilon",
+}
+
+
+@pytest.mark.parametrize("optimizer", POSITIONS, ids=lambda optimizer: optimizer.__name__)
+def test_arguments_without_names_mean_what_the_contract_says(optimizer):
+    names = POSITIONS[optimizer].split()
+    assert list(inspect.signature(optimizer).parameters)[: len(names)] == names

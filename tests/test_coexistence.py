@@ -1,5 +1,6 @@
-"""Other libraries in the same process, with thread pools of their own, change no number, and fastnn
-leaves their settings alone.
+"""Other libraries in the same process, with thread pools of their own.
+
+They change no number, and fastnn leaves their settings alone.
 """
 
 import importlib.util
@@ -14,20 +15,21 @@ import hashlib
 import json
 import sys
 import threadpoolctl
-neighbour = sys.argv[1]
-if neighbour == "torch":
+library = sys.argv[1]
+if library == "torch":
     import torch
     torch.ones(300, 300) @ torch.ones(300, 300)
-elif neighbour == "sklearn":
+elif library == "sklearn":
     from sklearn.cluster import KMeans
     import numpy
     KMeans(2, n_init=1).fit(numpy.random.default_rng(0).random((2000, 3)))
-elif neighbour == "numpy":
+elif library == "numpy":
     import numpy
     numpy.ones((300, 300)) @ numpy.ones((300, 300))
 import numpy as np
 import fastnn as fnn
-threads = lambda: {pool["filepath"]: pool["num_threads"] for pool in threadpoolctl.threadpool_info()}
+pools = threadpoolctl.threadpool_info
+threads = lambda: {pool["filepath"]: pool["num_threads"] for pool in pools()}
 fnn.set_num_threads(2)
 rng = np.random.default_rng(0)
 X, y = rng.random((1280, 300), dtype=np.float32), rng.integers(0, 10, 1280)
@@ -40,9 +42,9 @@ print(json.dumps([losses, hashlib.sha256(net.state.theta.tobytes()).hexdigest(),
 """
 
 
-def trained_beside(neighbour, engine):
+def trained_beside(library, engine):
     run = subprocess.run(
-        [sys.executable, "-c", _TRAIN, neighbour, engine],
+        [sys.executable, "-c", _TRAIN, library, engine],
         capture_output=True,
         text=True,
         check=True,
@@ -51,11 +53,11 @@ def trained_beside(neighbour, engine):
     return json.loads(run.stdout)
 
 
-@pytest.mark.parametrize("neighbour", ["numpy", "torch", "sklearn"])
-def test_same_bits_beside(neighbour, compiled):
-    if importlib.util.find_spec(neighbour) is None:
-        pytest.skip(f"{neighbour} is not installed")
-    losses, parameters, changed = trained_beside(neighbour, compiled)
+@pytest.mark.parametrize("library", ["numpy", "torch", "sklearn"])
+def test_same_bits_beside(library, compiled):
+    if importlib.util.find_spec(library) is None:
+        pytest.skip(f"{library} is not installed")
+    losses, parameters, changed = trained_beside(library, compiled)
     alone = trained_beside("nobody", compiled)
     assert losses == alone[0]
     assert parameters == alone[1]
