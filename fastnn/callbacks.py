@@ -43,9 +43,9 @@ class _Monitor:
     """Base of callbacks that monitor one figure of the history for improvement."""
 
     def __init__(self, monitor: str, patience: int, min_delta: float):
-        self.monitor = monitor
-        self.patience = checks.integer("patience", patience, least=0)
-        self.min_delta = checks.number("min_delta", min_delta)
+        self.monitor: str = monitor
+        self.patience: int = checks.integer("patience", patience, least=0)
+        self.min_delta: float = checks.number("min_delta", min_delta)
 
     def on_fit_start(self, training: Any) -> None:
         if self.monitor not in training.logged:
@@ -55,7 +55,7 @@ class _Monitor:
                 f"recorded: {', '.join(training.logged)}"
             )
         self.best: float | None = None
-        self.waited = 0
+        self.waited: int = 0
 
     def improved(self, training: Any) -> bool:
         """Whether the newest figure is the best so far; counts the epochs since the best."""
@@ -93,7 +93,7 @@ class EarlyStopping(_Monitor):
         min_delta: float = 0.0,
     ):
         super().__init__(monitor, patience, min_delta)
-        self.restore_best = restore_best
+        self.restore_best: bool = restore_best
 
     def on_fit_start(self, training: Any) -> None:
         super().on_fit_start(training)
@@ -138,8 +138,10 @@ class ReduceOnPlateau(_Monitor):
         min_delta: float = 0.0,
     ):
         super().__init__(monitor, patience, min_delta)
-        self.factor = checks.number("factor", factor, 0.0, 1.0, low_open=True, high_open=True)
-        self.minimum = checks.number("minimum", minimum)
+        self.factor: float = checks.number(
+            "factor", factor, 0.0, 1.0, low_open=True, high_open=True
+        )
+        self.minimum: float = checks.number("minimum", minimum)
 
     def on_epoch_end(self, training: Any) -> None:
         if not self.improved(training) and self.waited > self.patience:
@@ -160,7 +162,8 @@ class Checkpoint:
     """
 
     def __init__(self, path: str | Path, every: int = 1):
-        self.path, self.every = str(path), checks.integer("every", every)
+        self.path: str = str(path)
+        self.every: int = checks.integer("every", every)
 
     def on_fit_start(self, training: Any) -> None:
         check_writable(self._path_of(0))
@@ -187,7 +190,7 @@ class GradientFlow:
     """
 
     def __init__(self, every: int = 10):
-        self.every = checks.integer("every", every)
+        self.every: int = checks.integer("every", every)
 
     def on_fit_start(self, training: Any) -> None:
         training.record_flow(self.every)
@@ -204,7 +207,7 @@ class CSVLogger:
     """
 
     def __init__(self, path: str | Path):
-        self.path = Path(path)
+        self.path: Path = Path(path)
         self._rows: list[dict[str, Any]] = []
 
     def on_fit_start(self, training: Any) -> None:

@@ -18,9 +18,11 @@ class DivergenceError(ArithmeticError):
 
     def __init__(self, message: str, epoch: int, step: int, history: Any = None):
         super().__init__(message)
-        self.epoch, self.step, self.history = epoch, step, history
+        self.epoch: int = epoch
+        self.step: int = step
+        self.history: Any = history
 
-    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[type["DivergenceError"], tuple[Any, ...]]:
         return type(self), (str(self), self.epoch, self.step, self.history)
 
 

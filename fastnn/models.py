@@ -15,7 +15,9 @@ from fastnn.nn.layers import Activation, BatchNorm, Dense, Dropout, Layer, Resid
 from fastnn.nn.losses import Loss
 
 
-def load(path: str | os.PathLike, backend: str = "auto", precision: str | None = None) -> Network:
+def load(
+    path: str | os.PathLike[str], backend: str = "auto", precision: str | None = None
+) -> Network:
     """Read a network that `Network.save` wrote. Runs no code from the file.
 
     Parameters

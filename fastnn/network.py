@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import engines, serialization
-from fastnn._kernels.contract import Engine, Samples, State
+from fastnn._kernels.contract import Engine, Program, Samples, State
 from fastnn._utils import checks
 from fastnn.data.samples import checked_features, checked_samples
 from fastnn.data.validation import as_features, on_host
@@ -68,7 +68,7 @@ class Network:
     epochs : int
         Epochs of training so far.
     metadata : dict
-        Plain data of yours that is saved with the network.
+        Plain data of the user's that is saved with the network.
 
     Raises
     ------
@@ -115,13 +115,18 @@ class Network:
 
     def _build(self, description: Description, backend: str, state: State) -> None:
         """Set all attributes: what `__init__`, `from_saved` and `copy` share."""
-        self._description, self.backend, self.state = description, backend, state
-        self.layers, self.inputs = description.layers, description.inputs
-        self.loss, self.dtype = description.loss, description.dtype
-        self.seed, self.program = description.seed, description.program
-        self.takes_gpu_arrays = backend == "cuda"
+        self._description = description
+        self.layers: list[Layer] = description.layers
+        self.inputs: int = description.inputs
+        self.loss: Loss = description.loss
+        self.dtype: np.dtype = description.dtype
+        self.seed: int = description.seed
+        self.program: Program = description.program
+        self.backend: str = backend
+        self.state: State = state
+        self.takes_gpu_arrays: bool = backend == "cuda"
         self.optimizer_kind: str | None = None
-        self.epochs = 0
+        self.epochs: int = 0
         self.metadata: dict[str, Any] = {}
         self._engine: Engine | None = None
 
@@ -218,8 +223,7 @@ class Network:
         callbacks : sequence
             See `fastnn.callbacks`.
         metrics : sequence of str
-            Names for the validation data: accuracy, r2, mae, rmse. On a regression loss accuracy
-            means r2.
+            Of the validation data; see `evaluate`.
         progress : bool
             Show a bar and a line per epoch, if standard error is a terminal.
 
@@ -332,9 +336,8 @@ class Network:
         """
         samples = checked_samples(self, X, y, sample_weight)
         log, gradient = self.engine.gradients(self.state, samples, bool(training))
-        return float(log.losses[0]) + self.penalty(), {
-            array.name: array.view(gradient) for array in self.program.parameters
-        }
+        gradients = {array.name: array.view(gradient) for array in self.program.parameters}
+        return float(log.losses[0]) + self.penalty(), gradients
 
     def learning_speed(self, X: Any, y: Any) -> np.ndarray:
         """‖∂C/∂b^l‖₂ of each hidden Dense layer l, input side first (Nielsen, chapter 5).
@@ -352,7 +355,7 @@ class Network:
         return learning_speed(self.program, self.gradients(X, y)[1])
 
     def activations(self, X: Any) -> list[np.ndarray]:
-        """Outputs of each layer but the last in inference mode.
+        """Outputs of each layer but the last in inference mode, input side first.
 
         Parameters
         ----------
@@ -361,8 +364,8 @@ class Network:
         Returns
         -------
         list of ndarray (n, units)
-            One for each of ``layers``, input side first. A Dense layer's is its activation; where
-            the activation is a layer of its own, the Dense layer's is z.
+            One for each of ``layers``. A Dense layer's is its activation, or z where the activation
+            is a layer of its own.
         """
         return layer_outputs(self, checked_features(self, X))
 
@@ -392,8 +395,8 @@ class Network:
         Returns
         -------
         Diagnosis
-            A list of `Finding`, the gravest first; empty where no fault was found. Printing it
-            tells all of it.
+            A list of `Finding`, the gravest first; empty where no fault was found. Print it to read
+            it all.
 
         Examples
         --------
@@ -418,10 +421,9 @@ class Network:
 
         Parameters
         ----------
-        dtype, backend
-            As in `Network`; ``None`` means the same.
-        precision : str, optional
-            As in `Network`; ``None`` means the same where the copy can have it, else "float32".
+        dtype, backend, precision : optional
+            As in `Network`; None means the same, or precision "float32" where the copy cannot have
+            the same.
         """
         dtype, backend = as_dtype(dtype or self.dtype), engines.choose(backend or self.backend)
         precision = precision or engines.precision_for(self.precision, backend, dtype)
@@ -437,7 +439,7 @@ class Network:
 
     # --- files ------------------------------------------------------------------------------------
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network with its optimiser's state and ``metadata`` to one file.
 
         Raises

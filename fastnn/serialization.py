@@ -53,7 +53,7 @@ class SavedModel:
 # --- writing --------------------------------------------------------------------------------------
 
 
-def save(net: Any, path: str | os.PathLike) -> None:
+def save(net: Any, path: str | os.PathLike[str]) -> None:
     """Write the `Network` ``net`` to ``path``; see `Network.save`."""
     from safetensors.numpy import save as to_bytes
 
@@ -105,7 +105,7 @@ def checksum(description: str, tensors: dict[str, np.ndarray]) -> str:
 # --- reading --------------------------------------------------------------------------------------
 
 
-def read(path: str | os.PathLike) -> SavedModel:
+def read(path: str | os.PathLike[str]) -> SavedModel:
     """Read a model file and check all of it; see `fastnn.load`.
 
     Raises
@@ -121,7 +121,7 @@ def read(path: str | os.PathLike) -> SavedModel:
         return _checked(json.loads(description), tensors)
 
 
-def _parse(data: bytes, path: str | os.PathLike) -> tuple[str, dict[str, np.ndarray]]:
+def _parse(data: bytes, path: str | os.PathLike[str]) -> tuple[str, dict[str, np.ndarray]]:
     """Description and tensors of a file's bytes, whose format and checksum are right."""
     from safetensors import SafetensorError
     from safetensors.numpy import load as from_bytes
@@ -152,7 +152,7 @@ def _parse(data: bytes, path: str | os.PathLike) -> tuple[str, dict[str, np.ndar
 
 
 @contextlib.contextmanager
-def _naming(path: str | os.PathLike) -> Iterator[None]:
+def _naming(path: str | os.PathLike[str]) -> Iterator[None]:
     """While inside, any mistake in a file's contents is a `ModelFileError` that names the file.
 
     The checksum of a crafted file may be right and its contents wrong.

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -18,7 +18,7 @@ class _Scaler(ABC):
     are float64; float32 data come back as float32, all else as float64.
     """
 
-    def fit(self, X: Any) -> "_Scaler":
+    def fit(self, X: Any) -> Self:
         """Learn the columns' statistics from X (n, features); returns the scaler itself."""
         self._learn(_as_floats(X))
         return self
@@ -73,9 +73,9 @@ class Standardizer(_Scaler):
         # A constant column has its value as the mean: the computed mean is rounded, which would
         # leave a tiny spread to divide by.
         lowest, mean = array.min(axis=0), array.mean(axis=0, dtype=np.float64)
-        self.mean_ = np.where(lowest == array.max(axis=0), lowest, mean)
+        self.mean_: np.ndarray = np.where(lowest == array.max(axis=0), lowest, mean)
         squares = sum(((array[rows] - self.mean_) ** 2).sum(axis=0) for rows in _blocks(array))
-        self.scale_ = _one_where_zero(np.sqrt(squares / len(array)))
+        self.scale_: np.ndarray = _one_where_zero(np.sqrt(squares / len(array)))
 
     def _shift_and_scale(self) -> tuple[np.ndarray, np.ndarray]:
         return self.mean_, self.scale_
@@ -90,8 +90,8 @@ class MinMaxScaler(_Scaler):
     """
 
     def _learn(self, array: np.ndarray) -> None:
-        self.minimum_ = array.min(axis=0).astype(np.float64)
-        self.maximum_ = array.max(axis=0).astype(np.float64)
+        self.minimum_: np.ndarray = array.min(axis=0).astype(np.float64)
+        self.maximum_: np.ndarray = array.max(axis=0).astype(np.float64)
 
     def _shift_and_scale(self) -> tuple[np.ndarray, np.ndarray]:
         return self.minimum_, _one_where_zero(self.maximum_ - self.minimum_)

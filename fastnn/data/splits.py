@@ -16,7 +16,7 @@ from fastnn.data.validation import as_array
 
 def train_test_split(
     X: Any, y: Any, test_size: float = 0.25, seed: int = 0, stratify: bool = False
-) -> tuple:
+) -> tuple[Any, ...]:
     """Split samples at random into two sets.
 
     Parameters
@@ -58,7 +58,7 @@ def train_validation_test_split(
     test_size: float = 0.15,
     seed: int = 0,
     stratify: bool = False,
-) -> tuple:
+) -> tuple[Any, ...]:
     """Split samples at random into three sets.
 
     Both sizes are fractions of all samples, or numbers of them. Stratified, the test set has the

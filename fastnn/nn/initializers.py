@@ -47,7 +47,9 @@ def _standard_normal(shape: Shape, draw: Draw) -> np.ndarray:
     return _normal(shape, draw, 1.0)
 
 
-def _variance(variance_of: Callable[[int, int], float], uniform: bool) -> Callable:
+def _variance(
+    variance_of: Callable[[int, int], float], uniform: bool
+) -> Callable[[Shape, Draw], np.ndarray]:
     """An initialiser of variance s = ``variance_of(n_in, n_out)``: N(0, s) or U(−√3s, √3s)."""
 
     def initialise(shape: Shape, draw: Draw) -> np.ndarray:
@@ -68,7 +70,7 @@ def _orthogonal(shape: Shape, draw: Draw) -> np.ndarray:
     return (q if n_in >= n_out else q.T).reshape(shape)
 
 
-INITIALIZERS: dict[str, Callable] = {
+INITIALIZERS: dict[str, Callable[..., np.ndarray]] = {
     "zeros": _zeros,
     "normal": _normal,
     "standard_normal": _standard_normal,
@@ -116,9 +118,11 @@ class Initializer:
     """
 
     def __init__(self, name: str, **constants: float):
-        self.name = checks.one_of("init", name, [*INITIALIZERS, "auto"])
+        self.name: str = checks.one_of("init", name, [*INITIALIZERS, "auto"])
         checks.constants(f"init {name!r}", constants, ["std"] if name == "normal" else [])
-        self.constants = {key: checks.number(key, value) for key, value in constants.items()}
+        self.constants: dict[str, float] = {
+            key: checks.number(key, value) for key, value in constants.items()
+        }
 
     def is_default(self) -> bool:
         """Whether the constants are the initialiser's defaults."""
@@ -140,7 +144,7 @@ class ArrayInitializer:
     """Starting values given as an array. A model file holds the trained values instead."""
 
     def __init__(self, values: Any):
-        self.values = as_numbers(values, "init").astype(np.float64)
+        self.values: np.ndarray = as_numbers(values, "init").astype(np.float64)
         if not np.all(np.isfinite(self.values)):
             raise ValueError("init is an array with values that are not finite")
 

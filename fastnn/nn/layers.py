@@ -36,9 +36,8 @@ class Layer:
 
 def _plain_name(value: Any) -> Any:
     """The name that stands for an activation or initialiser with its default constants."""
-    return (
-        value.name if isinstance(value, Activation | Initializer) and value.is_default() else value
-    )
+    is_named = isinstance(value, Activation | Initializer) and value.is_default()
+    return value.name if is_named else value
 
 
 class Activation(Layer):
@@ -63,8 +62,8 @@ class Activation(Layer):
     """
 
     def __init__(self, name: str, **constants: float):
-        self.constants = check_activation(name, constants)
-        self.name = name
+        self.constants: dict[str, float] = check_activation(name, constants)
+        self.name: str = name
 
     def is_default(self) -> bool:
         """Whether the constants are the activation's defaults."""
@@ -114,20 +113,20 @@ class Dense(Layer):
         l2: float = 0.0,
         max_norm: float | None = None,
     ):
-        self.units = checks.integer("units", units)
-        self.activation = as_activation(activation)
-        self.init = as_initializer(init)
-        self.bias = checks.boolean("bias", bias)
-        self.bias_init = as_initializer(bias_init)
+        self.units: int = checks.integer("units", units)
+        self.activation: Activation = as_activation(activation)
+        self.init: Initializer | ArrayInitializer = as_initializer(init)
+        self.bias: bool = checks.boolean("bias", bias)
+        self.bias_init: Initializer | ArrayInitializer = as_initializer(bias_init)
         if self.bias_init.to_config()["name"] == "auto":
             raise ValueError(
                 f"bias_init cannot be 'auto'; known: {', '.join(INITIALIZERS)}, or an array"
             )
-        self.l1 = checks.number("l1", l1)
-        self.l2 = checks.number("l2", l2)
-        self.max_norm = (
-            None if max_norm is None else checks.number("max_norm", max_norm, low_open=True)
-        )
+        self.l1: float = checks.number("l1", l1)
+        self.l2: float = checks.number("l2", l2)
+        self.max_norm: float | None = None
+        if max_norm is not None:
+            self.max_norm = checks.number("max_norm", max_norm, low_open=True)
 
 
 Activation.__doc__ = checks.with_table(Activation.__doc__, activation_table())
@@ -150,8 +149,8 @@ class BatchNorm(Layer):
     """
 
     def __init__(self, momentum: float = 0.1, epsilon: float = 1e-5):
-        self.momentum = checks.number("momentum", momentum, 0.0, 1.0, low_open=True)
-        self.epsilon = checks.number("epsilon", epsilon, low_open=True)
+        self.momentum: float = checks.number("momentum", momentum, 0.0, 1.0, low_open=True)
+        self.epsilon: float = checks.number("epsilon", epsilon, low_open=True)
 
 
 class LayerNorm(Layer):
@@ -166,7 +165,7 @@ class LayerNorm(Layer):
     """
 
     def __init__(self, epsilon: float = 1e-5):
-        self.epsilon = checks.number("epsilon", epsilon, low_open=True)
+        self.epsilon: float = checks.number("epsilon", epsilon, low_open=True)
 
 
 class Dropout(Layer):
@@ -181,7 +180,7 @@ class Dropout(Layer):
     """
 
     def __init__(self, rate: float):
-        self.rate = checks.number("rate", rate, 0.0, 1.0, high_open=True)
+        self.rate: float = checks.number("rate", rate, 0.0, 1.0, high_open=True)
 
 
 class GaussianNoise(Layer):
@@ -194,7 +193,7 @@ class GaussianNoise(Layer):
     """
 
     def __init__(self, std: float):
-        self.std = checks.number("std", std)
+        self.std: float = checks.number("std", std)
 
 
 class Residual(Layer):
@@ -217,14 +216,14 @@ class Residual(Layer):
         activation: str | Activation = "linear",
         projection: str | bool = "auto",
     ):
-        self.layers = check_layers("layers of Residual", layers)
-        self.activation = as_activation(activation)
+        self.layers: list[Layer] = check_layers("layers of Residual", layers)
+        self.activation: Activation = as_activation(activation)
         if projection not in ("auto", True, False):
             raise ValueError(f"projection must be 'auto', True or False, not {projection!r}")
-        self.projection = projection
+        self.projection: str | bool = projection
 
 
-LAYERS = {
+LAYERS: dict[str, type[Layer]] = {
     layer.__name__: layer
     for layer in (Dense, Activation, BatchNorm, LayerNorm, Dropout, GaussianNoise, Residual)
 }
@@ -277,6 +276,7 @@ def _initializer_from_config(config: dict[str, Any]) -> Initializer | ArrayIniti
 
 
 def _plain(value: Any) -> Any:
+    """A layer's argument as plain data."""
     if isinstance(value, list):
         return [_plain(v) for v in value]
     return value.to_config() if hasattr(value, "to_config") else value

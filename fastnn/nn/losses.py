@@ -6,7 +6,7 @@ two cross-entropies are computed from logits and never overflow.
 
 from typing import Any
 
-from fastnn._kernels.tables import LOSSES
+from fastnn._kernels.tables import LOSSES, LossRow
 from fastnn._utils import checks
 from fastnn.nn.calls import named_call
 
@@ -40,9 +40,12 @@ class Loss:
     """
 
     def __init__(self, name: str, **constants: float):
-        self.spec = LOSSES[checks.one_of("loss", name, LOSSES)]
-        self.name = name
-        self.constants = checks.filled_constants(f"loss {name!r}", constants, self.spec.constants)
+        self.spec: LossRow = LOSSES[checks.one_of("loss", name, LOSSES)]
+        self.name: str = name
+        accepted = self.spec.constants
+        self.constants: dict[str, float] = checks.filled_constants(
+            f"loss {name!r}", constants, accepted
+        )
 
     def __repr__(self) -> str:
         return named_call("Loss", self.name, self.constants)

@@ -16,7 +16,8 @@ class EpochTotals:
     """
 
     def __init__(self, penalty: float):
-        self.steps, self._penalty = 0, penalty
+        self.steps: int = 0
+        self._penalty = penalty
         # One array a chunk, summed at the end: a sum of sums rounds as the chunks are cut.
         self._figures: list[np.ndarray] = []
 

@@ -75,7 +75,7 @@ class History(dict[str, list[float]]):
         )
         return find_faults(evidence)
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to a JSON file, whole or not at all.
 
         Raises
@@ -97,7 +97,7 @@ class History(dict[str, list[float]]):
         write_atomically(path, json.dumps(plain, allow_nan=False).encode())
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> "History":
+    def load(cls, path: str | os.PathLike[str]) -> "History":
         """Read what `save` wrote.
 
         Raises

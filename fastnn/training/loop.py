@@ -5,6 +5,7 @@ Progress, callbacks, Ctrl-C and the check for divergence act between chunks.
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -24,9 +25,11 @@ class MiniBatchLoop:
     """The loop of one training with an optimiser that steps once a mini-batch."""
 
     def __init__(self, training: Training, optimizer: Optimizer):
-        self.training, self.net, self.optimizer = training, training.net, optimizer
-        self.indices = training.indices
-        self.batch_size = min(training.config.batch_size, len(self.indices))
+        self.training: Training = training
+        self.net: Any = training.net
+        self.optimizer: Optimizer = optimizer
+        self.indices: np.ndarray = training.indices
+        self.batch_size: int = min(training.config.batch_size, len(self.indices))
         # The last parameters and running statistics whose loss is known to be finite.
         self._last_finite: Snapshot | None = None
         work = 6 * self.net.program.n_parameters * self.batch_size

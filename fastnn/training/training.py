@@ -53,12 +53,18 @@ class Training:
         indices: np.ndarray,
         validation: Samples | None,
     ):
-        self.net, self.config, self.epochs = net, config, config.epochs
-        self.samples, self.indices, self.validation = samples, indices, validation
-        self.epoch, self.rate_factor, self.interrupted = 0, 1.0, False
-        self.metrics = metric_names(config.metrics, samples.classify)
-        self.callbacks = check_callbacks(config.callbacks)
-        self.history = History()
+        self.net: Any = net
+        self.config: FitConfig = config
+        self.samples: Samples = samples
+        self.indices: np.ndarray = indices
+        self.validation: Samples | None = validation
+        self.epochs: int = config.epochs
+        self.epoch: int = 0
+        self.rate_factor: float = 1.0
+        self.interrupted: bool = False
+        self.metrics: tuple[str, ...] = metric_names(config.metrics, samples.classify)
+        self.callbacks: list[Any] = check_callbacks(config.callbacks)
+        self.history: History = History()
         self.history.optimizer, self.history.layers = config.optimizer, net.layers
         scores = ("val_loss", *(f"val_{name}" for name in self.metrics))
         self.logged: tuple[str, ...] = (
@@ -68,9 +74,11 @@ class Training:
             "lr",
             "seconds",
         )
-        self.display = progress.display(config.progress, self.epochs, len(indices))
+        self.display: progress.Silent | progress.Terminal = progress.display(
+            config.progress, self.epochs, len(indices)
+        )
         self.flow_recorder: Recorder | None = None
-        self.flow_every = 0  # steps between records of gradient flow; 0 for none
+        self.flow_every: int = 0  # steps between records of gradient flow; 0 for none
 
     # --- for callbacks ----------------------------------------------------------------------------
 
