@@ -364,8 +364,8 @@ class Network:
         Returns
         -------
         list of ndarray (n, units)
-            One for each of ``layers``. A Dense layer's is its activation, or z where the activation
-            is a layer of its own.
+            One for each of ``layers`` but the last. A Dense layer's is its activation, or z where
+            the activation is a layer of its own.
         """
         return layer_outputs(self, checked_features(self, X))
 

@@ -24,8 +24,9 @@ X, LABELS = np.random.default_rng(0).normal(size=(20, 4)), np.arange(20) % 3
 
 @pytest.fixture
 def machine(monkeypatch):
-    """Set which engines run here, and for which number types Numba's kernels are compiled. The
-    reference does the work of them all.
+    """Set which engines run here, and the dtypes of compiled Numba kernels.
+
+    The reference engine does the work of them all.
     """
 
     def configure(*runs, compiled=()):

@@ -1,6 +1,4 @@
-"""Splits lose and repeat nothing, and keep class shares; scalers do what their formula says and
-back.
-"""
+"""Splits lose and repeat nothing and keep class shares; scalers apply their formula and back."""
 
 import re
 

@@ -1,6 +1,4 @@
-"""What users pass: every container and dtype arrives right, without a copy where none is needed,
-and every mistake is named.
-"""
+"""What users pass: every container and dtype arrives right, and every mistake is named."""
 
 import re
 import tracemalloc

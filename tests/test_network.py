@@ -302,9 +302,7 @@ def test_memory_does_not_grow_with_the_square_of_the_classes():
 
 
 def sigmoid_outputs(backend="numpy", **options):
-    """The same network with the sigmoid as the link only, in the output layer, and as a layer of
-    its own.
-    """
+    """A network thrice: its sigmoid the link only, in the output layer, a layer of its own."""
     kinds = {
         "linear": [fnn.Dense(2)],
         "sigmoid": [fnn.Dense(2, "sigmoid")],

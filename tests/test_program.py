@@ -1,6 +1,4 @@
-"""Lowering: which operations a stack of layers becomes, and where everything lies in the flat
-buffers.
-"""
+"""Lowering: the operations of a stack of layers, and the offsets in the flat buffers."""
 
 import numpy as np
 import pytest

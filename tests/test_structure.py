@@ -133,9 +133,7 @@ def test_the_reference_shares_no_arithmetic_with_compiled_kernels():
 
 
 def test_reading_a_model_file_does_not_need_the_network():
-    """`load` reads, checks, then builds: the file's module knows no `Network`, and the network uses
-    nothing private of the file's module.
-    """
+    """`load` reads, checks, then builds: neither module calls private functions of the other."""
     assert not {"fastnn.network", "fastnn.models"} & IMPORTS["fastnn.serialization"]
     for user, used in [("network", "serialization"), ("models", "serialization")]:
         private = re.findall(rf"\b{used}\._\w+", SOURCES[f"fastnn.{user}"].read_text())

@@ -43,9 +43,7 @@ def raises(error, *parts):
 
 
 def record_orders(net):
-    """The samples of each epoch in the order in which they are trained on, one list per call of the
-    engine.
-    """
+    """The samples in the order in which they are trained on, one list per call of the engine."""
     orders, train = [], net.engine.train_steps
     net.engine.train_steps = lambda state, samples, chunk: (
         orders.append(chunk.order.tolist()) or train(state, samples, chunk)
