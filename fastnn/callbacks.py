@@ -13,12 +13,15 @@ import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastnn._kernels.state import Snapshot
 from fastnn._utils import checks
 from fastnn._utils.files import check_writable, write_atomically
 from fastnn.metrics import HIGHER_IS_BETTER
+
+if TYPE_CHECKING:
+    from fastnn.training.training import Training
 
 HOOKS = ("on_fit_start", "on_chunk_end", "on_epoch_end", "on_fit_end")
 
@@ -47,7 +50,7 @@ class _Monitor:
         self.patience: int = checks.integer("patience", patience, least=0)
         self.min_delta: float = checks.number("min_delta", min_delta)
 
-    def on_fit_start(self, training: Any) -> None:
+    def on_fit_start(self, training: "Training") -> None:
         if self.monitor not in training.logged:
             hint = "; give fit validation data" if self.monitor.startswith("val_") else ""
             raise ValueError(
@@ -57,7 +60,7 @@ class _Monitor:
         self.best: float | None = None
         self.waited: int = 0
 
-    def improved(self, training: Any) -> bool:
+    def improved(self, training: "Training") -> bool:
         """Whether the newest figure is the best so far; counts the epochs since the best."""
         value = training.history[self.monitor][-1]
         sign = -1.0 if self.monitor.removeprefix("val_") in HIGHER_IS_BETTER else 1.0
@@ -95,18 +98,18 @@ class EarlyStopping(_Monitor):
         super().__init__(monitor, patience, min_delta)
         self.restore_best: bool = restore_best
 
-    def on_fit_start(self, training: Any) -> None:
+    def on_fit_start(self, training: "Training") -> None:
         super().on_fit_start(training)
         self._kept: Snapshot | None = None
 
-    def on_epoch_end(self, training: Any) -> None:
+    def on_epoch_end(self, training: "Training") -> None:
         if self.improved(training):
             if self.restore_best:
                 self._kept = training.net.state.snapshot()
         elif self.waited > self.patience:
             training.stop(f"{self.monitor} has not improved for {self.waited} epochs")
 
-    def on_fit_end(self, training: Any) -> None:
+    def on_fit_end(self, training: "Training") -> None:
         if self._kept is not None:
             training.net.state.restore(self._kept)
             self._kept = None  # A snapshot may hold memory of a GPU.
@@ -143,7 +146,7 @@ class ReduceOnPlateau(_Monitor):
         )
         self.minimum: float = checks.number("minimum", minimum)
 
-    def on_epoch_end(self, training: Any) -> None:
+    def on_epoch_end(self, training: "Training") -> None:
         if not self.improved(training) and self.waited > self.patience:
             training.rate_factor = max(training.rate_factor * self.factor, self.minimum)
             self.waited = 0
@@ -165,10 +168,10 @@ class Checkpoint:
         self.path: str = str(path)
         self.every: int = checks.integer("every", every)
 
-    def on_fit_start(self, training: Any) -> None:
+    def on_fit_start(self, training: "Training") -> None:
         check_writable(self._path_of(0))
 
-    def on_epoch_end(self, training: Any) -> None:
+    def on_epoch_end(self, training: "Training") -> None:
         if training.epoch % self.every == 0:
             training.net.save(self._path_of(training.net.epochs))
 
@@ -192,7 +195,7 @@ class GradientFlow:
     def __init__(self, every: int = 10):
         self.every: int = checks.integer("every", every)
 
-    def on_fit_start(self, training: Any) -> None:
+    def on_fit_start(self, training: "Training") -> None:
         training.record_flow(self.every)
 
 
@@ -210,10 +213,10 @@ class CSVLogger:
         self.path: Path = Path(path)
         self._rows: list[dict[str, Any]] = []
 
-    def on_fit_start(self, training: Any) -> None:
+    def on_fit_start(self, training: "Training") -> None:
         check_writable(self.path)
 
-    def on_epoch_end(self, training: Any) -> None:
+    def on_epoch_end(self, training: "Training") -> None:
         self._rows.append(
             {
                 "epoch": training.net.epochs,

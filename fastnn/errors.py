@@ -1,6 +1,9 @@
 """Exceptions of the library; bad arguments raise plain ``ValueError`` and ``TypeError``."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastnn.training.history import History
 
 
 class DivergenceError(ArithmeticError):
@@ -16,11 +19,11 @@ class DivergenceError(ArithmeticError):
         What `fit` had recorded until then; ``error.history.diagnose()`` tells why.
     """
 
-    def __init__(self, message: str, epoch: int, step: int, history: Any = None):
+    def __init__(self, message: str, epoch: int, step: int, history: "History | None" = None):
         super().__init__(message)
         self.epoch: int = epoch
         self.step: int = step
-        self.history: Any = history
+        self.history: History | None = history
 
     def __reduce__(self) -> tuple[type["DivergenceError"], tuple[Any, ...]]:
         return type(self), (str(self), self.epoch, self.step, self.history)

@@ -16,7 +16,7 @@ from fastnn.nn.losses import Loss, as_loss
 from fastnn.nn.lowering import lower
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Description:
     """What a network is made from, but for the engine; `Network` describes each field.
 

@@ -1,7 +1,7 @@
 """What `Network.fit` does once its data are checked: the mini-batch loop, or L-BFGS."""
 
 import contextlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastnn._kernels.contract import Samples
 from fastnn.data.samples import split_off
@@ -13,8 +13,11 @@ from fastnn.training.lbfgs import minimise
 from fastnn.training.loop import MiniBatchLoop
 from fastnn.training.training import Training
 
+if TYPE_CHECKING:
+    from fastnn.network import Network
 
-def train(net: Any, samples: Samples, validation: Any, config: FitConfig) -> History:
+
+def train(net: "Network", samples: Samples, validation: Any, config: FitConfig) -> History:
     """Train a network.
 
     Parameters

@@ -5,7 +5,7 @@ Progress, callbacks, Ctrl-C and the check for divergence act between chunks.
 
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from fastnn.optim.optimizers import Optimizer
 from fastnn.training.epoch_totals import EpochTotals
 from fastnn.training.training import Training
 
+if TYPE_CHECKING:
+    from fastnn.network import Network
+
 _CHUNK_SECONDS = 0.2
 _FIRST_CHUNK_OPERATIONS = 5e8  # until the speed is known: well under a second on any machine
 
@@ -26,7 +29,7 @@ class MiniBatchLoop:
 
     def __init__(self, training: Training, optimizer: Optimizer):
         self.training: Training = training
-        self.net: Any = training.net
+        self.net: Network = training.net
         self.optimizer: Optimizer = optimizer
         self.indices: np.ndarray = training.indices
         self.batch_size: int = min(training.config.batch_size, len(self.indices))

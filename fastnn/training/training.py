@@ -2,7 +2,7 @@
 
 import time
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from fastnn.metrics import metric_names
 from fastnn.training.config import FitConfig
 from fastnn.training.epoch_totals import EpochTotals
 from fastnn.training.history import History
+
+if TYPE_CHECKING:
+    from fastnn.network import Network
 
 
 class Training:
@@ -47,13 +50,13 @@ class Training:
 
     def __init__(
         self,
-        net: Any,
+        net: "Network",
         config: FitConfig,
         samples: Samples,
         indices: np.ndarray,
         validation: Samples | None,
     ):
-        self.net: Any = net
+        self.net: Network = net
         self.config: FitConfig = config
         self.samples: Samples = samples
         self.indices: np.ndarray = indices
