@@ -4,12 +4,60 @@ Names load on first use, so that ``import fastnn`` stays light.
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastnn._version import __version__
 
+if TYPE_CHECKING:  # The names of _NAMES and _SUBMODULES again: a test compares them.
+    from fastnn import data as data
+    from fastnn import datasets as datasets
+    from fastnn import experiments as experiments
+    from fastnn import nielsen as nielsen
+    from fastnn import plotting as plotting
+    from fastnn._kernels.threads import num_threads as num_threads
+    from fastnn._kernels.threads import set_num_threads as set_num_threads
+    from fastnn.callbacks import Checkpoint as Checkpoint
+    from fastnn.callbacks import CSVLogger as CSVLogger
+    from fastnn.callbacks import EarlyStopping as EarlyStopping
+    from fastnn.callbacks import GradientFlow as GradientFlow
+    from fastnn.callbacks import ReduceOnPlateau as ReduceOnPlateau
+    from fastnn.diagnostics.cure_search import cures as cures
+    from fastnn.diagnostics.gradient_check import check_gradients as check_gradients
+    from fastnn.engines import backends as backends
+    from fastnn.errors import DivergenceError as DivergenceError
+    from fastnn.errors import ModelFileError as ModelFileError
+    from fastnn.models import load as load
+    from fastnn.models import mlp as mlp
+    from fastnn.network import Network as Network
+    from fastnn.nn.initializers import Initializer as Initializer
+    from fastnn.nn.layers import Activation as Activation
+    from fastnn.nn.layers import BatchNorm as BatchNorm
+    from fastnn.nn.layers import Dense as Dense
+    from fastnn.nn.layers import Dropout as Dropout
+    from fastnn.nn.layers import GaussianNoise as GaussianNoise
+    from fastnn.nn.layers import LayerNorm as LayerNorm
+    from fastnn.nn.layers import Residual as Residual
+    from fastnn.nn.losses import Loss as Loss
+    from fastnn.optim.optimizers import LBFGS as LBFGS
+    from fastnn.optim.optimizers import SGD as SGD
+    from fastnn.optim.optimizers import AdaDelta as AdaDelta
+    from fastnn.optim.optimizers import AdaGrad as AdaGrad
+    from fastnn.optim.optimizers import Adam as Adam
+    from fastnn.optim.optimizers import AdamW as AdamW
+    from fastnn.optim.optimizers import NAdam as NAdam
+    from fastnn.optim.optimizers import RMSProp as RMSProp
+    from fastnn.optim.schedules import Constant as Constant
+    from fastnn.optim.schedules import Cosine as Cosine
+    from fastnn.optim.schedules import Exponential as Exponential
+    from fastnn.optim.schedules import InverseTime as InverseTime
+    from fastnn.optim.schedules import OneCycle as OneCycle
+    from fastnn.optim.schedules import StepDecay as StepDecay
+    from fastnn.optim.schedules import Warmup as Warmup
+    from fastnn.training.history import History as History
+
 _NAMES = {
-    "network": ("Network", "load", "mlp"),
+    "network": ("Network",),
+    "models": ("load", "mlp"),
     "nn.layers": (
         "Activation",
         "BatchNorm",
@@ -50,10 +98,14 @@ _NAMES = {
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 _SUBMODULES = ("data", "datasets", "experiments", "nielsen", "plotting")
-# what it needs may be missing; ``from fastnn import *`` works all the same
+# Matplotlib may be missing; ``from fastnn import *`` works all the same.
 _OPTIONAL = {"plotting"}
 
-__all__ = ["__version__", *_HOME, *(name for name in _SUBMODULES if name not in _OPTIONAL)]
+__all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
+    "__version__",
+    *_HOME,
+    *(name for name in _SUBMODULES if name not in _OPTIONAL),
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,10 +1,10 @@
-"""Callbacks of `fit`: objects with any of ``on_fit_start``, ``on_chunk_end``, ``on_epoch_end``,
-``on_fit_end``.
+"""Callbacks of `fit`: objects with any of the methods in ``HOOKS``.
 
-Each method is called with the running `fastnn.training.Training`, which offers ``net``,
-``history``, ``epoch`` (of this call, from 1), ``logged`` (the keys that history will have),
-``rate_factor`` (multiplies the learning rate), ``stop(reason)`` and ``record_flow(every)``. A chunk
-is a stretch of mini-batches that an engine runs without Python in between, about 0.2 s of work.
+Each method is called with the running `fastnn.training.training.Training`, which offers ``net``,
+``history``, ``epoch`` (of this call, from 1), ``epochs``, ``logged`` (the keys that history will
+have), ``rate_factor`` (multiplies the learning rate), ``stop(reason)`` and ``record_flow(every)``.
+A chunk is a run of mini-batches that an engine takes without Python in between, about 0.2 s of
+work.
 """
 
 import csv
@@ -13,11 +13,15 @@ import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from fastnn._kernels.state import Snapshot
 from fastnn._utils import checks
 from fastnn._utils.files import check_writable, write_atomically
 from fastnn.metrics import HIGHER_IS_BETTER
+
+if TYPE_CHECKING:
+    from fastnn.training.training import Training
 
 HOOKS = ("on_fit_start", "on_chunk_end", "on_epoch_end", "on_fit_end")
 
@@ -26,7 +30,8 @@ def check_callbacks(callbacks: Any) -> list[Any]:
     """``callbacks`` as a list, or an error that names what is not a callback."""
     if not isinstance(callbacks, Iterable):
         raise TypeError(
-            f"callbacks must be a sequence of callbacks, such as [EarlyStopping()], not {callbacks!r}"
+            "callbacks must be a sequence of callbacks, such as [EarlyStopping()], "
+            f"not {callbacks!r}"
         )
     callbacks = list(callbacks)
     for callback in callbacks:
@@ -38,23 +43,25 @@ def check_callbacks(callbacks: Any) -> list[Any]:
 
 
 class _Monitor:
-    """Base of callbacks that watch one figure of the history for improvement."""
+    """Base of callbacks that monitor one figure of the history for improvement."""
 
     def __init__(self, monitor: str, patience: int, min_delta: float):
-        self.monitor = monitor
-        self.patience = checks.integer("patience", patience, least=0)
-        self.min_delta = checks.number("min_delta", min_delta)
+        self.monitor: str = monitor
+        self.patience: int = checks.integer("patience", patience, least=0)
+        self.min_delta: float = checks.number("min_delta", min_delta)
 
-    def on_fit_start(self, training):
+    def on_fit_start(self, training: "Training") -> None:
         if self.monitor not in training.logged:
             hint = "; give fit validation data" if self.monitor.startswith("val_") else ""
             raise ValueError(
-                f"{type(self).__name__}: monitor {self.monitor!r} is not recorded{hint}; recorded: {', '.join(training.logged)}"
+                f"{type(self).__name__}: monitor {self.monitor!r} is not recorded{hint}; "
+                f"recorded: {', '.join(training.logged)}"
             )
-        self.best, self.waited = None, 0
+        self.best: float | None = None
+        self.waited: int = 0
 
-    def improved(self, training) -> bool:
-        """Whether the newest figure is the best so far; keeps count of the epochs since it was."""
+    def improved(self, training: "Training") -> bool:
+        """Whether the newest figure is the best so far; counts the epochs since the best."""
         value = training.history[self.monitor][-1]
         sign = -1.0 if self.monitor.removeprefix("val_") in HIGHER_IS_BETTER else 1.0
         better = (
@@ -76,8 +83,7 @@ class EarlyStopping(_Monitor):
     patience : int
         Epochs without improvement that are tolerated.
     restore_best : bool
-        Give the network the parameters of its best epoch when training ends, for whatever reason it
-        ends.
+        Give the network the parameters of its best epoch when training ends, whatever ends it.
     min_delta : float
         What counts as improvement.
     """
@@ -90,35 +96,34 @@ class EarlyStopping(_Monitor):
         min_delta: float = 0.0,
     ):
         super().__init__(monitor, patience, min_delta)
-        self.restore_best = restore_best
+        self.restore_best: bool = restore_best
 
-    def on_fit_start(self, training):
+    def on_fit_start(self, training: "Training") -> None:
         super().on_fit_start(training)
-        self._kept = None
+        self._kept: Snapshot | None = None
 
-    def on_epoch_end(self, training):
+    def on_epoch_end(self, training: "Training") -> None:
         if self.improved(training):
             if self.restore_best:
                 self._kept = training.net.state.snapshot()
         elif self.waited > self.patience:
             training.stop(f"{self.monitor} has not improved for {self.waited} epochs")
 
-    def on_fit_end(self, training):
+    def on_fit_end(self, training: "Training") -> None:
         if self._kept is not None:
             training.net.state.restore(self._kept)
-            self._kept = None  # it may hold memory of a GPU
+            self._kept = None  # A snapshot may hold memory of a GPU.
 
 
 class ReduceOnPlateau(_Monitor):
-    """Multiply the learning rate by ``factor`` when a figure has not improved for more than
-    ``patience`` epochs.
+    """Reduce the learning rate when a figure has not improved for more than ``patience`` epochs.
 
     Parameters
     ----------
     monitor : str
         A key of the history. Accuracy and R² should rise, all else should fall.
     factor : float
-        In (0, 1).
+        In (0, 1); the learning rate is multiplied by it.
     patience : int
         Epochs without improvement that are tolerated.
     minimum : float
@@ -136,10 +141,12 @@ class ReduceOnPlateau(_Monitor):
         min_delta: float = 0.0,
     ):
         super().__init__(monitor, patience, min_delta)
-        self.factor = checks.number("factor", factor, 0.0, 1.0, low_open=True, high_open=True)
-        self.minimum = checks.number("minimum", minimum)
+        self.factor: float = checks.number(
+            "factor", factor, 0.0, 1.0, low_open=True, high_open=True
+        )
+        self.minimum: float = checks.number("minimum", minimum)
 
-    def on_epoch_end(self, training):
+    def on_epoch_end(self, training: "Training") -> None:
         if not self.improved(training) and self.waited > self.patience:
             training.rate_factor = max(training.rate_factor * self.factor, self.minimum)
             self.waited = 0
@@ -152,18 +159,19 @@ class Checkpoint:
     ----------
     path : str or path
         Where to; ``{epoch}``, or ``{epoch:03d}``, in it is replaced by the network's epoch number.
-        Without one the newest save replaces the one before.
+        Without one, each save replaces the one before.
     every : int
         Epochs between saves.
     """
 
     def __init__(self, path: str | Path, every: int = 1):
-        self.path, self.every = str(path), checks.integer("every", every)
+        self.path: str = str(path)
+        self.every: int = checks.integer("every", every)
 
-    def on_fit_start(self, training):
+    def on_fit_start(self, training: "Training") -> None:
         check_writable(self._path_of(0))
 
-    def on_epoch_end(self, training):
+    def on_epoch_end(self, training: "Training") -> None:
         if training.epoch % self.every == 0:
             training.net.save(self._path_of(training.net.epochs))
 
@@ -172,10 +180,10 @@ class Checkpoint:
 
 
 class GradientFlow:
-    """Record each layer's gradient, weights and activations while training:
-    ``history.gradient_flow``, a `fastnn.diagnostics.gradient_flow.Flow`.
+    """Record the gradient, weights and activations of each layer in ``history.gradient_flow``.
 
-    The engine takes the figures on its way back through the layers.
+    The record is a `fastnn.diagnostics.gradient_flow.Flow`. The engine takes its figures during the
+    forward and backward pass.
 
     Parameters
     ----------
@@ -185,30 +193,30 @@ class GradientFlow:
     """
 
     def __init__(self, every: int = 10):
-        self.every = checks.integer("every", every)
+        self.every: int = checks.integer("every", every)
 
-    def on_fit_start(self, training):
+    def on_fit_start(self, training: "Training") -> None:
         training.record_flow(self.every)
 
 
 class CSVLogger:
-    """Write the history to a CSV file after every epoch, one row each, with an ``epoch`` column
-    first.
+    """Write the history to a CSV file: a row for each epoch, with an ``epoch`` column first.
 
     Parameters
     ----------
     path : str or path
-        Where to; replaced as a whole after each epoch, so it is never half written. Calls of
-        ``fit`` with the same logger go on below.
+        Where to. The file is replaced as a whole after each epoch, so it is never half written.
+        A further call of ``fit`` with the same logger appends rows.
     """
 
     def __init__(self, path: str | Path):
-        self.path, self._rows = Path(path), []
+        self.path: Path = Path(path)
+        self._rows: list[dict[str, Any]] = []
 
-    def on_fit_start(self, training):
+    def on_fit_start(self, training: "Training") -> None:
         check_writable(self.path)
 
-    def on_epoch_end(self, training):
+    def on_epoch_end(self, training: "Training") -> None:
         self._rows.append(
             {
                 "epoch": training.net.epochs,

@@ -1,7 +1,7 @@
 """The table of engines: which there are, whether they can run here, and how to make one.
 
-To add an engine: a module in ``_kernels`` that keeps `fastnn._kernels.contract.Engine`, and a line
-here.
+To add an engine: a module in ``_kernels`` with a class that satisfies
+`fastnn._kernels.contract.Engine`, and a line here.
 """
 
 import importlib
@@ -19,12 +19,18 @@ from fastnn._utils import checks
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """Where an engine lives (``module:class``) and a function that tells why it cannot run here, or
-    ``None``.
+    """Where an engine is, and whether it can run here.
+
+    Attributes
+    ----------
+    location : str
+        ``module:class``.
+    unavailable_reason : callable
+        Why the engine cannot run here, or None.
     """
 
     location: str
-    why_not: Callable[[], str | None]
+    unavailable_reason: Callable[[], str | None]
 
 
 def _numba_missing() -> str | None:
@@ -49,7 +55,7 @@ ENGINES: dict[str, EngineSpec] = {
 
 def backends() -> dict[str, str]:
     """Each engine's name with "available" or "unavailable: reason"."""
-    reasons = {name: spec.why_not() for name, spec in ENGINES.items()}
+    reasons = {name: spec.unavailable_reason() for name, spec in ENGINES.items()}
     return {
         name: "available" if reason is None else f"unavailable: {reason}"
         for name, reason in reasons.items()
@@ -58,18 +64,19 @@ def backends() -> dict[str, str]:
 
 # --- backend="auto" -------------------------------------------------------------------------------
 
-# The fastest first: so it was measured at every size of network and every level of processor
-# (benchmarks/README.md). It is also the order in which they start: Cython at once, Numba when its
-# kernels are compiled. "cuda" is not among them: whether a GPU pays depends on the network, and is
-# not measured yet, so whoever wants it names it.
+# The fastest first, as measured at every size of network and every CPU level
+# (benchmarks/README.md). They also start in this order: Cython at once, Numba when its kernels are
+# compiled. "cuda" is not among them: whether a GPU is faster depends on the network, so the user
+# names it.
 PREFERENCE = ("cython", "numba", "numpy")
 
 
 def automatic() -> str:
-    """The engine that "auto" takes: the first that runs here. Numba is not even loaded unless it
-    comes to that.
+    """The engine that "auto" takes: the first that runs here.
+
+    Later ones are not asked, so Numba is loaded only where Cython cannot run.
     """
-    return next(name for name in PREFERENCE if ENGINES[name].why_not() is None)
+    return next(name for name in PREFERENCE if ENGINES[name].unavailable_reason() is None)
 
 
 def explain() -> str:
@@ -83,7 +90,7 @@ def explain() -> str:
     )
     return (
         words
-        if ENGINES["cuda"].why_not() is not None
+        if ENGINES["cuda"].unavailable_reason() is not None
         else f"{words}; cuda runs here where it is named"
     )
 
@@ -99,7 +106,7 @@ def check(backend: str) -> str:
         A named engine that cannot run here, with the reason.
     """
     checks.one_of("backend", backend, ["auto", *ENGINES])
-    reason = None if backend == "auto" else ENGINES[backend].why_not()
+    reason = None if backend == "auto" else ENGINES[backend].unavailable_reason()
     if reason is not None:
         usable = [name for name, status in backends().items() if status == "available"]
         raise RuntimeError(
@@ -120,7 +127,7 @@ def make_engine(name: str, program: Program) -> Engine:
 
 
 def check_precision(precision: str, backend: str, dtype: np.dtype) -> None:
-    """Whether an engine can multiply in this precision here.
+    """Refuse a precision in which an engine cannot multiply here.
 
     Raises
     ------
@@ -134,7 +141,8 @@ def check_precision(precision: str, backend: str, dtype: np.dtype) -> None:
         return
     if precision_for(precision, backend, dtype) != precision:
         raise ValueError(
-            f'precision {precision!r} is for backend "cuda" and dtype "float32", not {backend!r} and {dtype.name!r}'
+            f'precision {precision!r} is for backend "cuda" and dtype "float32", '
+            f"not {backend!r} and {dtype.name!r}"
         )
     from fastnn._kernels.numba_cuda.runtime import cublaslt
 
@@ -144,7 +152,5 @@ def check_precision(precision: str, backend: str, dtype: np.dtype) -> None:
 
 
 def precision_for(precision: str, backend: str, dtype: np.dtype) -> str:
-    """``precision`` where an engine has it, else "float32": engines of the CPU, and float64, know
-    no other.
-    """
+    """``precision`` where an engine has it, else "float32", the only one of CPUs and float64."""
     return precision if backend == "cuda" and dtype == np.float32 else "float32"

@@ -1,10 +1,13 @@
 """Exceptions of the library; bad arguments raise plain ``ValueError`` and ``TypeError``."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastnn.training.history import History
 
 
 class DivergenceError(ArithmeticError):
-    """Training met a loss or a parameter that is not finite.
+    """A loss or a parameter became infinite or NaN while training.
 
     The network keeps the last finite parameters; the optimiser's state is dropped.
 
@@ -16,11 +19,13 @@ class DivergenceError(ArithmeticError):
         What `fit` had recorded until then; ``error.history.diagnose()`` tells why.
     """
 
-    def __init__(self, message: str, epoch: int, step: int, history: Any = None):
+    def __init__(self, message: str, epoch: int, step: int, history: "History | None" = None):
         super().__init__(message)
-        self.epoch, self.step, self.history = epoch, step, history
+        self.epoch: int = epoch
+        self.step: int = step
+        self.history: History | None = history
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type["DivergenceError"], tuple[Any, ...]]:
         return type(self), (str(self), self.epoch, self.step, self.history)
 
 

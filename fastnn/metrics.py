@@ -1,63 +1,60 @@
-"""Metrics: functions of the raw outputs z (n, k), predictions p (n, k) and targets t (n, k),
-averaged with sample weights w (n,).
+"""Metrics: scores of a network's answers, averaged with sample weights w (n,).
 
-Averages are sums, not dot products: BLAS's threads would go on spinning while the engine wants the
-cores for the next epoch.
+Accuracy comes from the engine's `Evaluation`. The others are functions of the predictions p (n, k)
+and the targets t (n, k), which are made only for a metric that needs them. Averages are sums, not
+dot products: the threads of BLAS would spin while the engine wants the cores for the next epoch.
 
-To add one: a function here and a line in ``METRICS``.
+To add one: a function here and a line in ``VALUE_METRICS``.
 """
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastnn._kernels.reference import is_correct
+from fastnn._kernels.contract import Evaluation, Samples
 from fastnn._utils import checks
+from fastnn.data.targets import one_hot
+
+if TYPE_CHECKING:
+    from fastnn.network import Network
 
 
-def accuracy(
-    loss_code: int, z: np.ndarray, prediction: np.ndarray, t: np.ndarray, w: np.ndarray
-) -> float:
-    """Share of samples whose largest output is the target's; for a single output, probability above
-    ½ against t > ½.
+def r2(p: np.ndarray, t: np.ndarray, w: np.ndarray) -> float:
+    """Coefficient of determination 1 − Σ(p − t)²/Σ(t − t̄)², averaged over outputs.
+
+    An output whose target is constant scores 1 where every prediction equals it, else 0.
     """
-    return float(np.average(is_correct(loss_code, z, t), weights=w))
-
-
-def r2(
-    loss_code: int, z: np.ndarray, prediction: np.ndarray, t: np.ndarray, w: np.ndarray
-) -> float:
-    """Coefficient of determination 1 − Σ(p − t)²/Σ(t − t̄)², averaged over outputs; a constant
-    target scores 1 if met, else 0.
-    """
-    residual = np.average((prediction - t) ** 2, axis=0, weights=w)
+    residual = np.average((p - t) ** 2, axis=0, weights=w)
     total = np.average((t - np.average(t, axis=0, weights=w)) ** 2, axis=0, weights=w)
-    met = np.where(residual > 0, 0.0, 1.0)
-    return float(np.where(total > 0, 1.0 - residual / np.where(total > 0, total, 1.0), met).mean())
+    of_constant = np.where(residual > 0, 0.0, 1.0)
+    scores = np.where(total > 0, 1.0 - residual / np.where(total > 0, total, 1.0), of_constant)
+    return float(scores.mean())
 
 
-def mae(
-    loss_code: int, z: np.ndarray, prediction: np.ndarray, t: np.ndarray, w: np.ndarray
-) -> float:
+def mae(p: np.ndarray, t: np.ndarray, w: np.ndarray) -> float:
     """Mean absolute error over samples and outputs."""
-    return float(np.average(np.abs(prediction - t), axis=0, weights=w).mean())
+    return float(np.average(np.abs(p - t), axis=0, weights=w).mean())
 
 
-def rmse(
-    loss_code: int, z: np.ndarray, prediction: np.ndarray, t: np.ndarray, w: np.ndarray
-) -> float:
+def rmse(p: np.ndarray, t: np.ndarray, w: np.ndarray) -> float:
     """Root of the mean squared error over samples and outputs."""
-    return float(np.sqrt(np.average((prediction - t) ** 2, axis=0, weights=w).mean()))
+    return float(np.sqrt(np.average((p - t) ** 2, axis=0, weights=w).mean()))
 
 
-METRICS: dict[str, Callable] = {"accuracy": accuracy, "r2": r2, "mae": mae, "rmse": rmse}
-
+VALUE_METRICS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], float]] = {
+    "r2": r2,
+    "mae": mae,
+    "rmse": rmse,
+}
+METRICS = ("accuracy", *VALUE_METRICS)
 HIGHER_IS_BETTER = ("accuracy", "r2")
 
 
 def metric_names(metrics: Sequence[str], classify: bool) -> tuple[str, ...]:
-    """The names asked for, checked, each once; where targets do not stand for classes accuracy
-    means r2.
+    """The names in ``metrics``, checked, each once.
+
+    Where targets do not stand for classes, accuracy means r2.
     """
     if isinstance(metrics, str) or not isinstance(metrics, Sequence):
         raise TypeError(
@@ -67,3 +64,63 @@ def metric_names(metrics: Sequence[str], classify: bool) -> tuple[str, ...]:
     return tuple(
         dict.fromkeys("r2" if name == "accuracy" and not classify else name for name in names)
     )
+
+
+def score(net: "Network", samples: Samples, metrics: Sequence[str]) -> dict[str, float]:
+    """Loss (penalties included) and metrics of a network, by the engine that trains it.
+
+    Parameters
+    ----------
+    net : Network
+    samples : Samples
+    metrics : sequence of str
+        As `metric_names` gives them.
+
+    Returns
+    -------
+    dict
+        "loss" first, then the metrics in their order.
+    """
+    # An overflow shows in the scores.
+    with np.errstate(over="ignore", invalid="ignore"):
+        evaluation = net.engine.evaluate(net.state, samples)
+        scores = {"loss": float(evaluation.loss) + net.penalty()}
+        values = None
+        for name in metrics:
+            if name == "accuracy":
+                scores[name] = _accuracy(net, samples, evaluation)
+            else:
+                values = values or _values(net, samples, evaluation)
+                scores[name] = VALUE_METRICS[name](*values)
+    return scores
+
+
+def _accuracy(net: "Network", samples: Samples, evaluation: Evaluation) -> float:
+    """Weighted share of samples that are classified correctly.
+
+    Engines count them for a loss that classifies. With another loss, targets that stand for classes
+    are one-hot rows, and the largest output must be the target's.
+    """
+    if net.loss.spec.classifies:
+        return evaluation.correct_weight / evaluation.weight
+    assert samples.values is not None
+    correct = evaluation.outputs.argmax(axis=1) == samples.values.argmax(axis=1)
+    return float(np.average(correct, weights=_weights(samples)))
+
+
+def _values(
+    net: "Network", samples: Samples, evaluation: Evaluation
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Predictions (n, outputs), targets (n, outputs) and weights (n,)."""
+    p, t = evaluation.outputs, samples.values
+    if net.loss.spec.link != "identity":
+        p, _ = net.engine.forward(net.state, samples.X, linked=True)
+    if samples.labels is not None:
+        t = one_hot(samples.labels, net.outputs, net.dtype)
+    assert t is not None
+    return p, t, _weights(samples)
+
+
+def _weights(samples: Samples) -> np.ndarray:
+    w = samples.weights
+    return np.ones(len(samples)) if w is None else w.astype(np.float64)

@@ -1,7 +1,7 @@
 """`Network`: describe, fit, predict, evaluate, save."""
 
 import copy
-import itertools
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,23 +9,25 @@ from typing import Any
 import numpy as np
 
 from fastnn import engines, serialization
-from fastnn._kernels.contract import DTYPES, Engine, Samples, State
-from fastnn._kernels.reference import link, per_sample_loss, target_values
+from fastnn._kernels.contract import Engine, Program, Samples, State
 from fastnn._utils import checks
-from fastnn.data import validation as validate
-from fastnn.data.samples import checked_features, checked_samples, split_off
+from fastnn.data.samples import checked_features, checked_samples
+from fastnn.data.validation import as_features, on_host
 from fastnn.diagnostics.diagnosis import examine
 from fastnn.diagnostics.findings import Diagnosis
 from fastnn.diagnostics.layer_outputs import layer_outputs
-from fastnn.metrics import METRICS, metric_names
-from fastnn.nn.initializers import Draw, as_initializer
-from fastnn.nn.layers import BatchNorm, Dense, Dropout, Layer, Residual, as_activation, check_layers
-from fastnn.nn.losses import Loss, as_loss
-from fastnn.nn.lowering import lower
+from fastnn.diagnostics.learning_speed import learning_speed
+from fastnn.metrics import metric_names, score
+from fastnn.nn.description import Description, as_dtype
+from fastnn.nn.layers import Layer
+from fastnn.nn.losses import Loss
 from fastnn.nn.parameter_views import Arrays
+from fastnn.nn.penalties import penalty
 from fastnn.optim.optimizers import LBFGS, OPTIMIZERS, Optimizer, as_optimizer
+from fastnn.serialization import SavedModel
+from fastnn.training.config import FitConfig
+from fastnn.training.fit import train
 from fastnn.training.history import History
-from fastnn.training.loop import Training
 
 
 class Network:
@@ -43,15 +45,14 @@ class Network:
     dtype : {"float32", "float64"}
         Of parameters and arithmetic.
     backend : {"auto", "numpy", "numba", "cython", "cuda"}
-        The engine. A named engine that cannot run here is an error; only "auto" chooses, the
-        fastest on the CPU that runs here. ``net.backend`` says which; the network keeps it. "cuda"
-        is an NVIDIA GPU.
+        The engine; "cuda" is an NVIDIA GPU. "auto" takes the fastest CPU engine that runs here,
+        and ``net.backend`` says which. A named engine that cannot run here is an error.
     seed : int
-        From 0 to 2⁶⁴ − 1. Decides initial weights, shuffles, dropout masks and noise: the same
-        numbers on every engine.
+        From 0 to 2⁶⁴ − 1. Decides initial weights, shuffles, dropout masks and noise, the same on
+        every engine.
     precision : {"float32", "tf32", "bf16"}
-        What backend "cuda" rounds the factors of large matrix products to; sums, parameters and all
-        else stay float32. The other engines, and float64, know "float32" alone: as they are.
+        What backend "cuda" rounds the factors of large matrix products to; all else stays float32.
+        The other engines, and float64, take "float32" alone.
 
     Attributes
     ----------
@@ -61,14 +62,13 @@ class Network:
         Name → view: ``"0.weight"`` (n_in, n_out), ``"0.bias"`` (n_out,), BatchNorm's and
         LayerNorm's ``"1.scale"`` and ``"1.shift"``; in a residual block ``"3.0.weight"`` and
         ``"3.projection.weight"``; buffers ``"1.running_mean"``, ``"1.running_var"``. While `fit`
-        runs on backend "cuda" ask for them anew each time: a view from before is out of date until
-        `fit` returns.
+        runs on backend "cuda", a view is out of date after the next step: ask for a new one.
     n_parameters : int
-        How many numbers there are to learn.
+        Numbers that training learns.
     epochs : int
         Epochs of training so far.
     metadata : dict
-        Plain data of yours that is saved with the network.
+        Plain data of the user's that is saved with the network.
 
     Raises
     ------
@@ -82,7 +82,8 @@ class Network:
     >>> import numpy as np, fastnn as fnn
     >>> X = np.random.default_rng(0).normal(size=(200, 4))
     >>> y = (X[:, 0] * X[:, 1] > 0).astype(int)
-    >>> net = fnn.Network([fnn.Dense(16, activation="relu"), fnn.Dense(2)], inputs=4, loss="softmax_cross_entropy", backend="numpy")
+    >>> layers = [fnn.Dense(16, activation="relu"), fnn.Dense(2)]
+    >>> net = fnn.Network(layers, inputs=4, loss="softmax_cross_entropy", backend="numpy")
     >>> history = net.fit(X, y, epochs=60, batch_size=20, optimizer=fnn.Adam(0.01))
     >>> net.evaluate(X, y)["accuracy"] > 0.9
     True
@@ -98,46 +99,36 @@ class Network:
         seed: int = 0,
         precision: str = "float32",
     ):
-        self._describe(layers, inputs, loss, dtype, backend, seed, precision)
-        for number, array in enumerate(self.program.parameters):
-            array.view(self.state.theta)[...] = array.init(
-                array.name, array.shape, Draw(self.seed, number)
-            )
+        description = Description.checked(layers, inputs, loss, dtype, seed, precision)
+        backend = engines.choose(backend)
+        engines.check_precision(precision, backend, description.dtype)
+        self._build(description, backend, description.initial_state())
 
-    def _describe(
-        self,
-        layers: Any,
-        inputs: Any,
-        loss: Any,
-        dtype: Any,
-        backend: Any,
-        seed: Any,
-        precision: Any,
-    ) -> None:
-        """All of ``__init__`` but the drawing of initial weights, which `load` has no use for."""
-        self.layers = check_layers("layers", layers)
-        self.inputs = checks.integer("inputs", inputs)
-        self.loss = as_loss(loss)
-        self.dtype = _dtype(dtype)
-        self.seed = checks.integer("seed", seed, least=0)
-        if self.seed >= 2**64:
-            raise ValueError(f"seed must be below 2**64, not {seed}")
-        self.program = lower(self.layers, self.inputs, self.loss, self.dtype, precision)
-        if not self.program.parameters:
-            raise ValueError("layers must hold at least one layer with parameters, such as Dense")
-        self.backend = engines.choose(backend)
-        engines.check_precision(precision, self.backend, self.dtype)
-        self.takes_gpu_arrays = self.backend == "cuda"
-        self.epochs = 0
+    @classmethod
+    def from_saved(cls, saved: SavedModel, backend: str, precision: str) -> "Network":
+        """The network of a model file, on an engine that can run here; see `fastnn.load`."""
+        net = cls.__new__(cls)
+        description = dataclasses.replace(saved.description, precision=precision)
+        net._build(description, backend, saved.state)
+        net.optimizer_kind, net.epochs, net.metadata = saved.optimizer, saved.epochs, saved.metadata
+        return net
+
+    def _build(self, description: Description, backend: str, state: State) -> None:
+        """Set all attributes: what `__init__`, `from_saved` and `copy` share."""
+        self._description = description
+        self.layers: list[Layer] = description.layers
+        self.inputs: int = description.inputs
+        self.loss: Loss = description.loss
+        self.dtype: np.dtype = description.dtype
+        self.seed: int = description.seed
+        self.program: Program = description.program
+        self.backend: str = backend
+        self.state: State = state
+        self.takes_gpu_arrays: bool = backend == "cuda"
+        self.optimizer_kind: str | None = None
+        self.epochs: int = 0
         self.metadata: dict[str, Any] = {}
         self._engine: Engine | None = None
-        program = self.program
-        self.state = State(
-            program.new_vector(), np.zeros(program.n_buffers, program.dtype), self.seed
-        )
-        for array in program.buffers:
-            array.view(self.state.buffers)[...] = array.kind == "variance"
-        self.forget_optimizer()
 
     # --- what it is -------------------------------------------------------------------------------
 
@@ -172,13 +163,17 @@ class Network:
 
     def __repr__(self) -> str:
         layers = "\n".join(f"    {layer!r}," for layer in self.layers)
-        options = f"inputs={self.inputs}, loss={self.loss!r}, dtype={self.dtype.name!r}, backend={self.backend!r}, seed={self.seed}"
+        options = (
+            f"inputs={self.inputs}, loss={self.loss!r}, dtype={self.dtype.name!r}, "
+            f"backend={self.backend!r}, seed={self.seed}"
+        )
         if self.precision != "float32":
             options += f", precision={self.precision!r}"
         return f"Network([\n{layers}\n], {options})  # {self.n_parameters:,} parameters"
 
     # --- training ---------------------------------------------------------------------------------
 
+    # Parameters: each is part of the public contract, and all but the data have defaults.
     def fit(
         self,
         X: Any,
@@ -196,10 +191,10 @@ class Network:
     ) -> History:
         """Train, going on from where an earlier call stopped.
 
-        The optimiser's state lives in the network; it is kept while the kind of optimiser stays the
-        same (new rates apply) and starts afresh when the kind changes, so ``fit(5)`` twice equals
+        The optimiser's state lives in the network. It is kept while the kind of optimiser stays the
+        same (new rates apply), and starts afresh when the kind changes: ``fit(5)`` twice equals
         ``fit(10)`` bit for bit. Ctrl-C ends training after the current chunk of mini-batches (about
-        0.2 s) and keeps what was learnt; the epoch it cuts short counts as one.
+        0.2 s) and keeps what was learnt; the epoch that it cuts short counts as one.
 
         Parameters
         ----------
@@ -228,8 +223,7 @@ class Network:
         callbacks : sequence
             See `fastnn.callbacks`.
         metrics : sequence of str
-            Names for the validation data: accuracy, r2, mae, rmse. On a regression loss accuracy
-            means r2.
+            Of the validation data; see `evaluate`.
         progress : bool
             Show a bar and a line per epoch, if standard error is a terminal.
 
@@ -245,36 +239,15 @@ class Network:
         DivergenceError
             A loss or parameter that is not finite; the network keeps its last finite parameters.
         """
-        epochs, batch_size = (
-            checks.integer("epochs", epochs),
-            checks.integer("batch_size", batch_size),
-        )
-        shuffle, progress = checks.boolean("shuffle", shuffle), checks.boolean("progress", progress)
-        optimizer = as_optimizer(optimizer)
-        if isinstance(optimizer, LBFGS) and self.program.ops["max_norm"].any():
+        kind = as_optimizer(optimizer)
+        config = FitConfig(epochs, batch_size, kind, shuffle, callbacks, metrics, progress)
+        if isinstance(kind, LBFGS) and self.program.ops["max_norm"].any():
             raise ValueError("LBFGS cannot keep max_norm; use another optimizer, or l2")
         samples = checked_samples(self, X, y, sample_weight, class_weight)
-        indices, validation = split_off(self, samples, validation)
-        names = metric_names(metrics, samples.classify)
-        training = Training(
-            self,
-            samples,
-            indices,
-            epochs,
-            batch_size,
-            optimizer,
-            validation,
-            shuffle,
-            callbacks,
-            names,
-            progress,
-        )
-        return training.run()
+        return train(self, samples, validation, config)
 
     def use_optimizer(self, kind: str) -> None:
-        """Keep the optimiser's state if it is of this kind (the class's name), else start
-        afresh.
-        """
+        """Keep the optimiser's state if it is of this kind (a class's name), else start afresh."""
         if kind != self.optimizer_kind:
             self.forget_optimizer()
             self.optimizer_kind = kind
@@ -290,8 +263,7 @@ class Network:
     # --- using it ---------------------------------------------------------------------------------
 
     def forward(self, X: Any) -> np.ndarray:
-        """Raw output of the last layer, before the link: what the loss takes (logits for the
-        cross-entropies).
+        """Raw outputs of the last layer: what the loss takes, such as logits.
 
         Parameters
         ----------
@@ -304,8 +276,7 @@ class Network:
         return self._outputs(X, linked=False)
 
     def predict(self, X: Any) -> np.ndarray:
-        """Predictions with the loss's link applied: probabilities (n, classes), or values (n,
-        outputs).
+        """Probabilities (n, classes) or values (n, outputs): outputs with the link applied.
 
         Parameters
         ----------
@@ -314,15 +285,11 @@ class Network:
         return self._outputs(X, linked=True)
 
     def _outputs(self, X: Any, linked: bool) -> np.ndarray:
-        """X is not read twice: engines tell whether a sample was not finite, and only then it is
-        looked for.
-        """
-        features = validate.as_features(
-            X, self.dtype, self.inputs, "X", False, self.takes_gpu_arrays
-        )
+        """Outputs for X. The engine says whether a number was not finite, so X is read once."""
+        features = as_features(X, self.dtype, self.inputs, "X", False, self.takes_gpu_arrays)
         outputs, finite = self.engine.forward(self.state, features, linked)
         if not finite:
-            validate.as_features(validate.on_host(X, "X"), self.dtype)
+            as_features(on_host(X, "X"), self.dtype)  # raises the error that names the place
         return outputs
 
     def evaluate(
@@ -347,13 +314,7 @@ class Network:
 
     def score(self, samples: Samples, metrics: Sequence[str]) -> dict[str, float]:
         """`evaluate` for data that was checked before."""
-        (z, _), t = self.engine.forward(self.state, samples.X), target_values(samples, self.outputs)
-        w = np.ones(len(samples)) if samples.weights is None else samples.weights.astype(np.float64)
-        losses, _ = per_sample_loss(self.program.loss, z, t)
-        code, prediction = self.loss.spec.code, link(self.program.loss, z)
-        with np.errstate(over="ignore", invalid="ignore"):
-            scores = {name: METRICS[name](code, z, prediction, t, w) for name in metrics}
-        return {"loss": float(np.average(losses, weights=w)) + self.penalty(), **scores}
+        return score(self, samples, metrics)
 
     def gradients(
         self, X: Any, y: Any, training: bool = False, sample_weight: Any = None
@@ -373,16 +334,13 @@ class Network:
         float, dict
             Loss, and ∂C/∂parameter by the names of ``parameters``.
         """
-        log, gradient = self.engine.gradients(
-            self.state, checked_samples(self, X, y, sample_weight), bool(training)
-        )
-        return float(log.losses[0]) + self.penalty(), {
-            array.name: array.view(gradient) for array in self.program.parameters
-        }
+        samples = checked_samples(self, X, y, sample_weight)
+        log, gradient = self.engine.gradients(self.state, samples, bool(training))
+        gradients = {array.name: array.view(gradient) for array in self.program.parameters}
+        return float(log.losses[0]) + self.penalty(), gradients
 
     def learning_speed(self, X: Any, y: Any) -> np.ndarray:
-        """‖∂C/∂b^l‖₂ of each hidden Dense layer l, input side first: the speed at which its biases
-        learn (Nielsen, chapter 5).
+        """‖∂C/∂b^l‖₂ of each hidden Dense layer l, input side first (Nielsen, chapter 5).
 
         Parameters
         ----------
@@ -394,21 +352,10 @@ class Network:
         ValueError
             Where a hidden Dense layer has no bias.
         """
-        _, gradients = self.gradients(X, y)
-        weights = [
-            a.name
-            for a in self.program.parameters
-            if a.kind == "weight" and not a.name.endswith("projection.weight")
-        ]
-        biases = [name.removesuffix("weight") + "bias" for name in weights[:-1]]
-        without = [name for name in biases if name not in gradients]
-        if without:
-            raise ValueError(f"learning_speed needs biases, but there is no {without[0]}")
-        return np.array([np.linalg.norm(gradients[name]) for name in biases])
+        return learning_speed(self.program, self.gradients(X, y)[1])
 
     def activations(self, X: Any) -> list[np.ndarray]:
-        """What each layer but the last puts out in prediction: the data of histograms and other
-        looks inside.
+        """Outputs of each layer but the last in inference mode, input side first.
 
         Parameters
         ----------
@@ -417,8 +364,8 @@ class Network:
         Returns
         -------
         list of ndarray (n, units)
-            One for each of ``layers``, input side first. A Dense layer's is its activation; where
-            the activation is a layer of its own, the Dense layer's is z.
+            One for each of ``layers`` but the last. A Dense layer's is its activation, or z where
+            the activation is a layer of its own.
         """
         return layer_outputs(self, checked_features(self, X))
 
@@ -431,11 +378,10 @@ class Network:
     ) -> Diagnosis:
         """Tell in words why this network does not learn, and what may help.
 
-        One pass over at most 2,000 samples measures gradients, weights and activations of each
-        layer: vanishing and exploding gradients, dead ReLU units, saturation, symmetric units. With
-        an ``optimizer`` a copy of the network is then trained on them for five epochs, which tells
-        whether the learning rate suits. The network stays as it is. Whether it overfits
-        `History.diagnose` tells.
+        One pass over at most 2,000 samples measures each layer and finds vanishing and exploding
+        gradients, dead ReLU units, saturation and symmetric units. With an ``optimizer``, five
+        epochs of a copy of the network tell whether the learning rate suits. The network stays as
+        it is. `History.diagnose` tells whether it overfits.
 
         Parameters
         ----------
@@ -449,187 +395,56 @@ class Network:
         Returns
         -------
         Diagnosis
-            A list of `Finding`, the gravest first; empty where no fault was found. Printing it
-            tells all of it.
+            A list of `Finding`, the gravest first; empty where no fault was found. Print it to read
+            it all.
 
         Examples
         --------
         >>> import fastnn as fnn
         >>> (X, y), _ = fnn.datasets.mnist_sample()
-        >>> net = fnn.mlp([784, 30, 30, 30, 30, 10], activation="sigmoid", init="nielsen", backend="numpy")
+        >>> net = fnn.mlp([784, 30, 30, 30, 30, 10], "sigmoid", init="nielsen", backend="numpy")
         >>> net.diagnose(X, y)[0].fault
         'vanishing gradient'
         """
-        optimizer = None if optimizer is None else as_optimizer(optimizer)
-        return examine(
-            self, checked_samples(self, X, y), optimizer, checks.integer("batch_size", batch_size)
-        )
+        kind = None if optimizer is None else as_optimizer(optimizer)
+        batch_size = checks.integer("batch_size", batch_size)
+        return examine(self, checked_samples(self, X, y), kind, batch_size)
 
     def penalty(self) -> float:
         """½λ₂Σw² + λ₁Σ|w| over all Dense layers."""
-        total = 0.0
-        for op in self.program.ops:
-            if op["l1"] > 0 or op["l2"] > 0:
-                w = self.state.read_only_copy("theta")[
-                    op["weight"] : op["weight"] + op["n_in"] * op["n_out"]
-                ].astype(np.float64)
-                # sums, not dot products: BLAS's threads would go on spinning while the next chunk
-                # wants the cores
-                total += 0.5 * op["l2"] * float(np.square(w).sum()) + op["l1"] * float(
-                    np.abs(w).sum()
-                )
-        return float(total)
-
-    def weight_mask(self) -> np.ndarray:
-        """A vector like θ: 1 where it holds a weight, 0 at biases, scales, shifts and padding."""
-        mask = np.zeros(self.program.n_parameters)
-        for array in self.program.parameters:
-            array.view(mask)[...] = array.kind == "weight"
-        return mask
+        return penalty(self.program, self.state.read_only_copy("theta"))
 
     def copy(
         self, dtype: Any = None, backend: str | None = None, precision: str | None = None
     ) -> "Network":
-        """A network of its own with the same description, parameters, running statistics and
-        counters, but a fresh optimiser.
+        """A network of its own with the same description and state, but a fresh optimiser.
 
         Parameters
         ----------
-        dtype, backend
-            As in `Network`; ``None`` means the same.
-        precision : str, optional
-            As in `Network`; ``None`` means the same where the copy can have it, else "float32".
+        dtype, backend, precision : optional
+            As in `Network`; None means the same, or precision "float32" where the copy cannot have
+            the same.
         """
+        dtype, backend = as_dtype(dtype or self.dtype), engines.choose(backend or self.backend)
+        precision = precision or engines.precision_for(self.precision, backend, dtype)
+        description = dataclasses.replace(self._description, dtype=dtype, precision=precision)
+        engines.check_precision(precision, backend, dtype)
         twin = Network.__new__(Network)
-        dtype, backend = dtype or self.dtype, backend or self.backend
-        precision = precision or engines.precision_for(
-            self.precision, engines.choose(backend), _dtype(dtype)
-        )
-        twin._describe(self.layers, self.inputs, self.loss, dtype, backend, self.seed, precision)
-        twin.state.theta[:], twin.state.buffers[:] = (
-            self.state.read_only_copy("theta"),
-            self.state.read_only_copy("buffers"),
-        )
-        twin.state.step = self.state.step
-        twin.epochs, twin.metadata = self.epochs, copy.deepcopy(self.metadata)
+        twin._build(description, backend, description.blank_state())
+        twin.state.theta[:] = self.state.read_only_copy("theta")
+        twin.state.buffers[:] = self.state.read_only_copy("buffers")
+        twin.state.step, twin.epochs = self.state.step, self.epochs
+        twin.metadata = copy.deepcopy(self.metadata)
         return twin
 
     # --- files ------------------------------------------------------------------------------------
 
-    def save(self, path: str | os.PathLike) -> None:
-        """Write the network, its optimiser's state and ``metadata`` to one file, whole or not at
-        all.
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network with its optimiser's state and ``metadata`` to one file.
 
         Raises
         ------
         OSError
-            No space, no permission, no such folder. An older file at ``path`` is then intact.
+            No space, no permission, no such folder; an older file at ``path`` is then intact.
         """
         serialization.save(self, path)
-
-
-def load(path: str | os.PathLike, backend: str = "auto", precision: str | None = None) -> Network:
-    """Read a network that `Network.save` wrote. Runs no code from the file.
-
-    Parameters
-    ----------
-    path : str or path
-    backend : str
-        As in `Network`.
-    precision : str, optional
-        As in `Network`. ``None`` means the one it was saved with on backend "cuda", and "float32"
-        on the others, which know no other: parameters are float32 whatever it was.
-
-    Raises
-    ------
-    ModelFileError
-        A damaged, truncated or foreign file.
-    FileNotFoundError
-        No such file.
-    """
-    description, tensors = serialization.read(path)
-    backend = engines.choose(backend)  # a mistake in an argument is not one in the file
-    if precision is not None:
-        engines.check_precision(precision, backend, np.dtype(description["dtype"]))
-    net = Network.__new__(Network)
-    with serialization.naming(path):
-        given = serialization.arguments(description)
-        saved = engines.precision_for(given.pop("precision"), backend, np.dtype(given["dtype"]))
-        net._describe(backend=backend, precision=precision or saved, **given)
-        serialization.restore(net, description, tensors)
-    return net
-
-
-def mlp(
-    sizes: Sequence[int],
-    activation: str = "relu",
-    output: str = "linear",
-    init: Any = "auto",
-    loss: str | Loss = "softmax_cross_entropy",
-    dropout: float = 0.0,
-    batch_norm: bool = False,
-    residual: bool = False,
-    l1: float = 0.0,
-    l2: float = 0.0,
-    **network: Any,
-) -> Network:
-    """A stack of Dense layers.
-
-    Parameters
-    ----------
-    sizes : sequence of int
-        Widths, input first, output last.
-    activation, output : str or Activation
-        Of the hidden layers, and of the last one.
-    init : str, Initializer or array
-        Of all weights. With "nielsen" and "standard_normal" biases start from N(0, 1), as in
-        Nielsen's book; otherwise from 0.
-    loss : str or Loss
-    dropout : float
-        Rate after each hidden layer.
-    batch_norm : bool
-        BatchNorm between each hidden layer's product and its activation.
-    residual : bool
-        Wrap each hidden layer whose width equals its input's in a residual block.
-    l1, l2 : float
-        Penalties on all weights.
-    **network
-        ``dtype``, ``backend``, ``seed``, ``precision`` of `Network`.
-    """
-    if isinstance(sizes, str) or not isinstance(sizes, Sequence | np.ndarray) or len(sizes) < 2:
-        raise ValueError(
-            f"sizes must list at least the input's and the output's width, such as [784, 30, 10]; got {sizes!r}"
-        )
-    sizes = [checks.integer("sizes", size) for size in sizes]
-    dropout = checks.number("dropout", dropout, 0.0, 1.0, high_open=True)
-    init = as_initializer(init)
-    bias_init = (
-        "standard_normal" if init.to_config()["name"] in ("nielsen", "standard_normal") else "zeros"
-    )
-    options = {"init": init, "bias_init": bias_init, "l1": l1, "l2": l2}
-    layers: list[Layer] = []
-    for n_in, units in itertools.pairwise(sizes[:-1]):
-        block = _hidden_block(units, activation, batch_norm, dropout, options)
-        layers += [Residual(block)] if residual and units == n_in else block
-    layers.append(Dense(sizes[-1], activation=output, **options))
-    return Network(layers, inputs=sizes[0], loss=loss, **network)
-
-
-def _hidden_block(
-    units: int, activation: Any, batch_norm: bool, dropout: float, options: dict[str, Any]
-) -> list[Layer]:
-    if batch_norm:
-        block: list[Layer] = [Dense(units, **options), BatchNorm(), as_activation(activation)]
-    else:
-        block = [Dense(units, activation=activation, **options)]
-    return [*block, Dropout(dropout)] if dropout else block
-
-
-def _dtype(dtype: Any) -> np.dtype:
-    try:
-        name = np.dtype(dtype).name if dtype is not None else "None"  # NumPy takes None for float64
-    except TypeError:
-        name = str(dtype)
-    if name not in DTYPES:
-        raise ValueError(f"dtype must be 'float32' or 'float64', not {dtype!r}")
-    return np.dtype(name)

@@ -331,7 +331,9 @@ def install(monkeypatch, path="persistent", device=None, kernels=None):
         engine, "Plan", type("Plan", (Plan,), {"path": path, "kernels": kernels or device})
     )
     monkeypatch.setitem(
-        engines.ENGINES, "cuda", dataclasses.replace(engines.ENGINES["cuda"], why_not=lambda: None)
+        engines.ENGINES,
+        "cuda",
+        dataclasses.replace(engines.ENGINES["cuda"], unavailable_reason=lambda: None),
     )
     return device
 

@@ -1,6 +1,4 @@
-"""``backend="auto"``: which engine it takes, that it waits for none, and that a network keeps the
-one it got.
-"""
+"""``backend="auto"``: which engine it takes, without a wait, and that a network keeps it."""
 
 import copy
 import dataclasses
@@ -11,6 +9,8 @@ import sys
 
 import numpy as np
 import pytest
+from builders import ENGINES as AVAILABLE
+from network_cases import raises, small
 
 import fastnn as fnn
 from fastnn import engines
@@ -24,8 +24,9 @@ X, LABELS = np.random.default_rng(0).normal(size=(20, 4)), np.arange(20) % 3
 
 @pytest.fixture
 def machine(monkeypatch):
-    """Set which engines run here, and for which number types Numba's kernels are compiled. The
-    reference does the work of them all.
+    """Set which engines run here, and the dtypes of compiled Numba kernels.
+
+    The reference engine does the work of them all.
     """
 
     def configure(*runs, compiled=()):
@@ -34,7 +35,9 @@ def machine(monkeypatch):
             monkeypatch.setitem(
                 ENGINES,
                 name,
-                dataclasses.replace(ENGINES["numpy"], why_not=lambda reason=reason: reason),
+                dataclasses.replace(
+                    ENGINES["numpy"], unavailable_reason=lambda reason=reason: reason
+                ),
             )
         monkeypatch.setattr(cache, "ready", lambda dtype: dtype in compiled)
 
@@ -73,7 +76,9 @@ def test_numba_is_not_asked_where_another_is_taken(machine, monkeypatch):
         raise AssertionError("finding out loads it")
 
     machine("cython", compiled=["float32"])
-    monkeypatch.setitem(ENGINES, "numba", dataclasses.replace(ENGINES["numba"], why_not=asked))
+    monkeypatch.setitem(
+        ENGINES, "numba", dataclasses.replace(ENGINES["numba"], unavailable_reason=asked)
+    )
     assert engines.choose("auto") == "cython"
 
 
@@ -150,7 +155,9 @@ print(net.backend, *sys.modules)
 """
 
 
-@pytest.mark.skipif(ENGINES["cython"].why_not() is not None, reason="needs Cython's kernels")
+@pytest.mark.skipif(
+    ENGINES["cython"].unavailable_reason() is not None, reason="needs Cython's kernels"
+)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_first_step_on_a_new_machine_loads_no_compiler(dtype, tmp_path, monkeypatch):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
@@ -165,3 +172,17 @@ def test_a_first_step_on_a_new_machine_loads_no_compiler(dtype, tmp_path, monkey
     assert backend == "cython"
     assert not {"numba", "llvmlite", "scipy.linalg", "importlib.metadata"} & set(modules)
     assert not list(tmp_path.iterdir())
+
+
+UNAVAILABLE = [name for name, status in fnn.backends().items() if status != "available"]
+
+
+@pytest.mark.parametrize("unavailable", UNAVAILABLE)
+def test_an_engine_that_cannot_run_says_why(unavailable):
+    reason = fnn.backends()[unavailable].removeprefix("unavailable: ")
+    with raises(RuntimeError, repr(unavailable), reason, "available: numpy"):
+        small(backend=unavailable)
+
+
+def test_auto_says_what_it_chose():
+    assert small(backend="auto").backend in AVAILABLE

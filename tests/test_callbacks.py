@@ -55,9 +55,7 @@ def test_an_error_of_a_callback_passes_on_and_the_others_end():
 
 
 def feed(callback, name, figures):
-    """Figures of one epoch after another as a callback sees them; returns reasons to stop and rate
-    factors, one an epoch.
-    """
+    """Feed a callback the figures of each epoch; returns reasons to stop and rate factors."""
     reasons, factors = [], []
     training = SimpleNamespace(
         history={name: []}, logged=(name,), rate_factor=1.0, net=network(), stop=reasons.append

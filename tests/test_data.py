@@ -1,6 +1,4 @@
-"""Splits lose and repeat nothing, and keep class shares; scalers do what their formula says and
-back.
-"""
+"""Splits lose and repeat nothing and keep class shares; scalers apply their formula and back."""
 
 import re
 
@@ -10,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fastnn.data import splits
+from fastnn.data import scalers, splits
 
-SCALERS = (splits.Standardizer, splits.MinMaxScaler)
+SCALERS = (scalers.Standardizer, scalers.MinMaxScaler)
 SIZES = st.one_of(st.integers(1, 10), st.floats(0.05, 0.4))
 SEEDS = st.integers(0, 2**64 - 1)
 CLASSES = st.lists(st.integers(0, 4), min_size=30, max_size=120).map(np.array)
@@ -167,7 +165,7 @@ def test_k_fold_mistakes(error, k, part):
 
 @given(MATRICES)
 def test_standardizer(X):
-    scaler = splits.Standardizer()
+    scaler = scalers.Standardizer()
     scaled = scaler.fit_transform(X)
     wide = X.astype(np.float64)
     np.testing.assert_allclose(scaler.mean_, wide.mean(axis=0), rtol=1e-12, atol=1e-6)
@@ -179,7 +177,7 @@ def test_standardizer(X):
 
 @given(MATRICES)
 def test_min_max_scaler(X):
-    scaled = splits.MinMaxScaler().fit_transform(X)
+    scaled = scalers.MinMaxScaler().fit_transform(X)
     constant = np.ptp(X, axis=0) == 0
     np.testing.assert_array_equal(scaled.min(axis=0), 0)
     np.testing.assert_array_equal(scaled.max(axis=0), np.where(constant, 0, 1))
@@ -199,7 +197,7 @@ def test_scaling_back(make, X):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_statistics_survive_a_large_offset(dtype):
     X = np.tile(np.array([0, 1], dtype) + 2**22, 50_000)[:, None]
-    scaler = splits.Standardizer().fit(X)
+    scaler = scalers.Standardizer().fit(X)
     assert scaler.mean_[0] == 2**22 + 0.5
     assert scaler.scale_[0] == 0.5
     assert set(scaler.transform(X).ravel()) == {-1.0, 1.0}
@@ -208,7 +206,7 @@ def test_statistics_survive_a_large_offset(dtype):
 def test_a_constant_column_whose_mean_rounds():
     X = np.full((1000, 1), 0.1)
     assert X.mean() != 0.1
-    assert not splits.Standardizer().fit_transform(X).any()
+    assert not scalers.Standardizer().fit_transform(X).any()
 
 
 @pytest.mark.parametrize("make", SCALERS)

@@ -1,9 +1,6 @@
-"""The package as a whole: light to import, every public name there and documented, imports that
-point downward only.
-"""
+"""The package as a whole: a light import, and every public name there and documented."""
 
 import ast
-import graphlib
 import importlib.metadata
 import inspect
 import subprocess
@@ -32,22 +29,6 @@ HEAVY = (
     "pandas",
 )
 
-# Each room, a file or a folder, imports only from floors below its own. Within a room files may
-# import each other, but for circles.
-FLOORS = [
-    {"_version", "errors"},
-    {"_utils"},
-    {"_kernels"},
-    {"data", "datasets", "metrics", "optim", "engines"},
-    {"nn", "tabular", "callbacks"},
-    {"diagnostics", "serialization"},
-    {"training"},
-    {"network"},
-    {"nielsen", "plotting"},
-    {"experiments"},
-    {"cli"},
-    {"__main__"},
-]
 # What writes to standard output because that is its purpose.
 PRINTING = {"cli", "experiments", "nielsen"}
 
@@ -63,7 +44,7 @@ def python(code):
 
 LIGHT = {
     "import": "import fastnn",
-    "network": "import fastnn as f; f.Network([f.Dense(3, 'relu'), f.BatchNorm(), f.Dense(2)], 4, 'mse', backend='numpy')",
+    "network": "import fastnn as f; f.Network([f.Dense(3, 'relu')], 4, 'mse', backend='numpy')",
     "predict": "import fastnn as f; f.mlp([4, 3], backend='numpy').predict([[1, 2, 3, 4]])",
     "fit": "import fastnn as f; f.mlp([4, 3], backend='numpy').fit([[1, 2, 3, 4]], [1])",
     "data": "import fastnn as f; f.data.k_fold; f.datasets.mnist",
@@ -88,10 +69,23 @@ def test_every_public_name_is_there_and_listed():
 
 
 def test_the_contracts_names_are_public():
-    contract = """Network mlp load Dense Activation BatchNorm LayerNorm Dropout GaussianNoise Residual SGD AdaGrad AdaDelta RMSProp Adam
-    AdamW NAdam LBFGS Constant StepDecay Exponential InverseTime Cosine Warmup OneCycle EarlyStopping Checkpoint ReduceOnPlateau CSVLogger
-    History check_gradients backends set_num_threads datasets data ModelFileError DivergenceError"""
+    contract = """Network mlp load Dense Activation BatchNorm LayerNorm Dropout GaussianNoise
+    Residual SGD AdaGrad AdaDelta RMSProp Adam AdamW NAdam LBFGS Constant StepDecay Exponential
+    InverseTime Cosine Warmup OneCycle EarlyStopping Checkpoint ReduceOnPlateau CSVLogger History
+    check_gradients backends set_num_threads datasets data ModelFileError DivergenceError"""
     assert set(contract.split()) <= set(fastnn.__all__)
+
+
+def test_type_checkers_see_the_names_that_load_on_first_use():
+    """`fastnn.__getattr__` finds them when they are used; type checkers read imports."""
+    tree = ast.parse(SOURCES["fastnn"].read_text())
+    [block] = [node for node in tree.body if isinstance(node, ast.If)]
+    seen = {
+        alias.asname: f"{node.module}.{alias.name}" for node in block.body for alias in node.names
+    }
+    names = {name: f"fastnn.{module}.{name}" for name, module in fastnn._HOME.items()}
+    rooms = {name: f"fastnn.{name}" for name in fastnn._SUBMODULES}
+    assert seen == names | rooms
 
 
 def test_star_import():
@@ -146,84 +140,6 @@ def test_public_methods_are_documented(name):
         if not value.__doc__ and member not in described
     ]
     assert not missing
-
-
-# --- imports point downward -----------------------------------------------------------------------
-
-
-class _TypeCheckingDropped(ast.NodeTransformer):
-    def visit_If(self, node):
-        is_typing = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-        return node.orelse if is_typing else self.generic_visit(node)
-
-
-def without_type_checking(tree):
-    return _TypeCheckingDropped().visit(tree)
-
-
-def imports(name):
-    """Modules of the package that a module imports when it runs, anywhere in it; an annotation may
-    name what stands above.
-    """
-    path = SOURCES[name]
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for node in ast.walk(without_type_checking(ast.parse(path.read_text()))):
-        if isinstance(node, ast.Import):
-            found = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            parents = (
-                package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            )
-            base = ".".join([*parents, *([node.module] if node.module else [])])
-            found = [
-                f"{base}.{alias.name}" if f"{base}.{alias.name}" in SOURCES else base
-                for alias in node.names
-            ]
-        else:
-            continue
-        yield from (
-            module for module in found if module in SOURCES and module not in ("fastnn", name)
-        )
-
-
-def floor(name):
-    part = name.split(".")[1]
-    found = [number for number, modules in enumerate(FLOORS) if part in modules]
-    assert found, f"{name} has no place in the house plan: put it on a floor"
-    return found[0]
-
-
-@pytest.mark.parametrize("name", sorted(set(SOURCES) - {"fastnn"}))
-def test_imports_point_downward(name):
-    part = name.split(".")[1]
-    for other in imports(name):
-        assert other.split(".")[1] == part or floor(other) < floor(name), (
-            f"{name} imports {other}, which is not below it"
-        )
-
-
-def test_no_circles():
-    graphlib.TopologicalSorter({name: set(imports(name)) for name in SOURCES}).prepare()
-
-
-def test_the_kernels_know_only_paths_and_version():
-    """All arithmetic stands on its own: what an engine is given is plain arrays."""
-    outside = {
-        other for name in SOURCES if name.startswith("fastnn._kernels") for other in imports(name)
-    }
-    assert {other for other in outside if not other.startswith("fastnn._kernels")} <= {
-        "fastnn._utils.files",
-        "fastnn._utils.checks",
-        "fastnn._version",
-    }
-
-
-def test_the_reference_shares_no_arithmetic_with_compiled_kernels():
-    assert set(imports("fastnn._kernels.reference")) <= {
-        "fastnn._kernels.opcodes",
-        "fastnn._kernels.philox",
-        "fastnn._kernels.contract",
-    }
 
 
 # --- the rest -------------------------------------------------------------------------------------

@@ -75,9 +75,7 @@ def test_orthogonal(shape):
 
 
 def test_orthogonal_matrices_are_uniform():
-    """Uniform over orthogonal matrices, the trace of a large one is N(0, 1), so of mean 0; a plain
-    QR decomposition favours one sign.
-    """
+    """The trace of a large uniform one is N(0, 1); a plain QR decomposition favours one sign."""
     traces = [np.trace(draw("orthogonal", (6, 6), seed=seed)) for seed in range(400)]
     assert abs(np.mean(traces)) < 5 / np.sqrt(400)
     assert np.var(traces) == pytest.approx(1.0, rel=0.4)

@@ -1,6 +1,4 @@
-"""What users pass: every container and dtype arrives right, without a copy where none is needed,
-and every mistake is named.
-"""
+"""What users pass: every container and dtype arrives right, and every mistake is named."""
 
 import re
 import tracemalloc
@@ -14,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fastnn.data import validation
+from fastnn.data.targets import as_targets, class_weights
 
 FLOATS = (np.float32, np.float64)
 X = np.arange(12, dtype=np.float64).reshape(4, 3) / 8
@@ -267,12 +266,10 @@ def label_containers():
 
 @pytest.mark.parametrize("name", label_containers())
 def test_labels_from_any_container(name):
-    targets = validation.as_targets(
-        label_containers()[name], 4, 3, "softmax_cross_entropy", np.float32
-    )
-    assert targets.is_labels
+    targets = as_targets(label_containers()[name], 4, 3, "softmax_cross_entropy", np.float32)
+    assert targets.labels is not None
     assert targets.values is None
-    assert len(targets) == 4
+    assert targets.labels.shape == (4,)
     assert targets.labels.dtype == np.int64
     assert targets.labels.flags.c_contiguous
     np.testing.assert_array_equal(targets.labels, LABELS)
@@ -289,20 +286,20 @@ def test_labels_from_frames_and_tensors():
         torch.tensor(LABELS),
     ):
         np.testing.assert_array_equal(
-            validation.as_targets(labels, 4, 3, "softmax_cross_entropy", np.float32).labels, LABELS
+            as_targets(labels, 4, 3, "softmax_cross_entropy", np.float32).labels, LABELS
         )
 
 
 def test_bool_labels():
     np.testing.assert_array_equal(
-        validation.as_targets([True, False], 2, 2, "softmax_cross_entropy", np.float32).labels,
+        as_targets([True, False], 2, 2, "softmax_cross_entropy", np.float32).labels,
         [1, 0],
     )
 
 
 def test_int64_labels_are_not_copied():
     assert np.shares_memory(
-        validation.as_targets(LABELS, 4, 3, "softmax_cross_entropy", np.float32).labels, LABELS
+        as_targets(LABELS, 4, 3, "softmax_cross_entropy", np.float32).labels, LABELS
     )
 
 
@@ -318,13 +315,13 @@ def test_the_first_bad_label_is_named(n_classes, bad, row):
         ValueError,
         f"y is {bad} at row {row}; class labels are whole numbers from 0 to {n_classes - 1}",
     ):
-        validation.as_targets(labels, 7, n_classes, "softmax_cross_entropy", np.float32)
+        as_targets(labels, 7, n_classes, "softmax_cross_entropy", np.float32)
 
 
 @pytest.mark.parametrize("bad", [0.5, np.nan, np.inf, 1e300, -1.0])
 def test_float_labels_must_be_labels(bad):
     with raises(ValueError, f"y is {bad} at row 1"):
-        validation.as_targets([0, bad], 2, 3, "softmax_cross_entropy", np.float32)
+        as_targets([0, bad], 2, 3, "softmax_cross_entropy", np.float32)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -334,8 +331,8 @@ def test_probabilities(dtype):
         np.eye(3, dtype=int),
         [[0.2, 0.3, 0.5], [1, 0, 0], [0.3333, 0.3333, 0.3333]],
     ):
-        targets = validation.as_targets(y, 3, 3, "softmax_cross_entropy", dtype)
-        assert not targets.is_labels
+        targets = as_targets(y, 3, 3, "softmax_cross_entropy", dtype)
+        assert targets.labels is None
         assert targets.values.dtype == dtype
         np.testing.assert_allclose(targets.values, y, rtol=1e-6)
 
@@ -343,7 +340,7 @@ def test_probabilities(dtype):
 @pytest.mark.parametrize("loss", ["binary_cross_entropy", "mse", "quadratic"])
 @pytest.mark.parametrize("y", [LABELS, LABELS[:, None], LABELS.astype(np.uint8)])
 def test_integer_labels_become_one_hot(loss, y):
-    targets = validation.as_targets(y, 4, 3, loss, np.float32)
+    targets = as_targets(y, 4, 3, loss, np.float32)
     assert targets.values.dtype == np.float32
     np.testing.assert_array_equal(targets.values, np.eye(3)[LABELS])
 
@@ -353,14 +350,10 @@ def test_integer_labels_become_one_hot(loss, y):
 )
 def test_values(loss):
     y = X[:, :2] / 2
-    np.testing.assert_array_equal(validation.as_targets(y, 4, 2, loss, np.float64).values, y)
+    np.testing.assert_array_equal(as_targets(y, 4, 2, loss, np.float64).values, y)
     for single in (y[:, 0], y[:, :1], y[:, 0].tolist()):
-        np.testing.assert_array_equal(
-            validation.as_targets(single, 4, 1, loss, np.float64).values, y[:, :1]
-        )
-    np.testing.assert_array_equal(
-        validation.as_targets([0, 1], 2, 1, loss, np.float32).values, [[0], [1]]
-    )
+        np.testing.assert_array_equal(as_targets(single, 4, 1, loss, np.float64).values, y[:, :1])
+    np.testing.assert_array_equal(as_targets([0, 1], 2, 1, loss, np.float32).values, [[0], [1]])
 
 
 VALUE_MISTAKES = [
@@ -386,37 +379,26 @@ VALUE_MISTAKES = [
 )
 def test_value_mistakes(loss, y, parts):
     with raises(ValueError, *parts):
-        validation.as_targets(y, 2, 2, loss, np.float32)
+        as_targets(y, 2, 2, loss, np.float32)
 
 
 @pytest.mark.parametrize("y", [["cat", "dog"], np.array(["cat", "dog"], object)])
 def test_text_labels(y):
     with raises(TypeError, "y is 'cat' at row 0", "encode"):
-        validation.as_targets(y, 2, 2, "softmax_cross_entropy", np.float32)
-
-
-def test_taking_targets():
-    labels = validation.Targets(labels=LABELS)
-    values = validation.Targets(values=X)
-    np.testing.assert_array_equal(labels.take([3, 0]).labels, LABELS[[3, 0]])
-    np.testing.assert_array_equal(values.take(slice(2)).values, X[:2])
-    assert len(values.take([1])) == 1
-    assert values.take([1]).labels is None
+        as_targets(y, 2, 2, "softmax_cross_entropy", np.float32)
 
 
 # --- class weights --------------------------------------------------------------------------------
 
 
 def test_class_weights():
-    np.testing.assert_array_equal(
-        validation.class_weights({2: 3, 0: 0.5}, LABELS, 3), [0.5, 3, 1, 3]
-    )
-    np.testing.assert_array_equal(validation.class_weights({}, LABELS, 3), np.ones(4))
+    np.testing.assert_array_equal(class_weights({2: 3, 0: 0.5}, LABELS, 3), [0.5, 3, 1, 3])
+    np.testing.assert_array_equal(class_weights({}, LABELS, 3), np.ones(4))
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=50).map(np.array))
 def test_balanced_classes_count_alike(labels):
-    weights = validation.class_weights("balanced", labels, 5)
+    weights = class_weights("balanced", labels, 5)
     totals = np.bincount(labels, weights, 5)
     np.testing.assert_allclose(totals[totals > 0], len(labels) / 5)
 
@@ -436,4 +418,4 @@ def test_balanced_classes_count_alike(labels):
 )
 def test_class_weight_mistakes(error, class_weight, part):
     with raises(error, part):
-        validation.class_weights(class_weight, LABELS, 3)
+        class_weights(class_weight, LABELS, 3)

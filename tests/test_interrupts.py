@@ -104,8 +104,9 @@ class FakeTerminal(io.StringIO):
 
 
 def terminal(monkeypatch):
-    """Standard error as a terminal; not a fixture, since pytest puts its own back when the test
-    begins.
+    """Standard error as a terminal.
+
+    It is no fixture, since pytest puts its own back when the test begins.
     """
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")

@@ -1,10 +1,7 @@
 """An error that helps for every mistake a user can make with a network and its data."""
 
-import inspect
-
 import numpy as np
 import pytest
-from builders import ENGINES as AVAILABLE
 from network_cases import LABELS, VALUES, X, arrays, assert_same_arrays, raises, small
 
 import fastnn as fnn
@@ -403,38 +400,10 @@ def test_mistakes_are_named(call, error, parts):
         call()
 
 
-POSITIONS = {
-    fnn.SGD: "lr momentum nesterov",
-    fnn.AdaGrad: "lr epsilon",
-    fnn.AdaDelta: "lr rho epsilon",
-    fnn.RMSProp: "lr rho epsilon",
-    fnn.Adam: "lr beta1 beta2 epsilon",
-    fnn.AdamW: "lr beta1 beta2 epsilon",
-    fnn.NAdam: "lr beta1 beta2 epsilon",
-}
-
-
-@pytest.mark.parametrize("optimizer", POSITIONS, ids=lambda optimizer: optimizer.__name__)
-def test_arguments_without_names_mean_what_the_contract_says(optimizer):
-    names = POSITIONS[optimizer].split()
-    assert list(inspect.signature(optimizer).parameters)[: len(names)] == names
-
-
 @pytest.mark.parametrize("option", ["shuffle", "progress"])
 def test_switches_take_only_booleans(option):
     with raises(TypeError, option):
         small().fit(X, LABELS, **{option: "no"})
-
-
-@pytest.mark.parametrize("unavailable", [name for name in ENGINES if name not in AVAILABLE])
-def test_an_engine_that_cannot_run_says_why(unavailable):
-    reason = fnn.backends()[unavailable].removeprefix("unavailable: ")
-    with raises(RuntimeError, repr(unavailable), reason, "available: numpy"):
-        small(backend=unavailable)
-
-
-def test_auto_says_what_it_chose():
-    assert small(backend="auto").backend in AVAILABLE
 
 
 def test_a_batch_may_be_larger_than_the_data(engine):

@@ -23,13 +23,11 @@ RATES = {
 W, B = np.array([[1.0], [-2.0], [0.5], [3.0]]), np.array([0.7])
 
 
-def regression(engine, rule, epochs, **dense):
-    """Least squares of a linear function: a parabola of five dimensions with its minimum at (W,
-    B).
-    """
+def regression(engine, kind, epochs, **dense):
+    """Least squares of a linear function: a parabola with its minimum at (W, B)."""
     X = features(60) * [1.0, 0.5, 2.0, 1.0]
     net = fnn.Network([fnn.Dense(1, **dense)], 4, "mse", "float64", engine)
-    return net, net.fit(X, X @ W + B, epochs=epochs, batch_size=60, optimizer=rule)
+    return net, net.fit(X, X @ W + B, epochs=epochs, batch_size=60, optimizer=kind)
 
 
 @each
@@ -50,9 +48,7 @@ def test_lbfgs_finds_it_to_rounding(engine):
 
 @each
 def test_weight_decay_is_for_weights_only(engine, name):
-    """Where all samples are zero no weight has a gradient: decay alone moves them. It leaves
-    biases, scales and shifts alone.
-    """
+    """Where all samples are zero no weight has a gradient, and decay alone moves weights."""
     nets = [
         fnn.Network([fnn.LayerNorm(), fnn.Dense(3)], 4, "mse", "float64", engine) for _ in range(2)
     ]
@@ -134,8 +130,8 @@ def test_names(name):
 
 @each
 def test_every_optimizer_takes_the_shared_options(name):
-    rule = optimizer(name, lr=0.1, weight_decay=0.2, clip_value=0.3, clip_norm=0.4).record()[0]
-    assert (rule["weight_decay"], rule["clip_value"], rule["clip_norm"]) == (0.2, 0.3, 0.4)
+    record = optimizer(name, lr=0.1, weight_decay=0.2, clip_value=0.3, clip_norm=0.4).record()[0]
+    assert (record["weight_decay"], record["clip_value"], record["clip_norm"]) == (0.2, 0.3, 0.4)
 
 
 BAD = {
@@ -173,3 +169,20 @@ def test_other_mistakes():
     with pytest.raises(TypeError, match="optimizer"):
         as_optimizer(3)
     assert all(issubclass(kind, Optimizer) for name, kind in OPTIMIZERS.items() if name != "lbfgs")
+
+
+POSITIONS = {
+    fnn.SGD: "lr momentum nesterov",
+    fnn.AdaGrad: "lr epsilon",
+    fnn.AdaDelta: "lr rho epsilon",
+    fnn.RMSProp: "lr rho epsilon",
+    fnn.Adam: "lr beta1 beta2 epsilon",
+    fnn.AdamW: "lr beta1 beta2 epsilon",
+    fnn.NAdam: "lr beta1 beta2 epsilon",
+}
+
+
+@pytest.mark.parametrize("optimizer", POSITIONS, ids=lambda optimizer: optimizer.__name__)
+def test_arguments_without_names_mean_what_the_contract_says(optimizer):
+    names = POSITIONS[optimizer].split()
+    assert list(inspect.signature(optimizer).parameters)[: len(names)] == names

@@ -1,6 +1,4 @@
-"""Lowering: which operations a stack of layers becomes, and where everything lies in the flat
-buffers.
-"""
+"""Lowering: the operations of a stack of layers, and the offsets in the flat buffers."""
 
 import numpy as np
 import pytest
@@ -133,7 +131,7 @@ def test_constants_reach_the_operations():
     smoothed = lower(
         [fnn.Dense(2)], 4, Loss("softmax_cross_entropy", label_smoothing=0.1), np.float32
     )
-    assert (smoothed.loss["code"][0], smoothed.loss["label_smoothing"][0]) == (
+    assert (smoothed.loss["code"][0], smoothed.loss["constant"][0]) == (
         opcodes.SOFTMAX_CROSS_ENTROPY,
         0.1,
     )

@@ -168,7 +168,7 @@ def test_activations_and_derivatives(engine, name):
 
 def train_both(
     net,
-    rule,
+    optimizer,
     make,
     steps_per_epoch=6,
     epochs=5,
@@ -183,7 +183,7 @@ def train_both(
     twin = Twin(net)
     stepper = make(twin.groups(decay))
     scheduler = schedule(stepper) if schedule else None
-    net.fit(X, y, epochs=epochs, batch_size=5, optimizer=rule, shuffle=False)
+    net.fit(X, y, epochs=epochs, batch_size=5, optimizer=optimizer, shuffle=False)
     for step in range(steps_per_epoch * epochs):
         rows_now = slice(step % steps_per_epoch * 5, step % steps_per_epoch * 5 + 5)
         stepper.zero_grad()
@@ -304,10 +304,10 @@ def test_schedules(name):
 
 def test_a_schedule_in_training(engine):
     net = network([fnn.Dense(8, "tanh"), fnn.Dense(OUTPUTS)], "mse", engine)
-    rule = fnn.SGD(fnn.Exponential(0.1, 0.9), momentum=0.5)
+    optimizer = fnn.SGD(fnn.Exponential(0.1, 0.9), momentum=0.5)
     twin = train_both(
         net,
-        rule,
+        optimizer,
         lambda g: torch.optim.SGD(g, lr=0.1, momentum=0.5),
         schedule=RATES["Exponential"][1],
     )

@@ -1,9 +1,7 @@
 """Data, networks and callbacks that tests of training share."""
 
-import re
-
 import numpy as np
-import pytest
+from network_cases import raises as raises
 
 import fastnn as fnn
 from fastnn._kernels.tables import OPTIMIZERS
@@ -33,12 +31,6 @@ def noisy(**options):
             fnn.Dense(3, l2=0.01),
         ],
         **options,
-    )
-
-
-def raises(error, *parts):
-    return pytest.raises(
-        error, match="(?s)" + "".join(f"(?=.*{re.escape(part)})" for part in parts)
     )
 
 

@@ -9,7 +9,7 @@ from fastnn._version import __version__
 from fastnn.cli.data import evaluation_data
 from fastnn.cli.options import FILE, backend_option, threads_option
 from fastnn.cli.output import count, score, write_json
-from fastnn.network import load
+from fastnn.models import load
 
 
 @click.command()

@@ -17,7 +17,7 @@ from fastnn._utils.files import cache_directory
 from fastnn._version import __version__
 from fastnn.cli.data import preprocessing_of
 from fastnn.cli.options import FILE
-from fastnn.network import load
+from fastnn.models import load
 from fastnn.tabular.encoder import Classes
 
 
@@ -93,5 +93,4 @@ def _model(path: Path) -> dict[str, object]:
 
 def _saved_precision(path: Path) -> str:
     """The precision that the file names; a network loaded on the CPU has float32 alone."""
-    description, _ = serialization.read(path)
-    return description.get("precision", "float32")
+    return serialization.read(path).description.precision

@@ -7,7 +7,8 @@ import numpy as np
 
 from fastnn.cli.data import prediction_inputs, preprocessing_of
 from fastnn.cli.options import FILE, backend_option, threads_option
-from fastnn.network import Network, load
+from fastnn.models import load
+from fastnn.network import Network
 from fastnn.tabular.encoder import Classes
 from fastnn.tabular.formats import check_destination, to_csv, write_columns
 

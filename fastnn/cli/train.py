@@ -26,7 +26,8 @@ from fastnn.cli.options import (
     threads_option,
 )
 from fastnn.cli.output import count, score, write_json
-from fastnn.network import Network, mlp
+from fastnn.models import mlp
+from fastnn.network import Network
 from fastnn.nn.activations import ACTIVATIONS
 from fastnn.nn.layers import Residual
 from fastnn.optim.optimizers import OPTIMIZERS, Optimizer

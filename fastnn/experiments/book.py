@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 import fastnn
-from fastnn.network import Network, mlp
+from fastnn.models import mlp
+from fastnn.network import Network
 
 BOOK = "Nielsen, chapter 5"
 

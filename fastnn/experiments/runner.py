@@ -16,7 +16,7 @@ from fastnn._version import __version__
 from fastnn.experiments.data import Data, mnist
 from fastnn.experiments.registry import experiment, title
 from fastnn.experiments.result import Check, ExperimentResult
-from fastnn.training.loop import ctrl_c_raises
+from fastnn.training.interrupts import ctrl_c_raises
 
 _DIGITS = 7  # of the figures in a JSON file: as many as float32 has
 

@@ -22,7 +22,7 @@ from fastnn._utils.files import write_atomically
 from fastnn.data import validation
 from fastnn.errors import ModelFileError
 from fastnn.network import Network as EngineNetwork
-from fastnn.network import mlp
+from fastnn.models import mlp
 from fastnn.nielsen.costs import CrossEntropyCost, QuadraticCost, sigmoid, sigmoid_prime
 from fastnn.nielsen.mnist_loader import ImagePairs, vectorized_result
 from fastnn.nielsen.monitor import Columns, Monitor, accuracy, as_columns, total_cost

@@ -1,8 +1,8 @@
-"""How weights start.
+"""Initialisers: the values with which weights and biases start.
 
 Numbers come from the counter-based generator, keyed by the network's seed and the number of the
-array, in float64 and then rounded: the same seed gives the same weights on every engine and, up to
-rounding, in both precisions.
+array, in float64 and then rounded. The same seed gives the same weights on every engine and, up to
+rounding, in both dtypes.
 
 To add one: a function here and a line in ``INITIALIZERS``.
 """
@@ -15,57 +15,62 @@ import numpy as np
 from fastnn._kernels import opcodes, philox
 from fastnn._utils import checks
 from fastnn.data.validation import as_numbers
+from fastnn.nn.calls import named_call
+
+Shape = tuple[int, ...]
 
 
 class Draw:
-    """Random numbers of one parameter array: ``uniform(n)`` on (0, 1) and ``normal(n)`` from N(0,
-    1), always the same ones.
-    """
+    """Random numbers of one parameter array, always the same ones."""
 
     def __init__(self, seed: int, array: int):
         self._seed, self._stream = seed, opcodes.STREAM_INIT + array
 
     def uniform(self, n: int) -> np.ndarray:
+        """n numbers, uniform on (0, 1)."""
         return philox.uniform(self._seed, self._stream, 0, n)
 
     def normal(self, n: int) -> np.ndarray:
+        """n numbers from N(0, 1)."""
         return philox.normal(self._seed, self._stream, 0, n)
 
 
-def _zeros(shape, draw):
+def _zeros(shape: Shape, draw: Draw) -> np.ndarray:
     return np.zeros(shape)
 
 
-def _normal(shape, draw, std=0.01):
+def _normal(shape: Shape, draw: Draw, std: float = 0.01) -> np.ndarray:
     return std * draw.normal(int(np.prod(shape))).reshape(shape)
 
 
-def _standard_normal(shape, draw):
+def _standard_normal(shape: Shape, draw: Draw) -> np.ndarray:
     return _normal(shape, draw, 1.0)
 
 
-def _variance(scale_of: Callable[[int, int], float], uniform: bool):
-    """An initialiser of variance ``scale_of(n_in, n_out)``: N(0, s) or U(−√3s, √3s)."""
+def _variance(
+    variance_of: Callable[[int, int], float], uniform: bool
+) -> Callable[[Shape, Draw], np.ndarray]:
+    """An initialiser of variance s = ``variance_of(n_in, n_out)``: N(0, s) or U(−√3s, √3s)."""
 
-    def initialise(shape, draw):
+    def initialise(shape: Shape, draw: Draw) -> np.ndarray:
         n_in, n_out = shape if len(shape) == 2 else (1, shape[0])
-        std, n = np.sqrt(scale_of(n_in, n_out)), int(np.prod(shape))
+        std, n = np.sqrt(variance_of(n_in, n_out)), int(np.prod(shape))
         values = np.sqrt(3.0) * (2.0 * draw.uniform(n) - 1.0) if uniform else draw.normal(n)
         return (std * values).reshape(shape)
 
     return initialise
 
 
-def _orthogonal(shape, draw):
+def _orthogonal(shape: Shape, draw: Draw) -> np.ndarray:
     n_in, n_out = shape if len(shape) == 2 else (1, shape[0])
     tall = draw.normal(n_in * n_out).reshape(max(n_in, n_out), min(n_in, n_out))
     q, r = np.linalg.qr(tall)
-    # makes the distribution uniform over orthogonal matrices (Mezzadri 2007)
+    # This makes the distribution uniform over orthogonal matrices (Mezzadri 2007).
     q = q * np.where(np.diag(r) < 0, -1.0, 1.0)
     return (q if n_in >= n_out else q.T).reshape(shape)
 
 
-INITIALIZERS: dict[str, Callable] = {
+INITIALIZERS: dict[str, Callable[..., np.ndarray]] = {
     "zeros": _zeros,
     "normal": _normal,
     "standard_normal": _standard_normal,
@@ -81,25 +86,28 @@ INITIALIZERS: dict[str, Callable] = {
 
 
 class Initializer:
-    """An initialiser with its constants, for ``Dense(init=…)``; a plain name stands for the default
-    constants.
+    """An initialiser with its constants, for ``Dense(init=…)``.
 
-    ===============  =================================================  ==============================================
-    name             distribution of a weight                           source
-    ===============  =================================================  ==============================================
-    zeros            0                                                  keeps hidden units identical for ever
-    normal           N(0, std²), std = 0.01                             Ng
-    standard_normal  N(0, 1)                                            Nielsen's "large" one
-    nielsen          N(0, 1/n_in)                                       Nielsen, chapter 3
-    glorot_normal    N(0, 2/(n_in + n_out))                             Glorot & Bengio 2010
-    glorot_uniform   U(±√(6/(n_in + n_out)))                            Glorot & Bengio 2010
-    he_normal        N(0, 2/n_in)                                       He et al. 2015
-    he_uniform       U(±√(6/n_in))                                      He et al. 2015
-    lecun_normal     N(0, 1/n_in)                                       LeCun et al. 1998; Klambauer et al. 2017
-    lecun_uniform    U(±√(3/n_in))                                      LeCun et al. 1998
-    orthogonal       uniform over matrices with orthonormal columns     Saxe et al. 2014
-    auto             He for ReLU's kin, LeCun for SELU, else Glorot     chosen by the layer's activation
-    ===============  =================================================  ==============================================
+    A plain name stands for the default constants.
+
+    ===============  ===============================  ========================================
+    name             distribution of a weight         source
+    ===============  ===============================  ========================================
+    zeros            0                                keeps hidden units identical for ever
+    normal           N(0, std²), std = 0.01           Ng
+    standard_normal  N(0, 1)                          Nielsen's "large" one
+    nielsen          N(0, 1/n_in)                     Nielsen, chapter 3
+    glorot_normal    N(0, 2/(n_in + n_out))           Glorot & Bengio 2010
+    glorot_uniform   U(±√(6/(n_in + n_out)))          Glorot & Bengio 2010
+    he_normal        N(0, 2/n_in)                     He et al. 2015
+    he_uniform       U(±√(6/n_in))                    He et al. 2015
+    lecun_normal     N(0, 1/n_in)                     LeCun et al. 1998; Klambauer et al. 2017
+    lecun_uniform    U(±√(3/n_in))                    LeCun et al. 1998
+    orthogonal       uniform, of orthonormal columns  Saxe et al. 2014
+    auto             He, LeCun or Glorot              chosen by the layer's activation
+    ===============  ===============================  ========================================
+
+    "auto" takes He for ReLU and the activations like it, LeCun for SELU, and Glorot otherwise.
 
     Parameters
     ----------
@@ -110,22 +118,24 @@ class Initializer:
     """
 
     def __init__(self, name: str, **constants: float):
-        self.name = checks.one_of("init", name, [*INITIALIZERS, "auto"])
+        self.name: str = checks.one_of("init", name, [*INITIALIZERS, "auto"])
         checks.constants(f"init {name!r}", constants, ["std"] if name == "normal" else [])
-        self.constants = {key: checks.number(key, value) for key, value in constants.items()}
+        self.constants: dict[str, float] = {
+            key: checks.number(key, value) for key, value in constants.items()
+        }
 
     def is_default(self) -> bool:
         """Whether the constants are the initialiser's defaults."""
         return not self.constants
 
     def __repr__(self) -> str:
-        return f"Initializer({', '.join([repr(self.name), *(f'{k}={v:g}' for k, v in self.constants.items())])})"
+        return named_call("Initializer", self.name, self.constants)
 
     def to_config(self) -> dict[str, Any]:
         """Name and constants as plain data for a model file."""
         return {"name": self.name, **self.constants}
 
-    def __call__(self, name: str, shape: tuple[int, ...], draw: Draw) -> np.ndarray:
+    def __call__(self, name: str, shape: Shape, draw: Draw) -> np.ndarray:
         """The float64 starting values of parameter array ``name``."""
         return INITIALIZERS[self.name](shape, draw, **self.constants)
 
@@ -134,7 +144,7 @@ class ArrayInitializer:
     """Starting values given as an array. A model file holds the trained values instead."""
 
     def __init__(self, values: Any):
-        self.values = as_numbers(values, "init").astype(np.float64)
+        self.values: np.ndarray = as_numbers(values, "init").astype(np.float64)
         if not np.all(np.isfinite(self.values)):
             raise ValueError("init is an array with values that are not finite")
 
@@ -142,9 +152,11 @@ class ArrayInitializer:
         return f"array{self.values.shape}"
 
     def to_config(self) -> dict[str, Any]:
+        """The initialiser as plain data for a model file, without the values."""
         return {"name": "array"}
 
-    def __call__(self, name: str, shape: tuple[int, ...], draw: Draw) -> np.ndarray:
+    def __call__(self, name: str, shape: Shape, draw: Draw) -> np.ndarray:
+        """The values, which must have the shape of parameter array ``name``."""
         if self.values.shape != shape:
             raise ValueError(
                 f"init of {name} has shape {self.values.shape}, but the layer needs {shape}"

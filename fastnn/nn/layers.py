@@ -1,7 +1,7 @@
-"""Layers: descriptions only. `fastnn.nn.lowering` turns them into operations, `fastnn._kernels`
-does the arithmetic.
+"""Layers: descriptions only.
 
-Rows are samples: a layer takes x of shape (batch, n_in) and gives y of shape (batch, n_out).
+`fastnn.nn.lowering` turns them into operations, and `fastnn._kernels` does the arithmetic. Rows are
+samples: a layer takes x of shape (batch, n_in) and gives y of shape (batch, n_out).
 """
 
 import inspect
@@ -10,6 +10,7 @@ from typing import Any
 
 from fastnn._utils import checks
 from fastnn.nn.activations import activation_table, check_activation
+from fastnn.nn.calls import named_call
 from fastnn.nn.initializers import INITIALIZERS, ArrayInitializer, Initializer, as_initializer
 
 
@@ -35,9 +36,8 @@ class Layer:
 
 def _plain_name(value: Any) -> Any:
     """The name that stands for an activation or initialiser with its default constants."""
-    return (
-        value.name if isinstance(value, Activation | Initializer) and value.is_default() else value
-    )
+    is_named = isinstance(value, Activation | Initializer) and value.is_default()
+    return value.name if is_named else value
 
 
 class Activation(Layer):
@@ -62,15 +62,15 @@ class Activation(Layer):
     """
 
     def __init__(self, name: str, **constants: float):
-        self.constants = check_activation(name, constants)
-        self.name = name
+        self.constants: dict[str, float] = check_activation(name, constants)
+        self.name: str = name
 
     def is_default(self) -> bool:
         """Whether the constants are the activation's defaults."""
         return self.constants == check_activation(self.name, {})
 
     def __repr__(self) -> str:
-        return f"Activation({', '.join([repr(self.name), *(f'{k}={v:g}' for k, v in self.constants.items())])})"
+        return named_call("Activation", self.name, self.constants)
 
 
 class Dense(Layer):
@@ -113,33 +113,32 @@ class Dense(Layer):
         l2: float = 0.0,
         max_norm: float | None = None,
     ):
-        self.units = checks.integer("units", units)
-        self.activation = as_activation(activation)
-        self.init = as_initializer(init)
-        self.bias = checks.boolean("bias", bias)
-        self.bias_init = as_initializer(bias_init)
+        self.units: int = checks.integer("units", units)
+        self.activation: Activation = as_activation(activation)
+        self.init: Initializer | ArrayInitializer = as_initializer(init)
+        self.bias: bool = checks.boolean("bias", bias)
+        self.bias_init: Initializer | ArrayInitializer = as_initializer(bias_init)
         if self.bias_init.to_config()["name"] == "auto":
             raise ValueError(
                 f"bias_init cannot be 'auto'; known: {', '.join(INITIALIZERS)}, or an array"
             )
-        self.l1 = checks.number("l1", l1)
-        self.l2 = checks.number("l2", l2)
-        self.max_norm = (
-            None if max_norm is None else checks.number("max_norm", max_norm, low_open=True)
-        )
+        self.l1: float = checks.number("l1", l1)
+        self.l2: float = checks.number("l2", l2)
+        self.max_norm: float | None = None
+        if max_norm is not None:
+            self.max_norm = checks.number("max_norm", max_norm, low_open=True)
 
 
 Activation.__doc__ = checks.with_table(Activation.__doc__, activation_table())
 
 
 class BatchNorm(Layer):
-    """Batch normalisation (Ioffe & Szegedy 2015): y = scale · (x − μ)/√(σ² + ε) + shift, column by
-    column.
+    """Batch normalisation (Ioffe & Szegedy 2015).
 
-    While training, μ and σ² are the mini-batch's mean and biased variance, and the running averages
-    move by running ← (1 − momentum) · running + momentum · batch, with the unbiased variance, as in
-    `torch.nn.BatchNorm1d`. Prediction uses the running averages. A mini-batch of one row has no
-    variance: it passes as y = shift and leaves the running averages alone.
+    y = scale · (x − μ)/√(σ² + ε) + shift, column by column. In training, μ and σ² are the
+    mini-batch's mean and biased variance, and running ← (1 − momentum) · running + momentum · batch
+    with the unbiased variance, as in `torch.nn.BatchNorm1d`. Prediction uses the running averages.
+    A mini-batch of one row has no variance: y = shift, and the running averages stay as they are.
 
     Parameters
     ----------
@@ -150,13 +149,14 @@ class BatchNorm(Layer):
     """
 
     def __init__(self, momentum: float = 0.1, epsilon: float = 1e-5):
-        self.momentum = checks.number("momentum", momentum, 0.0, 1.0, low_open=True)
-        self.epsilon = checks.number("epsilon", epsilon, low_open=True)
+        self.momentum: float = checks.number("momentum", momentum, 0.0, 1.0, low_open=True)
+        self.epsilon: float = checks.number("epsilon", epsilon, low_open=True)
 
 
 class LayerNorm(Layer):
-    """Layer normalisation (Ba, Kiros & Hinton 2016): y = scale · (x − μ)/√(σ² + ε) + shift with μ,
-    σ² of each row.
+    """Layer normalisation (Ba, Kiros & Hinton 2016).
+
+    y = scale · (x − μ)/√(σ² + ε) + shift with μ and σ² of each row.
 
     Parameters
     ----------
@@ -165,12 +165,13 @@ class LayerNorm(Layer):
     """
 
     def __init__(self, epsilon: float = 1e-5):
-        self.epsilon = checks.number("epsilon", epsilon, low_open=True)
+        self.epsilon: float = checks.number("epsilon", epsilon, low_open=True)
 
 
 class Dropout(Layer):
-    """Inverted dropout (Srivastava et al. 2014): while training each value is 0 with probability
-    ``rate``, else scaled by 1/(1 − rate).
+    """Inverted dropout (Srivastava et al. 2014).
+
+    In training each value becomes 0 with probability ``rate``, and is else scaled by 1/(1 − rate).
 
     Parameters
     ----------
@@ -179,11 +180,11 @@ class Dropout(Layer):
     """
 
     def __init__(self, rate: float):
-        self.rate = checks.number("rate", rate, 0.0, 1.0, high_open=True)
+        self.rate: float = checks.number("rate", rate, 0.0, 1.0, high_open=True)
 
 
 class GaussianNoise(Layer):
-    """Adds std · N(0, 1) to each value while training.
+    """Adds std · N(0, 1) to each value in training.
 
     Parameters
     ----------
@@ -192,7 +193,7 @@ class GaussianNoise(Layer):
     """
 
     def __init__(self, std: float):
-        self.std = checks.number("std", std)
+        self.std: float = checks.number("std", std)
 
 
 class Residual(Layer):
@@ -215,14 +216,14 @@ class Residual(Layer):
         activation: str | Activation = "linear",
         projection: str | bool = "auto",
     ):
-        self.layers = check_layers("layers of Residual", layers)
-        self.activation = as_activation(activation)
+        self.layers: list[Layer] = check_layers("layers of Residual", layers)
+        self.activation: Activation = as_activation(activation)
         if projection not in ("auto", True, False):
             raise ValueError(f"projection must be 'auto', True or False, not {projection!r}")
-        self.projection = projection
+        self.projection: str | bool = projection
 
 
-LAYERS = {
+LAYERS: dict[str, type[Layer]] = {
     layer.__name__: layer
     for layer in (Dense, Activation, BatchNorm, LayerNorm, Dropout, GaussianNoise, Residual)
 }
@@ -275,6 +276,7 @@ def _initializer_from_config(config: dict[str, Any]) -> Initializer | ArrayIniti
 
 
 def _plain(value: Any) -> Any:
+    """A layer's argument as plain data."""
     if isinstance(value, list):
         return [_plain(v) for v in value]
     return value.to_config() if hasattr(value, "to_config") else value

@@ -1,14 +1,14 @@
 """Losses with their constants; `fastnn._kernels.tables` has their table.
 
-A loss takes the raw output z of the last layer and knows its link, the function that ``predict``
-applies to z: softmax cross-entropy and binary cross-entropy are computed from logits and never
-overflow.
+A loss takes the raw output z of the last layer, and ``predict`` applies the loss's link to z. The
+two cross-entropies are computed from logits and never overflow.
 """
 
 from typing import Any
 
-from fastnn._kernels.tables import LOSSES
+from fastnn._kernels.tables import LOSSES, LossRow
 from fastnn._utils import checks
+from fastnn.nn.calls import named_call
 
 
 def loss_table() -> str:
@@ -18,10 +18,10 @@ def loss_table() -> str:
 
 
 class Loss:
-    """A loss with its constants, for ``Network(loss=…)``; a plain name stands for the default
-    constants.
+    """A loss with its constants, for ``Network(loss=…)``.
 
-    With z the raw output, t the target and k outputs, per sample:
+    A plain name stands for the default constants. Per sample, with z the raw output, t the target
+    and k outputs:
 
     {table}
 
@@ -40,12 +40,15 @@ class Loss:
     """
 
     def __init__(self, name: str, **constants: float):
-        self.spec = LOSSES[checks.one_of("loss", name, LOSSES)]
-        self.name = name
-        self.constants = checks.filled_constants(f"loss {name!r}", constants, self.spec.constants)
+        self.spec: LossRow = LOSSES[checks.one_of("loss", name, LOSSES)]
+        self.name: str = name
+        accepted = self.spec.constants
+        self.constants: dict[str, float] = checks.filled_constants(
+            f"loss {name!r}", constants, accepted
+        )
 
     def __repr__(self) -> str:
-        return f"Loss({', '.join([repr(self.name), *(f'{k}={v:g}' for k, v in self.constants.items())])})"
+        return named_call("Loss", self.name, self.constants)
 
     def to_config(self) -> dict[str, Any]:
         """Name and constants as plain data for a model file."""

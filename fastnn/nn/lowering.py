@@ -1,8 +1,7 @@
-"""Lowering: a list of layers becomes a `Program`, the op table and flat offsets that every engine
-interprets.
+"""Lowering: a list of layers becomes a `Program`, the op table that every engine interprets.
 
 An activation or dropout layer costs no operation of its own: it joins the epilogue y = f(z) · m of
-the operation before it, unless that operation's output is needed as it stands by a residual block.
+the operation before it, unless a residual block needs the output of that operation as it is.
 """
 
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ import numpy as np
 from fastnn._kernels import opcodes
 from fastnn._kernels.contract import ArrayInfo, Program
 from fastnn.nn.activations import ACTIVATIONS
-from fastnn.nn.initializers import Initializer
+from fastnn.nn.initializers import Draw, Initializer
 from fastnn.nn.layers import (
     Activation,
     BatchNorm,
@@ -27,6 +26,10 @@ from fastnn.nn.layers import (
 from fastnn.nn.losses import Loss
 
 _NEEDS_Z = {row.code for row in ACTIVATIONS.values() if row.needs_z}
+_FIELDS = opcodes.OP.names or ()
+# Absent where they are -1.
+_OFFSETS = ("skip", "aux", "row_stats", "column_stats", "weight", "bias", "state")
+_Value = tuple[int, int]  # column offset of a value, and its width
 _ALIGNMENT = 16  # elements: a parameter array begins on a cache line of float32
 
 
@@ -59,9 +62,7 @@ def lower(
     record["code"], record["link"] = loss.spec.code, opcodes.LINKS[loss.spec.link]
     record["constant"] = next(iter(loss.constants.values()), 0.0)
     return Program(
-        ops=np.array(
-            [tuple(op[name] for name in opcodes.OP.names) for op in lowering.ops], dtype=opcodes.OP
-        ),
+        ops=np.array([tuple(op[name] for name in _FIELDS) for op in lowering.ops], opcodes.OP),
         parameters=tuple(lowering.parameters),
         buffers=tuple(lowering.buffers),
         n_inputs=inputs,
@@ -91,36 +92,29 @@ class _Lowering:
     # --- pieces -----------------------------------------------------------------------------------
 
     def parameter(self, name: str, shape: tuple[int, ...], kind: str, init: Any) -> int:
+        """Append a parameter array and return its offset in θ."""
         offset = self.n_parameters
         self.parameters.append(ArrayInfo(name, offset, shape, kind, init))
         self.n_parameters += -(-int(np.prod(shape)) // _ALIGNMENT) * _ALIGNMENT
         return offset
 
     def columns(self, n: int) -> int:
+        """Reserve workspace columns and return the first."""
         self.n_columns += n
         return self.n_columns - n
 
     def emit(self, code: int, x: int, n_in: int, n_out: int, **fields: Any) -> int:
         """Append an operation and return the column offset of its output."""
-        absent = dict.fromkeys(
-            ("skip", "aux", "row_stats", "column_stats", "weight", "bias", "state"), -1
-        )
-        op = {
-            **dict.fromkeys(opcodes.OP.names, 0),
-            **absent,
-            "code": code,
-            "x": x,
-            "n_in": n_in,
-            "n_out": n_out,
-            **fields,
-        }
+        given = {"code": code, "x": x, "n_in": n_in, "n_out": n_out, **fields}
+        op = dict.fromkeys(_FIELDS, 0) | dict.fromkeys(_OFFSETS, -1) | given
         op["y"], op["stream"] = self.columns(n_out), len(self.ops)
         self.ops.append(op)
         return op["y"]
 
     def epilogue(self, x: int, width: int, free: tuple[str, ...]) -> dict[str, Any]:
-        """The operation whose epilogue may still change value x: the one that made it, or a new
-        ELEMENTWISE one.
+        """The operation whose epilogue may still change value x.
+
+        It is the one that made x, or a new ELEMENTWISE one.
         """
         if (
             self.ops
@@ -133,6 +127,7 @@ class _Lowering:
         return self.ops[-1]
 
     def activate(self, x: int, width: int, activation: Activation) -> int:
+        """Apply an activation to value x and return the new value."""
         spec = ACTIVATIONS[activation.name]
         if spec.code == opcodes.LINEAR:
             return x
@@ -142,22 +137,22 @@ class _Lowering:
 
     # --- layers: each takes value x of a width and returns the new value and width ----------------
 
-    def sequence(self, layers: Sequence[Layer], x: int, width: int, prefix: str) -> tuple[int, int]:
+    def sequence(self, layers: Sequence[Layer], x: int, width: int, prefix: str) -> _Value:
         for i, layer in enumerate(layers):
             lower_layer = _LOWERINGS[type(layer)]
             x, width = lower_layer(self, layer, x, width, f"{prefix}{i}.", layers[i + 1 :])
         return x, width
 
-    def dense(self, layer, x, width, name, following):
+    def dense(
+        self, layer: Dense, x: int, width: int, name: str, following: Sequence[Layer]
+    ) -> _Value:
         init = layer.init
         if isinstance(init, Initializer) and init.name == "auto":
             init = Initializer(ACTIVATIONS[_effective_activation(layer, following)].init)
         weight = self.parameter(f"{name}weight", (width, layer.units), "weight", init)
-        bias = (
-            self.parameter(f"{name}bias", (layer.units,), "bias", layer.bias_init)
-            if layer.bias
-            else -1
-        )
+        bias = -1
+        if layer.bias:
+            bias = self.parameter(f"{name}bias", (layer.units,), "bias", layer.bias_init)
         fields = {
             "weight": weight,
             "bias": bias,
@@ -168,17 +163,20 @@ class _Lowering:
         y = self.emit(opcodes.DENSE, x, width, layer.units, **fields)
         return self.activate(y, layer.units, layer.activation), layer.units
 
-    def activation(self, layer, x, width, name, following):
+    def activation(
+        self, layer: Activation, x: int, width: int, name: str, following: Sequence[Layer]
+    ) -> _Value:
         return self.activate(x, width, layer), width
 
-    def _scale_and_shift(self, name, width):
-        ones = _Ones()
+    def _scale_and_shift(self, name: str, width: int) -> dict[str, int]:
         return {
-            "weight": self.parameter(f"{name}scale", (width,), "scale", ones),
+            "weight": self.parameter(f"{name}scale", (width,), "scale", _ones),
             "bias": self.parameter(f"{name}shift", (width,), "shift", Initializer("zeros")),
         }
 
-    def batch_norm(self, layer, x, width, name, following):
+    def batch_norm(
+        self, layer: BatchNorm, x: int, width: int, name: str, following: Sequence[Layer]
+    ) -> _Value:
         state = self.n_buffers
         self.buffers.append(ArrayInfo(f"{name}running_mean", state, (width,), "mean"))
         self.buffers.append(ArrayInfo(f"{name}running_var", state + width, (width,), "variance"))
@@ -190,36 +188,43 @@ class _Lowering:
             "momentum": layer.momentum,
         }
         self.n_scratch += opcodes.COLUMN_STATS * width
-        return self.emit(
-            opcodes.BATCH_NORM, x, width, width, **self._scale_and_shift(name, width), **fields
-        ), width
+        fields |= self._scale_and_shift(name, width)
+        return self.emit(opcodes.BATCH_NORM, x, width, width, **fields), width
 
-    def layer_norm(self, layer, x, width, name, following):
+    def layer_norm(
+        self, layer: LayerNorm, x: int, width: int, name: str, following: Sequence[Layer]
+    ) -> _Value:
         fields = {"row_stats": self.columns(2), "epsilon": layer.epsilon}
-        return self.emit(
-            opcodes.LAYER_NORM, x, width, width, **self._scale_and_shift(name, width), **fields
-        ), width
+        fields |= self._scale_and_shift(name, width)
+        return self.emit(opcodes.LAYER_NORM, x, width, width, **fields), width
 
-    def dropout(self, layer, x, width, name, following):
+    def dropout(
+        self, layer: Dropout, x: int, width: int, name: str, following: Sequence[Layer]
+    ) -> _Value:
         if layer.rate == 0:
             return x, width
         op = self.epilogue(x, width, free=("rate",))
         op["rate"] = layer.rate
         return op["y"], width
 
-    def noise(self, layer, x, width, name, following):
+    def noise(
+        self, layer: GaussianNoise, x: int, width: int, name: str, following: Sequence[Layer]
+    ) -> _Value:
         if layer.std == 0:
             return x, width
         return self.emit(opcodes.NOISE, x, width, width, std=layer.std), width
 
-    def residual(self, layer, x, width, name, following):
+    def residual(
+        self, layer: Residual, x: int, width: int, name: str, following: Sequence[Layer]
+    ) -> _Value:
         self.pinned.add(x)
         y, inner = self.sequence(layer.layers, x, width, name)
         project = inner != width if layer.projection == "auto" else layer.projection
         if inner != width and not project:
             where = f"layer {name[:-1]} (Residual)"
             raise ValueError(
-                f"{where}: F(x) has width {inner} and x has width {width}, which cannot add; use projection='auto'"
+                f"{where}: F(x) has width {inner} and x has width {width}, which cannot add; "
+                "use projection='auto'"
             )
         skip = x
         if project:
@@ -233,9 +238,7 @@ class _Lowering:
     # --- finishing touches ------------------------------------------------------------------------
 
     def strip_sigmoid(self, output: int) -> None:
-        """Binary cross-entropy takes logits: a sigmoid on the last layer is the link, not part of
-        the raw output.
-        """
+        """Take a sigmoid off the last layer: binary cross-entropy takes logits and links them."""
         for last in self.ops[-1:]:
             if last["y"] == output and last["activation"] == opcodes.SIGMOID and last["rate"] == 0:
                 last["activation"] = opcodes.LINEAR
@@ -267,17 +270,13 @@ _LOWERINGS = {
 }
 
 
-class _Ones:
-    """Where scales start."""
-
-    def __call__(self, name, shape, draw):
-        return np.ones(shape)
+def _ones(name: str, shape: tuple[int, ...], draw: Draw) -> np.ndarray:
+    """The initialiser of scales."""
+    return np.ones(shape)
 
 
 def _effective_activation(layer: Dense, following: Sequence[Layer]) -> str:
-    """The name of the activation that the layer's output meets, past normalisation, dropout and
-    noise.
-    """
+    """The activation that follows the layer, past normalisation, dropout and noise, by name."""
     if layer.activation.name == "linear":
         for successor in following:
             if isinstance(successor, Activation):

@@ -9,17 +9,15 @@ from fastnn._kernels.contract import ArrayInfo
 from fastnn.data import validation
 
 
-class Arrays(Mapping):
-    """A mapping from names to views of one flat vector. Assigning to a name copies into the view
-    and checks the shape.
+class Arrays(Mapping[str, np.ndarray]):
+    """A mapping from names to views of one flat vector.
+
+    Assigning to a name checks the shape and copies into the view.
     """
 
     def __init__(self, what: str, arrays: Sequence[ArrayInfo], vector: np.ndarray):
-        self._what, self._arrays, self._vector = (
-            what,
-            {array.name: array for array in arrays},
-            vector,
-        )
+        self._what, self._vector = what, vector
+        self._arrays = {array.name: array for array in arrays}
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self._arrays:
@@ -45,8 +43,5 @@ class Arrays(Mapping):
         return len(self._arrays)
 
     def __repr__(self) -> str:
-        return (
-            "{"
-            + ", ".join(f"{name!r}: {array.shape}" for name, array in self._arrays.items())
-            + "}"
-        )
+        shapes = ", ".join(f"{name!r}: {array.shape}" for name, array in self._arrays.items())
+        return f"{{{shapes}}}"

@@ -1,8 +1,8 @@
 """Optimisers: their constants and names; the arithmetic lives in the engines.
 
-With g the gradient (penalties included, then clipped) and η the learning rate; weight decay λ acts
-on weights only, never on biases, scales or shifts, and enters the gradient after clipping (g ← g +
-λw) everywhere but in AdamW, where w ← (1 − ηλ)w comes first.
+g is the gradient, penalties included, after clipping, and η the learning rate. Weight decay λ acts
+on weights only, never on biases, scales or shifts. It enters the gradient after clipping,
+g ← g + λw, except in AdamW, where w ← (1 − ηλ)w comes first.
 """
 
 from dataclasses import dataclass, field, fields
@@ -37,15 +37,15 @@ class Optimizer:
     clip_value: float | None = field(default=None, kw_only=True)
     clip_norm: float | None = field(default=None, kw_only=True)
 
-    code: ClassVar[int]  # these two come from the class's row of `fastnn._kernels.tables`
-    n_slots: ClassVar[int]  # vectors of θ's length that it remembers
+    code: ClassVar[int]  # from the class's row of `fastnn._kernels.tables`
+    n_slots: ClassVar[int]  # alike: vectors of θ's length in the optimiser's state
 
     def __init_subclass__(cls) -> None:
         row = tables.OPTIMIZERS.get(cls.__name__.lower())
         if row is not None:
             cls.code, cls.n_slots = row.code, row.n_slots
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         as_schedule(self.lr)
         checks.number("weight_decay", self.weight_decay)
         for name in ("clip_value", "clip_norm"):
@@ -54,8 +54,8 @@ class Optimizer:
         for name in ("momentum", "rho", "beta1", "beta2"):
             if hasattr(self, name):
                 checks.number(name, getattr(self, name), 0.0, 1.0, high_open=True)
-        if hasattr(self, "epsilon"):
-            checks.number("epsilon", self.epsilon, low_open=True)
+        if "epsilon" in vars(self):
+            checks.number("epsilon", vars(self)["epsilon"], low_open=True)
 
     def rates(self, start: int, n: int) -> np.ndarray:
         """Learning rates of steps ``start … start + n − 1``."""
@@ -87,7 +87,7 @@ class SGD(Optimizer):
     momentum: float = 0.0
     nesterov: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         checks.boolean("nesterov", self.nesterov)
         if self.nesterov and not self.momentum:
@@ -96,7 +96,10 @@ class SGD(Optimizer):
 
 @dataclass(frozen=True)
 class AdaGrad(Optimizer):
-    """s ← s + g²; w ← w − η g/√(s + ε) (Duchi, Hazan & Singer 2011)."""
+    """Adaptive subgradients (Duchi, Hazan & Singer 2011).
+
+    s ← s + g²; w ← w − η g/√(s + ε).
+    """
 
     lr: float | Schedule = 1e-2
     epsilon: float = 1e-20
@@ -104,7 +107,10 @@ class AdaGrad(Optimizer):
 
 @dataclass(frozen=True)
 class AdaDelta(Optimizer):
-    """s ← ρs + (1 − ρ)g²; Δ = g √(d + ε)/√(s + ε); d ← ρd + (1 − ρ)Δ²; w ← w − ηΔ (Zeiler 2012)."""
+    """Steps in the units of the parameters (Zeiler 2012).
+
+    s ← ρs + (1 − ρ)g²; Δ = g √(d + ε)/√(s + ε); d ← ρd + (1 − ρ)Δ²; w ← w − ηΔ.
+    """
 
     lr: float | Schedule = 1.0
     rho: float = 0.9
@@ -113,7 +119,10 @@ class AdaDelta(Optimizer):
 
 @dataclass(frozen=True)
 class RMSProp(Optimizer):
-    """s ← ρs + (1 − ρ)g²; w ← w − η g/(√s + ε) (Tieleman & Hinton 2012)."""
+    """Gradients over their root mean square (Tieleman & Hinton 2012).
+
+    s ← ρs + (1 − ρ)g²; w ← w − η g/(√s + ε).
+    """
 
     lr: float | Schedule = 1e-2
     rho: float = 0.99
@@ -122,8 +131,10 @@ class RMSProp(Optimizer):
 
 @dataclass(frozen=True)
 class Adam(Optimizer):
-    """m ← β₁m + (1 − β₁)g; v ← β₂v + (1 − β₂)g²; w ← w − η m̂/(√v̂ + ε) with m̂ = m/(1 − β₁ᵗ), v̂ =
-    v/(1 − β₂ᵗ) (Kingma & Ba 2015).
+    """Adaptive moment estimation (Kingma & Ba 2015).
+
+    m ← β₁m + (1 − β₁)g; v ← β₂v + (1 − β₂)g²; w ← w − η m̂/(√v̂ + ε) with m̂ = m/(1 − β₁ᵗ) and
+    v̂ = v/(1 − β₂ᵗ).
     """
 
     lr: float | Schedule = 1e-3
@@ -134,8 +145,9 @@ class Adam(Optimizer):
 
 @dataclass(frozen=True)
 class AdamW(Adam):
-    """Adam with decoupled weight decay: w ← (1 − ηλ)w, then Adam's step (Loshchilov & Hutter
-    2019).
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019).
+
+    w ← (1 − ηλ)w, then Adam's step.
     """
 
     weight_decay: float = field(default=1e-2, kw_only=True)
@@ -152,19 +164,18 @@ class NAdam(Adam):
     lr: float | Schedule = 2e-3
     momentum_decay: float = 4e-3
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         checks.number("momentum_decay", self.momentum_decay)
 
 
 @dataclass(frozen=True)
 class LBFGS:
-    """Limited-memory BFGS on the whole training set, by
-    `scipy.optimize.minimize(method="L-BFGS-B")` (Liu & Nocedal 1989).
+    """Limited-memory BFGS on the whole training set (Liu & Nocedal 1989).
 
-    One epoch is one accepted iteration. Dropout masks and noise stay fixed during a call of
-    ``fit``, so that there is one function to minimise. SciPy does not hand out its curvature pairs:
-    a second ``fit`` starts with an empty memory.
+    It is `scipy.optimize.minimize(method="L-BFGS-B")`; one epoch is one accepted iteration. Dropout
+    masks and noise stay fixed during a call of ``fit``, so that there is one function to minimise.
+    SciPy does not return its curvature pairs: a second ``fit`` starts with an empty memory.
 
     Parameters
     ----------
@@ -182,13 +193,13 @@ class LBFGS:
     tolerance: float = 1e-8
     weight_decay: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         checks.integer("memory", self.memory)
         checks.number("tolerance", self.tolerance)
         checks.number("weight_decay", self.weight_decay)
 
 
-OPTIMIZERS: dict[str, type] = {
+OPTIMIZERS: dict[str, type[Optimizer] | type[LBFGS]] = {
     "sgd": SGD,
     "adagrad": AdaGrad,
     "adadelta": AdaDelta,

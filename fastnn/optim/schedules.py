@@ -10,7 +10,7 @@ from fastnn._utils import checks
 class Schedule:
     """Base of all schedules. A subclass defines ``_at(steps)`` for an array of steps."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if name == "steps":
                 checks.integer(name, value)
@@ -37,7 +37,7 @@ class Constant(Schedule):
 
     lr: float
 
-    def _at(self, t):
+    def _at(self, t: np.ndarray) -> np.ndarray | float:
         return self.lr
 
 
@@ -49,7 +49,7 @@ class StepDecay(Schedule):
     steps: int
     factor: float = 0.5
 
-    def _at(self, t):
+    def _at(self, t: np.ndarray) -> np.ndarray | float:
         return self.lr * self.factor ** np.floor(t / self.steps)
 
 
@@ -60,7 +60,7 @@ class Exponential(Schedule):
     lr: float
     factor: float
 
-    def _at(self, t):
+    def _at(self, t: np.ndarray) -> np.ndarray | float:
         return self.lr * self.factor**t
 
 
@@ -71,21 +71,22 @@ class InverseTime(Schedule):
     lr: float
     decay: float
 
-    def _at(self, t):
+    def _at(self, t: np.ndarray) -> np.ndarray | float:
         return self.lr / (1.0 + self.decay * t)
 
 
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    """η(t) = final + (lr − final) · (1 + cos(π t / steps)) / 2, and ``final`` after ``steps``
-    (Loshchilov & Hutter 2017).
+    """Cosine annealing (Loshchilov & Hutter 2017).
+
+    η(t) = final + (lr − final) · (1 + cos(π t / steps)) / 2, and ``final`` after ``steps``.
     """
 
     lr: float
     steps: int
     final: float = 0.0
 
-    def _at(self, t):
+    def _at(self, t: np.ndarray) -> np.ndarray | float:
         return self.final + (self.lr - self.final) * 0.5 * (
             1.0 + np.cos(np.pi * np.minimum(t / self.steps, 1.0))
         )
@@ -93,8 +94,7 @@ class Cosine(Schedule):
 
 @dataclass(frozen=True)
 class Warmup(Schedule):
-    """A linear rise over ``steps`` to the first rate of ``then``, which follows with its own steps
-    counted from 0.
+    """A linear rise over ``steps`` to the first rate of ``then``, which follows.
 
     η(t) = then(0) · (t + 1) / steps for t < steps, afterwards then(t − steps). A number for
     ``then`` means a constant rate.
@@ -103,20 +103,21 @@ class Warmup(Schedule):
     steps: int
     then: Schedule | float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "then", as_schedule(self.then, "then"))
         super().__post_init__()
 
-    def _at(self, t):
-        rise = self.then(0) * (t + 1.0) / self.steps
-        return np.where(t < self.steps, rise, self.then._at(np.maximum(t - self.steps, 0.0)))
+    def _at(self, t: np.ndarray) -> np.ndarray | float:
+        then = as_schedule(self.then, "then")
+        rise = then(0) * (t + 1.0) / self.steps
+        return np.where(t < self.steps, rise, then._at(np.maximum(t - self.steps, 0.0)))
 
 
 @dataclass(frozen=True)
 class OneCycle(Schedule):
-    """Cosine rise from lr/25 to ``lr`` over the first 30 % of ``steps``, then cosine fall to lr/250
-    000 (Smith & Topin 2018).
+    """One rise and one fall of the rate (Smith & Topin 2018).
 
+    A cosine from lr/25 to ``lr`` over the first 30 % of ``steps``, then one to lr/250 000.
     ``rise``, ``start`` and ``final`` change the share of the rise and the two divisors.
     """
 
@@ -126,13 +127,13 @@ class OneCycle(Schedule):
     start: float = 25.0
     final: float = 1e4
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         checks.number("rise", self.rise, 0.0, 1.0)
         checks.number("start", self.start, low_open=True)
         checks.number("final", self.final, low_open=True)
 
-    def _at(self, t):
+    def _at(self, t: np.ndarray) -> np.ndarray | float:
         first, last = self.lr / self.start, self.lr / self.start / self.final
         peak = max(self.rise * self.steps, 1.0)
         up = np.minimum(t / peak, 1.0)

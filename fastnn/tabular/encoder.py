@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from fastnn._utils import checks
-from fastnn.data.splits import Standardizer
+from fastnn.data.scalers import Standardizer
 from fastnn.tabular.table import NAME_KINDS, NUMBER_KINDS, Column, Table, first_row
 
 TASKS = ("auto", "classification", "regression")

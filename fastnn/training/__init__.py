@@ -1,1 +1,1 @@
-"""The training loop, L-BFGS, and what `fit` records."""
+"""Training: what `Network.fit` calls, the mini-batch loop, L-BFGS, and what is recorded."""

@@ -16,7 +16,7 @@ from fastnn.optim.optimizers import LBFGS, Optimizer
 FORMAT = "fastnn-history-1"
 
 
-class History(dict):
+class History(dict[str, list[float]]):
     """What `fit` recorded: a dict of lists with one entry per epoch.
 
     Keys: ``loss`` (mean over the epoch's mini-batches as they were trained on, penalties included)
@@ -47,23 +47,19 @@ class History(dict):
     def diagnose(self) -> Diagnosis:
         """Tell in words what went wrong in training, and what may help; see `Network.diagnose`.
 
-        What layers do is known where the callback `GradientFlow` was there, overfitting where there
-        was validation data.
+        Faults of layers are found where the callback `GradientFlow` recorded them, overfitting
+        where there was validation data.
 
         Returns
         -------
         Diagnosis
-            A list of `Finding`, the gravest first; empty where no fault was found. Printing it
-            tells all of it.
+            A list of `Finding`, the gravest first; empty where no fault was found. Print it to read
+            it all.
         """
         diverged = self.stopped if self.stopped and self.stopped.startswith("diverged") else None
-        flow = (
-            self.gradient_flow
-            if self.gradient_flow is not None
-            and len(self.gradient_flow)
-            and self.gradient_flow.layers
-            else None
-        )
+        flow = self.gradient_flow
+        if flow is not None and not (len(flow) and flow.layers):
+            flow = None
         evidence = Evidence(
             flow,
             losses=self.get("loss", ()),
@@ -75,7 +71,7 @@ class History(dict):
         )
         return find_faults(evidence)
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to a JSON file, whole or not at all.
 
         Raises
@@ -87,9 +83,7 @@ class History(dict):
         flow = None if self.gradient_flow is None else self.gradient_flow.to_plain()
         plain = {
             "format": FORMAT,
-            "history": {
-                name: [_or_none(value) for value in values] for name, values in self.items()
-            },
+            "history": {name: [_or_none(v) for v in values] for name, values in self.items()},
             "stopped": self.stopped,
             "first_loss": None if self.first_loss is None else _or_none(self.first_loss),
             "gradient_flow": flow,
@@ -97,7 +91,7 @@ class History(dict):
         write_atomically(path, json.dumps(plain, allow_nan=False).encode())
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> "History":
+    def load(cls, path: str | os.PathLike[str]) -> "History":
         """Read what `save` wrote.
 
         Raises
@@ -111,12 +105,9 @@ class History(dict):
             plain = json.loads(Path(path).read_bytes())
             if plain["format"] != FORMAT:
                 raise ValueError(f"its format is {plain['format']!r}, not {FORMAT!r}")
-            history = cls(
-                {
-                    name: [_or_nan(value) for value in values]
-                    for name, values in plain["history"].items()
-                }
-            )
+            history = cls()
+            for name, values in plain["history"].items():
+                history[name] = [_or_nan(value) for value in values]
             history.stopped, history.first_loss = plain["stopped"], plain["first_loss"]
             history.gradient_flow = (
                 None if plain["gradient_flow"] is None else Flow.from_plain(plain["gradient_flow"])

@@ -19,7 +19,7 @@ from fastnn.diagnostics.cure_search import FACTORS, KEPT, CureTable, Variant, cu
 from fastnn.diagnostics.findings import Cure
 from fastnn.experiments.data import Data
 from fastnn.experiments.result import Check, ExperimentResult, at_least
-from fastnn.network import mlp
+from fastnn.models import mlp
 from fastnn.optim.optimizers import SGD
 
 _SIZES = [784, 64, 64, 64, 64, 64, 64, 10]

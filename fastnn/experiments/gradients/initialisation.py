@@ -19,7 +19,7 @@ import numpy as np
 from fastnn.errors import DivergenceError
 from fastnn.experiments.data import Data
 from fastnn.experiments.result import ExperimentResult, at_least, at_most, close
-from fastnn.network import mlp
+from fastnn.models import mlp
 from fastnn.optim.optimizers import SGD
 
 _INITS = {

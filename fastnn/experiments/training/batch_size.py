@@ -12,7 +12,7 @@ import numpy as np
 
 from fastnn.experiments.data import Data
 from fastnn.experiments.result import ExperimentResult, at_least, at_most, close
-from fastnn.network import mlp
+from fastnn.models import mlp
 from fastnn.optim.optimizers import SGD
 
 _SIZES = [784, 30, 10]

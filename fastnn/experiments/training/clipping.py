@@ -14,7 +14,7 @@ import numpy as np
 from fastnn.errors import DivergenceError
 from fastnn.experiments.data import Data
 from fastnn.experiments.result import Check, ExperimentResult, at_least, at_most, close
-from fastnn.network import mlp
+from fastnn.models import mlp
 from fastnn.nn.initializers import Initializer
 from fastnn.optim.optimizers import SGD
 

@@ -13,7 +13,7 @@ import numpy as np
 from fastnn.data.splits import k_fold, train_validation_test_split
 from fastnn.experiments.data import Data
 from fastnn.experiments.result import Check, ExperimentResult, at_most, close
-from fastnn.network import mlp
+from fastnn.models import mlp
 from fastnn.optim.optimizers import Adam
 
 _FOLDS = 10

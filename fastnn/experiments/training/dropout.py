@@ -13,7 +13,8 @@ import numpy as np
 
 from fastnn.experiments.data import Data
 from fastnn.experiments.result import Check, ExperimentResult, at_least, at_most, close
-from fastnn.network import Network, mlp
+from fastnn.models import mlp
+from fastnn.network import Network
 from fastnn.nn.layers import Dense, Dropout
 from fastnn.optim.optimizers import SGD, Adam
 

@@ -16,7 +16,8 @@ from fastnn._kernels.contract import Samples
 from fastnn.diagnostics.gradient_check import check_gradients
 from fastnn.experiments.data import Data
 from fastnn.experiments.result import Check, ExperimentResult, at_least, at_most, close
-from fastnn.network import Network, mlp
+from fastnn.models import mlp
+from fastnn.network import Network
 
 _SIZES = [784, 15, 10]
 _SAMPLES, _TIMED = 100, 1000

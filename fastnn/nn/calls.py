@@ -1,0 +1,9 @@
+"""How activations, initialisers and losses show themselves."""
+
+from collections.abc import Mapping
+
+
+def named_call(kind: str, name: str, constants: Mapping[str, float]) -> str:
+    """The call that makes one, such as ``Activation('elu', alpha=0.5)``."""
+    arguments = [repr(name), *(f"{key}={value:g}" for key, value in constants.items())]
+    return f"{kind}({', '.join(arguments)})"

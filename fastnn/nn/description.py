@@ -1,0 +1,92 @@
+"""`Description`: what a network is made from, checked, and the state it starts in."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastnn._kernels.contract import DTYPES, PRECISIONS, Program
+from fastnn._kernels.state import State
+from fastnn._utils import checks
+from fastnn.nn.initializers import Draw
+from fastnn.nn.layers import Layer, check_layers
+from fastnn.nn.losses import Loss, as_loss
+from fastnn.nn.lowering import lower
+
+
+@dataclass(frozen=True, eq=False)
+class Description:
+    """What a network is made from, but for the engine; `Network` describes each field.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument, or the layer whose widths do not fit.
+    """
+
+    layers: list[Layer]
+    inputs: int
+    loss: Loss
+    dtype: np.dtype
+    seed: int
+    precision: str
+
+    @classmethod
+    def checked(
+        cls,
+        layers: Sequence[Layer],
+        inputs: int,
+        loss: str | Loss,
+        dtype: Any,
+        seed: int,
+        precision: str,
+    ) -> "Description":
+        """The description of arguments as `Network` takes them."""
+        description = cls(
+            check_layers("layers", layers),
+            checks.integer("inputs", inputs),
+            as_loss(loss),
+            as_dtype(dtype),
+            checks.integer("seed", seed, least=0),
+            checks.one_of("precision", precision, PRECISIONS),
+        )
+        if seed >= 2**64:
+            raise ValueError(f"seed must be below 2**64, not {seed}")
+        if not description.program.parameters:
+            raise ValueError("layers must hold at least one layer with parameters, such as Dense")
+        return description
+
+    @functools.cached_property
+    def program(self) -> Program:
+        """What engines run."""
+        return lower(self.layers, self.inputs, self.loss, self.dtype, self.precision)
+
+    def blank_state(self) -> State:
+        """The state whose parameters are 0, running variances 1, and steps none."""
+        program = self.program
+        buffers = np.zeros(program.n_buffers, program.dtype)
+        for array in program.buffers:
+            array.view(buffers)[...] = array.kind == "variance"
+        no_slots = program.new_vectors(0)
+        return State(program.new_vector(), buffers, self.seed, no_slots, np.ones(1))
+
+    def initial_state(self) -> State:
+        """The state with initial weights, drawn by the seed."""
+        state = self.blank_state()
+        for number, array in enumerate(self.program.parameters):
+            draw = Draw(self.seed, number)
+            array.view(state.theta)[...] = array.init(array.name, array.shape, draw)
+        return state
+
+
+def as_dtype(dtype: Any) -> np.dtype:
+    """A dtype that engines compute in."""
+    try:
+        name = np.dtype(dtype).name if dtype is not None else "None"  # NumPy takes None for float64
+    except TypeError:
+        name = str(dtype)
+    if name not in DTYPES:
+        raise ValueError(f"dtype must be 'float32' or 'float64', not {dtype!r}")
+    return np.dtype(name)

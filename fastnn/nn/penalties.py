@@ -1,0 +1,27 @@
+"""Penalties on weights: ½λ₂Σw² and λ₁Σ|w|, and where the weights lie in θ."""
+
+import numpy as np
+
+from fastnn._kernels.contract import Program
+
+
+def penalty(program: Program, theta: np.ndarray) -> float:
+    """½λ₂Σw² + λ₁Σ|w| over all Dense layers of a program with parameters θ (n_parameters,)."""
+    total = 0.0
+    for op in program.ops:
+        if op["l1"] > 0 or op["l2"] > 0:
+            first = op["weight"]
+            w = theta[first : first + op["n_in"] * op["n_out"]].astype(np.float64)
+            # Sums, not dot products: the threads of BLAS would spin while the next chunk wants the
+            # cores.
+            squares, magnitudes = float(np.square(w).sum()), float(np.abs(w).sum())
+            total += 0.5 * op["l2"] * squares + op["l1"] * magnitudes
+    return float(total)
+
+
+def weight_mask(program: Program) -> np.ndarray:
+    """A vector like θ: 1 where it holds a weight, 0 at biases, scales, shifts and padding."""
+    mask = np.zeros(program.n_parameters)
+    for array in program.parameters:
+        array.view(mask)[...] = array.kind == "weight"
+    return mask

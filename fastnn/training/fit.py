@@ -1,0 +1,51 @@
+"""What `Network.fit` does once its data are checked: the mini-batch loop, or L-BFGS."""
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from fastnn._kernels.contract import Samples
+from fastnn.data.samples import split_off
+from fastnn.optim.optimizers import LBFGS
+from fastnn.training.config import FitConfig
+from fastnn.training.history import History
+from fastnn.training.interrupts import ctrl_c_sets_flag
+from fastnn.training.lbfgs import minimise
+from fastnn.training.loop import MiniBatchLoop
+from fastnn.training.training import Training
+
+if TYPE_CHECKING:
+    from fastnn.network import Network
+
+
+def train(net: "Network", samples: Samples, validation: Any, config: FitConfig) -> History:
+    """Train a network.
+
+    Parameters
+    ----------
+    net : Network
+    samples : Samples
+        What to train on, and to take a share of for validation.
+    validation : None, float or (X, y)
+        As `Network.fit` takes it.
+    config : FitConfig
+
+    Raises
+    ------
+    ValueError, TypeError
+        Bad arguments, before anything is trained.
+    DivergenceError
+        See `Network.fit`.
+    """
+    training = Training(net, config, samples, *split_off(net, samples, validation))
+    with ctrl_c_sets_flag(training), contextlib.closing(training.display):
+        training.call("on_fit_start")
+        # From here on no argument is refused any more.
+        net.use_optimizer(type(config.optimizer).__name__)
+        try:
+            if isinstance(config.optimizer, LBFGS):
+                minimise(training, config.optimizer)
+            else:
+                MiniBatchLoop(training, config.optimizer).run()
+        finally:
+            training.call("on_fit_end")
+    return training.history
