@@ -32,10 +32,10 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def kept():
-    """A folder with an index and machine code as Numba leaves them, sealed."""
+    """A folder with an index and machine code as Numba leaves them, with a manifest."""
     place = cache.folder(KERNEL)
     save(place)
-    cache.seal(KERNEL)
+    cache.write_manifest(KERNEL)
     assert cache.ready(KERNEL)
     return place
 
@@ -51,10 +51,10 @@ def test_a_question_leaves_nothing_behind(folder):
     assert not folder.exists()
 
 
-def test_only_what_was_sealed_is_ready():
+def test_only_what_has_a_manifest_is_ready():
     save(cache.folder(KERNEL))
     assert not cache.ready(KERNEL)
-    cache.seal(KERNEL)
+    cache.write_manifest(KERNEL)
     assert cache.ready(KERNEL)
     assert not cache.ready("float64")
     cache.empty(KERNEL)
@@ -62,11 +62,11 @@ def test_only_what_was_sealed_is_ready():
 
 
 @pytest.mark.parametrize("missing", ["*.nbi", "*.nbc"])
-def test_half_a_kernel_is_not_sealed(missing):
+def test_half_a_kernel_gets_no_manifest(missing):
     place = cache.folder(KERNEL)
     save(place)
     next(place.rglob(missing)).unlink()
-    cache.seal(KERNEL)
+    cache.write_manifest(KERNEL)
     assert not list(place.glob("*.json"))
     assert not cache.ready(KERNEL)
 
@@ -320,11 +320,11 @@ def test_what_is_damaged_is_compiled_anew(damage):
 
 @needs_jit
 def test_what_was_cut_short_is_compiled_anew():
-    """Numba had saved its files, but the process ended before they were sealed; one of them may not
+    """Numba had saved its files, but the process ended before the manifest was written; one of them may not
     have reached the disk.
     """
     loaded(entry())
-    (cache.place(KERNEL) / "sealed.json").unlink()
+    (cache.place(KERNEL) / "manifest.json").unlink()
     next(cache.place(KERNEL).rglob("*.nbc")).write_bytes(b"")
     assert loaded(entry()) == 0
     assert cache.ready(KERNEL)
@@ -342,7 +342,7 @@ def test_a_kernel_of_another_environment_is_not_used(monkeypatch):
 
 
 @needs_jit
-def test_what_numba_does_not_find_after_all_is_sealed_anew(monkeypatch):
+def test_what_numba_does_not_find_after_all_gets_a_new_manifest(monkeypatch):
     """It may look at more than our facts tell: here, at the bytes of the function."""
     loaded(entry())
     changed = compiling.entry(lambda x: 2 * x, KERNEL)

@@ -21,7 +21,7 @@ from fastnn._kernels.vocabulary import vocabulary
 
 BUILT = levels.built()
 needs_modules = pytest.mark.skipif(
-    not BUILT, reason=f"the Cython engine is not compiled: {levels.why_not() if not BUILT else ''}"
+    not BUILT, reason=f"the Cython engine is not compiled: {levels.unavailable_reason() if not BUILT else ''}"
 )
 number_types = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
@@ -101,7 +101,7 @@ def test_a_level_asked_for_must_run_here(monkeypatch, level):
         match=f"FASTNN_CPU_LEVEL .* got '{level}'; "
         "installed: base, v3, v4; this processor runs: base, v3$",
     ):
-        levels.why_not()
+        levels.unavailable_reason()
 
 
 @pytest.mark.parametrize("level", ["", "base", "v3"])
@@ -109,12 +109,12 @@ def test_a_level_asked_for_is_used(monkeypatch, level):
     pretend(monkeypatch, ("base", "v3", "v4"), 3)
     monkeypatch.setenv("FASTNN_CPU_LEVEL", level)
     assert levels.best() == level or "v3"
-    assert levels.why_not() is None
+    assert levels.unavailable_reason() is None
 
 
 def test_nothing_compiled(monkeypatch):
     pretend(monkeypatch, (), 0)
-    reason = levels.why_not()
+    reason = levels.unavailable_reason()
     assert reason
     assert fnn.backends()["cython"] == f"unavailable: {reason}"
     with pytest.raises(ImportError):
@@ -149,10 +149,10 @@ OTHER_VOCABULARIES = {
 @needs_modules
 @pytest.mark.parametrize("other", OTHER_VOCABULARIES)
 def test_modules_of_another_vocabulary_are_not_used(other, monkeypatch):
-    assert levels.why_not() is None
+    assert levels.unavailable_reason() is None
     levels._load.cache_clear()
     OTHER_VOCABULARIES[other](monkeypatch)
-    assert "float32_base was compiled with another opcodes.py" in levels.why_not()
+    assert "float32_base was compiled with another opcodes.py" in levels.unavailable_reason()
     with pytest.raises(ImportError, match="install fastnn again"):
         levels.module(np.dtype("float32"))
 

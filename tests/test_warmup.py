@@ -26,10 +26,10 @@ from fastnn._kernels.numba_cpu import cache
 place = cache.folder(sys.argv[1])
 (place / "run.nbi").write_text("index")
 (place / "run.1.nbc").write_text("code")
-cache.seal(sys.argv[1])
+cache.write_manifest(sys.argv[1])
 """
 CUT_SHORT = COMPILES.replace(
-    "cache.seal(sys.argv[1])", "print('trace'); sys.exit('MemoryError: no memory')"
+    "cache.write_manifest(sys.argv[1])", "print('trace'); sys.exit('MemoryError: no memory')"
 )
 SILENT = "pass"
 ENDLESS = CUT_SHORT.replace("print('trace')", "import time; time.sleep(600)")

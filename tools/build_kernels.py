@@ -19,7 +19,7 @@ from setuptools.errors import PlatformError
 KERNELS = Path("fastnn", "_kernels")
 FOLDER = KERNELS / "cython_cpu"
 PYX = FOLDER / "cython_cpu.pyx"
-WHY_NOT = FOLDER / "why_not.txt"
+UNAVAILABLE_NOTE = FOLDER / "unavailable_reason.txt"
 NUMBER_TYPES = {"float32": "float", "float64": "double"}
 
 # A module of its own name and number type, around the C file that all share.
@@ -85,7 +85,7 @@ class BuildKernels(build_ext):
             if extension not in self.extensions:
                 self._output(extension).unlink(missing_ok=True)
         super().build_extensions()
-        self._write_note(Path(self.build_lib, WHY_NOT))
+        self._write_note(Path(self.build_lib, UNAVAILABLE_NOTE))
 
     def build_extension(self, ext):
         try:
@@ -103,12 +103,12 @@ class BuildKernels(build_ext):
         for extension in self._wanted:
             if not self._output(extension).exists():
                 (FOLDER / self._output(extension).name).unlink(missing_ok=True)
-        self._write_note(WHY_NOT)
+        self._write_note(UNAVAILABLE_NOTE)
 
     def _prepared(self, wanted: list[Extension]) -> list[Extension]:
         """Those of the modules that the compiler can make, with their sources and flags."""
         probe = Probe(self.compiler)
-        if reason := probe.why_not():
+        if reason := probe.unavailable_reason():
             raise PlatformError(reason)
         c_file, levels = self._translate(), probe.flags_of_levels()
         for extension in wanted:
@@ -157,7 +157,7 @@ class BuildKernels(build_ext):
         return Path(self.build_lib, self.get_ext_filename(extension.name))
 
     def _write_note(self, path: Path) -> None:
-        """Why modules are missing, for `levels.why_not`."""
+        """Why modules are missing, for `levels.unavailable_reason`."""
         if self._failures:
             _write(path, self._failures[0] + "\n")
         else:

@@ -47,7 +47,7 @@ class Probe:
         self._compiler = compiler
         self._msvc = compiler.compiler_type == "msvc"
 
-    def why_not(self) -> str | None:
+    def unavailable_reason(self) -> str | None:
         """Why no module can be compiled, or ``None``."""
         if error := self._error("typedef int nothing;\n"):
             return f"no working C compiler was found when fastnn was installed: {error}"

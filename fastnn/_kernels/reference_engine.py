@@ -125,7 +125,7 @@ class ReferenceEngine:
         return float((share[:, 0] * losses).sum()), float(w.sum()), correct, gradient
 
     def _forward(self, state, X, training, learning):
-        """Column offset of each value → (value, z before the epilogue, dropout mask or 1, extra)."""
+        """Column offset of each value → (value, z, dropout mask or 1, extra)."""
         values = {opcodes.INPUT: (X, X, 1, None)}
         for op in self._ops:
             x, extra = values[op["x"]][0], None

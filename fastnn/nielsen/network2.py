@@ -21,8 +21,8 @@ from fastnn._utils import checks
 from fastnn._utils.files import write_atomically
 from fastnn.data import validation
 from fastnn.errors import ModelFileError
-from fastnn.network import Network as EngineNetwork
 from fastnn.models import mlp
+from fastnn.network import Network as EngineNetwork
 from fastnn.nielsen.costs import CrossEntropyCost, QuadraticCost, sigmoid, sigmoid_prime
 from fastnn.nielsen.mnist_loader import ImagePairs, vectorized_result
 from fastnn.nielsen.monitor import Columns, Monitor, accuracy, as_columns, total_cost
@@ -149,7 +149,8 @@ class Network:
 
     # --- training ---------------------------------------------------------------------------------
 
-    def SGD(  # the book's signature
+    # Parameters: the book's own signature.
+    def SGD(
         self,
         training_data: Pairs,
         epochs: int,

@@ -60,7 +60,7 @@ def best() -> str:
     """
     wanted = os.environ.get("FASTNN_CPU_LEVEL")
     if not built():
-        raise ImportError(_why_not_built())
+        raise ImportError(_not_built_reason())
     if not wanted:
         return supported()[-1]
     if wanted not in supported():
@@ -77,10 +77,10 @@ def module(dtype: np.dtype) -> ModuleType:
     return _load(f"{np.dtype(dtype).name}_{best()}")
 
 
-def why_not() -> str | None:
+def unavailable_reason() -> str | None:
     """Why no kernels run here, or ``None``."""
     if not built():
-        return _why_not_built()
+        return _not_built_reason()
     try:
         for name in _NUMBER_TYPES:
             module(np.dtype(name))
@@ -99,9 +99,9 @@ def _load(name: str) -> ModuleType:
     return loaded
 
 
-def _why_not_built() -> str:
+def _not_built_reason() -> str:
     """What the build left written, if it was one for this Python."""
-    note = Path(__file__).with_name("why_not.txt")
+    note = Path(__file__).with_name("unavailable_reason.txt")
     if note.exists():
         return note.read_text(encoding="utf-8").strip()
     python = f"{platform.python_implementation()} {platform.python_version()}"

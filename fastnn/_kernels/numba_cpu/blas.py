@@ -21,6 +21,7 @@ with scipy_blas.alone():
         )
 
 
+# Parameters: an intrinsic also takes Numba's typing context.
 @intrinsic
 def gemm(typing_context, transpose_a, transpose_b, depth, alpha, a, b, beta, c):
     """C ← α op(A) op(B) + β C, none of them empty.

@@ -7,9 +7,9 @@ processor; an edit of `scalars.py`, or an upgrade, could leave stale machine cod
 of an environment is therefore named by a hash of all of it, and each kernel has a folder of its own
 in there.
 
-Once a kernel is compiled and saved, its files are *sealed*: a list of them with their digests is
-put beside them. What no seal vouches for, cut short or damaged, does not count as ready and is
-removed before Numba reads it.
+Once a kernel is compiled and saved, a manifest with the digests of its files is written beside them.
+Files that match no manifest, cut short or damaged, do not count as ready, and are removed before
+Numba reads them.
 """
 
 import functools
@@ -26,7 +26,7 @@ from fastnn._kernels.compile_cache import version as _version
 from fastnn._utils.files import write_atomically
 from fastnn._version import __version__
 
-_SEAL = "sealed.json"
+_MANIFEST = "manifest.json"
 _SAVED = (".nbi", ".nbc")  # Numba's index and machine code
 # Modules of `_kernels` that kernels are compiled from.
 _TAKEN_FROM_ABOVE = (
@@ -72,18 +72,18 @@ def ready(kernel: str) -> bool:
     """
     kept = place(kernel)
     # Numba reads no folder that it cannot write
-    return kept is not None and os.access(kept, os.W_OK) and _is_sealed(kept)
+    return kept is not None and os.access(kept, os.W_OK) and manifest_matches(kept)
 
 
-def _is_sealed(kept: Path) -> bool:
+def manifest_matches(kept: Path) -> bool:
     try:
-        return json.loads((kept / _SEAL).read_bytes()) == _seal(kept)
+        return json.loads((kept / _MANIFEST).read_bytes()) == _manifest(kept)
     except (OSError, ValueError):
         return False
 
 
-def _seal(kept: Path) -> dict:
-    """What a seal says: the environment, and a digest of each file that Numba saved."""
+def _manifest(kept: Path) -> dict:
+    """The environment, and a digest of each file that Numba saved."""
     saved = sorted(path for path in kept.rglob("*") if path.suffix in _SAVED)
     return {
         "environment": environment(),
@@ -119,20 +119,22 @@ def folder(kernel: str) -> Path | None:
     return made if os.access(made, os.W_OK) else None
 
 
-def seal(kernel: str) -> None:
-    """Vouch for what Numba has saved. Of two processes that do so at once the last one's seal
-    holds, or, if their files are mixed, none.
+def write_manifest(kernel: str) -> None:
+    """Write the manifest of what Numba has saved.
+
+    Of two processes that do so at once the last one's manifest holds, or, if their files are mixed,
+    none.
     """
     kept = place(kernel)
-    vouched = _seal(kept)
-    if {Path(name).suffix for name in vouched["files"]} == set(_SAVED):
-        write_atomically(kept / _SEAL, json.dumps(vouched, indent=1).encode())
+    manifest = _manifest(kept)
+    if {Path(name).suffix for name in manifest["files"]} == set(_SAVED):
+        write_atomically(kept / _MANIFEST, json.dumps(manifest, indent=1).encode())
 
 
 def empty(kernel: str) -> None:
-    """Remove what no seal vouches for."""
+    """Remove files that match no manifest."""
     kept = place(kernel)
-    (kept / _SEAL).unlink(missing_ok=True)  # first: what it vouches for is going
+    (kept / _MANIFEST).unlink(missing_ok=True)  # first: the files that it lists are going
     shutil.rmtree(kept, ignore_errors=True)
 
 

@@ -80,7 +80,7 @@ def _compile_and_keep(dispatcher, name, types):
     try:
         dispatcher.compile(types)
         if not cache.ready(name):
-            cache.seal(name)
+            cache.write_manifest(name)
     except OSError:  # a full disk: this process has its kernel all the same
         cache.empty(name)
     except BaseException:

@@ -45,6 +45,7 @@ class RightOperand(NamedTuple):
     offset: int
 
 
+# Parameters: an intrinsic also takes Numba's typing context.
 @intrinsic
 def microkernel(typing_context, rows, vectors, alpha, a, b, beta, c, depth):
     """C ← α A B + β C for a literal number of rows and of vectors of columns.
