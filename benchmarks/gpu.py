@@ -32,7 +32,7 @@ import sys
 import time
 
 import arguments
-import baselines as rivals
+import baselines
 import peers
 import processes
 import report
@@ -144,7 +144,7 @@ def measure(engine: str, workload: Workload, threads: int, quick: bool) -> dict:
     """One run: microseconds per step, seconds of the first epoch, last loss; or the error."""
 
     def make(X, y):
-        return rivals.load(engine, rivals.GPU).Training(workload, X, y, threads, 0, "cuda")
+        return baselines.load(engine, baselines.GPU).Training(workload, X, y, threads, 0, "cuda")
 
     return peers.time_steps(make, workload, quick)
 
@@ -157,9 +157,9 @@ def compare(options, workloads):
             "benchmarks/gpu.py: no GPU here, so nothing was measured: "
             "nvidia-smi is missing, or finds none"
         )
-    here = rivals.installed(rivals.GPU)
-    engines = [engine for engine in options.engines or rivals.GPU if engine in here]
-    absent = [engine for engine in options.engines or rivals.GPU if engine not in here]
+    here = baselines.installed(baselines.GPU)
+    engines = [engine for engine in options.engines or baselines.GPU if engine in here]
+    absent = [engine for engine in options.engines or baselines.GPU if engine not in here]
     runs = peers.Runs(engines, options.quick, __file__, options.limit)
     about["rates"] = (
         processes.run(__file__, ["--rates"], None, options.limit)
@@ -233,7 +233,7 @@ def _tell(runs, absent, left_out, options):
                 if key in entry:
                     print(f"{engine} on {name}: {entry[key]}")
     for engine in absent:
-        print(f"{engine} is left out: {rivals.GPU[engine][1]} is not installed")
+        print(f"{engine} is left out: {baselines.GPU[engine][1]} is not installed")
     if left_out:
         print(f"{left_out} runs are left out after {options.budget:g} s: call again with --resume")
     if options.quick:
@@ -273,7 +273,7 @@ def _microseconds(seconds):
 
 
 def main():
-    parser = arguments.parser(__doc__, rivals.GPU)
+    parser = arguments.parser(__doc__, baselines.GPU)
     parser.set_defaults(rounds=3)
     parser.add_argument("--only", default="", help="part of a workload's name")
     parser.add_argument(

@@ -139,7 +139,7 @@ def test_the_gpus_workloads_train_on_a_cpu(module, use_threads):
         )
 
 
-def test_the_gpus_floor_is_the_longer_of_two_times(module):
+def test_the_gpus_lower_bound_is_the_longer_of_two_times(module):
     gpu, workload = module("gpu"), module("workloads").GPU_WORKLOADS[0]
     operations, state, rows = module("machine").costs(workload)
     slow_products = {"copies": [[2**30, 1e30]], "products": {"any": 1.0}}
