@@ -30,7 +30,7 @@ from fastnn.models import mlp
 from fastnn.network import Network
 from fastnn.nn.activations import ACTIVATIONS
 from fastnn.nn.layers import Residual
-from fastnn.optim.optimizers import OPTIMIZERS, Optimizer
+from fastnn.optim.optimizers import LBFGS, OPTIMIZERS, Optimizer
 from fastnn.tabular.encoder import TASKS
 from fastnn.training.history import History
 
@@ -181,9 +181,9 @@ def train(**arguments: Any) -> int:
     return INTERRUPTED if history.stopped == "interrupted" else 0
 
 
-def _make_optimizer(options: TrainOptions) -> Optimizer:
+def _make_optimizer(options: TrainOptions) -> Optimizer | LBFGS:
     kind = OPTIMIZERS[options.optimizer]
-    given = {"lr": options.lr, "clip_norm": options.clip_norm}
+    given: dict[str, Any] = {"lr": options.lr, "clip_norm": options.clip_norm}
     constants = {name: value for name, value in given.items() if value is not None}
     for name in constants:
         if name not in {field.name for field in fields(kind)}:

@@ -91,8 +91,10 @@ def _trial(
         )
         diverged = None
     except DivergenceError as error:
+        if error.history is None:  # `fit` always passes one
+            raise
         history, diverged = error.history, error.history.stopped
-    measured = history.gradient_flow if len(history.gradient_flow) else evidence.flow
+    measured = history.gradient_flow or evidence.flow
     return replace(
         evidence,
         flow=measured,

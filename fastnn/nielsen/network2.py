@@ -20,6 +20,7 @@ from numpy.typing import DTypeLike
 from fastnn._utils import checks
 from fastnn._utils.files import write_atomically
 from fastnn.data import validation
+from fastnn.data.targets import as_targets
 from fastnn.errors import ModelFileError
 from fastnn.models import mlp
 from fastnn.network import Network as EngineNetwork
@@ -372,7 +373,7 @@ class Network:
             x, y = (data.arrays() if isinstance(data, ImagePairs) else None) or _as_arrays(data)
             X = validation.as_features(x.reshape(len(x), -1), dtype, net.inputs, "x", finite=False)
             targets = y if y.ndim == 1 else y.reshape(len(y), -1)
-            checked = validation.as_targets(targets, len(x), net.outputs, net.loss.name, dtype)
+            checked = as_targets(targets, len(x), net.outputs, net.loss.name, dtype)
             return np.asarray(X), np.asarray(checked.values)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{name} must be pairs (x, y) of column vectors: {error}") from error

@@ -80,7 +80,7 @@ class _Problem:
         if not (np.isfinite(value) and np.isfinite(gradient).all()):
             if self._evaluated is None:
                 message = f"L-BFGS met a loss of {value} at the parameters it began with"
-                raise DivergenceError(message, self.training.epoch + 1, 1)
+                raise DivergenceError(message, self.training.epoch + 1, 1, self.training.history)
             # A trial step of the line search went too far: it will try a shorter one.
             return _REJECTED_LOSS, np.zeros_like(theta)
         self._evaluated = theta.copy(), log
