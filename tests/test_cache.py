@@ -356,7 +356,7 @@ def test_a_full_disk_does_not_keep_from_training(monkeypatch):
     def full(kernel):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cache, "seal", full)
+    monkeypatch.setattr(cache, "write_manifest", full)
     assert loaded(entry()) == 0
     assert not cache.ready(KERNEL)
     assert not cache.place(KERNEL).exists()
@@ -368,7 +368,7 @@ def test_nothing_half_written_is_left_by_an_interruption(monkeypatch):
         raise KeyboardInterrupt
 
     dispatcher = entry()
-    monkeypatch.setattr(cache, "seal", interrupted)
+    monkeypatch.setattr(cache, "write_manifest", interrupted)
     with pytest.raises(KeyboardInterrupt):
         loaded(dispatcher)
     assert not cache.place(KERNEL).exists()
