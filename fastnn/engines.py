@@ -46,7 +46,9 @@ def _numba_missing() -> str | None:
 ENGINES: dict[str, EngineSpec] = {
     "numpy": EngineSpec("fastnn._kernels.reference_engine:ReferenceEngine", lambda: None),
     "numba": EngineSpec("fastnn._kernels.numba_cpu.engine:NumbaEngine", _numba_missing),
-    "cython": EngineSpec("fastnn._kernels.cython_cpu.engine:CythonEngine", levels.unavailable_reason),
+    "cython": EngineSpec(
+        "fastnn._kernels.cython_cpu.engine:CythonEngine", levels.unavailable_reason
+    ),
     "cuda": EngineSpec(
         "fastnn._kernels.numba_cuda.engine:CudaEngine", available.unavailable_reason
     ),
