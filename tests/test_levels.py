@@ -21,7 +21,8 @@ from fastnn._kernels.vocabulary import vocabulary
 
 BUILT = levels.built()
 needs_modules = pytest.mark.skipif(
-    not BUILT, reason=f"the Cython engine is not compiled: {levels.unavailable_reason() if not BUILT else ''}"
+    not BUILT,
+    reason=f"the Cython engine is not compiled: {levels.unavailable_reason() if not BUILT else ''}",
 )
 number_types = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
