@@ -92,87 +92,102 @@ STATISTICS = "DELTA", "GRADIENT", "WEIGHT", "UPDATE", "VALUES", "SQUARES", "DEAD
 
 
 class Result(NamedTuple):
+    """A result, and the length of what its rounding errors are relative to.
+
+    That is the result itself or, where terms may cancel, what the terms are like.
+    """
+
     value: np.ndarray
-    # length of what its rounding errors are relative to: itself, or where terms may cancel what is
-    # like it
     scale: float
+
+
+class Results:
+    """Results by name, in float64."""
+
+    def __init__(self, program: Program):
+        self.program = program
+        self.found: dict[str, Result] = {}
+
+    def keep(self, name, value, scale=None):
+        value = np.array(value, np.float64).ravel()
+        if value.size:
+            self.found[name] = Result(value, _length(value) if scale is None else scale)
+
+    def keep_arrays(self, name, vector, arrays, before=0.0):
+        scale = _length(vector) + _length(before)
+        for array in arrays:
+            self.keep(f"{name} {array.name}", array.view(vector), scale)
+
+    def keep_losses(self, name, losses):
+        """Losses are logarithms of numbers close to 1."""
+        self.keep(name, losses, _length(1 + np.asarray(losses)))
+
+    def keep_log(self, name, log, rows):
+        self.keep_losses(f"{name}, losses", log.losses)
+        for part in ("weights", "correct_weight", "finite"):
+            self.keep(f"{name}, {part}", getattr(log, part))
+        of = {part: log.statistics[..., getattr(opcodes, part)].T for part in STATISTICS}
+        units = self.program.ops["n_out"].max()
+        scales = of | {  # rounding errors of differences are relative to the operands
+            "UPDATE": np.sqrt(of["WEIGHT"] * of["UPDATE"]) + of["UPDATE"],  # Σ (w' − w)²
+            "VALUES": rows * np.sqrt(units * of["SQUARES"]),  # Σ y and Σ y², about one of them
+            "SQUARES": rows * units * of["SQUARES"],
+        }
+        for i in range(len(self.program.ops)):
+            for part in STATISTICS:
+                self.keep(f"{name}, operation {i}, {part}", of[part][i], _length(scales[part]))
+
+    def keep_evaluation(self, name, evaluation):
+        self.keep_losses(f"{name}, loss", evaluation.loss)
+        for part in ("outputs", "weight", "correct_weight"):
+            self.keep(f"{name}, {part}", getattr(evaluation, part))
 
 
 def run(
     make: Callable[[Program], Engine], case: Case, program: Program, given: Numbers
 ) -> dict[str, Result]:
-    """All that an engine makes of the case, by name, in float64."""
+    """All results of an engine in a case."""
     threads.set_num_threads(case.threads)
     rng, n_slots = np.random.default_rng(case.seed), case.optimizer.n_slots
-    state = State(
-        given.theta.copy(),
-        given.buffers.copy(),
-        case.seed,
-        program.new_vectors(n_slots),
-        np.ones(1),
-        case.step,
-    )
-    engine, found = make(program), {}
-
-    def keep(name, value, scale=None):
-        value = np.array(value, np.float64).ravel()
-        if value.size:
-            found[name] = Result(value, _length(value) if scale is None else scale)
-
-    def keep_arrays(name, vector, arrays, before=0.0):
-        scale = _length(vector) + _length(before)
-        for array in arrays:
-            keep(f"{name} {array.name}", array.view(vector), scale)
-
-    def keep_log(name, log, rows):
-        # logarithms of numbers close to 1
-        keep(f"{name}, losses", log.losses, _length(1 + log.losses))
-        for part in ("weights", "correct_weight", "finite"):
-            keep(f"{name}, {part}", getattr(log, part))
-        of = {part: log.statistics[..., getattr(opcodes, part)].T for part in STATISTICS}
-        scales = of | {  # differences are rounded as what they are taken of
-            "UPDATE": np.sqrt(of["WEIGHT"] * of["UPDATE"]) + of["UPDATE"],  # Σ (w' − w)²
-            # Σ y and Σ y², about one of them
-            "VALUES": rows * np.sqrt(program.ops["n_out"].max() * of["SQUARES"]),
-            "SQUARES": rows * program.ops["n_out"].max() * of["SQUARES"],
-        }
-        for i in range(len(program.ops)):
-            for part in STATISTICS:
-                keep(f"{name}, operation {i}, {part}", of[part][i], _length(scales[part]))
-
-    def keep_outputs(when):
-        nonfinite = given.X.copy()
-        nonfinite[rng.integers(len(nonfinite)), rng.integers(case.inputs)] = rng.choice(
-            [np.nan, np.inf, -np.inf]
-        )
-        for what, X in (("outputs", given.X), ("outputs of a row that is not finite", nonfinite)):
-            for linked in (False, True):
-                outputs, finite = engine.forward(state, X, linked)
-                (
-                    keep(f"{what} {when}, {linked=}", outputs),
-                    keep(f"finite {what} {when}, {linked=}", finite),
-                )
-
-    keep_outputs("before")
+    slots = program.new_vectors(n_slots)
+    theta, buffers = given.theta.copy(), given.buffers.copy()
+    state = State(theta, buffers, case.seed, slots, np.ones(1), case.step)
+    engine, results = make(program), Results(program)
+    _predict(engine, state, case, given, rng, results, "before")
     for training in (False, True):
         log, gradient = engine.gradients(state, given.samples, training, measure=case.every > 0)
-        keep_log(f"gradient, {training=}", log, len(given.samples))
-        keep_arrays(f"gradient, {training=}", gradient, program.parameters)
+        results.keep_log(f"gradient, {training=}", log, len(given.samples))
+        results.keep_arrays(f"gradient, {training=}", gradient, program.parameters)
     np.testing.assert_array_equal(state.theta, given.theta)
     np.testing.assert_array_equal(state.buffers, given.buffers)
     for k, sizes in enumerate(case.batches):
         order, bounds = rng.integers(len(given.samples), size=sum(sizes)), np.cumsum([0, *sizes])
         learning_rates = case.optimizer.rates(0, len(sizes)) * rng.uniform(0.5, 1, len(sizes))
         chunk = Chunk(order, bounds, learning_rates, case.optimizer.record(), sizes[0], case.every)
-        keep_log(f"chunk {k}", engine.train_steps(state, given.samples, chunk), sizes[0])
-        keep_arrays(f"chunk {k}", state.theta, program.parameters, given.theta)
-        keep_arrays(f"chunk {k}", state.buffers, program.buffers, given.buffers)
+        results.keep_log(f"chunk {k}", engine.train_steps(state, given.samples, chunk), sizes[0])
+        results.keep_arrays(f"chunk {k}", state.theta, program.parameters, given.theta)
+        results.keep_arrays(f"chunk {k}", state.buffers, program.buffers, given.buffers)
         for i in range(n_slots):
-            keep_arrays(f"chunk {k}, slot {i}", state.slots[i], program.parameters)
-    keep_outputs("after")
-    keep("steps", [state.step - case.step, state.optimizer_step]), keep("product", state.mu_product)
-    keep("padding", [np.delete(vector, _used(program)) for vector in (state.theta, *state.slots)])
-    return found
+            results.keep_arrays(f"chunk {k}, slot {i}", state.slots[i], program.parameters)
+    _predict(engine, state, case, given, rng, results, "after")
+    results.keep("steps", [state.step - case.step, state.optimizer_step])
+    results.keep("mu_product", state.mu_product)
+    vectors = (state.theta, *state.slots)
+    results.keep("padding", [np.delete(vector, _used(program)) for vector in vectors])
+    return results.found
+
+
+def _predict(engine, state, case, given, rng, results, when):
+    """Predictions, also of a row that is not finite, and an evaluation."""
+    nonfinite = given.X.copy()
+    row, column = rng.integers(len(nonfinite)), rng.integers(case.inputs)
+    nonfinite[row, column] = rng.choice([np.nan, np.inf, -np.inf])
+    for what, X in (("outputs", given.X), ("outputs of a row that is not finite", nonfinite)):
+        for linked in (False, True):
+            outputs, finite = engine.forward(state, X, linked)
+            results.keep(f"{what} {when}, {linked=}", outputs)
+            results.keep(f"finite {what} {when}, {linked=}", finite)
+    results.keep_evaluation(f"evaluation {when}", engine.evaluate(state, given.samples))
 
 
 def _length(array) -> float:

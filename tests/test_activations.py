@@ -1,6 +1,4 @@
-"""Each activation and its derivative in every engine and number type: accurate to units of the last
-place, and right at the limits.
-"""
+"""Each activation and its derivative in every engine and dtype: accuracy in ulps, and limits."""
 
 import numpy as np
 import pytest
@@ -50,9 +48,7 @@ def points(dtype):
 
 
 def layer(engine, name, z, dtype, *more):
-    """A network of one sample and one input, 1, whose units have the values z before their
-    activation.
-    """
+    """A network of one input, 1, whose units have the values z before their activation."""
     net = fnn.Network([fnn.Dense(UNITS, name, bias=False), *more], 1, "mae", dtype, engine)
     net.parameters["0.weight"] = z[None]
     return net
@@ -98,8 +94,9 @@ def test_values_are_accurate(engine, name, dtype):
 @each_dtype
 @pytest.mark.parametrize("drops", [False, True], ids=["", "dropout"])
 def test_derivatives_are_accurate(engine, name, dtype, drops):
-    """Beside 1, or |z| where f is a product with z; under dropout f′(z) · m is stored rather than
-    had from y.
+    """Errors are relative to 1, or to |z| where f needs z.
+
+    With dropout the forward pass stores f′(z) · m; without, it may follow from y.
     """
     z, more = points(dtype), [fnn.Dropout(0.5)] if drops else []
     exact, masks = (

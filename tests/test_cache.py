@@ -320,8 +320,9 @@ def test_what_is_damaged_is_compiled_anew(damage):
 
 @needs_jit
 def test_what_was_cut_short_is_compiled_anew():
-    """Numba had saved its files, but the process ended before the manifest was written; one of them may not
-    have reached the disk.
+    """The process ended after Numba saved its files and before it wrote the manifest.
+
+    One of the files may not have reached the disk.
     """
     loaded(entry())
     (cache.place(KERNEL) / "manifest.json").unlink()
@@ -376,8 +377,9 @@ def test_nothing_half_written_is_left_by_an_interruption(monkeypatch):
 
 @needs_jit
 def test_numba_is_kept_from_other_places(monkeypatch):
-    """Where it cannot write it would look beside the source, in a folder that knows only the date
-    of one file.
+    """If it cannot write there, Numba would use a folder beside the source.
+
+    That folder depends only on the date of one file.
     """
 
     def refused(*args, **kwargs):

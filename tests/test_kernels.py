@@ -88,11 +88,11 @@ def loss_and_gradient(loss, z, d, samples, labels, values, weights, weight_sum):
 
 
 @entry
-def step(optimizer, eta, t, mu_product, decay, w, g, m, v):
+def step(optimizer, eta, t, mu_product, decay, w, g, slots):
     mu = update.momentum_factor(optimizer[0], t)
     mu_next = update.momentum_factor(optimizer[0], t + 1)
     rates = update.bias_correction(optimizer[0], eta, t, mu, mu_next, mu_product)
-    return update.update(optimizer[0], rates, decay, w, g, m, v)
+    return update.update(optimizer[0], rates, decay, w, g, slots[0], slots[1])
 
 
 @entry
@@ -331,7 +331,7 @@ def test_updates(name, dtype):
         g, eta = rng.normal(size=n).astype(dtype), 0.1 / t
         mu_product *= update.momentum_factor(given[0], t)
         before = w.astype(np.float64)
-        squares, moved = step(given, eta, t, mu_product, decay, w, g.copy(), m, v)
+        squares, moved = step(given, eta, t, mu_product, decay, w, g.copy(), (m, v))
         assert squares == pytest.approx(np.square(before).sum(), rel=1e-5)
         assert moved == pytest.approx(np.square(w - before).sum(), rel=1e-4)
         gradient = g.astype(np.float64)
@@ -354,8 +354,8 @@ def test_updates_pass_nan(name, dtype):
     given = records(record)
     w, g = np.ones(20, dtype), np.full(20, 0.1, dtype)
     g[13] = np.nan
-    slots = (np.zeros(20 if n_slots > k else 0, dtype) for k in range(2))
-    step(given, 0.1, 1, 0.9, 0.0, w, g, *slots)
+    slots = tuple(np.zeros(20 if n_slots > k else 0, dtype) for k in range(2))
+    step(given, 0.1, 1, 0.9, 0.0, w, g, slots)
     np.testing.assert_array_equal(np.isnan(w), np.arange(20) == 13)
 
 

@@ -1,6 +1,4 @@
-"""Compiled modules of the Cython engine: which are installed, which this processor runs, and why
-there may be none.
-"""
+"""Compiled modules of the Cython engine: which are installed, and which this processor runs."""
 
 import ast
 import importlib

@@ -1,6 +1,4 @@
-"""The counter-based generator against published vectors, and what is drawn from it against its
-distribution.
-"""
+"""The counter-based generator: published test vectors, and distributions of its samples."""
 
 import numpy as np
 import pytest

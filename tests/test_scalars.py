@@ -1,5 +1,7 @@
-"""The scalar formulas of the Numba engines, compiled and as plain Python, against NumPy in a higher
-precision. The formulas of activations to compare with are those of `tables`.
+"""The scalar formulas of the Numba engines against NumPy in a higher precision.
+
+They run compiled and as plain Python. Expected values of activations come from the formulas of
+`tables`.
 """
 
 import functools
@@ -35,8 +37,9 @@ activations = pytest.mark.parametrize("name", ACTIVATIONS)
 
 @functools.cache
 def loop(function, code=None):
-    """The function over an array, compiled as the kernels do it; with a code, one of the three that
-    take (code, x, alpha).
+    """The function over an array, compiled as the kernels are.
+
+    With a code, it is one of the three functions of (code, x, alpha).
     """
     if code is None:
 
