@@ -31,15 +31,17 @@ ENGINES = ("numpy", "numba", "cython")
 
 def names(text: str) -> list[str]:
     """Texts separated by commas; none may be empty."""
-    found = text.split(",")
-    if not all(found):
+    texts = text.split(",")
+    if not all(texts):
         raise argparse.ArgumentTypeError(f"an empty text between the commas of {text!r}")
-    return found
+    return texts
 
 
 def command_line() -> argparse.ArgumentParser:
     """The commands and their arguments."""
-    parser = argparse.ArgumentParser(prog="compare_bits", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="compare_bits", description=(__doc__ or "").partition("\n")[0]
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     write = commands.add_parser("write", help="train, and write digests to a file")
     write.add_argument("file", type=Path)

@@ -36,8 +36,8 @@ def compare(path_a: Path, path_b: Path, ignore: Sequence[str] = ()) -> int:
     verdicts, ignored = {}, Counter()
     for name in {**a["cases"], **b["cases"]}:
         if name not in a["cases"] or name not in b["cases"]:
-            found_in = path_a if name in a["cases"] else path_b
-            verdicts[name] = Verdict("missing", f"only in {found_in}")
+            path = path_a if name in a["cases"] else path_b
+            verdicts[name] = Verdict("missing", f"only in {path}")
         elif "error" in a["cases"][name] or "error" in b["cases"][name]:
             verdicts[name] = Verdict("failed", "failed")
         else:

@@ -66,9 +66,11 @@ def history_digests(history: Any) -> dict[str, Any]:
     }
     if history.gradient_flow is not None:
         flow = history.gradient_flow
-        result["flow"] = digests({name: getattr(flow, name) for name in FLOW_STATISTICS})
-        result["flow"]["layers"] = [list(flow.layers), list(flow.units), list(flow.activations)]
-        result["flow"]["scales"] = to_hex([flow.input_scale, flow.target_scale])
+        result["flow"] = {
+            **digests({name: getattr(flow, name) for name in FLOW_STATISTICS}),
+            "layers": [list(flow.layers), list(flow.units), list(flow.activations)],
+            "scales": to_hex([flow.input_scale, flow.target_scale]),
+        }
     return result
 
 
