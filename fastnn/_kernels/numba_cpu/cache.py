@@ -7,9 +7,9 @@ processor; an edit of `scalars.py`, or an upgrade, could leave stale machine cod
 of an environment is therefore named by a hash of all of it, and each kernel has a folder of its own
 in there.
 
-Once a kernel is compiled and saved, a manifest with the digests of its files is written beside them.
-Files that match no manifest, cut short or damaged, do not count as ready, and are removed before
-Numba reads them.
+Once a kernel is compiled and saved, a manifest with the digests of its files is written beside
+them. Files that match no manifest, cut short or damaged, do not count as ready, and are removed
+before Numba reads them.
 """
 
 import functools
