@@ -122,19 +122,23 @@ def test_nothing_compiled(monkeypatch):
         fnn.mlp([2, 2], backend="cython")
 
 
+def with_row(table, name, row):
+    """Patch a table: a copy with another row, or without it for ``None``."""
+    rows = {key: kept for key, kept in getattr(tables, table).items() if key != name}
+    rows |= {} if row is None else {name: row}
+    return lambda patch: patch.setattr(tables, table, rows)
+
+
+NEW = ActivationRow(code=len(tables.ACTIVATIONS), formula="z")
 # What differs from the tables that the modules were compiled with → how.
 OTHER_VOCABULARIES = {
     "a constant": lambda patch: patch.setattr(opcodes, "GRAD_ADD", 99),
     "a record": lambda patch: patch.setattr(opcodes, "LOSS", np.dtype([("code", np.int64)])),
-    "another activation": lambda patch: patch.setitem(
-        tables.ACTIVATIONS, "new", ActivationRow(code=len(tables.ACTIVATIONS), formula="z")
-    ),
-    "one activation less": lambda patch: patch.delitem(tables.ACTIVATIONS, "gelu"),
-    "the code of a loss": lambda patch: patch.setitem(
-        tables.LOSSES, "mse", replace(tables.LOSSES["mse"], code=99)
-    ),
-    "the code of an optimiser": lambda patch: patch.setitem(
-        tables.OPTIMIZERS, "adam", replace(tables.OPTIMIZERS["adam"], code=99)
+    "another activation": with_row("ACTIVATIONS", "new", NEW),
+    "one activation less": with_row("ACTIVATIONS", "gelu", None),
+    "the code of a loss": with_row("LOSSES", "mse", replace(tables.LOSSES["mse"], code=99)),
+    "the code of an optimiser": with_row(
+        "OPTIMIZERS", "adam", replace(tables.OPTIMIZERS["adam"], code=99)
     ),
     "an argument of the kernels": lambda patch: patch.setattr(
         KernelArguments, "_fields", KernelArguments._fields[1:]
