@@ -94,11 +94,11 @@ DAMAGES = {
     "index gone": ("*.nbi", Path.unlink),
     "another file": ("*.nbi", lambda path: shutil.copy(path, path.with_name("other.1.nbc"))),
     "all gone": ("numba_cpu_0", shutil.rmtree),
-    "seal gone": ("*.json", Path.unlink),
-    "seal cut short": ("*.json", lambda path: path.write_bytes(path.read_bytes()[:50])),
-    "seal of another kind": ("*.json", lambda path: path.write_text("[1, null]")),
-    "seal not text": ("*.json", lambda path: path.write_bytes(b"\xff\x00")),
-    "seal of another environment": ("*.json", lie_about_the_environment),
+    "manifest gone": ("*.json", Path.unlink),
+    "manifest cut short": ("*.json", lambda path: path.write_bytes(path.read_bytes()[:50])),
+    "manifest of another kind": ("*.json", lambda path: path.write_text("[1, null]")),
+    "manifest not text": ("*.json", lambda path: path.write_bytes(b"\xff\x00")),
+    "manifest of another environment": ("*.json", lie_about_the_environment),
 }
 
 
