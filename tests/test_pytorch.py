@@ -166,6 +166,7 @@ def test_activations_and_derivatives(engine, name):
     np.testing.assert_allclose(gradients["0.weight"], w.grad, rtol=tolerance, atol=1e-13)
 
 
+# Parameters: each is what one or two of the tests vary.
 def train_both(
     net,
     optimizer,

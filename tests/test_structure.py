@@ -41,6 +41,7 @@ FLOORS = [
 
 LINES, MODULES = 450, 14  # of a file, and in a folder
 LENGTH, PARAMETERS = 60, 8  # of a function
+CODE = {".py", ".pyx", ".pxi", ".h", ".c", ".sh"}
 KERNEL_FOLDERS = {
     "fastnn/_kernels",
     "fastnn/_kernels/cython_cpu",
@@ -144,9 +145,13 @@ def test_reading_a_model_file_does_not_need_the_network():
 # --- sizes ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", SOURCES)
-def test_files_are_short(name):
-    assert len(SOURCES[name].read_text().splitlines()) <= LINES
+def test_files_are_short():
+    """Those of the package, of the tests, and in a checkout of the tools and benchmarks."""
+    root = Path(__file__).parents[1]
+    folders = [PACKAGE, *(root / name for name in ("tests", "tools", "benchmarks", "docs"))]
+    paths = [path for folder in folders for path in folder.rglob("*") if path.suffix in CODE]
+    lines = {str(path): len(path.read_text().splitlines()) for path in paths}
+    assert not {path: n for path, n in lines.items() if n > LINES}
 
 
 def test_folders_hold_few_modules():

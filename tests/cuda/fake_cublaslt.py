@@ -112,6 +112,7 @@ class Library:
     def matmul_preference_destroy(self, handle):
         self._free(handle, "preference")
 
+    # Parameters: those of cublasLtMatmulAlgoGetHeuristic and cublasLtMatmul, which these replace.
     def matmul_algo_get_heuristic(
         self, handle, operation, a, b, c, d, preference, asked, results, count
     ):
@@ -141,6 +142,7 @@ class Library:
         )
         _memory(count, 4, np.int32)[0] = 3
 
+    # Parameters: those of cublasLtMatmul.
     def matmul(
         self,
         handle,
