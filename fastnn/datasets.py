@@ -35,7 +35,7 @@ _PIECE = 1 << 16  # bytes per read of a download
 Samples = tuple[np.ndarray, np.ndarray]
 
 
-def mnist(path: str | os.PathLike | None = None) -> tuple[Samples, Samples, Samples]:
+def mnist(path: str | os.PathLike[str] | None = None) -> tuple[Samples, Samples, Samples]:
     """MNIST's handwritten digits: 50,000 to train on, 10,000 to validate, 10,000 to test.
 
     The four gzip files of `MNIST_FILES` are looked for in ``path``, or else in the folder that the

@@ -230,8 +230,6 @@ def _check_metadata(metadata: Any) -> None:
 
 def _views(program: Program, state: State) -> list[tuple[str, np.ndarray]]:
     """Name in the file → view, of everything that training changes."""
-    assert state.slots is not None
-    assert state.mu_product is not None
     views = [(a.name, a.view(state.theta)) for a in program.parameters]
     views += [(a.name, a.view(state.buffers)) for a in program.buffers]
     views += [

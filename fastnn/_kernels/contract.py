@@ -116,8 +116,11 @@ class Samples:
 
     def take(self, rows: np.ndarray) -> "Samples":
         """A copy of the samples ``rows``."""
-        parts = (self.X, self.labels, self.values, self.weights)
-        return Samples(*(None if part is None else part[rows] for part in parts), self.classify)
+        labels, values, weights = (
+            None if part is None else part[rows]
+            for part in (self.labels, self.values, self.weights)
+        )
+        return Samples(self.X[rows], labels, values, weights, self.classify)
 
 
 @dataclass

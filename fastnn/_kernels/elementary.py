@@ -26,12 +26,13 @@ e) **Common subset.** NumPy's ufuncs do not compile for scalars on CUDA. Roots a
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import types
 from numba.extending import overload, register_jitable
 
-_OPTIONS = {"error_model": "numpy", "fastmath": {"contract", "nsz"}, "forceinline": True}
+_OPTIONS: Any = {"error_model": "numpy", "fastmath": {"contract", "nsz"}, "forceinline": True}
 scalar = register_jitable(**_OPTIONS)
 
 
@@ -39,7 +40,9 @@ def _by_precision(single, double):
     """The function of x that is ``single`` for float32 and ``double`` for float64."""
 
     def function(x):
-        return single(x) if isinstance(x, np.float32) else double(x)
+        # To type checkers float32 is an alias, not a class.
+        is_single = isinstance(x, np.float32)  # pyright: ignore[reportArgumentType]
+        return single(x) if is_single else double(x)
 
     @overload(function, jit_options=_OPTIONS)
     def _(x):

@@ -47,7 +47,9 @@ class ReferenceEngine:
             batch = samples.take(chunk.order[chunk.bounds[k] : chunk.bounds[k + 1]])
             measured = self._no_statistics(1 if k in recorded else 0)
             loss, weight, correct_weight, gradient = self._step(state, batch, True, True, measured)
-            losses.append(loss), weights.append(weight), correct.append(correct_weight)
+            losses.append(loss)
+            weights.append(weight)
+            correct.append(correct_weight)
             if not np.isfinite(loss):
                 break
             before = state.theta.copy()
@@ -58,9 +60,12 @@ class ReferenceEngine:
             statistics.extend(measured)
             state.step += 1
             state.optimizer_step += 1
-        log = (np.array(figures) for figures in (losses, weights, correct))
         return StepLog(
-            *log, np.array(statistics or self._no_statistics(0)), bool(np.isfinite(losses[-1]))
+            np.array(losses),
+            np.array(weights),
+            np.array(correct),
+            np.array(statistics or self._no_statistics(0)),
+            bool(np.isfinite(losses[-1])),
         )
 
     def gradients(
@@ -126,7 +131,7 @@ class ReferenceEngine:
 
     def _forward(self, state, X, training, learning):
         """Column offset of each value → (value, z, dropout mask or 1, extra)."""
-        values = {opcodes.INPUT: (X, X, 1, None)}
+        values: dict[int, tuple] = {opcodes.INPUT: (X, X, 1, None)}
         for op in self._ops:
             x, extra = values[op["x"]][0], None
             if op["code"] == opcodes.DENSE:

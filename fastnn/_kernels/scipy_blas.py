@@ -23,7 +23,7 @@ def alone() -> Iterator[ModuleType]:
     It is the module that SciPy itself imports later: an extension module is made once in a process.
     """
     spec = None if _PACKAGE in sys.modules else _find()
-    if spec is None:
+    if spec is None or spec.loader is None:
         yield importlib.import_module(_MODULE)
         return
     sys.modules[_MODULE] = module = importlib.util.module_from_spec(spec)

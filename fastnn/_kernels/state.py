@@ -68,8 +68,12 @@ class State:
 
     theta: np.ndarray
     buffers: np.ndarray
-    slots: Any
-    products: Any
+    slots: np.ndarray
+    mu_product: np.ndarray
+    seed: int
+    step: int
+    optimizer_step: int
+    device_state: DeviceState | None
 
     def __init__(
         self,
@@ -81,9 +85,11 @@ class State:
         step: int = 0,
         optimizer_step: int = 0,
     ):
-        self.theta, self.buffers, self.slots, self.mu_product = theta, buffers, slots, mu_product
+        self.theta, self.buffers = theta, buffers
+        self.slots = np.empty((0, len(theta)), theta.dtype) if slots is None else slots
+        self.mu_product = np.ones(1) if mu_product is None else mu_product
         self.seed, self.step, self.optimizer_step = seed, step, optimizer_step
-        self.device_state: DeviceState | None = None
+        self.device_state = None
 
     def __getattr__(self, name: str) -> Any:
         """Python calls this for missing attributes only: an array that is on the device."""

@@ -81,7 +81,8 @@ def step_rates(
     mu_products : ndarray (steps + 1,) of float64
         Π μ before each step and after the last; constant for optimisers other than NAdam.
     """
-    record = SimpleNamespace(**dict(zip(optimizer.dtype.names, optimizer[0].item(), strict=True)))
+    names = optimizer.dtype.names or ()
+    record = SimpleNamespace(**dict(zip(names, optimizer[0].item(), strict=True)))
     rates = np.zeros((len(learning_rates), len(StepRates._fields)))
     products = np.full(len(learning_rates) + 1, mu_product, np.float64)
     corrects = record.code >= 0 and _CORRECTS_BIAS[record.code]

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from operator import call
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
@@ -34,7 +34,7 @@ def run_in_threads(
     ):
         _ensure_workers(n - 1)
         done: SimpleQueue = SimpleQueue()
-        starts = [
+        starts: list[Callable[[], Any]] = [
             partial(_tasks.put, (done, partial(run, rank, n, *arguments))) for rank in range(1, n)
         ]
         # Ranks wait for each other, so all must start: within one call of C no interrupt can come
@@ -77,7 +77,7 @@ def _result_of(done: SimpleQueue) -> int:
 
 _blas_lock = threading.Lock()
 _blas_users = 0
-_blas_limits = None
+_blas_limits: Any = None  # what threadpoolctl restores the setting from
 
 
 def _start_anew() -> None:

@@ -22,7 +22,7 @@ def cache_directory() -> Path:
     return (Path(base) if os.path.isabs(base) else Path.home() / default) / "fastnn"
 
 
-def write_atomically(path: str | os.PathLike, data: bytes) -> None:
+def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """Write ``data`` to ``path``: a reader finds the old file or the new one, never a part of it.
 
     Permissions end up as ``open(path, "wb")`` would leave them: the umask's for a new file,
@@ -51,7 +51,7 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
         raise
 
 
-def check_writable(path: str | os.PathLike) -> None:
+def check_writable(path: str | os.PathLike[str]) -> None:
     """Raise the ``OSError`` that `write_atomically` would raise, before any work is lost.
 
     The causes: the folder does not exist, ``path`` is a folder, or permission is missing.

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -14,6 +14,8 @@ from fastnn.cli.output import note
 
 SAMPLE, MNIST = "sample", "mnist"  # names of data sets that DATA may be instead of a file
 INTERRUPTED = 130  # exit status after Ctrl-C, the shell's own
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 FILE = click.Path(path_type=Path)
 NOT_NEGATIVE = click.FloatRange(0)
@@ -77,18 +79,24 @@ def _set_threads(context: click.Context, option: click.Parameter, n: int | None)
         set_num_threads(n)
 
 
-backend_option = click.option(
-    "--backend",
-    metavar="NAME",
-    default="auto",
-    callback=_check_backend,
-    help=f"Engine: auto, {', '.join(engines.ENGINES)}.",
-)
-threads_option = click.option(
-    "--threads",
-    metavar="N",
-    type=click.IntRange(1),
-    callback=_set_threads,
-    expose_value=False,
-    help="CPU threads.",
-)
+def backend_option(command: _Command) -> _Command:
+    """Give a command the option ``--backend``."""
+    return click.option(
+        "--backend",
+        metavar="NAME",
+        default="auto",
+        callback=_check_backend,
+        help=f"Engine: auto, {', '.join(engines.ENGINES)}.",
+    )(command)
+
+
+def threads_option(command: _Command) -> _Command:
+    """Give a command the option ``--threads``, which takes effect at once."""
+    return click.option(
+        "--threads",
+        metavar="N",
+        type=click.IntRange(1),
+        callback=_set_threads,
+        expose_value=False,
+        help="CPU threads.",
+    )(command)

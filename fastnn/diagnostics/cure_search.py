@@ -109,7 +109,7 @@ class Variant:
         return sum(option != KEPT for option in self.options.values())
 
 
-class CureTable(list):
+class CureTable(list[Variant]):
     """Variants, the best first; printing it shows a table.
 
     Variants of the last round come first, by their score, then those dropped before.

@@ -83,7 +83,7 @@ class Finding:
         return "\n".join(lines)
 
 
-class Diagnosis(list):
+class Diagnosis(list[Finding]):
     """Findings, the gravest first; printing it shows them in words.
 
     Attributes

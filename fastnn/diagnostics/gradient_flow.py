@@ -134,9 +134,12 @@ class Flow:
         activations: Sequence[str],
         normalised: Sequence[bool],
     ):
-        self.layers, self.units = tuple(layers), tuple(units)
-        self.activations, self.normalised = tuple(activations), tuple(normalised)
-        self.input_scale = self.target_scale = float("nan")
+        self.layers: tuple[str, ...] = tuple(layers)
+        self.units: tuple[int, ...] = tuple(units)
+        self.activations: tuple[str, ...] = tuple(activations)
+        self.normalised: tuple[bool, ...] = tuple(normalised)
+        self.input_scale: float = float("nan")
+        self.target_scale: float = float("nan")
         nothing = np.zeros((0, len(self.layers)))
         self._records = {"steps": [np.zeros(0, np.int64)], **{name: [nothing] for name in FIGURES}}
 
@@ -209,7 +212,7 @@ class Recorder:
 
     def __init__(self, program: Program, samples: Samples):
         layers, ops = layer_ops(program), program.ops
-        self.flow = Flow(
+        self.flow: Flow = Flow(
             *(
                 [getattr(layer, name) for layer in layers]
                 for name in ("name", "units", "activation", "normalised")

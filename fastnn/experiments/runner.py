@@ -68,7 +68,7 @@ class Report:
 
 
 def run(
-    name: str, quick: bool = False, out: str | os.PathLike = ".", data: Data | None = None
+    name: str, quick: bool = False, out: str | os.PathLike[str] = ".", data: Data | None = None
 ) -> Report:
     """Run an experiment and write its figures and its picture.
 
@@ -113,7 +113,7 @@ def run(
     return report
 
 
-def check_destination(out: str | os.PathLike, names: Iterable[str]) -> None:
+def check_destination(out: str | os.PathLike[str], names: Iterable[str]) -> None:
     """Make the folder ``out`` and raise what would stop `run` from drawing and writing there."""
     import fastnn.plotting  # noqa: F401  says what to install where Matplotlib is missing
 

@@ -2,13 +2,14 @@
 
 import operator
 import os
+from typing import Any
 
 import numpy as np
 
 from fastnn.datasets import Samples, mnist
 
 
-class ImagePairs(list):
+class ImagePairs(list[tuple[np.ndarray, Any]]):
     """A list of pairs (x, y) that keeps the arrays they were made from.
 
     A network then need not stack the pairs again.
@@ -30,11 +31,11 @@ class ImagePairs(list):
         unchanged = len(self) == len(self._made) and all(map(operator.is_, self, self._made))
         return (self._images, self._targets) if unchanged else None
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return list, (list(self),)  # in a copy the pairs would not share memory with the arrays
 
 
-def load_data(path: str | os.PathLike | None = None) -> tuple[Samples, Samples, Samples]:
+def load_data(path: str | os.PathLike[str] | None = None) -> tuple[Samples, Samples, Samples]:
     """50,000 training, 10,000 validation and 10,000 test images, as arrays.
 
     The book's own file holds the same images in the same order with pixels divided by 256; here
@@ -55,7 +56,7 @@ def load_data(path: str | os.PathLike | None = None) -> tuple[Samples, Samples, 
 
 
 def load_data_wrapper(
-    path: str | os.PathLike | None = None,
+    path: str | os.PathLike[str] | None = None,
 ) -> tuple[ImagePairs, ImagePairs, ImagePairs]:
     """The same three sets as lists of pairs (x, y), as `network2.Network.SGD` takes them.
 

@@ -37,7 +37,7 @@ class Monitor:
         lmbda: float,
         early_stopping_n: int,
     ):
-        self.figures: dict[tuple[str, str], list] = {key: [] for key in monitored}
+        self.figures: dict[tuple[str, str], list[Any]] = {key: [] for key in monitored}
         self._data, self._lmbda = data, lmbda
         self._patience = checks.integer("early_stopping_n", early_stopping_n, least=0)
         self._monitored = [key for key, wanted in monitored.items() if wanted]

@@ -90,6 +90,9 @@ class Network:
     (1, 1)
     """
 
+    weights: Columns
+    biases: Columns
+
     def __init__(
         self,
         sizes: Sequence[int],
@@ -99,8 +102,8 @@ class Network:
         dtype: str = "float32",
         backend: str = "auto",
     ):
-        self.sizes = [checks.integer("sizes", size) for size in sizes]
-        self.num_layers = len(self.sizes)
+        self.sizes: list[int] = [checks.integer("sizes", size) for size in sizes]
+        self.num_layers: int = len(self.sizes)
         self._seed = None if seed is None else checks.integer("seed", seed, least=0)
         self._options = {
             "dtype": dtype,
@@ -323,7 +326,7 @@ class Network:
             self._engine_network(), *self._arrays("data", data), checks.number("lmbda", lmbda)
         )
 
-    def save(self, filename: str | os.PathLike) -> None:
+    def save(self, filename: str | os.PathLike[str]) -> None:
         """Write the network to a JSON file, whole or not at all; the book's code reads it too."""
         weights, biases = (
             [np.asarray(array).tolist() for array in part] for part in (self.weights, self.biases)
@@ -379,7 +382,7 @@ class Network:
             raise type(error)(f"{name} must be pairs (x, y) of column vectors: {error}") from error
 
 
-def load(filename: str | os.PathLike) -> Network:
+def load(filename: str | os.PathLike[str]) -> Network:
     """Read a network that `Network.save`, or the book's code, wrote.
 
     Raises

@@ -20,10 +20,10 @@ try:
     from matplotlib.animation import PillowWriter
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-except ImportError as error:
+except ImportError as _error:
     raise ImportError(
-        f"fastnn.plotting needs Matplotlib ({error}): pip install 'fastnn[plot]'"
-    ) from error
+        f"fastnn.plotting needs Matplotlib ({_error}): pip install 'fastnn[plot]'"
+    ) from _error
 
 # Okabe & Ito (2008), without the yellow that white paper swallows.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -59,7 +59,7 @@ def new_axes(
     return figure, axes
 
 
-def save(figure: Figure, path: str | os.PathLike) -> None:
+def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a figure whole or not at all; the suffix names the format, without one it is PNG.
 
     Raises
@@ -87,7 +87,7 @@ def save_animation(
     figure: Figure,
     update: Callable[[int], Any],
     frames: int,
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     fps: int = 20,
 ) -> None:
     """Write an animated GIF whole or not at all.

@@ -18,7 +18,7 @@ from fastnn.tabular.table import Column, Table, is_number
 _CSV_BLOCK = 1 << 26  # bytes; a row must fit into one
 
 
-def read_table(path: str | os.PathLike, text: Iterable[str] = ()) -> Table:
+def read_table(path: str | os.PathLike[str], text: Iterable[str] = ()) -> Table:
     """Read a CSV, Parquet or NPZ file.
 
     CSV has a header line, commas, and UTF-8. NPZ holds ``X`` (n, features), whose columns become
@@ -54,13 +54,13 @@ def read_table(path: str | os.PathLike, text: Iterable[str] = ()) -> Table:
     return Table(str(path), {column.name: column for column in columns})
 
 
-def check_destination(path: str | os.PathLike) -> None:
+def check_destination(path: str | os.PathLike[str]) -> None:
     """Raise the error that a later `write_columns` to ``path`` would raise."""
     _check_suffix(Path(path), _WRITERS)
     check_writable(path)
 
 
-def write_columns(path: str | os.PathLike, columns: Mapping[str, np.ndarray]) -> None:
+def write_columns(path: str | os.PathLike[str], columns: Mapping[str, np.ndarray]) -> None:
     """Write arrays (n,) as the columns of a CSV, Parquet or NPZ file.
 
     Parameters

@@ -15,7 +15,7 @@ the least error is 0.056 (our own minimax fit).
 """
 
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.optimize import brentq, minimize, minimize_scalar
@@ -25,6 +25,9 @@ from fastnn.experiments.data import Data
 from fastnn.experiments.result import Check, ExperimentResult, at_least, at_most, close
 from fastnn.network import Network
 from fastnn.nn.layers import Dense
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _DEPTH, _CHAINS = 4, 200
 _WIDTHS = (8, 7, 6, 5, 3)  # of the network for the matrix form
@@ -73,7 +76,7 @@ def run(quick: bool, data: Data) -> ExperimentResult:
     return ExperimentResult(checks, series)
 
 
-def draw(result: ExperimentResult):
+def draw(result: ExperimentResult) -> "Figure":
     """Learning speed along the chain, σ′, the interval's width, and the identity neuron."""
     from fastnn import plotting
 

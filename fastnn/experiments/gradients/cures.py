@@ -13,6 +13,8 @@ slope of 1 where a sigmoid has ¼; nor does clipping, a cure for exploding gradi
 have no figures.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from fastnn.diagnostics.cure_search import FACTORS, KEPT, CureTable, Variant, cures, variant
@@ -21,6 +23,9 @@ from fastnn.experiments.data import Data
 from fastnn.experiments.result import Check, ExperimentResult, at_least
 from fastnn.models import mlp
 from fastnn.optim.optimizers import SGD
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _SIZES = [784, 64, 64, 64, 64, 64, 64, 10]
 _OPTIMIZER, _BATCH = SGD(0.05), 32
@@ -77,7 +82,7 @@ def run(quick: bool, data: Data) -> ExperimentResult:
     return ExperimentResult(checks, {"alone": alone, "metric": table.metric, "rows": rows})
 
 
-def draw(result: ExperimentResult):
+def draw(result: ExperimentResult) -> "Figure":
     """The best score of pairs of options."""
     from fastnn import plotting
 

@@ -9,12 +9,17 @@ one run each. An independent reproduction over 8 seeds has 96.47 ± 0.17, 96.91 
 and 96.29 ± 0.16 %.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from fastnn.experiments.book import BOOK, network
 from fastnn.experiments.data import Data
 from fastnn.experiments.result import ExperimentResult, at_least, at_most, close
 from fastnn.optim.optimizers import SGD
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _EPOCHS, _BATCH, _RATE = 30, 10, 0.1
 # λ/n of the book, kept on fewer images: λ itself would weigh ten times as much on their few steps.
@@ -52,7 +57,7 @@ def run(quick: bool, data: Data) -> ExperimentResult:
     )
 
 
-def draw(result: ExperimentResult):
+def draw(result: ExperimentResult) -> "Figure":
     """Accuracy over epochs, and at the end by depth."""
     from fastnn import plotting
 

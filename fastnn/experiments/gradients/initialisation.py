@@ -14,6 +14,8 @@ bit. Linear layers of any number compute what one computes, and score what one s
 accuracies are our own; depths and rates were chosen by trial so that initialisations differ.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from fastnn.errors import DivergenceError
@@ -21,6 +23,9 @@ from fastnn.experiments.data import Data
 from fastnn.experiments.result import ExperimentResult, at_least, at_most, close
 from fastnn.models import mlp
 from fastnn.optim.optimizers import SGD
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _INITS = {
     "zeros": "zeros",
@@ -70,7 +75,7 @@ def run(quick: bool, data: Data) -> ExperimentResult:
     return ExperimentResult(checks, {"mean_square": series, "accuracy": accuracy})
 
 
-def draw(result: ExperimentResult):
+def draw(result: ExperimentResult) -> "Figure":
     """Mean squares through depth, and a table of accuracies."""
     from fastnn import plotting
 

@@ -14,6 +14,7 @@ one run at epochs 0, 10, 50, 100 and 499.
 """
 
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from fastnn.experiments.book import BOOK, figures, network
 from fastnn.experiments.data import Data
 from fastnn.experiments.result import Check, ExperimentResult, at_least, at_most, close
 from fastnn.optim.optimizers import SGD
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _IMAGES, _RATE, _LAMBDA = 1000, 0.1, 5.0
 # at which speeds are measured
@@ -69,7 +73,7 @@ def run(quick: bool, data: Data) -> ExperimentResult:
     return ExperimentResult(checks, series)
 
 
-def draw(result: ExperimentResult):
+def draw(result: ExperimentResult) -> "Figure":
     """Curves of the layers, ours and the book's, for each depth."""
     from fastnn import plotting
 

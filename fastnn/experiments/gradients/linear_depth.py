@@ -10,6 +10,7 @@ Gradient descent does not converge with the one and hardly moves with the other.
 
 import contextlib
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from fastnn.experiments.result import ExperimentResult, at_least, at_most, close
 from fastnn.network import Network
 from fastnn.nn.layers import Dense
 from fastnn.optim.optimizers import SGD
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _SOURCE = "blog on residual connections"
 _FACTORS = (1.5, 1.0, 0.5)
@@ -88,7 +92,7 @@ def run(quick: bool, data: Data) -> ExperimentResult:
     )
 
 
-def draw(result: ExperimentResult):
+def draw(result: ExperimentResult) -> "Figure":
     """Output and gradient by depth, and the loss in training."""
     from fastnn import plotting
 

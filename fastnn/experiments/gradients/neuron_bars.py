@@ -9,11 +9,16 @@ Expected: neurons differ much, but most bars of the second hidden layer are long
 first: in the book's picture all six of their row, and 3.4 times in the mean.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from fastnn.experiments.book import BOOK, figures, network
 from fastnn.experiments.data import Data
 from fastnn.experiments.result import Check, ExperimentResult, at_least
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _IMAGES, _SHOWN, _SEEDS = 1000, 6, 40
 
@@ -55,7 +60,7 @@ def run(quick: bool, data: Data) -> ExperimentResult:
     return ExperimentResult(checks, {"ours": bars[0], "book": books, "ratios": ratios})
 
 
-def draw(result: ExperimentResult):
+def draw(result: ExperimentResult) -> "Figure":
     """Our network's bars beside the book's."""
     from fastnn import plotting
 

@@ -14,6 +14,8 @@ LayerNorm stays at chance (our own finding). In prediction the output for a samp
 on the samples beside it, and the moving averages stand for the statistics of a batch.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from fastnn.experiments.data import Data
@@ -21,6 +23,9 @@ from fastnn.experiments.result import ExperimentResult, at_least, at_most, close
 from fastnn.network import Network
 from fastnn.nn.layers import Activation, BatchNorm, Dense, LayerNorm
 from fastnn.optim.optimizers import SGD
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _ACTIVATIONS = ("sigmoid", "tanh", "relu")
 _NORMS = {"none": (), "BatchNorm": (BatchNorm(),), "LayerNorm": (LayerNorm(),)}
@@ -53,7 +58,7 @@ def run(quick: bool, data: Data) -> ExperimentResult:
     return ExperimentResult(checks, {"accuracy": accuracy, "spread": spread})
 
 
-def draw(result: ExperimentResult):
+def draw(result: ExperimentResult) -> "Figure":
     """Accuracy by epoch for each activation, and the spread over samples in each layer."""
     from fastnn import plotting
 

@@ -19,6 +19,7 @@ without one layer is ruined.
 """
 
 from itertools import product
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,6 +29,9 @@ from fastnn.network import Network
 from fastnn.nn.layers import Dense, Layer, Residual
 from fastnn.optim.optimizers import Adam
 from fastnn.optim.schedules import OneCycle
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _DEPTHS = (20, 56, 110)
 _KINDS = ("residual", "plain", "plain, He")
@@ -89,7 +93,7 @@ def run(quick: bool, data: Data) -> ExperimentResult:
     return ExperimentResult(checks, series)
 
 
-def draw(result: ExperimentResult):
+def draw(result: ExperimentResult) -> "Figure":
     """Accuracy by epoch and depth, the gradient of each layer, and accuracy without a block."""
     from fastnn import plotting
 

@@ -15,7 +15,7 @@ initialisation and momentum each make much of the difference, and too much momen
 """
 
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from fastnn.experiments.result import Check, ExperimentResult, at_least, at_most
 from fastnn.network import Network
 from fastnn.nn.layers import Dense
 from fastnn.optim.optimizers import SGD
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _UNITS, _HIDDEN, _RATE, _BATCH = 100, 4, 0.1, 10
 _STAGE = 5000  # images between two measurements of the activations
@@ -76,7 +79,7 @@ def run(quick: bool, data: Data) -> ExperimentResult:
     return ExperimentResult(checks, {"courses": courses, "worst": worst, "deep": deep})
 
 
-def draw(result: ExperimentResult):
+def draw(result: ExperimentResult) -> "Figure":
     """Activations and accuracy over time, and what initialisation and momentum do."""
     from fastnn import plotting
 

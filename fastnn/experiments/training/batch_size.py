@@ -8,12 +8,17 @@ gradient. Mini-batches are smoother than single samples (the error of a mean of 
 1/√K) and, as products of matrices, cheaper a sample. The source has no figures.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from fastnn.experiments.data import Data
 from fastnn.experiments.result import ExperimentResult, at_least, at_most, close
 from fastnn.models import mlp
 from fastnn.optim.optimizers import SGD
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _SIZES = [784, 30, 10]
 _RATES = (0.1, 0.3, 1.0, 3.0)  # each size has the one of these that suits it best
@@ -55,7 +60,7 @@ def run(quick: bool, data: Data) -> ExperimentResult:
     )
 
 
-def draw(result: ExperimentResult):
+def draw(result: ExperimentResult) -> "Figure":
     """Loss against samples and against seconds, and the error of a mini-batch's gradient."""
     from fastnn import plotting
 

@@ -9,6 +9,8 @@ few steps. Clipped, no component of the gradient passes the threshold, or its no
 direction stays, and the network learns. The source has no figures.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from fastnn.errors import DivergenceError
@@ -17,6 +19,9 @@ from fastnn.experiments.result import Check, ExperimentResult, at_least, at_most
 from fastnn.models import mlp
 from fastnn.nn.initializers import Initializer
 from fastnn.optim.optimizers import SGD
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _WIDTH, _DEPTH, _STD = 50, 10, 0.3
 _BATCH, _RATE = 50, 0.3
@@ -84,7 +89,7 @@ def run(quick: bool, data: Data) -> ExperimentResult:
     return ExperimentResult(checks, {"learning_speed": speeds, "runs": runs})
 
 
-def draw(result: ExperimentResult):
+def draw(result: ExperimentResult) -> "Figure":
     """Learning speeds at the start, and loss and gradient of each run by step."""
     from fastnn import plotting
 

@@ -8,6 +8,8 @@ best mean is trained on all ten and scored on the test set, once. That score is 
 mean over the folds. The source has no figures.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from fastnn.data.splits import k_fold, train_validation_test_split
@@ -15,6 +17,9 @@ from fastnn.experiments.data import Data
 from fastnn.experiments.result import Check, ExperimentResult, at_most, close
 from fastnn.models import mlp
 from fastnn.optim.optimizers import Adam
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _FOLDS = 10
 _RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)  # of Adam: what is to be chosen
@@ -62,7 +67,7 @@ def run(quick: bool, data: Data) -> ExperimentResult:
     return ExperimentResult(checks, series)
 
 
-def draw(result: ExperimentResult):
+def draw(result: ExperimentResult) -> "Figure":
     """Accuracy of each setting over the folds, and that of the chosen one on the test set."""
     from fastnn import plotting
 

@@ -9,6 +9,7 @@ rounding takes over.
 """
 
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from fastnn.experiments.data import Data
 from fastnn.experiments.result import Check, ExperimentResult, at_least, at_most, close
 from fastnn.models import mlp
 from fastnn.network import Network
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _SIZES = [784, 15, 10]
 _SAMPLES, _TIMED = 100, 1000
@@ -90,7 +94,7 @@ def run(quick: bool, data: Data) -> ExperimentResult:
     return ExperimentResult(checks, series)
 
 
-def draw(result: ExperimentResult):
+def draw(result: ExperimentResult) -> "Figure":
     """Errors by the size of the step, and seconds."""
     from fastnn import plotting
 

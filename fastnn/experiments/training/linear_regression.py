@@ -11,7 +11,7 @@ slopes −2…4 and intercepts −6…8 has its bottom near (0.5, 1.0), judged b
 L-BFGS and least squares find the same line.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from fastnn.experiments.result import ExperimentResult, at_most, close
 from fastnn.network import Network
 from fastnn.nn.layers import Dense
 from fastnn.optim.optimizers import LBFGS, SGD
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _X = np.array([2.4, 2.8, 3.2, 3.6, 4.0, 4.2, 5.0])
 _Y = np.array([1.7, 1.85, 1.79, 1.95, 2.1, 2.0, 2.7])
@@ -87,7 +90,7 @@ def run(quick: bool, data: Data) -> ExperimentResult:
     return ExperimentResult(checks, series)
 
 
-def draw(result: ExperimentResult):
+def draw(result: ExperimentResult) -> "Figure":
     """The lines, the bowl, and the paths over its contours."""
     from fastnn import plotting
 

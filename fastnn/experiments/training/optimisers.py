@@ -15,8 +15,10 @@ its weights w, with the cost ½‖w − t‖², has the gradient w − t. With t
 is ∇f(w), and one call of ``fit`` is one step of any optimiser on any surface f.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,6 +27,9 @@ from fastnn.experiments.result import ExperimentResult, at_least, at_most
 from fastnn.network import Network
 from fastnn.nn.layers import Dense
 from fastnn.optim.optimizers import SGD, AdaDelta, AdaGrad, Adam, Optimizer, RMSProp
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _ROUNDING = 1e-10  # in float64, over some hundred steps
 _MOMENTUM = 0.9
@@ -77,7 +82,7 @@ def run(quick: bool, data: Data) -> ExperimentResult:
     )
 
 
-def draw(result: ExperimentResult):
+def draw(result: ExperimentResult) -> "Figure":
     """The paths over each surface, and f along them."""
     from fastnn import plotting
 
@@ -92,7 +97,7 @@ def draw(result: ExperimentResult):
     return figure
 
 
-def animate(result: ExperimentResult, path):
+def animate(result: ExperimentResult, path: str | os.PathLike[str]) -> None:
     """The paths as they grow, as an animated GIF."""
     from fastnn import plotting
 

@@ -9,6 +9,8 @@ or λΣ|w|), dropout of 20–50 % and noise on the inputs each keep the loss on 
 source has no figures: what is compared is each cure with none.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from fastnn.callbacks import EarlyStopping
@@ -17,6 +19,9 @@ from fastnn.experiments.result import ExperimentResult, at_least, at_most
 from fastnn.network import Network
 from fastnn.nn.layers import Dense, Dropout, GaussianNoise
 from fastnn.optim.optimizers import Adam
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _HIDDEN, _EPOCHS, _BATCH, _RATE = 100, 100, 20, 1e-3
 _PATIENCE = 5
@@ -70,7 +75,7 @@ def run(quick: bool, data: Data) -> ExperimentResult:
     return ExperimentResult(checks, {"samples": len(X), "runs": runs})
 
 
-def draw(result: ExperimentResult):
+def draw(result: ExperimentResult) -> "Figure":
     """Validation losses over epochs, and what is left at the end."""
     from fastnn import plotting
 

@@ -9,6 +9,7 @@ parameters in all: 10^11935 samples, where the universe has 10^80 atoms.
 """
 
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from fastnn.experiments.data import Data
 from fastnn.experiments.result import ExperimentResult, at_least, at_most, close
 from fastnn.models import mlp
 from fastnn.optim.optimizers import SGD
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _SIZES = [784, 15, 10]
 _IMAGES = 1000  # each guess is scored on
@@ -61,7 +65,7 @@ def run(quick: bool, data: Data) -> ExperimentResult:
     return ExperimentResult(checks, series)
 
 
-def draw(result: ExperimentResult):
+def draw(result: ExperimentResult) -> "Figure":
     """The best guess so far beside a second of descent, and how long an exhaustive search takes."""
     from fastnn import plotting
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from cuda.bindings import driver
+import cuda.bindings.driver as driver
 
 _SUCCESS = driver.CUresult.CUDA_SUCCESS
 _OUT_OF_MEMORY = driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY

@@ -19,8 +19,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import cuda.bindings.driver as driver
 import numpy as np
-from cuda.bindings import driver
 
 from fastnn._kernels.numba_cuda.driver import array_interface, ptx_compiler
 from fastnn._kernels.numba_cuda.driver.buffer_checks import as_contents, as_target

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn._kernels.numba_cuda.driver.device import open_device
+from fastnn._kernels.numba_cuda.driver.device import Buffer, open_device
 
 _BLOCK_BYTES = 64 << 20  # copied to the host at a time
 
@@ -26,13 +26,15 @@ class GpuArray:
     """
 
     def __init__(self, owner: Any, name: str):
-        self.owner, self._device = owner, open_device()
+        self.owner: Any = owner
+        self._device = open_device()
         try:
-            self.buffer, self.shape = self._device.unowned_view(owner), tuple(map(int, owner.shape))
+            self.buffer: Buffer = self._device.unowned_view(owner)
+            self.shape: tuple[int, ...] = tuple(map(int, owner.shape))
         except (ValueError, TypeError, BufferError) as error:
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"{name} cannot be read where it lies on the GPU: {error}") from error
-        self.dtype = np.dtype(self.buffer.dtype)
+        self.dtype: np.dtype = np.dtype(self.buffer.dtype)
 
     @property
     def ndim(self) -> int:

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+import cuda.bindings.driver as driver
 import numpy as np
-from cuda.bindings import driver
 
 from fastnn._kernels.numba_cuda.driver import ptx_compiler
 from fastnn._kernels.numba_cuda.driver.calls import call

@@ -4,8 +4,8 @@ import collections
 from collections.abc import Callable
 from typing import Any
 
+import cuda.bindings.driver as driver
 import numpy as np
-from cuda.bindings import driver
 
 from fastnn._kernels.numba_cuda.driver.calls import call
 

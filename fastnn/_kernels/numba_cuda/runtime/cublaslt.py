@@ -230,7 +230,8 @@ class CublasLt:
 
     def _algorithm(self, descriptors, preference, call):
         """The first usable algorithm of the heuristic, which orders them by expected time."""
-        found = np.zeros(_N_ALGORITHMS, self._lt.matmul_heuristic_result_dtype)
+        record: np.dtype = self._lt.matmul_heuristic_result_dtype
+        found = np.zeros(_N_ALGORITHMS, record)
         count = np.zeros(1, np.int32)
         pointers = found.ctypes.data, count.ctypes.data
         try:
