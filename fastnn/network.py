@@ -412,7 +412,7 @@ class Network:
 
     def penalty(self) -> float:
         """½λ₂Σw² + λ₁Σ|w| over all Dense layers."""
-        return penalty(self.program, self.state.read_only_copy("theta"))
+        return penalty(self.program, self.state)
 
     def copy(
         self, dtype: Any = None, backend: str | None = None, precision: str | None = None

@@ -283,7 +283,7 @@ def test_those_of_another_gpu_or_number_type_do_not_do(compiled, prebuilt, monke
 
 def test_the_host_code_is_no_part_of_the_kernels():
     """The key of a kernel covers all sources that are compiled: `kernels`, shim and compiler."""
-    from test_import import imports
+    from test_structure import imports
 
     cuda = "fastnn._kernels.numba_cuda."
     found, wanted = set(), [f"{cuda}kernels.entry_points", f"{cuda}driver.ptx_compiler"]

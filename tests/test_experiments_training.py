@@ -79,17 +79,16 @@ def test_gradients_are_those_of_the_surface(surface):
 @pytest.mark.parametrize("name", optimisers._optimisers(optimisers._SURFACES["saddle"].rates))
 def test_a_step_of_the_network_is_a_step_on_the_surface(name):
     """The update rule of the reference engine, driven by hand."""
-    from fastnn._kernels.reference import _UPDATES, _record
+    from fastnn._kernels.reference import UPDATE_OF
 
     surface = optimisers._SURFACES["saddle"]
     optimizer = optimisers._optimisers(surface.rates)[name]
-    rule, slots, products = _record(optimizer.record()[0]), np.zeros((2, 2)), np.ones(1)
+    record, slots, mu_product = optimizer.record()[0], np.zeros((2, 2)), np.ones(1)
     w = np.array(surface.start)
     expected = [w.copy()]
     for step in range(1, 31):
-        _UPDATES[rule["code"]](
-            w, np.array(surface.gradient(*w)), slots, optimizer.lr, rule, step, products
-        )
+        g = np.array(surface.gradient(*w))
+        UPDATE_OF[int(record["code"])](w, g, slots, optimizer.lr, record, step, mu_product)
         expected.append(w.copy())
     np.testing.assert_allclose(
         optimisers._descend(optimizer, surface.gradient, surface.start, 30),

@@ -3,14 +3,16 @@
 import numpy as np
 
 from fastnn._kernels.contract import Program
+from fastnn._kernels.state import State
 
 
-def penalty(program: Program, theta: np.ndarray) -> float:
-    """½λ₂Σw² + λ₁Σ|w| over all Dense layers of a program with parameters θ (n_parameters,)."""
+def penalty(program: Program, state: State) -> float:
+    """½λ₂Σw² + λ₁Σ|w| over all Dense layers. θ, which may be on a GPU, is not read without need."""
     total = 0.0
     for op in program.ops:
         if op["l1"] > 0 or op["l2"] > 0:
             first = op["weight"]
+            theta = state.read_only_copy("theta")
             w = theta[first : first + op["n_in"] * op["n_out"]].astype(np.float64)
             # Sums, not dot products: the threads of BLAS would spin while the next chunk wants the
             # cores.

@@ -34,7 +34,7 @@ from gpu_cases import (
     stack,
     wide_example,
 )
-from test_engines import masks_drawn
+from test_engine_threads import masks_drawn
 
 import fastnn as fnn
 from fastnn._kernels import opcodes, philox
