@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # NVIDIA's compute-sanitizer over small trainings on both paths: accesses out of bounds, and races.
-# Needs a GPU and compute-sanitizer (of the CUDA toolkit, or of the package nvidia-cuda-sanitizer-api).
+# Needs a GPU and compute-sanitizer: from the CUDA toolkit or the package nvidia-cuda-sanitizer-api.
 #
 #   PYTHON=.venv/bin/python TOOLS="memcheck racecheck" tests/gpu/sanitize.sh
 set -uo pipefail
@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../.."
 python=${PYTHON:-python}
 export PYTHONPATH="$PWD:$PWD/tests${PYTHONPATH:+:$PYTHONPATH}"
 if ! command -v compute-sanitizer >/dev/null; then
-    echo "tests/gpu/sanitize.sh: compute-sanitizer is not on the PATH: it comes with the CUDA toolkit" >&2
+    echo "tests/gpu/sanitize.sh: compute-sanitizer, of the CUDA toolkit, is not on the PATH" >&2
     exit 2
 fi
 reason=$("$python" -c "import fastnn; print(fastnn.backends()['cuda'])") || exit 2
@@ -18,10 +18,11 @@ if [ "$reason" != available ]; then
 fi
 status=0
 for path in persistent graph; do
-    "$python" tests/gpu/sanitize_run.py "$path" || exit 2 # compiles the kernels without the sanitizer
+    "$python" tests/gpu/sanitize_run.py "$path" || exit 2 # compile without the sanitizer
     for tool in ${TOOLS:-memcheck racecheck}; do
         echo "=== $tool, $path"
-        compute-sanitizer --tool "$tool" --error-exitcode 1 "$python" tests/gpu/sanitize_run.py "$path" || status=1
+        compute-sanitizer --tool "$tool" --error-exitcode 1 \
+            "$python" tests/gpu/sanitize_run.py "$path" || status=1
     done
 done
 exit "$status"

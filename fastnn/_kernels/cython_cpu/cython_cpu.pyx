@@ -1,4 +1,5 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, freethreading_compatible=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: initializedcheck=False, freethreading_compatible=True
 """The kernel of the Cython engine: a chunk of mini-batches to train on, or rows to predict.
 
 It takes the arguments of ``numba_cpu/steps.py`` and shares a step among threads in the same way,
