@@ -6,8 +6,6 @@ Names load on first use, so that ``import fastnn`` stays light.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from fastnn._version import __version__
-
 if TYPE_CHECKING:  # The names of _NAMES and _SUBMODULES again: a test compares them.
     from fastnn import data as data
     from fastnn import datasets as datasets
@@ -16,6 +14,7 @@ if TYPE_CHECKING:  # The names of _NAMES and _SUBMODULES again: a test compares 
     from fastnn import plotting as plotting
     from fastnn._kernels.threads import num_threads as num_threads
     from fastnn._kernels.threads import set_num_threads as set_num_threads
+    from fastnn._version import __version__ as __version__
     from fastnn.callbacks import Checkpoint as Checkpoint
     from fastnn.callbacks import CSVLogger as CSVLogger
     from fastnn.callbacks import EarlyStopping as EarlyStopping
@@ -95,6 +94,7 @@ _NAMES = {
     "engines": ("backends",),
     "_kernels.threads": ("num_threads", "set_num_threads"),
     "errors": ("DivergenceError", "ModelFileError"),
+    "_version": ("__version__",),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 _SUBMODULES = ("data", "datasets", "experiments", "nielsen", "plotting")
@@ -102,7 +102,6 @@ _SUBMODULES = ("data", "datasets", "experiments", "nielsen", "plotting")
 _OPTIONAL = {"plotting"}
 
 __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
-    "__version__",
     *_HOME,
     *(name for name in _SUBMODULES if name not in _OPTIONAL),
 ]
