@@ -57,6 +57,14 @@ def test_nothing_heavy_is_imported(code):
     assert not set(loaded) & set(HEAVY)
 
 
+def test_import_alone_does_not_need_typing():
+    """In a bare interpreter it would take ten times as long as everything else."""
+    folder = str(Path(fastnn.__file__).parents[1])
+    code = f"import sys; sys.path.append({folder!r}); import fastnn; print('typing' in sys.modules)"
+    command = [sys.executable, "-I", "-S", "-c", code]
+    assert subprocess.run(command, capture_output=True, text=True).stdout.strip() == "False"
+
+
 def test_import_alone_does_not_need_numpy():
     assert "numpy" not in python("import fastnn, sys; print(*sys.modules)")
 
