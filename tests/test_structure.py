@@ -62,11 +62,15 @@ class _TypeCheckingDropped(ast.NodeTransformer):
         return node.orelse if is_typing else kept
 
 
-def imports(name):
-    """Modules of the package that a module imports when it runs, anywhere in it."""
+def imports(name, annotations=False):
+    """Modules of the package that a module imports when it runs, anywhere in it.
+
+    With ``annotations`` also those that only type checkers read.
+    """
     path = SOURCES[name]
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for node in ast.walk(_TypeCheckingDropped().visit(ast.parse(path.read_text()))):
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree if annotations else _TypeCheckingDropped().visit(tree)):
         if isinstance(node, ast.Import):
             found = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -102,6 +106,20 @@ def test_imports_point_downward(name):
         if room(other) != room(name) and floor(other) >= floor(name)
     ]
     assert not above, f"{name} imports what is not below it"
+
+
+def test_few_annotations_name_what_lies_above():
+    """A network is given to them, or a history is kept: they call it, and import nothing."""
+    found = {
+        (room(name), room(other))
+        for name in sorted(set(SOURCES) - {"fastnn"})
+        for other in imports(name, annotations=True)
+        if room(other) != room(name) and floor(other) >= floor(name)
+    }
+    below_network = ("data", "diagnostics", "metrics", "serialization", "training")
+    assert found == {("errors", "training"), ("callbacks", "training")} | {
+        (name, "network") for name in below_network
+    }
 
 
 def test_every_room_stands_once_in_the_plan():
