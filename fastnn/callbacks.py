@@ -1,10 +1,7 @@
 """Callbacks of `fit`: objects with any of the methods in ``HOOKS``.
 
-Each method is called with the running `fastnn.training.training.Training`, which offers ``net``,
-``history``, ``epoch`` (of this call, from 1), ``epochs``, ``logged`` (the keys that history will
-have), ``rate_factor`` (multiplies the learning rate), ``stop(reason)`` and ``record_flow(every)``.
-A chunk is a run of mini-batches that an engine takes without Python in between, about 0.2 s of
-work.
+Each method is called with the running training, a `TrainingProtocol`. A chunk is a run of
+mini-batches that an engine takes without Python in between, about 0.2 s of work.
 """
 
 import csv
@@ -13,17 +10,47 @@ import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from fastnn._kernels.state import Snapshot
 from fastnn._utils import checks
 from fastnn._utils.files import check_writable, write_atomically
+from fastnn.errors import HistoryProtocol
 from fastnn.metrics import HIGHER_IS_BETTER
-
-if TYPE_CHECKING:
-    from fastnn.training.training import Training
+from fastnn.nn.protocol import NetworkProtocol
 
 HOOKS = ("on_fit_start", "on_chunk_end", "on_epoch_end", "on_fit_end")
+
+
+class TrainingProtocol(Protocol):
+    """The running call of `fit`, as callbacks see it.
+
+    Attributes
+    ----------
+    net : Network
+    history : History
+    epoch : int
+        The current epoch of this call, from 1.
+    epochs : int
+        Epochs that `fit` is to train.
+    logged : tuple of str
+        The keys that ``history`` will have.
+    rate_factor : float
+        Multiplies every learning rate; callbacks may change it.
+    """
+
+    net: NetworkProtocol
+    epoch: int
+    epochs: int
+    logged: tuple[str, ...]
+    rate_factor: float
+
+    @property
+    def history(self) -> HistoryProtocol: ...
+
+    def stop(self, reason: str) -> None: ...
+
+    def record_flow(self, every: int) -> None: ...
 
 
 def check_callbacks(callbacks: Any) -> list[Any]:
@@ -50,7 +77,7 @@ class _Monitor:
         self.patience: int = checks.integer("patience", patience, least=0)
         self.min_delta: float = checks.number("min_delta", min_delta)
 
-    def on_fit_start(self, training: "Training") -> None:
+    def on_fit_start(self, training: TrainingProtocol) -> None:
         if self.monitor not in training.logged:
             hint = "; give fit validation data" if self.monitor.startswith("val_") else ""
             raise ValueError(
@@ -60,7 +87,7 @@ class _Monitor:
         self.best: float | None = None
         self.waited: int = 0
 
-    def improved(self, training: "Training") -> bool:
+    def improved(self, training: TrainingProtocol) -> bool:
         """Whether the newest figure is the best so far; counts the epochs since the best."""
         value = training.history[self.monitor][-1]
         sign = -1.0 if self.monitor.removeprefix("val_") in HIGHER_IS_BETTER else 1.0
@@ -98,18 +125,18 @@ class EarlyStopping(_Monitor):
         super().__init__(monitor, patience, min_delta)
         self.restore_best: bool = restore_best
 
-    def on_fit_start(self, training: "Training") -> None:
+    def on_fit_start(self, training: TrainingProtocol) -> None:
         super().on_fit_start(training)
         self._kept: Snapshot | None = None
 
-    def on_epoch_end(self, training: "Training") -> None:
+    def on_epoch_end(self, training: TrainingProtocol) -> None:
         if self.improved(training):
             if self.restore_best:
                 self._kept = training.net.state.snapshot()
         elif self.waited > self.patience:
             training.stop(f"{self.monitor} has not improved for {self.waited} epochs")
 
-    def on_fit_end(self, training: "Training") -> None:
+    def on_fit_end(self, training: TrainingProtocol) -> None:
         if self._kept is not None:
             training.net.state.restore(self._kept)
             self._kept = None  # A snapshot may hold memory of a GPU.
@@ -146,7 +173,7 @@ class ReduceOnPlateau(_Monitor):
         )
         self.minimum: float = checks.number("minimum", minimum)
 
-    def on_epoch_end(self, training: "Training") -> None:
+    def on_epoch_end(self, training: TrainingProtocol) -> None:
         if not self.improved(training) and self.waited > self.patience:
             training.rate_factor = max(training.rate_factor * self.factor, self.minimum)
             self.waited = 0
@@ -168,10 +195,10 @@ class Checkpoint:
         self.path: str = str(path)
         self.every: int = checks.integer("every", every)
 
-    def on_fit_start(self, training: "Training") -> None:
+    def on_fit_start(self, training: TrainingProtocol) -> None:
         check_writable(self._path_of(0))
 
-    def on_epoch_end(self, training: "Training") -> None:
+    def on_epoch_end(self, training: TrainingProtocol) -> None:
         if training.epoch % self.every == 0:
             training.net.save(self._path_of(training.net.epochs))
 
@@ -195,7 +222,7 @@ class GradientFlow:
     def __init__(self, every: int = 10):
         self.every: int = checks.integer("every", every)
 
-    def on_fit_start(self, training: "Training") -> None:
+    def on_fit_start(self, training: TrainingProtocol) -> None:
         training.record_flow(self.every)
 
 
@@ -213,10 +240,10 @@ class CSVLogger:
         self.path: Path = Path(path)
         self._rows: list[dict[str, Any]] = []
 
-    def on_fit_start(self, training: "Training") -> None:
+    def on_fit_start(self, training: TrainingProtocol) -> None:
         check_writable(self.path)
 
-    def on_epoch_end(self, training: "Training") -> None:
+    def on_epoch_end(self, training: TrainingProtocol) -> None:
         self._rows.append(
             {
                 "epoch": training.net.epochs,

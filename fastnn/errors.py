@@ -1,9 +1,22 @@
 """Exceptions of the library; bad arguments raise plain ``ValueError`` and ``TypeError``."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import ItemsView
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from fastnn.training.history import History
+
+class HistoryProtocol(Protocol):
+    """What modules below `fastnn.training` use of a `History`."""
+
+    stopped: str | None
+    gradient_flow: Any
+
+    def __getitem__(self, key: str, /) -> list[float]: ...
+
+    def get(self, key: str, default: Any = ..., /) -> Any: ...
+
+    def items(self) -> ItemsView[str, list[float]]: ...
+
+    def diagnose(self) -> Any: ...
 
 
 class DivergenceError(ArithmeticError):
@@ -19,11 +32,11 @@ class DivergenceError(ArithmeticError):
         What `fit` had recorded until then; ``error.history.diagnose()`` tells why.
     """
 
-    def __init__(self, message: str, epoch: int, step: int, history: "History | None" = None):
+    def __init__(self, message: str, epoch: int, step: int, history: HistoryProtocol | None = None):
         super().__init__(message)
         self.epoch: int = epoch
         self.step: int = step
-        self.history: History | None = history
+        self.history: HistoryProtocol | None = history
 
     def __reduce__(self) -> tuple[type["DivergenceError"], tuple[Any, ...]]:
         return type(self), (str(self), self.epoch, self.step, self.history)

@@ -8,16 +8,13 @@ To add one: a function here and a line in ``VALUE_METRICS``.
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastnn._kernels.contract import Evaluation, Samples
 from fastnn._utils import checks
 from fastnn.data.targets import one_hot
-
-if TYPE_CHECKING:
-    from fastnn.network import Network
+from fastnn.nn.protocol import NetworkProtocol
 
 
 def r2(p: np.ndarray, t: np.ndarray, w: np.ndarray) -> float:
@@ -66,7 +63,7 @@ def metric_names(metrics: Sequence[str], classify: bool) -> tuple[str, ...]:
     )
 
 
-def score(net: "Network", samples: Samples, metrics: Sequence[str]) -> dict[str, float]:
+def score(net: NetworkProtocol, samples: Samples, metrics: Sequence[str]) -> dict[str, float]:
     """Loss (penalties included) and metrics of a network, by the engine that trains it.
 
     Parameters
@@ -95,7 +92,7 @@ def score(net: "Network", samples: Samples, metrics: Sequence[str]) -> dict[str,
     return scores
 
 
-def _accuracy(net: "Network", samples: Samples, evaluation: Evaluation) -> float:
+def _accuracy(net: NetworkProtocol, samples: Samples, evaluation: Evaluation) -> float:
     """Weighted share of samples that are classified correctly.
 
     Engines count them for a loss that classifies. With another loss, targets that stand for classes
@@ -109,7 +106,7 @@ def _accuracy(net: "Network", samples: Samples, evaluation: Evaluation) -> float
 
 
 def _values(
-    net: "Network", samples: Samples, evaluation: Evaluation
+    net: NetworkProtocol, samples: Samples, evaluation: Evaluation
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Predictions (n, outputs), targets (n, outputs) and weights (n,)."""
     p, t = evaluation.outputs, samples.values

@@ -11,7 +11,6 @@ import numpy as np
 from fastnn import engines, serialization
 from fastnn._kernels.contract import Engine, Program, Samples, State
 from fastnn._utils import checks
-from fastnn.data.samples import checked_features, checked_samples
 from fastnn.data.validation import as_features, on_host
 from fastnn.diagnostics.diagnosis import examine
 from fastnn.diagnostics.findings import Diagnosis
@@ -28,6 +27,7 @@ from fastnn.serialization import SavedModel
 from fastnn.training.config import FitConfig
 from fastnn.training.fit import train
 from fastnn.training.history import History
+from fastnn.training.samples import checked_features, checked_samples
 
 
 class Network:

@@ -11,7 +11,7 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -24,10 +24,8 @@ from fastnn.errors import ModelFileError
 from fastnn.nn.description import Description
 from fastnn.nn.layers import layer_from_config
 from fastnn.nn.losses import Loss
+from fastnn.nn.protocol import NetworkProtocol
 from fastnn.optim.optimizers import OPTIMIZERS
-
-if TYPE_CHECKING:
-    from fastnn.network import Network
 
 FORMAT = "fastnn-model-1"
 
@@ -56,7 +54,7 @@ class SavedModel:
 # --- writing --------------------------------------------------------------------------------------
 
 
-def save(net: "Network", path: str | os.PathLike[str]) -> None:
+def save(net: NetworkProtocol, path: str | os.PathLike[str]) -> None:
     """Write the `Network` ``net`` to ``path``; see `Network.save`."""
     from safetensors.numpy import save as to_bytes
 
@@ -72,7 +70,7 @@ def save(net: "Network", path: str | os.PathLike[str]) -> None:
     write_atomically(path, to_bytes(tensors, metadata=metadata))
 
 
-def to_plain(net: "Network") -> dict[str, Any]:
+def to_plain(net: NetworkProtocol) -> dict[str, Any]:
     """What a model file says of a network in JSON."""
     return {
         "fastnn": __version__,
@@ -90,7 +88,7 @@ def to_plain(net: "Network") -> dict[str, Any]:
     }
 
 
-def to_tensors(net: "Network") -> dict[str, np.ndarray]:
+def to_tensors(net: NetworkProtocol) -> dict[str, np.ndarray]:
     """The arrays of a model file by name."""
     views = _views(net.program, net.state)
     return {name: np.ascontiguousarray(view) for name, view in views}

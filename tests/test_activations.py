@@ -6,7 +6,7 @@ from builders import COMPILED
 
 import fastnn as fnn
 from fastnn._kernels.tables import ACTIVATIONS
-from fastnn.data.samples import checked_samples
+from fastnn.training.samples import checked_samples
 
 UNITS = 1024  # a power of two, by which a mean over outputs divides exactly
 ULPS = 4

@@ -37,9 +37,9 @@ from fastnn._kernels import opcodes
 from fastnn._kernels.contract import Chunk, Engine
 from fastnn._kernels.reference import is_correct, per_sample_loss, target_values
 from fastnn._kernels.tables import ACTIVATIONS, LOSSES, OPTIMIZERS
-from fastnn.data.samples import checked_samples
 from fastnn.engines import ENGINES as TABLE
 from fastnn.nn.layers import LAYERS
+from fastnn.training.samples import checked_samples
 
 ROWS, BATCH = 23, 6
 STATISTICS = ("DELTA", "GRADIENT", "WEIGHT", "UPDATE", "VALUES", "SQUARES", "DEAD", "SATURATED")

@@ -13,7 +13,7 @@ from training_cases import LABELS, VALUES, At, Recorder, X, network, noisy
 import fastnn as fnn
 from fastnn._kernels.contract import Engine
 from fastnn._kernels.numba_cuda import engine as cuda_engine
-from fastnn.data.samples import checked_samples
+from fastnn.training.samples import checked_samples
 
 OPTIMIZERS = ["sgd", "adam", "rmsprop", "adadelta", "adamw", "lbfgs"]
 

@@ -14,7 +14,7 @@ from training_cases import LABELS, At, X, network, noisy
 
 import fastnn as fnn
 from fastnn._kernels.contract import Chunk, State
-from fastnn.data.samples import checked_samples
+from fastnn.training.samples import checked_samples
 
 
 @pytest.fixture(params=["persistent", "graph"])

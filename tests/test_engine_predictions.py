@@ -14,7 +14,7 @@ from builders import (
 from engine_cases import ROWS
 
 import fastnn as fnn
-from fastnn.data.samples import checked_samples
+from fastnn.training.samples import checked_samples
 
 
 def test_prediction_ignores_dropout_and_noise(engine):

@@ -19,7 +19,7 @@ from fastnn._kernels.numba_cuda.runtime import cublaslt, cublaslt_products, samp
 from fastnn._kernels.numba_cuda.runtime.cublaslt_products import CublasLtProducts
 from fastnn.cli import main
 from fastnn.data import validation as validate
-from fastnn.data.samples import checked_samples
+from fastnn.training.samples import checked_samples
 
 WEIGHTS = np.linspace(0.5, 2, len(X))
 

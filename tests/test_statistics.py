@@ -22,7 +22,7 @@ from fastnn._kernels import opcodes as oc
 from fastnn._kernels import philox
 from fastnn._kernels.contract import Chunk
 from fastnn._kernels.tables import ACTIVATIONS
-from fastnn.data.samples import checked_samples
+from fastnn.training.samples import checked_samples
 
 ROWS = 23
 BOUNDS = np.array([0, 6, 12, 18, 23])

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -23,10 +23,8 @@ from fastnn.diagnostics import variants
 from fastnn.diagnostics.findings import Cure
 from fastnn.errors import DivergenceError
 from fastnn.nn.layers import Layer, LayerNorm
+from fastnn.nn.protocol import NetworkProtocol
 from fastnn.optim.optimizers import SGD, Adam, Optimizer, as_call, as_optimizer
-
-if TYPE_CHECKING:
-    from fastnn.network import Network
 
 KEPT = "kept"
 _KEEP = 3  # one variant of so many is kept for the next round
@@ -194,7 +192,7 @@ class CureTable(list[Variant]):
 
 
 def cures(
-    net: "Network",
+    net: NetworkProtocol,
     X: Any,
     y: Any,
     seconds: float = 20.0,
@@ -247,7 +245,7 @@ def cures(
     )
 
 
-def all_variants(net: "Network", optimizer: Optimizer) -> list[Variant]:
+def all_variants(net: NetworkProtocol, optimizer: Optimizer) -> list[Variant]:
     """Every variant that differs from those before it, those with the fewest changes first."""
     found: dict[str, Variant] = {}
     factors = {**LAYER_FACTORS, **FIT_FACTORS}
@@ -260,7 +258,7 @@ def all_variants(net: "Network", optimizer: Optimizer) -> list[Variant]:
     return list(found.values())
 
 
-def variant(net: "Network", optimizer: Optimizer, options: Mapping[str, str]) -> Variant:
+def variant(net: NetworkProtocol, optimizer: Optimizer, options: Mapping[str, str]) -> Variant:
     """The variant of these options, one for each of `FACTORS`."""
     changes = [LAYER_FACTORS[factor][options[factor]] for factor in LAYER_FACTORS]
     changed = reduce(
@@ -287,7 +285,13 @@ class _Search:
     """The data of a search, and whether it was interrupted."""
 
     def __init__(
-        self, net: "Network", X: Any, y: Any, validation: Any, optimizer: Optimizer, batch_size: int
+        self,
+        net: NetworkProtocol,
+        X: Any,
+        y: Any,
+        validation: Any,
+        optimizer: Optimizer,
+        batch_size: int,
     ):
         if net.backend == "cuda":  # rows are picked here, a few for each training
             X, y = on_host(X, "X"), on_host(y, "y")

@@ -1,7 +1,6 @@
 """The diagnosis of a network on data: gather evidence, then look for faults in it."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from fastnn.diagnostics.faults import find_faults
 from fastnn.diagnostics.findings import Diagnosis
 from fastnn.diagnostics.gradient_flow import Flow, Recorder, layer_ops
 from fastnn.errors import DivergenceError
+from fastnn.nn.protocol import NetworkProtocol
 from fastnn.optim.optimizers import LBFGS, Optimizer
 
 _SAMPLES = 2000  # enough for the statistics of a layer
@@ -23,7 +23,7 @@ _SPLIT = 1  # number of the random order, so that it is not that of validation
 
 
 def examine(
-    net: Any, samples: Samples, optimizer: Optimizer | LBFGS | None, batch_size: int
+    net: NetworkProtocol, samples: Samples, optimizer: Optimizer | LBFGS | None, batch_size: int
 ) -> Diagnosis:
     """See `Network.diagnose`."""
     if not layer_ops(net.program):
@@ -53,13 +53,13 @@ def examine(
     )
 
 
-def _flow(net: Any, statistics: np.ndarray, samples: Samples) -> Flow:
+def _flow(net: NetworkProtocol, statistics: np.ndarray, samples: Samples) -> Flow:
     recorder = Recorder(net.program, samples)
     recorder.add(np.array([net.state.step]), statistics, np.array([len(samples)]))
     return recorder.flow
 
 
-def _loss_of_a_constant(net: Any, samples: Samples) -> float:
+def _loss_of_a_constant(net: NetworkProtocol, samples: Samples) -> float:
     """The loss of a network that predicts the targets' mean for every sample."""
     t = target_values(samples, net.outputs).astype(np.float64)
     z = mean = t.mean(axis=0, keepdims=True)
@@ -74,7 +74,11 @@ def _loss_of_a_constant(net: Any, samples: Samples) -> float:
 
 
 def _trial(
-    net: Any, samples: Samples, evidence: Evidence, optimizer: Optimizer | LBFGS, batch_size: int
+    net: NetworkProtocol,
+    samples: Samples,
+    evidence: Evidence,
+    optimizer: Optimizer | LBFGS,
+    batch_size: int,
 ) -> Evidence:
     """The evidence of a short training of a copy."""
     y = samples.values if samples.labels is None else samples.labels
@@ -104,7 +108,7 @@ def _trial(
     )
 
 
-def _copies(net: Any, gradient: np.ndarray) -> np.ndarray:
+def _copies(net: NetworkProtocol, gradient: np.ndarray) -> np.ndarray:
     """By layer, the fraction of units that are copies of another: see `Evidence.copies`."""
     arrays = {array.name: array for array in net.program.parameters}
     fractions = []

@@ -1,21 +1,24 @@
 """The gradient check: backpropagation beside central differences."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fastnn._kernels import philox
 from fastnn._utils import checks
 from fastnn.data import validation
-
-if TYPE_CHECKING:
-    from fastnn.network import Network
+from fastnn.nn.protocol import NetworkProtocol
 
 _NUDGE = 1e-2
 
 
 def check_gradients(
-    net: "Network", X: Any, y: Any, training: bool = False, step: float = 1e-6, samples: int = 200
+    net: NetworkProtocol,
+    X: Any,
+    y: Any,
+    training: bool = False,
+    step: float = 1e-6,
+    samples: int = 200,
 ) -> dict[str, float]:
     """Compare backpropagation with central differences (C(w + h) − C(w − h)) / 2h.
 

@@ -8,14 +8,15 @@ from fastnn._kernels.contract import State
 from fastnn.engines import make_engine
 from fastnn.nn.losses import Loss
 from fastnn.nn.lowering import lower
+from fastnn.nn.protocol import NetworkProtocol
 
 
-def layer_outputs(net: Any, X: Any) -> list[np.ndarray]:
+def layer_outputs(net: NetworkProtocol, X: Any) -> list[np.ndarray]:
     """See `Network.activations`; X (n, inputs) is checked already."""
     return [_first_layers(net, length, X) for length in range(1, len(net.layers))]
 
 
-def _first_layers(net: Any, length: int, X: Any) -> np.ndarray:
+def _first_layers(net: NetworkProtocol, length: int, X: Any) -> np.ndarray:
     """Output of the first layers of a network, computed by its engine.
 
     An engine does not expose its workspace, so these layers get a program of their own.

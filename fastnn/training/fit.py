@@ -1,23 +1,21 @@
 """What `Network.fit` does once its data are checked: the mini-batch loop, or L-BFGS."""
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastnn._kernels.contract import Samples
-from fastnn.data.samples import split_off
+from fastnn.nn.protocol import NetworkProtocol
 from fastnn.optim.optimizers import LBFGS
 from fastnn.training.config import FitConfig
 from fastnn.training.history import History
 from fastnn.training.interrupts import ctrl_c_sets_flag
 from fastnn.training.lbfgs import minimise
 from fastnn.training.loop import MiniBatchLoop
+from fastnn.training.samples import split_off
 from fastnn.training.training import Training
 
-if TYPE_CHECKING:
-    from fastnn.network import Network
 
-
-def train(net: "Network", samples: Samples, validation: Any, config: FitConfig) -> History:
+def train(net: NetworkProtocol, samples: Samples, validation: Any, config: FitConfig) -> History:
     """Train a network.
 
     Parameters

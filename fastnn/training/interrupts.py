@@ -5,10 +5,8 @@ import contextvars
 import signal
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from fastnn.training.training import Training
+from fastnn.training.training import Training
 
 _raises = contextvars.ContextVar("fastnn.training.ctrl_c_raises", default=False)
 
@@ -27,7 +25,7 @@ def ctrl_c_raises() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def ctrl_c_sets_flag(training: "Training") -> Iterator[None]:
+def ctrl_c_sets_flag(training: Training) -> Iterator[None]:
     """While inside, the first Ctrl-C sets ``training.interrupted``; a second one raises.
 
     Python handles signals in the main thread alone, so in another thread nothing changes.

@@ -5,7 +5,6 @@ Progress, callbacks, Ctrl-C and the check for divergence act between chunks.
 
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,12 +12,10 @@ from fastnn._kernels import opcodes, philox
 from fastnn._kernels.contract import Chunk, StepLog
 from fastnn._kernels.state import Snapshot
 from fastnn.errors import DivergenceError
+from fastnn.nn.protocol import NetworkProtocol
 from fastnn.optim.optimizers import Optimizer
 from fastnn.training.epoch_totals import EpochTotals
 from fastnn.training.training import Training
-
-if TYPE_CHECKING:
-    from fastnn.network import Network
 
 _CHUNK_SECONDS = 0.2
 _FIRST_CHUNK_OPERATIONS = 5e8  # until the speed is known: well under a second on any machine
@@ -29,7 +26,7 @@ class MiniBatchLoop:
 
     def __init__(self, training: Training, optimizer: Optimizer):
         self.training: Training = training
-        self.net: Network = training.net
+        self.net: NetworkProtocol = training.net
         self.optimizer: Optimizer = optimizer
         self.indices: np.ndarray = training.indices
         self.batch_size: int = min(training.config.batch_size, len(self.indices))

@@ -2,7 +2,7 @@
 
 import time
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -11,12 +11,10 @@ from fastnn._utils import checks, progress
 from fastnn.callbacks import check_callbacks
 from fastnn.diagnostics.gradient_flow import Recorder
 from fastnn.metrics import metric_names
+from fastnn.nn.protocol import NetworkProtocol
 from fastnn.training.config import FitConfig
 from fastnn.training.epoch_totals import EpochTotals
 from fastnn.training.history import History
-
-if TYPE_CHECKING:
-    from fastnn.network import Network
 
 
 class Training:
@@ -50,13 +48,13 @@ class Training:
 
     def __init__(
         self,
-        net: "Network",
+        net: NetworkProtocol,
         config: FitConfig,
         samples: Samples,
         indices: np.ndarray,
         validation: Samples | None,
     ):
-        self.net: Network = net
+        self.net: NetworkProtocol = net
         self.config: FitConfig = config
         self.samples: Samples = samples
         self.indices: np.ndarray = indices

@@ -7,7 +7,7 @@ from builders import LOSS_CASES, features, optimizer, sample_weights, targets
 from gpu_cases import BACKEND, BOTH
 
 import fastnn as fnn
-from fastnn.data.samples import checked_samples
+from fastnn.training.samples import checked_samples
 
 
 def main():

@@ -39,9 +39,9 @@ from test_engine_threads import masks_drawn
 import fastnn as fnn
 from fastnn._kernels import opcodes, philox
 from fastnn._kernels.contract import Chunk
-from fastnn.data.samples import checked_samples
 from fastnn.nn.activations import ACTIVATIONS
 from fastnn.nn.layers import LAYERS
+from fastnn.training.samples import checked_samples
 
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)
 each_path = pytest.mark.parametrize("path", PATHS)

@@ -4,7 +4,7 @@
 """
 
 import numbers
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,13 +13,11 @@ from fastnn._kernels.contract import Samples
 from fastnn._utils import checks
 from fastnn.data.targets import Targets, as_targets, class_weights
 from fastnn.data.validation import as_array, as_features, as_sample_weight, on_host
-
-if TYPE_CHECKING:
-    from fastnn.network import Network
+from fastnn.nn.protocol import NetworkProtocol
 
 
 def checked_samples(
-    net: "Network", X: Any, y: Any, sample_weight: Any = None, class_weight: Any = None
+    net: NetworkProtocol, X: Any, y: Any, sample_weight: Any = None, class_weight: Any = None
 ) -> Samples:
     """Samples of arguments as `Network.fit` takes them."""
     X = checked_features(net, X)
@@ -44,7 +42,7 @@ def checked_samples(
     return Samples(X, targets.labels, targets.values, weights, classify)
 
 
-def checked_features(net: "Network", X: Any) -> Any:
+def checked_features(net: NetworkProtocol, X: Any) -> Any:
     """X alone, every number of it finite: an array, or one that stays on the GPU."""
     X = as_features(X, net.dtype, net.inputs, "X", True, net.takes_gpu_arrays)
     # `as_features` has checked a NumPy array; the engine checks one on the GPU.
@@ -54,7 +52,7 @@ def checked_features(net: "Network", X: Any) -> Any:
 
 
 def split_off(
-    net: "Network", samples: Samples, validation: Any
+    net: NetworkProtocol, samples: Samples, validation: Any
 ) -> tuple[np.ndarray, Samples | None]:
     """Indices of the samples to train on, and the samples to validate with.
 
@@ -77,7 +75,7 @@ def split_off(
 
 
 def _split_share(
-    net: "Network", samples: Samples, validation: numbers.Real
+    net: NetworkProtocol, samples: Samples, validation: numbers.Real
 ) -> tuple[np.ndarray, Samples]:
     n = len(samples)
     share = checks.number("validation", validation, 0.0, 1.0, low_open=True, high_open=True)
@@ -98,7 +96,7 @@ def _split_share(
     return kept, held_out
 
 
-def _labels(net: "Network", y: Any, targets: Targets) -> np.ndarray | None:
+def _labels(net: NetworkProtocol, y: Any, targets: Targets) -> np.ndarray | None:
     """The integer class labels that y was given as, if it was."""
     if targets.labels is not None:
         return targets.labels
