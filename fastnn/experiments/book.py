@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-import fastnn
 from fastnn.models import mlp
 from fastnn.network import Network
 
 BOOK = "Nielsen, chapter 5"
+_FOLDER = Path(__file__).parents[1] / "_data" / "nielsen"
 
 
 def network(hidden_layers: int, seed: int, l2: float = 0.0) -> Network:
@@ -39,8 +39,6 @@ def network(hidden_layers: int, seed: int, l2: float = 0.0) -> Network:
 def figures(name: str) -> np.ndarray:
     """Figures that the book's program made, rounded to six digits.
 
-    They lie in ``fastnn/_data/nielsen``.
-
     Parameters
     ----------
     name : str
@@ -48,8 +46,4 @@ def figures(name: str) -> np.ndarray:
         "norms_during_training_2_layers", likewise 3 and 4: learning speeds before each epoch, (500
         epochs, hidden layers).
     """
-    return np.array(
-        json.loads(
-            (Path(fastnn.__file__).parent / "_data" / "nielsen" / f"{name}.json").read_bytes()
-        )
-    )
+    return np.array(json.loads((_FOLDER / f"{name}.json").read_bytes()))
