@@ -8,10 +8,11 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from fastnn._kernels.contract import Program
 from fastnn._kernels.state import State
 from fastnn._utils import checks
 from fastnn._utils.files import check_writable, write_atomically
+from fastnn._utils.plain import plain_data
 from fastnn._version import __version__
 from fastnn.errors import ModelFileError
 from fastnn.nn.description import Description
@@ -28,6 +30,9 @@ from fastnn.nn.protocol import NetworkProtocol
 from fastnn.optim.optimizers import OPTIMIZERS
 
 FORMAT = "fastnn-model-1"
+
+_LONGEST_HEADER = 100_000_000  # bytes; safetensors reads no longer one
+_HIGHEST_COUNT = 2**63  # of epochs and steps: engines count in 64 bits
 
 
 @dataclass(frozen=True)
@@ -59,15 +64,22 @@ def save(net: NetworkProtocol, path: str | os.PathLike[str]) -> None:
     from safetensors.numpy import save as to_bytes
 
     check_writable(path)
-    _check_metadata(net.metadata)
-    tensors = to_tensors(net)
     description = json.dumps(to_plain(net), sort_keys=True)
+    tensors = to_tensors(net)
+    _check_parameters(net.program, tensors)
     metadata = {
         "format": FORMAT,
         "description": description,
         "sha256": checksum(description, tensors),
     }
-    write_atomically(path, to_bytes(tensors, metadata=metadata))
+    data = to_bytes(tensors, metadata=metadata)
+    length = struct.unpack_from("<Q", data)[0]
+    if length > _LONGEST_HEADER:
+        raise ValueError(
+            f"layers and metadata take {length / 1e6:.0f} MB of text in a model file, which ends "
+            f"at {_LONGEST_HEADER / 1e6:.0f} MB; use fewer layers or less metadata"
+        )
+    write_atomically(path, data)
 
 
 def to_plain(net: NetworkProtocol) -> dict[str, Any]:
@@ -84,7 +96,7 @@ def to_plain(net: NetworkProtocol) -> dict[str, Any]:
         "step": net.state.step,
         "optimizer": net.optimizer_kind,
         "optimizer_step": net.state.optimizer_step,
-        "metadata": net.metadata,
+        "metadata": plain_data("metadata", net.metadata),
     }
 
 
@@ -99,8 +111,18 @@ def checksum(description: str, tensors: dict[str, np.ndarray]) -> str:
     digest = hashlib.sha256(description.encode())
     for name in sorted(tensors):
         digest.update(f"\0{name}\0{tensors[name].dtype.str}\0{tensors[name].shape}\0".encode())
-        digest.update(tensors[name].tobytes())
+        digest.update(np.ascontiguousarray(tensors[name]).reshape(-1).data)
     return digest.hexdigest()
+
+
+def _check_parameters(program: Program, tensors: dict[str, np.ndarray]) -> None:
+    """ValueError where a parameter is not finite, as none is that `fit` leaves behind."""
+    for array in program.parameters:
+        if not np.isfinite(tensors[array.name]).all():
+            raise ValueError(
+                f"parameter {array.name} holds NaN or infinity, with which no network can be "
+                "loaded; set it to finite numbers before you save"
+            )
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -117,28 +139,30 @@ def read(path: str | os.PathLike[str]) -> SavedModel:
         No such file.
     """
     with open(path, "rb") as file:
-        description, tensors = _parse(file.read(), path)
+        description, tensors = _parse(file, path)
     with _naming(path):
         return _checked(json.loads(description), tensors)
 
 
-def _parse(data: bytes, path: str | os.PathLike[str]) -> tuple[str, dict[str, np.ndarray]]:
-    """Description and tensors of a file's bytes, whose format and checksum are right."""
+def _parse(file: IO[bytes], path: str | os.PathLike[str]) -> tuple[str, dict[str, np.ndarray]]:
+    """Description and tensors of a file, whose format and checksum are right."""
     from safetensors import SafetensorError
     from safetensors.numpy import load as from_bytes
 
     try:
-        length = struct.unpack_from("<Q", data)[0]
-        metadata = json.loads(data[8 : 8 + length])["__metadata__"]
-        found, description = metadata["format"], metadata["description"]
-        tensors = from_bytes(data)
-        is_whole = metadata["sha256"] == checksum(description, tensors)
+        start, header = _read_header(file)
+        metadata = header["__metadata__"]
+        found, description, digest = (metadata[key] for key in ("format", "description", "sha256"))
+        tensors = from_bytes(start + _read_numbers(file, len(start), header))
+        is_whole = digest == checksum(description, tensors)
     except (
         struct.error,
         ValueError,
         KeyError,
         TypeError,
         AttributeError,
+        MemoryError,
+        OverflowError,
         RecursionError,
         SafetensorError,
     ) as error:
@@ -150,6 +174,32 @@ def _parse(data: bytes, path: str | os.PathLike[str]) -> tuple[str, dict[str, np
     if not is_whole:
         raise ModelFileError(f"{path} is damaged: its checksum does not match its contents")
     return description, tensors
+
+
+def _read_header(file: IO[bytes]) -> tuple[bytes, dict[str, Any]]:
+    """The bytes before the numbers, and what they say.
+
+    What is no model is known by them, however long the file is.
+    """
+    start = file.read(8)
+    length = struct.unpack("<Q", start)[0]
+    if length > _LONGEST_HEADER:
+        raise ValueError("it does not begin like one")
+    start += file.read(length)
+    return start, json.loads(start[8:])
+
+
+def _read_numbers(file: IO[bytes], start: int, header: dict[str, Any]) -> bytes:
+    """The bytes from ``start`` on, as many as the header says, before memory is taken for them."""
+    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    size, status = max(ends, default=0), os.fstat(file.fileno())
+    found = status.st_size - start
+    if not stat.S_ISREG(status.st_mode):  # a pipe does not know its length
+        data = file.read(size + 1)
+        found = len(data)
+    if found != size:
+        raise ValueError(f"it holds {found:,} bytes of numbers, and its header describes {size:,}")
+    return file.read() if stat.S_ISREG(status.st_mode) else data
 
 
 @contextlib.contextmanager
@@ -175,6 +225,7 @@ def _naming(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def _checked(plain: dict[str, Any], tensors: dict[str, np.ndarray]) -> SavedModel:
+    _check_number_of_layers(plain["layers"], tensors)
     loss = dict(plain["loss"])
     description = Description.checked(
         layers=[layer_from_config(config) for config in plain["layers"]],
@@ -184,46 +235,69 @@ def _checked(plain: dict[str, Any], tensors: dict[str, np.ndarray]) -> SavedMode
         seed=plain["seed"],
         precision=plain.get("precision", "float32"),
     )
-    state, optimizer = description.blank_state(), plain["optimizer"]
-    if optimizer is not None:
-        n_slots = OPTIMIZERS[optimizer.lower()].n_slots
-        state.slots = description.program.new_vectors(n_slots)
+    optimizer = plain["optimizer"]
+    n_slots = 0 if optimizer is None else OPTIMIZERS[optimizer.lower()].n_slots
+    program = description.program
+    _check_tensors(program, n_slots, tensors)  # before memory is taken for them
+    state = description.blank_state()
+    state.slots = program.new_vectors(n_slots)
     epochs, state.step, state.optimizer_step = (
-        checks.integer(name, plain[name], least=0) for name in ("epochs", "step", "optimizer_step")
+        _count(name, plain[name]) for name in ("epochs", "step", "optimizer_step")
     )
-    _check_metadata(plain["metadata"])
-    for name, view in _views(description.program, state):
+    metadata = plain_data("metadata", plain["metadata"])
+    for name, view in _views(program, state):
+        view[...] = tensors[name]
+    return SavedModel(description, state, optimizer, epochs, metadata)
+
+
+def _check_number_of_layers(layers: Any, tensors: dict[str, np.ndarray]) -> None:
+    """ValueError where layers lack their tensors, before time is spent on building them."""
+    learning, remaining = 0, list(layers)
+    while remaining:
+        layer = remaining.pop()
+        learning += layer["layer"] in ("Dense", "BatchNorm", "LayerNorm")
+        remaining += layer.get("layers", ())
+    if learning > len(tensors):
+        raise ValueError(f"{learning:,} layers learn, but there are {len(tensors):,} tensors")
+
+
+def _check_tensors(program: Program, n_slots: int, tensors: dict[str, np.ndarray]) -> None:
+    """Raise unless the tensors are those of the program, and its parameters are finite.
+
+    An overflow may leave infinite running statistics or optimiser's state; they come back as they
+    were.
+    """
+    expected = {array.name: array.shape for array in (*program.parameters, *program.buffers)}
+    for k in range(n_slots):
+        expected |= {_slot_name(k, array.name): array.shape for array in program.parameters}
+    for name, shape in expected.items():
         tensor = tensors[name]
-        fits = (tensor.shape, tensor.dtype) == (view.shape, view.dtype)
-        if not fits or not np.isfinite(tensor).all():
+        if (tensor.shape, tensor.dtype) != (shape, program.dtype):
             raise ValueError(
-                f"{name} must be finite {view.dtype} of shape {view.shape}, "
+                f"{name} must be {program.dtype} of shape {shape}, "
                 f"not {tensor.dtype} of shape {tensor.shape}"
             )
-        view[...] = tensor
-    return SavedModel(description, state, optimizer, epochs, plain["metadata"])
+    products = tensors[_PRODUCTS]
+    if (products.shape, products.dtype) != ((1,), np.float64):
+        raise ValueError(f"{_PRODUCTS} must be one number, not {products.shape}")
+    _check_parameters(program, tensors)
+
+
+def _count(name: str, value: Any) -> int:
+    """A number of epochs or steps."""
+    if checks.integer(name, value, least=0) >= _HIGHEST_COUNT:
+        raise ValueError(f"{name} must be below 2**63")
+    return value
 
 
 # --- both -----------------------------------------------------------------------------------------
 
 
-def _check_metadata(metadata: Any) -> None:
-    """It must come back from JSON as it is."""
-    try:
-        text = json.dumps(metadata)
-        text.encode()
-        is_faithful = (
-            isinstance(metadata, dict) and json.loads(text) == metadata and "\\ud8" not in text
-        )
-    except (TypeError, ValueError, RecursionError) as error:
-        raise TypeError(
-            f"metadata cannot be saved: {error}; "
-            "it must be a dict of plain data (text, numbers, lists, dicts)"
-        ) from error
-    if not is_faithful:
-        raise TypeError(
-            "metadata must be a dict of plain data (text, numbers, lists, dicts with text as keys)"
-        )
+_PRODUCTS = "optimizer.products"  # the file's name for NAdam's running product of μ
+
+
+def _slot_name(slot: int, parameter: str) -> str:
+    return f"optimizer.{slot}.{parameter}"
 
 
 def _views(program: Program, state: State) -> list[tuple[str, np.ndarray]]:
@@ -231,9 +305,8 @@ def _views(program: Program, state: State) -> list[tuple[str, np.ndarray]]:
     views = [(a.name, a.view(state.theta)) for a in program.parameters]
     views += [(a.name, a.view(state.buffers)) for a in program.buffers]
     views += [
-        (f"optimizer.{k}.{a.name}", a.view(slot))
+        (_slot_name(k, a.name), a.view(slot))
         for k, slot in enumerate(state.slots)
         for a in program.parameters
     ]
-    # The file's name for NAdam's running product of μ.
-    return [*views, ("optimizer.products", state.mu_product)]
+    return [*views, (_PRODUCTS, state.mu_product)]

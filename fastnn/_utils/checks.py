@@ -9,13 +9,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
+import numpy as np
+
+_HIGHEST = 2**64  # no count, width or seed is as high
+
 
 def integer(name: str, value: Any, least: int = 1) -> int:
     """``value`` as an ``int`` of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name} must be an integer of at least {least}, not {value!r}")
     if value < least:
-        raise ValueError(f"{name} must be an integer of at least {least}, not {value}")
+        raise ValueError(f"{name} must be an integer of at least {least}, not {_shown(value)}")
+    if value >= _HIGHEST:
+        raise ValueError(f"{name} must be an integer below 2**64, not {_shown(value)}")
     return int(value)
 
 
@@ -30,20 +36,23 @@ def number(
     """``value`` as a finite ``float`` between ``low`` and ``high``."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, not {value!r}")
-    amount = float(value)
+    try:
+        amount = float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        amount = float("inf") if value > 0 else float("-inf")
     below = amount <= low if low_open else amount < low
     above = amount >= high if high_open else amount > high
     if not isfinite(amount) or below or above:
         left, right = "(" if low_open else "[", ")" if high_open or high == float("inf") else "]"
-        raise ValueError(f"{name} must lie in {left}{low:g}, {high:g}{right}, not {value!r}")
+        raise ValueError(f"{name} must lie in {left}{low:g}, {high:g}{right}, not {_shown(value)}")
     return amount
 
 
 def boolean(name: str, value: Any) -> bool:
-    """``value`` if it is True or False."""
-    if not isinstance(value, bool):
+    """``value`` as a ``bool`` if it is True or False, Python's or NumPy's."""
+    if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} must be True or False, not {value!r}")
-    return value
+    return bool(value)
 
 
 def one_of(name: str, value: Any, known: Iterable[str]) -> str:
@@ -55,7 +64,7 @@ def one_of(name: str, value: Any, known: Iterable[str]) -> str:
         near = difflib.get_close_matches(value, known, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise ValueError(f"unknown {name} {value!r}{hint}; known: {', '.join(known)}")
-    return value
+    return str.__str__(value)  # not of a subclass, such as NumPy's
 
 
 def constants(owner: str, given: dict[str, Any], accepted: Iterable[str]) -> None:
@@ -79,6 +88,13 @@ def filled_constants(
     for name, c in accepted.items():
         filled[name] = number(name, filled[name], c.low, c.high, c.low_open, c.high_open)
     return filled
+
+
+def _shown(value: Any) -> str:
+    """A number for a message; one of many digits is cut."""
+    if isinstance(value, int) and abs(value) >= 10**40:
+        return f"an integer of about {value.bit_length() * 0.30103:.0f} digits"
+    return repr(value)
 
 
 def docstring_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -52,8 +52,6 @@ class Description:
             checks.integer("seed", seed, least=0),
             checks.one_of("precision", precision, PRECISIONS),
         )
-        if seed >= 2**64:
-            raise ValueError(f"seed must be below 2**64, not {seed}")
         if not description.program.parameters:
             raise ValueError("layers must hold at least one layer with parameters, such as Dense")
         return description
@@ -77,7 +75,14 @@ class Description:
         state = self.blank_state()
         for number, array in enumerate(self.program.parameters):
             draw = Draw(self.seed, number)
-            array.view(state.theta)[...] = array.init(array.name, array.shape, draw)
+            view, start = array.view(state.theta), array.init(array.name, array.shape, draw)
+            with np.errstate(over="ignore"):  # named here
+                view[...] = start
+            if not np.isfinite(view).all():
+                raise ValueError(
+                    f"init of {array.name} gives numbers up to {np.abs(start).max():g}, "
+                    f"which are not finite in {view.dtype}"
+                )
         return state
 
 

@@ -8,6 +8,8 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from fastnn._utils import checks
 from fastnn.nn.activations import activation_table, check_activation
 from fastnn.nn.calls import named_call
@@ -63,7 +65,7 @@ class Activation(Layer):
 
     def __init__(self, name: str, **constants: float):
         self.constants: dict[str, float] = check_activation(name, constants)
-        self.name: str = name
+        self.name: str = checks.one_of("activation", name, [name])
 
     def is_default(self) -> bool:
         """Whether the constants are the activation's defaults."""
@@ -218,10 +220,13 @@ class Residual(Layer):
     ):
         self.layers: list[Layer] = check_layers("layers of Residual", layers)
         self.activation: Activation = as_activation(activation)
-        if projection not in ("auto", True, False):
+        is_boolean = isinstance(projection, bool | np.bool_)
+        if not is_boolean and not (isinstance(projection, str) and projection == "auto"):
             raise ValueError(f"projection must be 'auto', True or False, not {projection!r}")
-        self.projection: str | bool = projection
+        self.projection: str | bool = bool(projection) if is_boolean else "auto"
 
+
+_DEEPEST = 40  # Residual blocks one inside the other: copies recurse ten calls for each
 
 LAYERS: dict[str, type[Layer]] = {
     layer.__name__: layer
@@ -244,7 +249,22 @@ def check_layers(name: str, layers: Any) -> list[Layer]:
         if type(layer) not in LAYERS.values():  # a subclass would need a lowering of its own
             hint = " (a class: call it to make a layer)" if isinstance(layer, type) else ""
             raise TypeError(f"{name}[{i}] must be one of {', '.join(LAYERS)}, not {layer!r}{hint}")
+    _check_depth(layers)
     return list(layers)
+
+
+def _check_depth(layers: Sequence[Layer]) -> None:
+    """ValueError where blocks in blocks go so deep that saving and copying might not follow."""
+    level: Sequence[Layer] = layers
+    for _ in range(_DEEPEST + 1):
+        blocks = {id(layer): layer for layer in level if isinstance(layer, Residual)}
+        level = [inner for block in blocks.values() for inner in block.layers]
+        if not blocks:
+            return
+    raise ValueError(
+        f"Residual blocks are nested more than {_DEEPEST} deep, one inside the other; "
+        "put them one after the other"
+    )
 
 
 def layer_from_config(config: dict[str, Any]) -> Layer:

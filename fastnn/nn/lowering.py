@@ -4,7 +4,8 @@ An activation or dropout layer costs no operation of its own: it joins the epilo
 the operation before it, unless a residual block needs the output of that operation as it is.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ _FIELDS = opcodes.OP.names or ()
 _OFFSETS = ("skip", "aux", "row_stats", "column_stats", "weight", "bias", "state")
 _Value = tuple[int, int]  # column offset of a value, and its width
 _ALIGNMENT = 16  # elements: a parameter array begins on a cache line of float32
+_MOST_NUMBERS = 2**60  # of float64, more than a machine can address
 
 
 def lower(
@@ -58,6 +60,7 @@ def lower(
     if loss.name == "binary_cross_entropy":
         lowering.strip_sigmoid(output)
     lowering.plan_backward()
+    lowering.check_size()
     record = np.zeros(1, opcodes.LOSS)
     record["code"], record["link"] = loss.spec.code, opcodes.LINKS[loss.spec.link]
     record["constant"] = next(iter(loss.constants.values()), 0.0)
@@ -95,7 +98,7 @@ class _Lowering:
         """Append a parameter array and return its offset in θ."""
         offset = self.n_parameters
         self.parameters.append(ArrayInfo(name, offset, shape, kind, init))
-        self.n_parameters += -(-int(np.prod(shape)) // _ALIGNMENT) * _ALIGNMENT
+        self.n_parameters += -(-math.prod(shape) // _ALIGNMENT) * _ALIGNMENT
         return offset
 
     def columns(self, n: int) -> int:
@@ -140,11 +143,13 @@ class _Lowering:
     def sequence(self, layers: Sequence[Layer], x: int, width: int, prefix: str) -> _Value:
         for i, layer in enumerate(layers):
             lower_layer = _LOWERINGS[type(layer)]
-            x, width = lower_layer(self, layer, x, width, f"{prefix}{i}.", layers[i + 1 :])
+            # Not a slice: copies of all that follows would take quadratic time.
+            following = (layers[k] for k in range(i + 1, len(layers)))
+            x, width = lower_layer(self, layer, x, width, f"{prefix}{i}.", following)
         return x, width
 
     def dense(
-        self, layer: Dense, x: int, width: int, name: str, following: Sequence[Layer]
+        self, layer: Dense, x: int, width: int, name: str, following: Iterable[Layer]
     ) -> _Value:
         init = layer.init
         if isinstance(init, Initializer) and init.name == "auto":
@@ -164,7 +169,7 @@ class _Lowering:
         return self.activate(y, layer.units, layer.activation), layer.units
 
     def activation(
-        self, layer: Activation, x: int, width: int, name: str, following: Sequence[Layer]
+        self, layer: Activation, x: int, width: int, name: str, following: Iterable[Layer]
     ) -> _Value:
         return self.activate(x, width, layer), width
 
@@ -175,7 +180,7 @@ class _Lowering:
         }
 
     def batch_norm(
-        self, layer: BatchNorm, x: int, width: int, name: str, following: Sequence[Layer]
+        self, layer: BatchNorm, x: int, width: int, name: str, following: Iterable[Layer]
     ) -> _Value:
         state = self.n_buffers
         self.buffers.append(ArrayInfo(f"{name}running_mean", state, (width,), "mean"))
@@ -192,14 +197,14 @@ class _Lowering:
         return self.emit(opcodes.BATCH_NORM, x, width, width, **fields), width
 
     def layer_norm(
-        self, layer: LayerNorm, x: int, width: int, name: str, following: Sequence[Layer]
+        self, layer: LayerNorm, x: int, width: int, name: str, following: Iterable[Layer]
     ) -> _Value:
         fields = {"row_stats": self.columns(2), "epsilon": layer.epsilon}
         fields |= self._scale_and_shift(name, width)
         return self.emit(opcodes.LAYER_NORM, x, width, width, **fields), width
 
     def dropout(
-        self, layer: Dropout, x: int, width: int, name: str, following: Sequence[Layer]
+        self, layer: Dropout, x: int, width: int, name: str, following: Iterable[Layer]
     ) -> _Value:
         if layer.rate == 0:
             return x, width
@@ -208,14 +213,14 @@ class _Lowering:
         return op["y"], width
 
     def noise(
-        self, layer: GaussianNoise, x: int, width: int, name: str, following: Sequence[Layer]
+        self, layer: GaussianNoise, x: int, width: int, name: str, following: Iterable[Layer]
     ) -> _Value:
         if layer.std == 0:
             return x, width
         return self.emit(opcodes.NOISE, x, width, width, std=layer.std), width
 
     def residual(
-        self, layer: Residual, x: int, width: int, name: str, following: Sequence[Layer]
+        self, layer: Residual, x: int, width: int, name: str, following: Iterable[Layer]
     ) -> _Value:
         self.pinned.add(x)
         y, inner = self.sequence(layer.layers, x, width, name)
@@ -236,6 +241,15 @@ class _Lowering:
         return self.activate(total, inner, layer.activation), inner
 
     # --- finishing touches ------------------------------------------------------------------------
+
+    def check_size(self) -> None:
+        """MemoryError where no machine could hold the network."""
+        most = max(self.n_parameters, self.n_columns, self.n_buffers, self.n_scratch)
+        if most > _MOST_NUMBERS:
+            digits = len(str(most))
+            raise MemoryError(
+                f"the layers ask for about 10^{digits - 1} numbers; use narrower ones"
+            )
 
     def strip_sigmoid(self, output: int) -> None:
         """Take a sigmoid off the last layer: binary cross-entropy takes logits and links them."""
@@ -275,7 +289,7 @@ def _ones(name: str, shape: tuple[int, ...], draw: Draw) -> np.ndarray:
     return np.ones(shape)
 
 
-def _effective_activation(layer: Dense, following: Sequence[Layer]) -> str:
+def _effective_activation(layer: Dense, following: Iterable[Layer]) -> str:
     """The activation that follows the layer, past normalisation, dropout and noise, by name."""
     if layer.activation.name == "linear":
         for successor in following:

@@ -6,7 +6,7 @@ g ← g + λw, except in AdamW, where w ← (1 − ηλ)w comes first.
 """
 
 from dataclasses import dataclass, field, fields
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -46,16 +46,21 @@ class Optimizer:
             cls.code, cls.n_slots = row.code, row.n_slots
 
     def __post_init__(self) -> None:
-        as_schedule(self.lr)
-        checks.number("weight_decay", self.weight_decay)
+        if not isinstance(self.lr, Schedule):
+            self._check("lr")
+        self._check("weight_decay")
         for name in ("clip_value", "clip_norm"):
             if getattr(self, name) is not None:
-                checks.number(name, getattr(self, name), low_open=True)
+                self._check(name, low_open=True)
         for name in ("momentum", "rho", "beta1", "beta2"):
             if hasattr(self, name):
-                checks.number(name, getattr(self, name), 0.0, 1.0, high_open=True)
-        if "epsilon" in vars(self):
-            checks.number("epsilon", vars(self)["epsilon"], low_open=True)
+                self._check(name, high=1.0, high_open=True)
+        if hasattr(self, "epsilon"):
+            self._check("epsilon", low_open=True)
+
+    def _check(self, name: str, **bounds: Any) -> None:
+        """Check a constant, and make a NumPy scalar a plain number."""
+        object.__setattr__(self, name, checks.number(name, getattr(self, name), **bounds))
 
     def rates(self, start: int, n: int) -> np.ndarray:
         """Learning rates of steps ``start … start + n − 1``."""
@@ -89,7 +94,7 @@ class SGD(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checks.boolean("nesterov", self.nesterov)
+        object.__setattr__(self, "nesterov", checks.boolean("nesterov", self.nesterov))
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov=True needs a momentum above 0")
 
@@ -166,7 +171,7 @@ class NAdam(Adam):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checks.number("momentum_decay", self.momentum_decay)
+        self._check("momentum_decay")
 
 
 @dataclass(frozen=True)
@@ -194,9 +199,9 @@ class LBFGS:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        checks.integer("memory", self.memory)
-        checks.number("tolerance", self.tolerance)
-        checks.number("weight_decay", self.weight_decay)
+        object.__setattr__(self, "memory", checks.integer("memory", self.memory))
+        for name in ("tolerance", "weight_decay"):
+            object.__setattr__(self, name, checks.number(name, getattr(self, name)))
 
 
 OPTIMIZERS: dict[str, type[Optimizer] | type[LBFGS]] = {

@@ -13,9 +13,9 @@ class Schedule:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if name == "steps":
-                checks.integer(name, value)
+                object.__setattr__(self, name, checks.integer(name, value))
             elif not isinstance(value, Schedule):
-                checks.number(name, value)
+                object.__setattr__(self, name, checks.number(name, value))
 
     def rates(self, start: int, n: int) -> np.ndarray:
         """Learning rates of steps ``start … start + n − 1`` as a float64 array."""

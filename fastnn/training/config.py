@@ -30,4 +30,4 @@ class FitConfig:
         for name in ("epochs", "batch_size"):
             object.__setattr__(self, name, checks.integer(name, getattr(self, name)))
         for name in ("shuffle", "progress"):
-            checks.boolean(name, getattr(self, name))
+            object.__setattr__(self, name, checks.boolean(name, getattr(self, name)))
