@@ -158,7 +158,7 @@ def _parse(file: IO[bytes], path: str | os.PathLike[str]) -> tuple[str, dict[str
     except (
         struct.error,
         ValueError,
-        KeyError,
+        LookupError,
         TypeError,
         AttributeError,
         MemoryError,
@@ -211,7 +211,7 @@ def _naming(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except (
-        KeyError,
+        LookupError,
         TypeError,
         ValueError,
         AttributeError,

@@ -9,6 +9,7 @@ from fastnn.cli.evaluate import evaluate
 from fastnn.cli.experiment import experiment
 from fastnn.cli.info import info
 from fastnn.cli.options import INTERRUPTED
+from fastnn.cli.output import printable
 from fastnn.cli.predict import predict
 from fastnn.cli.train import train
 from fastnn.cli.warmup import warmup
@@ -66,13 +67,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         return _complain(f"{place}{error.strerror or error}", _BAD_INPUT)
-    except (click.ClickException, ValueError, TypeError, RuntimeError, ImportError) as error:
+    except (
+        click.ClickException,
+        ValueError,
+        TypeError,
+        OverflowError,
+        RuntimeError,
+        ImportError,
+    ) as error:
         return _complain(error, _BAD_INPUT)
 
 
 def _complain(message: object, status: int) -> int:
-    line = " ".join(str(message).split())
     # A message may quote a damaged file.
-    printable = "".join(letter if letter.isprintable() else "?" for letter in line)
-    click.echo(f"fastnn: {printable}", err=True)
+    click.echo(f"fastnn: {printable(' '.join(str(message).split()))}", err=True)
     return status

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import click
 
-from fastnn._utils.files import check_writable
 from fastnn._version import __version__
 from fastnn.cli.data import evaluation_data
-from fastnn.cli.options import FILE, backend_option, threads_option
+from fastnn.cli.options import FILE, backend_option, check_outputs, threads_option
 from fastnn.cli.output import count, score, write_json
 from fastnn.models import load
 
@@ -31,8 +30,7 @@ def evaluate(
     DATA is a file as `fastnn train` takes it, or `mnist` or `sample` for their test images. The
     loss of a regression is that of the standardised target.
     """
-    if metrics is not None:
-        check_writable(metrics)
+    on_stdout = check_outputs({"--metrics": metrics}, {"MODEL": model, "DATA": data})
     net = load(model, backend)
     X, y = evaluation_data(net, data, target)
     scores = net.evaluate(X, y)
@@ -41,5 +39,6 @@ def evaluate(
             metrics, {"fastnn": __version__, "backend": net.backend, "rows": len(X), **scores}
         )
     click.echo(
-        f"loss {scores['loss']:.4g}, {score(scores)} on {count(len(X), 'row')} ({net.backend})"
+        f"loss {scores['loss']:.4g}, {score(scores)} on {count(len(X), 'row')} ({net.backend})",
+        err=on_stdout,
     )

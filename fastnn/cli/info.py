@@ -17,6 +17,7 @@ from fastnn._utils.files import cache_directory
 from fastnn._version import __version__
 from fastnn.cli.data import preprocessing_of
 from fastnn.cli.options import FILE
+from fastnn.cli.output import printable
 from fastnn.models import load
 from fastnn.tabular.encoder import Classes
 
@@ -27,7 +28,7 @@ def info(model: Path | None) -> None:
     """Show versions and engines, or what is in MODEL."""
     lines = _installation() if model is None else _model(model)
     for name, value in lines.items():
-        click.echo(f"{name:<14}{value}".rstrip())
+        click.echo(printable(f"{name:<14}{value}".rstrip()))
 
 
 def _installation() -> dict[str, object]:

@@ -10,6 +10,7 @@ import click
 from fastnn import engines
 from fastnn._kernels.threads import set_num_threads
 from fastnn._utils import checks
+from fastnn._utils.files import check_apart, check_writable, is_stdout
 from fastnn.cli.output import note
 
 SAMPLE, MNIST = "sample", "mnist"  # names of data sets that DATA may be instead of a file
@@ -63,9 +64,10 @@ def one_of(known: Sequence[str]) -> Callable[[click.Context, click.Parameter, An
 def parse_widths(context: click.Context, option: click.Parameter, text: str) -> list[int]:
     """The widths in a text such as ``256,128``."""
     words = [word.strip() for word in text.split(",")] if text.strip() else []
-    if not all(word.isdecimal() and int(word) > 0 for word in words):
+    known = [word.isdecimal() and len(word) < 20 and int(word) > 0 for word in words]
+    if not all(known):
         raise click.BadParameter(
-            f"{text!r} is not a list of widths, such as 256,128.", context, option
+            f"{text[:200]!r} is not a list of widths, such as 256,128.", context, option
         )
     return [int(word) for word in words]
 
@@ -77,6 +79,22 @@ def _check_backend(context: click.Context, option: click.Parameter, name: str) -
 def _set_threads(context: click.Context, option: click.Parameter, n: int | None) -> None:
     if n is not None:
         set_num_threads(n)
+
+
+def check_outputs(outputs: dict[str, Path | None], inputs: dict[str, str | Path]) -> bool:
+    """Refuse outputs that cannot be written, or that name an input or each other, before any work.
+
+    Returns
+    -------
+    bool
+        Whether one of them goes to standard output, where nothing else may go then.
+    """
+    files = {name: path for name, path in inputs.items() if path not in (SAMPLE, MNIST)}
+    check_apart(outputs, files)
+    given = [path for path in outputs.values() if path is not None]
+    for path in given:
+        check_writable(path)
+    return any(map(is_stdout, given))
 
 
 def backend_option(command: _Command) -> _Command:

@@ -1,12 +1,14 @@
 """The command ``fastnn predict``."""
 
+import sys
 from pathlib import Path
 
 import click
 import numpy as np
 
 from fastnn.cli.data import prediction_inputs, preprocessing_of
-from fastnn.cli.options import FILE, backend_option, threads_option
+from fastnn.cli.options import FILE, backend_option, check_outputs, threads_option
+from fastnn.cli.output import escaped
 from fastnn.models import load
 from fastnn.network import Network
 from fastnn.tabular.encoder import Classes
@@ -31,6 +33,7 @@ def predict(model: Path, data: str, out: Path | None, backend: str) -> None:
     The column `prediction` holds classes or values, and `probability_…` the probability of each
     class. The order of DATA's columns does not matter, nor do columns that the model does not know.
     """
+    check_outputs({"--out": out}, {"MODEL": model, "DATA": data})
     if out is not None:
         check_destination(out)
     net = load(model, backend)
@@ -42,7 +45,11 @@ def predict(model: Path, data: str, out: Path | None, backend: str) -> None:
         else preprocessing.target.decode(net.predict(X))
     )
     if out is None:
-        click.echo(to_csv(columns), nl=False)
+        table = to_csv(columns)
+        # Names from files reach another program as they are, but no terminal.
+        if sys.stdout is not None and sys.stdout.isatty():
+            table = "\n".join(map(escaped, table.decode().split("\n"))).encode()
+        click.echo(table, nl=False)
     else:
         write_columns(out, columns)
 

@@ -10,7 +10,7 @@ import click
 from fastnn._kernels.contract import DTYPES
 from fastnn._kernels.numba_cpu import cache
 from fastnn._kernels.threads import num_threads
-from fastnn._utils.files import check_writable
+from fastnn._utils.plain import plain_data
 from fastnn._version import __version__
 from fastnn.callbacks import EarlyStopping
 from fastnn.cli.data import TrainingSets, training_sets
@@ -21,11 +21,13 @@ from fastnn.cli.options import (
     SAMPLE,
     TrainOptions,
     backend_option,
+    check_outputs,
     one_of,
     parse_widths,
     threads_option,
 )
-from fastnn.cli.output import count, score, write_json
+from fastnn.cli.output import count, printable, score, write_json
+from fastnn.errors import DivergenceError, HistoryProtocol
 from fastnn.models import mlp
 from fastnn.network import Network
 from fastnn.nn.activations import ACTIVATIONS
@@ -148,37 +150,59 @@ def train(**arguments: Any) -> int:
     """
     options = TrainOptions(**arguments)
     optimizer = _make_optimizer(options)
-    for path in (options.out, options.metrics):
-        if path is not None:
-            check_writable(path)
+    on_stdout = check_outputs(
+        {"--out": options.out, "--metrics": options.metrics}, {"DATA": options.data}
+    )
     sets = training_sets(options)
     net = _make_network(options, sets)
+    if options.out is not None and sets.preprocessing is not None:
+        # Here, as a name that cannot be saved is refused before training.
+        net.metadata = plain_data(
+            "what the model file remembers", {"preprocessing": sets.preprocessing.to_dict()}
+        )
     _describe(net, options, sets)
     started = time.perf_counter()
-    history = net.fit(
-        *sets.training,
-        options.epochs,
-        options.batch_size,
-        optimizer,
-        sets.validation,
-        callbacks=[] if options.patience is None else [EarlyStopping(patience=options.patience)],
-        progress=not options.quiet,
-    )
+    history, divergence = _fit(net, options, sets, optimizer)
     seconds = time.perf_counter() - started
     scores = net.evaluate(*sets.test)
     if options.out is not None:
-        if sets.preprocessing is not None:
-            net.metadata = {"preprocessing": sets.preprocessing.to_dict()}
         net.save(options.out)
     if options.metrics is not None:
         write_json(options.metrics, _figures(net, history, scores, seconds))
     ending = f"; {history.stopped}" if history.stopped else ""
     saved = f"saved to {options.out}" if options.out else "not saved: --out MODEL does that"
+    if divergence is not None:
+        raise DivergenceError(f"{divergence}; {saved}", divergence.epoch, divergence.step, history)
     click.echo(
-        f"test {score(scores)} after {count(net.epochs, 'epoch')} in {seconds:.1f} s "
-        f"({net.backend}{ending}); {saved}"
+        printable(
+            f"test {score(scores)} after {count(net.epochs, 'epoch')} in {seconds:.1f} s "
+            f"({net.backend}{ending}); {saved}"
+        ),
+        err=on_stdout,
     )
     return INTERRUPTED if history.stopped == "interrupted" else 0
+
+
+def _fit(
+    net: Network, options: TrainOptions, sets: TrainingSets, optimizer: Optimizer | LBFGS
+) -> tuple[HistoryProtocol, DivergenceError | None]:
+    """Train; a divergence is handed back, so that what was learnt before it is not lost."""
+    callbacks = [] if options.patience is None else [EarlyStopping(patience=options.patience)]
+    try:
+        history = net.fit(
+            *sets.training,
+            options.epochs,
+            options.batch_size,
+            optimizer,
+            sets.validation,
+            callbacks=callbacks,
+            progress=not options.quiet,
+        )
+    except DivergenceError as error:
+        history = History() if error.history is None else error.history
+        history.stopped = history.stopped or f"diverged in epoch {error.epoch}"
+        return history, error
+    return history, None
 
 
 def _make_optimizer(options: TrainOptions) -> Optimizer | LBFGS:
@@ -231,7 +255,7 @@ def _engine(net: Network) -> str:
 
 
 def _figures(
-    net: Network, history: History, scores: dict[str, float], seconds: float
+    net: Network, history: HistoryProtocol, scores: dict[str, float], seconds: float
 ) -> dict[str, Any]:
     """What ``--metrics`` writes."""
     curves = {

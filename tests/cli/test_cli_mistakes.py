@@ -5,8 +5,9 @@ import re
 
 import numpy as np
 import pytest
-from cli_cases import RNG, SMALL, npz, save
+from cli_cases import RNG, SMALL, npz, read, save
 
+import fastnn as fnn
 from fastnn.cli import train as train_command
 from fastnn.serialization import FORMAT
 
@@ -123,13 +124,26 @@ def test_foreign_metadata(fails):
     assert "preprocessing" in fails("predict", "plain.fastnn", "d.npz", "--backend", "numpy")
 
 
-def test_divergence(run):
+@pytest.mark.parametrize("patience", [(), ("--patience", 3)])
+def test_what_was_learnt_before_a_divergence_is_saved(run, patience):
     npz(X=RNG.normal(size=(60, 3)), y=RNG.normal(size=60))
-    options = ("--optimizer", "sgd", "--lr", "1e30", "--quiet", "--out", "m.fastnn")
+    files = ("--out", "m.fastnn", "--metrics", "m.json")
+    options = ("--optimizer", "sgd", "--lr", "1e30", "--quiet", *files, *patience)
     out, err = run("train", "d.npz", *SMALL, *options, status=1)
     assert out == ""
-    assert re.fullmatch(r"fastnn: training diverged in epoch 1, [^\n]+\n", err)
-    assert not os.path.exists("m.fastnn")
+    assert re.fullmatch(
+        r"fastnn: training diverged in epoch 1, [^\n]+; saved to m\.fastnn\n", err
+    )
+    net, figures = fnn.load("m.fastnn", "numpy"), read("m.json")
+    assert np.isfinite(net.state.theta).all()
+    assert figures["stopped"].startswith("diverged in epoch 1")
+    assert set(figures) >= {"test_loss", "test_r2", "seconds"}
+
+
+def test_a_divergence_without_out_says_that_nothing_is_saved(run):
+    npz(X=RNG.normal(size=(60, 3)), y=RNG.normal(size=60))
+    options = ("--optimizer", "sgd", "--lr", "1e30", "--quiet")
+    assert "not saved: --out" in run("train", "d.npz", *SMALL, *options, status=1)[1]
 
 
 def test_not_enough_memory(run, monkeypatch):
