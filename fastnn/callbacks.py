@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 from fastnn._kernels.state import Snapshot
 from fastnn._utils import checks
-from fastnn._utils.files import check_writable, write_atomically
+from fastnn._utils.files import check_apart, check_writable, write_atomically
+from fastnn._utils.plain import plain_data
 from fastnn.errors import HistoryProtocol
 from fastnn.metrics import HIGHER_IS_BETTER
 from fastnn.nn.protocol import NetworkProtocol
@@ -66,6 +67,13 @@ def check_callbacks(callbacks: Any) -> list[Any]:
             raise TypeError(
                 f"callbacks must be objects with any of {', '.join(HOOKS)}; got {callback!r}"
             )
+    check_apart(
+        {
+            f"callbacks[{i}] ({type(callback).__name__})": callback.path
+            for i, callback in enumerate(callbacks)
+            if isinstance(callback, Checkpoint | CSVLogger)
+        }
+    )
     return callbacks
 
 
@@ -196,7 +204,8 @@ class Checkpoint:
         self.every: int = checks.integer("every", every)
 
     def on_fit_start(self, training: TrainingProtocol) -> None:
-        check_writable(self._path_of(0))
+        check_writable(self._path_of(training.net.epochs + self.every))
+        plain_data("metadata", training.net.metadata)  # refused before training, not after
 
     def on_epoch_end(self, training: TrainingProtocol) -> None:
         if training.epoch % self.every == 0:
@@ -229,21 +238,39 @@ class GradientFlow:
 class CSVLogger:
     """Write the history to a CSV file: a row for each epoch, with an ``epoch`` column first.
 
+    Rows that are in the file stay when a training is resumed, in a new process too: further epochs
+    follow under one header. Rows of epochs beyond the network's own, which a run had written that
+    ended before it saved the network, are replaced by the epochs trained now. A further call of
+    ``fit`` with the same logger appends rows, whatever the network.
+
     Parameters
     ----------
     path : str or path
         Where to. The file is replaced as a whole after each epoch, so it is never half written.
-        A further call of ``fit`` with the same logger appends rows.
+    overwrite : bool
+        Whether a network that has not been trained yet may replace the rows of another training.
+        Without it `fit` refuses to, before training.
+
+    Raises
+    ------
+    ValueError
+        From `fit`, before training: the file has rows and the network none, or it is no log of this
+        kind, or damaged.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, overwrite: bool = False):
         self.path: Path = Path(path)
+        self.overwrite: bool = checks.boolean("overwrite", overwrite)
         self._rows: list[dict[str, Any]] = []
+        self._has_written = False
 
     def on_fit_start(self, training: TrainingProtocol) -> None:
         check_writable(self.path)
+        if not self._has_written:
+            self._rows = self._rows_of_earlier_epochs(training.net.epochs)
 
     def on_epoch_end(self, training: TrainingProtocol) -> None:
+        self._has_written = True
         self._rows.append(
             {
                 "epoch": training.net.epochs,
@@ -256,3 +283,41 @@ class CSVLogger:
         writer.writeheader()
         writer.writerows(self._rows)
         write_atomically(self.path, text.getvalue().encode())
+
+    def _rows_of_earlier_epochs(self, epochs: int) -> list[dict[str, Any]]:
+        """The file's rows, for a network that has been trained for so many epochs."""
+        rows = _read_log(self.path)
+        if rows and not epochs and not self.overwrite:
+            raise ValueError(
+                f"CSVLogger: {self.path} has rows up to epoch {rows[-1]['epoch']}, and the network "
+                "has not been trained yet: give another path, resume with fastnn.load, or replace "
+                "the rows with CSVLogger(path, overwrite=True)"
+            )
+        while rows and int(rows[-1]["epoch"]) > epochs:
+            rows.pop()
+        return rows
+
+
+def _read_log(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file that `CSVLogger` wrote; none where there is no file, or an empty one."""
+    if not path.is_file():
+        return []
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            # What is no log is known by its first letters, however long the file is.
+            start = file.read(5)
+            if start not in ("", "epoch"):
+                raise ValueError(f"it begins with {start!r}, not with a column 'epoch'")
+            text = start + file.read()
+        if text and not text.endswith("\n"):
+            raise ValueError("its last line is cut off")
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+        for line, row in enumerate(rows, 2):
+            if None in row or None in row.values() or not re.fullmatch(r"\d{1,18}", row["epoch"]):
+                raise ValueError(f"line {line} is no row of an epoch")
+    except (ValueError, csv.Error) as error:
+        raise ValueError(
+            f"CSVLogger: {path} is not a log of CSVLogger, or it is damaged: {error}; "
+            "move it away, or give another path"
+        ) from error
+    return rows

@@ -1,7 +1,9 @@
 """Data sets: MNIST, and the sample of it that ships with the package."""
 
+import io
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +32,8 @@ _PIXELS = 28 * 28
 # of the training file's 60,000 images; the last 10,000 validate, as in Nielsen's book
 _TRAINING = 50_000
 _TIMEOUT = 30  # seconds without a byte before a mirror is given up
+_DEADLINE = 900  # seconds for a file, however steadily its bytes drip
+_MOST_PACKED, _MOST_UNPACKED = 16_000_000, 64_000_000  # bytes of a file; MNIST's take 10 and 47
 _PIECE = 1 << 16  # bytes per read of a download
 
 Samples = tuple[np.ndarray, np.ndarray]
@@ -129,6 +133,9 @@ def _missing(folder: Path) -> list[str]:
 
 def _read(path: Path) -> np.ndarray:
     try:
+        size = path.stat().st_size
+        if size > _MOST_PACKED:
+            raise ValueError(f"it has {size:,} bytes, more than any file of MNIST")
         return np.frombuffer(_unpack(path.read_bytes(), path.name), np.uint8)
     except ValueError as error:
         raise ValueError(
@@ -143,9 +150,14 @@ def _unpack(packed: bytes, name: str) -> bytes:
     import zlib
 
     try:
-        contents = gzip.decompress(packed)
+        with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
+            contents = file.read(_MOST_UNPACKED + 1)
     except (EOFError, OSError, zlib.error) as error:
         raise ValueError(f"no complete gzip file ({error})") from error
+    if len(contents) > _MOST_UNPACKED:
+        raise ValueError(
+            f"it unpacks to more than {_MOST_UNPACKED:,} bytes, as none of MNIST's does"
+        )
     digest = hashlib.sha256(contents).hexdigest()
     if digest != MNIST_FILES[name]:
         raise ValueError(f"the SHA-256 of its contents is {digest}, not {MNIST_FILES[name]}")
@@ -160,7 +172,10 @@ def _download(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     with Progress(
-        *columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
+        *columns,
+        console=Console(stderr=True),
+        transient=True,
+        disable=not (sys.stderr and sys.stderr.isatty()),
     ) as progress:
         for name in _missing(folder):
             write_atomically(folder / name, _from_mirrors(name, folder, progress))
@@ -187,10 +202,14 @@ def _from_mirrors(name: str, folder: Path, progress: "Progress") -> bytes:
 def _get(url: str, name: str, progress: "Progress") -> bytes:
     from urllib.request import urlopen
 
-    packed = bytearray()
+    packed, deadline = bytearray(), time.monotonic() + _DEADLINE
     with urlopen(url, timeout=_TIMEOUT) as response:
         task = progress.add_task(name, total=response.length)
-        while piece := response.read(_PIECE):
+        while piece := response.read1(_PIECE):  # what has come, without waiting for more
             packed += piece
+            if len(packed) > _MOST_PACKED:
+                raise ValueError(f"more than {_MOST_PACKED:,} bytes came, so it is none of MNIST's")
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not complete after {_DEADLINE} s")
             progress.update(task, completed=len(packed))
     return bytes(packed)

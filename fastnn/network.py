@@ -108,9 +108,7 @@ class Network:
     def from_saved(cls, saved: SavedModel, backend: str, precision: str) -> "Network":
         """The network of a model file, on an engine that can run here; see `fastnn.load`."""
         net = cls.__new__(cls)
-        description = saved.description
-        if precision != description.precision:  # a replaced one is lowered anew
-            description = dataclasses.replace(description, precision=precision)
+        description = saved.description.with_precision(precision)
         net._build(description, backend, saved.state)
         net.optimizer_kind, net.epochs, net.metadata = saved.optimizer, saved.epochs, saved.metadata
         return net

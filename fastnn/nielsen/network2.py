@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from fastnn._utils import checks
-from fastnn._utils.files import write_atomically
+from fastnn._utils.files import check_writable, write_atomically
 from fastnn.data import validation
 from fastnn.data.targets import as_targets
 from fastnn.errors import ModelFileError
@@ -123,7 +123,6 @@ class Network:
         if cost not in _LOSSES:
             raise ValueError(
                 f"cost must be {' or '.join(_COSTS)}, not {cost!r}; "
-                "fastnn.Network offers other losses"
                 "fastnn.Network offers other losses"
             )
         self._cost = cost
@@ -327,7 +326,17 @@ class Network:
         )
 
     def save(self, filename: str | os.PathLike[str]) -> None:
-        """Write the network to a JSON file, whole or not at all; the book's code reads it too."""
+        """Write the network to a JSON file, whole or not at all; the book's code reads it too.
+
+        Raises
+        ------
+        ValueError
+            Weights or biases that are not finite, which JSON cannot hold.
+        OSError
+            No space, no permission, no such folder; an older file is then intact.
+        """
+        check_writable(filename)
+        self._engine_network()  # It checks shapes and values, so that `load` will take them.
         weights, biases = (
             [np.asarray(array).tolist() for array in part] for part in (self.weights, self.biases)
         )
@@ -396,12 +405,24 @@ def load(filename: str | os.PathLike[str]) -> Network:
         text = file.read()
     try:
         data = json.loads(text)
-        net = Network(data["sizes"], _COSTS[data["cost"]])
-        net.weights, net.biases = (
+        weights, biases = (
             [np.array(array, np.float64) for array in data[name]] for name in ("weights", "biases")
         )
+        # Before a network of those sizes takes memory.
+        found = [weights[0].shape[-1], *(len(array) for array in biases)]
+        if found != data["sizes"]:
+            raise ValueError(f"sizes are {data['sizes']}, but the weights are of {found}")
+        net = Network(found, _COSTS[data["cost"]])
+        net.weights, net.biases = weights, biases
         net._engine_network()  # It checks shapes and values.
-    except (KeyError, TypeError, ValueError, MemoryError, RecursionError) as error:
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        OverflowError,
+        MemoryError,
+        RecursionError,
+    ) as error:
         raise ModelFileError(f"{filename} is no file of network2: {error!r}") from error
     return net
 

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,10 @@ class Description:
     def program(self) -> Program:
         """What engines run."""
         return lower(self.layers, self.inputs, self.loss, self.dtype, self.precision)
+
+    def with_precision(self, precision: str) -> "Description":
+        """This description with another precision; the same object, lowered once, where it is so."""
+        return self if precision == self.precision else replace(self, precision=precision)
 
     def blank_state(self) -> State:
         """The state whose parameters are 0, running variances 1, and steps none."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastnn._utils import checks
-from fastnn._utils.files import write_atomically
+from fastnn._utils.files import check_writable, write_atomically
 
 try:
     from matplotlib.animation import PillowWriter
@@ -78,6 +78,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
             f"path ends in .{kind}, which Matplotlib cannot write; known: "
             f"{', '.join(sorted(known))}"
         )
+    check_writable(path)
     contents = io.BytesIO()
     figure.savefig(contents, format=kind, dpi=_DPI)
     write_atomically(path, contents.getvalue())
@@ -102,6 +103,7 @@ def save_animation(
     fps : int
         Frames a second.
     """
+    check_writable(path)
     frames, writer = checks.integer("frames", frames), PillowWriter(fps=checks.integer("fps", fps))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "animation.gif")  # the writer takes a path only

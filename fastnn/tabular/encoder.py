@@ -299,7 +299,7 @@ class Preprocessing:
                 tuple(_from_dict(feature) for feature in description["features"]),
                 _from_dict(description["target"]),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(
                 "the model's metadata 'preprocessing' is not what Preprocessing.to_dict gives "
                 f"({error!r})"
@@ -326,4 +326,15 @@ def _from_dict(description: Mapping[str, Any]) -> Any:
         for key, value in description.items()
         if key != "type"
     }
+    for key, value in constants.items():
+        _check_constant(key, value)
     return _KINDS[description["type"]](**constants)
+
+
+def _check_constant(key: str, value: Any) -> None:
+    """Raise where a constant of a description is no text, texts or finite number."""
+    if isinstance(value, tuple):
+        if not all(isinstance(name, str) for name in value):
+            raise TypeError(f"{key} must be a list of text")
+    elif not isinstance(value, str | bool):
+        checks.number(key, value, low=-float("inf"))
