@@ -108,7 +108,17 @@ def _split_table(table: Table, options: TrainOptions) -> TrainingSets:
 def preprocessing_of(net: Network) -> Preprocessing | None:
     """The preprocessing that a model file of ``fastnn train`` carries."""
     description = net.metadata.get("preprocessing")
-    return None if description is None else Preprocessing.from_dict(description)
+    if description is None:
+        return None
+    preprocessing = Preprocessing.from_dict(description)
+    inputs = sum(feature.width for feature in preprocessing.features)
+    if (inputs, preprocessing.outputs) != (net.inputs, net.outputs):
+        raise ValueError(
+            f"the model's metadata 'preprocessing' makes {count(inputs, 'input')} and "
+            f"{count(preprocessing.outputs, 'output')} of a table, but the network has "
+            f"{net.inputs:,} and {net.outputs:,}"
+        )
+    return preprocessing
 
 
 def evaluation_data(net: Network, data: str, target: str | None) -> Samples:

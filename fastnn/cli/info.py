@@ -18,7 +18,7 @@ from fastnn._version import __version__
 from fastnn.cli.data import preprocessing_of
 from fastnn.cli.options import FILE
 from fastnn.cli.output import printable
-from fastnn.models import load
+from fastnn.network import Network
 from fastnn.tabular.encoder import Classes
 
 
@@ -67,8 +67,9 @@ def _cuda_kernels() -> dict[str, str]:
 
 
 def _model(path: Path) -> dict[str, object]:
-    net = load(path, "numpy")
-    precision = _saved_precision(path)
+    saved = serialization.read(path)
+    precision = saved.description.precision  # a network on the CPU has float32 alone
+    net = Network.from_saved(saved, "numpy", "float32")
     preprocessing = preprocessing_of(net)
     lines = {
         "inputs": net.inputs,
@@ -90,8 +91,3 @@ def _model(path: Path) -> dict[str, object]:
         **classes,
         "columns": ", ".join(feature.name for feature in preprocessing.features),
     }
-
-
-def _saved_precision(path: Path) -> str:
-    """The precision that the file names; a network loaded on the CPU has float32 alone."""
-    return serialization.read(path).description.precision

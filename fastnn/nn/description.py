@@ -62,7 +62,7 @@ class Description:
         return lower(self.layers, self.inputs, self.loss, self.dtype, self.precision)
 
     def with_precision(self, precision: str) -> "Description":
-        """This description with another precision; the same object, lowered once, where it is so."""
+        """This description with another precision; the same object where it is the same one."""
         return self if precision == self.precision else replace(self, precision=precision)
 
     def blank_state(self) -> State:

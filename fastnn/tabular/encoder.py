@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 import numpy as np
@@ -16,6 +16,8 @@ from fastnn.tabular.table import NAME_KINDS, NUMBER_KINDS, Column, Table, first_
 
 TASKS = ("auto", "classification", "regression")
 
+_LONGEST_CLASS = 10_000  # letters; a longer one is a text, and predictions would repeat it
+_TARGET_KINDS = ("integer", *NAME_KINDS)  # of classes
 _MOST_INTEGER_CLASSES = 20  # an integer target with more distinct values is taken for a quantity
 
 
@@ -115,6 +117,14 @@ class Classes:
     name: str
     kind: str
     classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        longest = max(self.classes, key=len, default="")
+        if len(longest) > _LONGEST_CLASS:
+            raise ValueError(
+                f"column {self.name!r} has a class of {len(longest):,} letters, "
+                f"{longest[:20]!r}…; the name of a class has at most {_LONGEST_CLASS:,}"
+            )
 
     @classmethod
     def fit(cls, column: Column, rows: np.ndarray) -> Self:
@@ -321,20 +331,23 @@ def _to_dict(part: Any) -> dict[str, Any]:
 
 
 def _from_dict(description: Mapping[str, Any]) -> Any:
-    constants = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in description.items()
-        if key != "type"
-    }
+    kind = _KINDS[description["type"]]
+    types = {field.name: field.type for field in fields(kind)}
+    constants = {key: value for key, value in description.items() if key != "type"}
     for key, value in constants.items():
-        _check_constant(key, value)
-    return _KINDS[description["type"]](**constants)
+        constants[key] = _constant(key, value, types[key])
+    return kind(**constants)
 
 
-def _check_constant(key: str, value: Any) -> None:
-    """Raise where a constant of a description is no text, texts or finite number."""
-    if isinstance(value, tuple):
-        if not all(isinstance(name, str) for name in value):
-            raise TypeError(f"{key} must be a list of text")
-    elif not isinstance(value, str | bool):
-        checks.number(key, value, low=-float("inf"))
+def _constant(key: str, value: Any, kind: Any) -> Any:
+    """A constant of a description, of the type that its field has; a file may hold anything."""
+    if kind is float:
+        low = 0.0 if key == "scale" else -float("inf")
+        return checks.number(key, value, low, low_open=True)
+    if kind is str:
+        if not isinstance(value, str):
+            raise TypeError(f"{key} must be text, not {type(value).__name__}")
+        return checks.one_of(key, value, _TARGET_KINDS) if key == "kind" else value
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise TypeError(f"{key} must be a list of text")
+    return tuple(value)
