@@ -148,6 +148,8 @@ def _check_replaceable(
     path: str | os.PathLike[str], target: Path, old: os.stat_result | None
 ) -> None:
     """Raise where the folder is missing, or the old file must not be replaced."""
+    if not os.fspath(path):
+        raise FileNotFoundError("the path is empty; expected the name of a file")
     if os.fspath(path).endswith(os.sep):
         raise IsADirectoryError(f"{path} is a folder, not a file")
     if not target.parent.is_dir():
