@@ -311,7 +311,11 @@ def _read_log(path: Path) -> list[dict[str, Any]]:
             text = start + file.read()
         if text and not text.endswith("\n"):
             raise ValueError("its last line is cut off")
-        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        names = list(reader.fieldnames or ["epoch"])
+        if names[0] != "epoch" or len(set(names)) < len(names):
+            raise ValueError(f"its columns are {', '.join(names)}")
+        rows = list(reader)
         for line, row in enumerate(rows, 2):
             if None in row or None in row.values() or not re.fullmatch(r"\d{1,18}", row["epoch"]):
                 raise ValueError(f"line {line} is no row of an epoch")

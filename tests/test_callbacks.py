@@ -243,6 +243,118 @@ def test_csv_logger(tmp_path):
     assert (rows[0]["val_loss"], float(rows[2]["val_loss"])) == ("", histories[1]["val_loss"][0])
 
 
+def log_of(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def resumed(folder, epochs=1, logger=None, **options):
+    """Train a copy of the saved network as a new process would, with a new logger."""
+    net = fnn.load(folder / "m", backend="numpy")
+    net.fit(X, LABELS, epochs, callbacks=[logger or fnn.CSVLogger(folder / "log.csv")], **options)
+    net.save(folder / "m")
+
+
+@pytest.fixture
+def logged(tmp_path):
+    """A folder with a network of three epochs and its log."""
+    net = network()
+    net.fit(X, LABELS, epochs=3, callbacks=[fnn.CSVLogger(tmp_path / "log.csv")])
+    net.save(tmp_path / "m")
+    return tmp_path
+
+
+def test_a_resumed_training_goes_on_in_the_log(logged):
+    before = (logged / "log.csv").read_text()
+    resumed(logged, 2)
+    text = (logged / "log.csv").read_text()
+    assert text.startswith(before)
+    assert text.count("epoch") == 1
+    resumed(logged)
+    assert [row["epoch"] for row in log_of(logged / "log.csv")] == ["1", "2", "3", "4", "5", "6"]
+
+
+def test_columns_may_be_added_and_dropped_when_a_training_is_resumed(logged):
+    resumed(logged, validation=0.25)
+    resumed(logged)
+    rows = log_of(logged / "log.csv")
+    assert [row["val_loss"] != "" for row in rows] == [False, False, False, True, False]
+    assert all(row["loss"] for row in rows)
+
+
+def test_epochs_that_were_lost_are_replaced(logged):
+    """A run was killed after it wrote rows of epochs that no saved network has."""
+    fnn.load(logged / "m", backend="numpy").fit(
+        X, LABELS, 4, callbacks=[fnn.CSVLogger(logged / "log.csv")]
+    )
+    lost = log_of(logged / "log.csv")
+    assert len(lost) == 7
+    resumed(logged)
+    rows = log_of(logged / "log.csv")
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
+    assert rows[3]["loss"] == lost[3]["loss"]
+
+
+def test_another_training_does_not_replace_a_log(logged):
+    before = (logged / "log.csv").read_bytes()
+    with raises(ValueError, "log.csv", "up to epoch 3", "overwrite=True"):
+        network().fit(X, LABELS, callbacks=[fnn.CSVLogger(logged / "log.csv")])
+    assert (logged / "log.csv").read_bytes() == before
+    network().fit(X, LABELS, callbacks=[fnn.CSVLogger(logged / "log.csv", overwrite=True)])
+    assert [row["epoch"] for row in log_of(logged / "log.csv")] == ["1"]
+    resumed(logged, logger=fnn.CSVLogger(logged / "log.csv", overwrite=True))
+    assert [row["epoch"] for row in log_of(logged / "log.csv")] == ["1", "4"]
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        b"a,b\n1,2\n",
+        b"epoch,loss\n1,0.5\n2,0.2",
+        b"epoch,loss\n1,0.5\n2\n",
+        b"epoch,loss\n1,0.5\n2,0.4,3\n",
+        b"epoch,loss\none,0.5\n",
+        b"epoch,loss\n" + b"9" * 5000 + b",0.5\n",
+        b"epoch;loss\n1;0.5\n",
+        b"epochs,loss\n",
+        b"epoch,loss,loss\n1,2,3\n",
+        b'epoch,loss\n1,"0.5\n',
+        b"epoch,\xff\n1,2\n",
+        b"\0" * 100,
+        b"PK\x03\x04",
+    ],
+)
+def test_a_file_that_is_no_log_is_refused_before_training(logged, contents):
+    (logged / "log.csv").write_bytes(contents)
+    net = fnn.load(logged / "m", backend="numpy")
+    with raises(ValueError, "log.csv", "is not a log", "another path"):
+        net.fit(X, LABELS, callbacks=[fnn.CSVLogger(logged / "log.csv", overwrite=True)])
+    assert (logged / "log.csv").read_bytes() == contents
+    assert net.epochs == 3
+
+
+def test_an_empty_file_and_one_of_a_spreadsheet_are_logs(logged):
+    text = (logged / "log.csv").read_text()
+    (logged / "log.csv").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    resumed(logged)
+    assert [row["epoch"] for row in log_of(logged / "log.csv")] == ["1", "2", "3", "4"]
+    for number, empty in enumerate((b"", b"epoch,loss\n"), 5):
+        (logged / "log.csv").write_bytes(empty)
+        resumed(logged)
+        assert [row["epoch"] for row in log_of(logged / "log.csv")] == [str(number)]
+
+
+@pytest.mark.parametrize("name", ["file", "./file", "link"])
+@pytest.mark.parametrize("kind", [fnn.Checkpoint, fnn.CSVLogger])
+def test_two_callbacks_on_one_file_are_refused(tmp_path, monkeypatch, kind, name):
+    monkeypatch.chdir(tmp_path)
+    os.symlink("file", "link")
+    net = network()
+    with raises(ValueError, f"callbacks[1] ({kind.__name__})", "callbacks[0] (Checkpoint)"):
+        net.fit(X, LABELS, callbacks=[fnn.Checkpoint("file"), kind(name)])
+    assert net.epochs == 0
+
+
 def test_csv_is_never_half_written(tmp_path, monkeypatch):
     path, net, replace = tmp_path / "log.csv", network(), os.replace
     seen = []

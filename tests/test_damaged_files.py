@@ -1,8 +1,11 @@
 """Model files that are damaged, foreign or crafted: nothing but a whole file of fastnn is read."""
 
 import json
+import os
 import re
 import struct
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -228,12 +231,76 @@ def test_a_crafted_file_without_a_change_loads(model, tmp_path):
     )
 
 
-def test_a_huge_network_is_refused_before_memory_is_taken(tmp_path):
+def towering(depth):
+    inner = {"layer": "Dense", "units": 3}
+    for _ in range(depth):
+        inner = {"layer": "Residual", "layers": [inner]}
+    return inner
+
+
+HUGE = {
+    "inputs": setting("inputs", 10**9),
+    "inputs of 64 bits": setting("inputs", 2**64 - 1),
+    "units": setting("layers", 0, "units", 2**26),  # 4 GB of parameters and optimiser's state
+    "units of 64 bits": setting("layers", 0, "units", 2**63),
+    "100,000 layers": setting("layers", [{"layer": "Dense", "units": 1}] * 100_000),
+    "100,000 layers in a block": setting(
+        "layers", [{"layer": "Residual", "layers": [{"layer": "BatchNorm"}] * 100_000}]
+    ),
+    "blocks in blocks": setting("layers", [towering(200)]),
+    "very many blocks in blocks": setting("layers", [towering(300)] * 300),
+    "an endless step": setting("step", 10**4000),
+    "an endless epoch": setting("epochs", 2**63),
+    "an endless seed": setting("seed", 10**400),
+    "an endless momentum": setting("layers", 1, "momentum", 10**400),
+    "an endless constant": setting("loss", {"name": "huber", "delta": 10**400}),
+    "half a character": setting("metadata", {"a": "\ud800"}),
+    "deep metadata": setting("metadata", {"a": json.loads("[" * 500 + "]" * 500)}),
+}
+
+
+@pytest.mark.parametrize("change", HUGE.values(), ids=HUGE)
+def test_a_huge_network_is_refused_before_time_and_memory_are_taken(model, tmp_path, change):
     """The tensors in the file say how large the network may be."""
-    # 4 GB of parameters and optimiser's state
-    path = craft(tmp_path, network(), setting("layers", 0, "units", 2**26))
+    path = craft(tmp_path, model[1], change)
     resource = pytest.importorskip("resource")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(fnn.ModelFileError):
+    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    with raises(fnn.ModelFileError, "crafted"):
         fnn.load(path, backend="numpy")
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000
+    assert time.process_time() - started < 1
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+
+
+@pytest.mark.parametrize(
+    "start",
+    [b"\0" * 8, struct.pack("<Q", 10), struct.pack("<Q", 99_000_000), b"\xff" * 8, b"text\n" * 9],
+    ids=["zeros", "ten", "99 MB", "ones", "text"],
+)
+def test_a_long_file_that_is_no_model_is_not_read(tmp_path, start):
+    """Nor is one with a header of another program, such as a language model of 10 GB."""
+    path = tmp_path / "bad"
+    path.write_bytes(start)
+    os.truncate(path, 10**12)  # takes no space on most file systems
+    started = time.process_time()
+    with raises(fnn.ModelFileError, "bad"):
+        fnn.load(path)
+    assert time.process_time() - started < 1
+
+
+@pytest.mark.parametrize("size", [-1, 2**63, 10**30, "8", None, 1.5])
+def test_a_header_that_lies_about_its_numbers(model, size):
+    folder, _, data = model
+    length = struct.unpack_from("<Q", data)[0]
+    header = json.loads(data[8 : 8 + length])
+    header["0.weight"]["data_offsets"] = [0, size]
+    text = json.dumps(header).encode()
+    refuse(folder, struct.pack("<Q", len(text)) + text + data[8 + length :])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes of POSIX")
+def test_a_model_comes_through_a_pipe(model, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(model[2]))
+    writer.start()
+    assert_same_state(fnn.load(tmp_path / "pipe", backend="numpy"), model[1])
+    writer.join(10)

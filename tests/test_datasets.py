@@ -1,11 +1,13 @@
 """MNIST from a folder, from a local mirror, and the sample in the package: no test is online."""
 
+import contextlib
 import gzip
 import hashlib
 import io
 import os
 import struct
 import sys
+import time
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -234,6 +236,55 @@ def test_wrong_checksum(small, cache, serve):
     with pytest.raises(ConnectionError, match=f"{NAMES[1]}: the SHA-256 of its contents is"):
         datasets.mnist()
     assert [file.name for file in cache.iterdir()] == NAMES[:1]
+
+
+@pytest.mark.parametrize(
+    ("fault", "limits", "problem"),
+    [
+        ("endless", {}, "more than 16,000,000 bytes came"),
+        ("bomb", {}, "unpacks to more than 64,000,000 bytes"),
+        ("slow", {"_DEADLINE": -1}, "not complete after"),
+        ("silent", {"_TIMEOUT": 0.2}, "timed out"),
+    ],
+)
+def test_a_mirror_that_sends_too_much_or_too_slowly(cache, monkeypatch, fault, limits, problem):
+    """Nothing of it is kept."""
+
+    class Mirror(SimpleHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()  # no length is announced
+            with contextlib.suppress(OSError):
+                if fault == "bomb":
+                    self.wfile.write(gzip.compress(bytes(65_000_000)))
+                elif fault == "silent":
+                    time.sleep(1)
+                while fault in ("endless", "slow"):
+                    self.wfile.write(bytes(1_000_000))
+
+        def log_message(self, *_):
+            pass
+
+    for name, value in limits.items():
+        monkeypatch.setattr(datasets, name, value)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Mirror) as server:
+        monkeypatch.setattr(datasets, "MNIST_MIRRORS", (f"http://127.0.0.1:{server.server_port}/",))
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            with pytest.raises(ConnectionError, match=problem):
+                datasets.mnist()
+        finally:
+            server.shutdown()
+            thread.join()
+    assert not list(cache.iterdir())
+
+
+def test_a_file_longer_than_mnists_is_not_read(small):
+    os.truncate(small / NAMES[0], 10**11)  # takes no space on most file systems
+    with pytest.raises(ValueError, match=r"100,000,000,000 bytes, more than any file of MNIST"):
+        datasets.mnist(small)
 
 
 def test_offline(cache, monkeypatch):

@@ -133,6 +133,23 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, bad):
         network2.load(path)
 
 
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
+    net = new(network2.QuadraticCost)
+    net.biases[0][0] = np.inf
+    with pytest.raises(ValueError, match=r"biases\[0\] must be finite"):
+        net.save(tmp_path / "net.json")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("sizes", ["[1000000000, 1]", "[2, 1000000000, 1]", "[2, 1, 1]", "2", "[]"])
+def test_sizes_that_the_weights_do_not_have_take_no_memory(tmp_path, sizes):
+    (tmp_path / "net.json").write_text(
+        f'{{"sizes": {sizes}, "weights": [[[1, 2]]], "biases": [[[0]]], "cost": "QuadraticCost"}}'
+    )
+    with pytest.raises(fnn.ModelFileError, match=r"sizes are .* the weights are of \[2, 1\]"):
+        network2.load(tmp_path / "net.json")
+
+
 def test_a_file_nested_without_end_is_refused(tmp_path):
     (tmp_path / "net.json").write_text("[" * 100_000)
     with pytest.raises(fnn.ModelFileError):

@@ -20,9 +20,10 @@ def integer(name: str, value: Any, least: int = 1) -> int:
         raise TypeError(f"{name} must be an integer of at least {least}, not {value!r}")
     if value < least:
         raise ValueError(f"{name} must be an integer of at least {least}, not {_shown(value)}")
-    if value >= _HIGHEST:
+    whole = int(value)
+    if whole >= _HIGHEST:
         raise ValueError(f"{name} must be an integer below 2**64, not {_shown(value)}")
-    return int(value)
+    return whole
 
 
 def number(
@@ -39,7 +40,7 @@ def number(
     try:
         amount = float(value)
     except OverflowError:  # an integer of hundreds of digits
-        amount = float("inf") if value > 0 else float("-inf")
+        amount = float("inf") if int(value) > 0 else float("-inf")
     below = amount <= low if low_open else amount < low
     above = amount >= high if high_open else amount > high
     if not isfinite(amount) or below or above:

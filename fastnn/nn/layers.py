@@ -219,6 +219,7 @@ class Residual(Layer):
         projection: str | bool = "auto",
     ):
         self.layers: list[Layer] = check_layers("layers of Residual", layers)
+        _check_depth([self])
         self.activation: Activation = as_activation(activation)
         is_boolean = isinstance(projection, bool | np.bool_)
         if not is_boolean and not (isinstance(projection, str) and projection == "auto"):

@@ -40,8 +40,8 @@ class Loss:
     """
 
     def __init__(self, name: str, **constants: float):
-        self.spec: LossRow = LOSSES[checks.one_of("loss", name, LOSSES)]
-        self.name: str = name
+        self.name: str = checks.one_of("loss", name, LOSSES)
+        self.spec: LossRow = LOSSES[self.name]
         accepted = self.spec.constants
         self.constants: dict[str, float] = checks.filled_constants(
             f"loss {name!r}", constants, accepted

@@ -131,9 +131,7 @@ def test_what_was_learnt_before_a_divergence_is_saved(run, patience):
     options = ("--optimizer", "sgd", "--lr", "1e30", "--quiet", *files, *patience)
     out, err = run("train", "d.npz", *SMALL, *options, status=1)
     assert out == ""
-    assert re.fullmatch(
-        r"fastnn: training diverged in epoch 1, [^\n]+; saved to m\.fastnn\n", err
-    )
+    assert re.fullmatch(r"fastnn: training diverged in epoch 1, [^\n]+; saved to m\.fastnn\n", err)
     net, figures = fnn.load("m.fastnn", "numpy"), read("m.json")
     assert np.isfinite(net.state.theta).all()
     assert figures["stopped"].startswith("diverged in epoch 1")
