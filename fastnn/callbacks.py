@@ -241,7 +241,8 @@ class CSVLogger:
     Rows that are in the file stay when a training is resumed, in a new process too: further epochs
     follow under one header. Rows of epochs beyond the network's own, which a run had written that
     ended before it saved the network, are replaced by the epochs trained now. A further call of
-    ``fit`` with the same logger appends rows, whatever the network.
+    ``fit`` with the same logger appends rows, whatever the network. List it before a `Checkpoint`,
+    so that no saved network has an epoch that the log lacks.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from fastnn._kernels.contract import Program
+from fastnn._kernels.contract import DTYPES, Program
 from fastnn._kernels.state import State
 from fastnn._utils import checks
 from fastnn._utils.files import check_writable, write_atomically
@@ -231,7 +231,7 @@ def _checked(plain: dict[str, Any], tensors: dict[str, np.ndarray]) -> SavedMode
         layers=[layer_from_config(config) for config in plain["layers"]],
         inputs=plain["inputs"],
         loss=Loss(loss.pop("name"), **loss),
-        dtype=plain["dtype"],
+        dtype=checks.one_of("dtype", plain["dtype"], DTYPES),
         seed=plain["seed"],
         precision=plain.get("precision", "float32"),
     )

@@ -184,6 +184,8 @@ CRAFTED = {
     "unknown loss": setting("loss", {"name": "hinge"}),
     "loss without a name": setting("loss", {}),
     "dtype": setting("dtype", "float16"),
+    "dtype that NumPy parses": setting("dtype", ","),
+    "dtype by another name": setting("dtype", "f4"),
     "another dtype": setting("dtype", "float64"),
     "seed": setting("seed", -1),
     "epochs of text": setting("epochs", "many"),

@@ -40,7 +40,7 @@ def number(
     try:
         amount = float(value)
     except OverflowError:  # an integer of hundreds of digits
-        amount = float("inf") if int(value) > 0 else float("-inf")
+        amount = float("-inf") if value < 0 else float("inf")
     below = amount <= low if low_open else amount < low
     above = amount >= high if high_open else amount > high
     if not isfinite(amount) or below or above:

@@ -94,7 +94,7 @@ def as_dtype(dtype: Any) -> np.dtype:
     """A dtype that engines compute in."""
     try:
         name = np.dtype(dtype).name if dtype is not None else "None"  # NumPy takes None for float64
-    except TypeError:
+    except (TypeError, ValueError, SyntaxError):  # NumPy parses text such as "f4, f4"
         name = str(dtype)
     if name not in DTYPES:
         raise ValueError(f"dtype must be 'float32' or 'float64', not {dtype!r}")
