@@ -161,7 +161,6 @@ def _parse(file: IO[bytes], path: str | os.PathLike[str]) -> tuple[str, dict[str
         LookupError,
         TypeError,
         AttributeError,
-        MemoryError,
         OverflowError,
         RecursionError,
         SafetensorError,
@@ -193,13 +192,15 @@ def _read_numbers(file: IO[bytes], start: int, header: dict[str, Any]) -> bytes:
     """The bytes from ``start`` on, as many as the header says, before memory is taken for them."""
     ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
     size, status = max(ends, default=0), os.fstat(file.fileno())
-    found = status.st_size - start
-    if not stat.S_ISREG(status.st_mode):  # a pipe does not know its length
-        data = file.read(size + 1)
-        found = len(data)
-    if found != size:
-        raise ValueError(f"it holds {found:,} bytes of numbers, and its header describes {size:,}")
-    return file.read() if stat.S_ISREG(status.st_mode) else data
+    has_length = stat.S_ISREG(status.st_mode)  # a pipe has none
+    if has_length and status.st_size - start != size:
+        raise ValueError(
+            f"it holds {status.st_size - start:,} bytes of numbers, and its header tells of {size}"
+        )
+    numbers = file.read() if has_length else file.read(size + 1)
+    if len(numbers) != size:
+        raise ValueError("it holds another number of bytes than its header tells of")
+    return numbers
 
 
 @contextlib.contextmanager
@@ -215,7 +216,6 @@ def _naming(path: str | os.PathLike[str]) -> Iterator[None]:
         TypeError,
         ValueError,
         AttributeError,
-        MemoryError,
         OverflowError,
         RecursionError,
     ) as error:

@@ -61,9 +61,8 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
             if old is not None:
                 _take_over(descriptor, temporary, old)
             os.fsync(descriptor)
-            if (
-                os.name == "nt"
-            ):  # Windows renames no open file; elsewhere the lock is held till then
+            # Windows renames no open file; elsewhere the lock is held until the name is final.
+            if os.name == "nt":
                 file.close()
             os.replace(temporary, target)
     except BaseException as error:

@@ -30,6 +30,7 @@ _NEEDS_Z = {row.code for row in ACTIVATIONS.values() if row.needs_z}
 _FIELDS = opcodes.OP.names or ()
 # Absent where they are -1.
 _OFFSETS = ("skip", "aux", "row_stats", "column_stats", "weight", "bias", "state")
+_BLANK = dict.fromkeys(_FIELDS, 0) | dict.fromkeys(_OFFSETS, -1)
 _Value = tuple[int, int]  # column offset of a value, and its width
 _ALIGNMENT = 16  # elements: a parameter array begins on a cache line of float32
 _MOST_NUMBERS = 2**60  # of float64, more than a machine can address
@@ -108,8 +109,7 @@ class _Lowering:
 
     def emit(self, code: int, x: int, n_in: int, n_out: int, **fields: Any) -> int:
         """Append an operation and return the column offset of its output."""
-        given = {"code": code, "x": x, "n_in": n_in, "n_out": n_out, **fields}
-        op = dict.fromkeys(_FIELDS, 0) | dict.fromkeys(_OFFSETS, -1) | given
+        op: dict[str, Any] = _BLANK | {"code": code, "x": x, "n_in": n_in, "n_out": n_out, **fields}
         op["y"], op["stream"] = self.columns(n_out), len(self.ops)
         self.ops.append(op)
         return op["y"]
@@ -243,12 +243,13 @@ class _Lowering:
     # --- finishing touches ------------------------------------------------------------------------
 
     def check_size(self) -> None:
-        """MemoryError where no machine could hold the network."""
+        """ValueError where no machine could hold the network."""
         most = max(self.n_parameters, self.n_columns, self.n_buffers, self.n_scratch)
         if most > _MOST_NUMBERS:
             digits = len(str(most))
-            raise MemoryError(
-                f"the layers ask for about 10^{digits - 1} numbers; use narrower ones"
+            raise ValueError(
+                f"the layers ask for about 10^{digits - 1} numbers, more than any memory holds; "
+                "use narrower ones"
             )
 
     def strip_sigmoid(self, output: int) -> None:

@@ -17,7 +17,8 @@ def penalty(program: Program, state: State) -> float:
             # Sums, not dot products: the threads of BLAS would spin while the next chunk wants the
             # cores.
             squares, magnitudes = float(np.square(w).sum()), float(np.abs(w).sum())
-            total += 0.5 * op["l2"] * squares + op["l1"] * magnitudes
+            with np.errstate(over="ignore"):  # an infinite loss is an error of its own
+                total += 0.5 * op["l2"] * squares + op["l1"] * magnitudes
     return float(total)
 
 

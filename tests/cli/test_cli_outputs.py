@@ -1,5 +1,6 @@
 """What the commands write and print: never over an input, strict JSON, nothing for a terminal."""
 
+import csv
 import json
 import os
 import subprocess
@@ -177,6 +178,21 @@ def test_a_read_only_target(fails, table, no_training, option):
     assert "read-only" in fails(*TRAIN, option, "m")
 
 
+@pytest.mark.parametrize("name", ["😀", "𠮷野家", r"C:\ud8", '"', "a\tb"])
+def test_every_name_is_saved_and_comes_back(run, name):
+    pytest.importorskip("pyarrow")
+    quoted = '"' + name.replace('"', '""') + '"'
+    rows = [f"{i % 7},{('x', quoted)[i % 2]},{(quoted, 'b', 'c')[i % 3]}" for i in range(60)]
+    Path("d.csv").write_text("\n".join([f"{quoted},kind,y", *rows]), encoding="utf-8")
+    run("train", "d.csv", *SMALL, "--epochs", 1, "--out", "m.fastnn", "--metrics", "m.json")
+    description = fnn.load("m.fastnn").metadata["preprocessing"]
+    assert [f["name"] for f in description["features"]] == [name, "kind"]
+    assert name in description["target"]["classes"]
+    assert name in description["features"][1]["categories"]
+    out = run("predict", "m.fastnn", "d.csv", "--backend", "numpy")[0]
+    assert f"probability_{name}" in next(csv.reader(out.splitlines()))
+
+
 # --- numbers that are none ------------------------------------------------------------------------
 
 NUMBERS = ["99999999999999999999", "9" * 400, "9" * 5000, "nan", "inf", "-inf", "1e400", "-1", ""]
@@ -197,7 +213,13 @@ def test_numbers_that_no_option_takes(fails, table, option, number):
 
 @pytest.mark.parametrize("widths", ["9223372036854775807", "4000000000,4000000000"])
 def test_layers_wider_than_any_memory(fails, table, widths):
-    assert "not enough memory" in fails(*TRAIN[:2], "--quiet", "--layers", widths)
+    assert "more than any memory" in fails(*TRAIN[:2], "--quiet", "--layers", widths)
+
+
+@pytest.mark.parametrize("option", ["--l1", "--l2", "--lr"])
+def test_numbers_at_the_edge_end_in_one_line(run, table, option):
+    err = run(*TRAIN, "--quiet", option, "1e308", status=1)[1]
+    assert len(err.splitlines()) == 1
 
 
 FEATURE, TARGET = ("features", 0), ("target",)
