@@ -7,6 +7,7 @@ locks prove nothing; then a leftover must also be a day old.
 """
 
 import contextlib
+import errno
 import functools
 import hashlib
 import os
@@ -21,6 +22,7 @@ except ImportError:  # Windows
     fcntl = None
 
 _NAME = re.compile(r"\.fastnn-(?:([0-9a-f]{8})-)?[0-9a-f]{16}\.tmp")
+_ATTEMPTS = 100
 _OLD = 24 * 3600  # seconds without a change; no write of a file takes so long
 # Flags that some systems lack.
 _CLOSE_ON_EXEC, _NO_FOLLOW, _NO_WAIT, _BINARY = (
@@ -42,13 +44,15 @@ def open_temporary(folder: Path, mode: int) -> tuple[int, Path]:
         The folder takes no new file.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _CLOSE_ON_EXEC | _NO_FOLLOW | _BINARY
-    while True:
+    for _ in range(_ATTEMPTS):
         path = folder / f".fastnn-{_machine()}-{os.urandom(8).hex()}.tmp"
         descriptor = os.open(path, flags, mode)
         # Another writer may have found the file before it was locked, and removed it.
-        if _lock(descriptor) is not False and _has_name(descriptor):
+        if _lock(descriptor) is not False and os.path.lexists(path):
             return descriptor, path
         os.close(descriptor)
+        path.unlink(missing_ok=True)
+    raise BlockingIOError(errno.EAGAIN, "no temporary file can be locked", str(folder))
 
 
 def remove_leftovers(folder: Path, now: float) -> None:
@@ -98,10 +102,6 @@ def _lock(descriptor: int) -> bool | None:
     except OSError:
         return None
     return True
-
-
-def _has_name(descriptor: int) -> bool:
-    return os.fstat(descriptor).st_nlink > 0
 
 
 @functools.cache
