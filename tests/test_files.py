@@ -95,6 +95,12 @@ def test_standard_output_is_written_into(tmp_path, redirected):
         assert (out.read() if redirected else done.stdout) == b"before\ndata\nafter\n"
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+def test_a_device_that_fails_is_named():
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        files.write_atomically("/dev/full", b"data")
+
+
 @posix
 def test_a_socket_is_refused(tmp_path, monkeypatch):
     import socket

@@ -1,7 +1,9 @@
 """Whatever `fit` accepts can be saved and loaded; what cannot is refused before training."""
 
+import copy
 import functools
 import json
+import pickle
 import time
 
 import numpy as np
@@ -120,7 +122,8 @@ def tower(depth):
 
 def test_blocks_in_blocks_come_back(tmp_path):
     net = network([tower(40)])
-    net.copy().save(tmp_path / "m")
+    for twin in (net.copy(), copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        twin.save(tmp_path / "m")
     assert repr(fnn.load(tmp_path / "m", backend="numpy")) == repr(net)
 
 

@@ -188,14 +188,12 @@ def _take_over(descriptor: int, temporary: Path, old: os.stat_result) -> None:
 
 
 def _write_into(path: str | os.PathLike[str], data: bytes) -> None:
+    place: str | os.PathLike[str] | int = path
     if is_stdout(path):
-        # By its own descriptor: opened anew, a redirected file would be cut.
         if sys.stdout is not None:
             sys.stdout.flush()
-        with open(os.dup(1), "wb") as file:
-            file.write(data)
-        return
-    with open(path, "wb") as file:
+        place = os.dup(1)  # its own descriptor: opened anew, a redirected file would be cut
+    with _naming(path), open(place, "wb") as file:
         file.write(data)
 
 
