@@ -184,7 +184,8 @@ class Value:
         """Standardised values (n,)."""
         numbers = column.numbers()
         column.check_complete()
-        return (numbers - self.mean) / self.scale
+        with np.errstate(over="ignore"):  # the network names infinite targets
+            return (numbers - self.mean) / self.scale
 
     def decode(self, output: np.ndarray) -> dict[str, np.ndarray]:
         """The values in the column's own units, by column name."""
