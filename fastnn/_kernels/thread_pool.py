@@ -8,39 +8,66 @@ scikit-learn, and GNU's hangs in a forked child.
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from operator import call
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fastnn._kernels.core_sharing import on_core
+from fastnn._kernels.scipy_blas import THREAD_NAME
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
 
+class Run(NamedTuple):
+    """A kernel that has run."""
+
+    results: list[int]  # by rank
+    seconds: float
+    cpu_seconds: float  # of all threads together
+
+
 def run_in_threads(
-    n: int, run: Callable[..., int], arguments: tuple, calls_blas: bool
-) -> list[int]:
+    n: int, run: Callable[..., int], arguments: tuple, calls_blas: bool, core: int | None = None
+) -> Run:
     """``run(rank, n, *arguments)`` for ranks 0 … n − 1 at once, rank 0 in the calling thread.
 
-    Returns what each returns.
+    With ``core`` all run on that one.
     """
     if n == 1 and not calls_blas:
-        return [run(0, 1, *arguments)]
+        return Run([run(0, 1, *arguments)], 0.0, 0.0)  # nobody asks for its time
     with (
         _single_threaded_blas() if calls_blas else contextlib.nullcontext(),
         _pool_lock if n > 1 else contextlib.nullcontext(),
+        on_core(core),
     ):
         _ensure_workers(n - 1)
         done: SimpleQueue = SimpleQueue()
         starts: list[Callable[[], Any]] = [
-            partial(_tasks.put, (done, partial(run, rank, n, *arguments))) for rank in range(1, n)
+            partial(_tasks.put, (done, partial(_timed, core, run, rank, n, *arguments)))
+            for rank in range(1, n)
         ]
+        started, cpu_started = time.perf_counter(), time.thread_time()
         # Ranks wait for each other, so all must start: within one call of C no interrupt can come
         # between the start of the first and of the last.
         *_, own = map(call, [*starts, partial(run, 0, n, *arguments)])
-        return [own, *(_result_of(done) for _ in starts)]
+        cpu_seconds = time.thread_time() - cpu_started
+        others = [_result_of(done) for _ in starts]
+        seconds = time.perf_counter() - started
+    cpu_seconds += sum(each for _, each in others)
+    return Run([own, *(result for result, _ in others)], seconds, cpu_seconds)
+
+
+def _timed(core: int | None, run: Callable[..., int], *arguments: Any) -> tuple[int, float]:
+    """What a worker thread runs: the result, and the seconds that it had a core."""
+    with on_core(core):
+        started = time.thread_time()
+        result = run(*arguments)
+        return result, time.thread_time() - started
 
 
 # Ranks wait for each other at barriers, so all of a chunk must be running: two chunks that shared
@@ -54,7 +81,7 @@ def _ensure_workers(n: int) -> None:
     """Start workers until there are n. A thread that cannot start raises here, before any waits."""
     global _n_workers
     while _n_workers < n:
-        threading.Thread(target=_worker_loop, args=(_tasks,), name="fastnn", daemon=True).start()
+        threading.Thread(target=_worker_loop, args=(_tasks,), name=THREAD_NAME, daemon=True).start()
         _n_workers += 1
 
 
@@ -68,7 +95,7 @@ def _worker_loop(tasks: SimpleQueue) -> None:
         del done, task  # or their arrays would live until the next task
 
 
-def _result_of(done: SimpleQueue) -> int:
+def _result_of(done: SimpleQueue) -> tuple[int, float]:
     result, error = done.get()
     if error is not None:
         raise error
@@ -124,7 +151,7 @@ def _setter(process: int) -> ThreadPoolExecutor:
 
     Once the main thread has set OpenBLAS, it ignores what other threads set.
     """
-    return ThreadPoolExecutor(1, thread_name_prefix="fastnn-blas")
+    return ThreadPoolExecutor(1, thread_name_prefix=f"{THREAD_NAME}-blas")
 
 
 @cache

@@ -67,8 +67,6 @@ def ready(kernel: str) -> bool:
     """Whether this kernel is compiled and cached for this environment.
 
     The kernels that an engine runs go by their dtype, "float32" and "float64".
-
-    The kernels that an engine runs go by their number type, "float32" and "float64".
     """
     kept = place(kernel)
     # Numba reads no folder that it cannot write

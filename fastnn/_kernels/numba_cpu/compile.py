@@ -52,9 +52,6 @@ def load(dispatcher: Callable, name: str, arguments: tuple) -> Callable:
 
     The result skips the type check, which takes a microsecond for many arguments. The entry itself
     is ready as well.
-
-    What is returned no longer looks at the types, which for many arguments takes a microsecond; the
-    entry itself is ready as well.
     """
     if numba.config.DISABLE_JIT:
         return dispatcher
