@@ -10,7 +10,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from operator import call
 from queue import SimpleQueue
@@ -81,8 +80,12 @@ def _ensure_workers(n: int) -> None:
     """Start workers until there are n. A thread that cannot start raises here, before any waits."""
     global _n_workers
     while _n_workers < n:
-        threading.Thread(target=_worker_loop, args=(_tasks,), name=THREAD_NAME, daemon=True).start()
+        _start_thread(_tasks, THREAD_NAME)
         _n_workers += 1
+
+
+def _start_thread(tasks: SimpleQueue, name: str) -> None:
+    threading.Thread(target=_worker_loop, args=(tasks,), name=name, daemon=True).start()
 
 
 def _worker_loop(tasks: SimpleQueue) -> None:
@@ -95,25 +98,29 @@ def _worker_loop(tasks: SimpleQueue) -> None:
         del done, task  # or their arrays would live until the next task
 
 
-def _result_of(done: SimpleQueue) -> tuple[int, float]:
+def _result_of(done: SimpleQueue) -> Any:
     result, error = done.get()
     if error is not None:
         raise error
     return result
 
 
-_blas_lock = threading.Lock()
-_blas_users = 0
+_setter_tasks: SimpleQueue = SimpleQueue()
+_setter_lock = threading.Lock()
+_setter_runs = False
+_blas_users: set[object] = set()  # chunks that run, known to the setter alone
 _blas_limits: Any = None  # what threadpoolctl restores the setting from
 
 
 def _start_anew() -> None:
     """Start afresh in a forked child: the threads that hold these locks are in the parent alone."""
-    global _pool_lock, _tasks, _n_workers, _blas_lock, _blas_users, _blas_limits
+    global _pool_lock, _tasks, _n_workers
+    global _setter_tasks, _setter_lock, _setter_runs, _blas_users, _blas_limits
     if _blas_limits is not None:
         _blas_limits.restore_original_limits()
     _pool_lock, _tasks, _n_workers = threading.Lock(), SimpleQueue(), 0
-    _blas_lock, _blas_users, _blas_limits = threading.Lock(), 0, None
+    _setter_tasks, _setter_lock, _setter_runs = SimpleQueue(), threading.Lock(), False
+    _blas_users, _blas_limits = set(), None
 
 
 if hasattr(os, "register_at_fork"):
@@ -124,34 +131,48 @@ if hasattr(os, "register_at_fork"):
 def _single_threaded_blas() -> Iterator[None]:
     """Keep BLAS from starting threads of its own while a chunk runs.
 
-    The setting found is restored after the last chunk.
+    The setting found is restored after the last chunk. Ctrl-C may come at any moment: what changes
+    is changed by another thread, which no signal interrupts, and giving back what was never taken
+    does nothing.
     """
-    global _blas_users, _blas_limits
-    with _blas_lock:
-        if _blas_users == 0:
-            _blas_limits = (
-                _setter(os.getpid())
-                .submit(_blas_libraries().limit, limits=1, user_api="blas")
-                .result()
-            )
-        _blas_users += 1
+    chunk = object()
     try:
+        _in_setter(partial(_limit_blas, chunk))
         yield
     finally:
-        with _blas_lock:
-            _blas_users -= 1
-            if _blas_users == 0:
-                _setter(os.getpid()).submit(_blas_limits.restore_original_limits).result()
-                _blas_limits = None
+        _in_setter(partial(_restore_blas, chunk))
 
 
-@cache
-def _setter(process: int) -> ThreadPoolExecutor:
-    """The thread that sets BLAS.
+def _limit_blas(chunk: object) -> None:
+    global _blas_limits
+    if not _blas_users:
+        _blas_limits = _blas_libraries().limit(limits=1, user_api="blas")
+    _blas_users.add(chunk)
+
+
+def _restore_blas(chunk: object) -> None:
+    global _blas_limits
+    if chunk not in _blas_users:
+        return
+    _blas_users.remove(chunk)
+    if not _blas_users:
+        _blas_limits.restore_original_limits()
+        _blas_limits = None
+
+
+def _in_setter(task: Callable[[], Any]) -> None:
+    """Run a task in the thread that sets BLAS, after those before it.
 
     Once the main thread has set OpenBLAS, it ignores what other threads set.
     """
-    return ThreadPoolExecutor(1, thread_name_prefix=f"{THREAD_NAME}-blas")
+    global _setter_runs
+    with _setter_lock:
+        if not _setter_runs:
+            _start_thread(_setter_tasks, f"{THREAD_NAME}-blas")
+            _setter_runs = True
+    done: SimpleQueue = SimpleQueue()
+    _setter_tasks.put((done, task))
+    _result_of(done)
 
 
 @cache

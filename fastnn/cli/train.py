@@ -14,9 +14,9 @@ from fastnn._utils.files import check_writable
 from fastnn._version import __version__
 from fastnn.callbacks import EarlyStopping
 from fastnn.cli.data import TrainingSets, training_sets
+from fastnn.cli.interrupts import InterruptShield
 from fastnn.cli.options import (
     FILE,
-    INTERRUPTED,
     NOT_NEGATIVE,
     SAMPLE,
     TrainOptions,
@@ -154,6 +154,18 @@ def train(**arguments: Any) -> int:
     sets = training_sets(options)
     net = _make_network(options, sets)
     _describe(net, options, sets)
+    with InterruptShield() as shield:
+        history = _train_and_save(net, options, sets, optimizer, shield)
+    return shield.status(history.stopped == "interrupted")
+
+
+def _train_and_save(
+    net: Network,
+    options: TrainOptions,
+    sets: TrainingSets,
+    optimizer: Optimizer | LBFGS,
+    shield: InterruptShield,
+) -> History:
     started = time.perf_counter()
     history = net.fit(
         *sets.training,
@@ -164,6 +176,7 @@ def train(**arguments: Any) -> int:
         callbacks=[] if options.patience is None else [EarlyStopping(patience=options.patience)],
         progress=not options.quiet,
     )
+    shield.trained = True
     seconds = time.perf_counter() - started
     scores = net.evaluate(*sets.test)
     if options.out is not None:
@@ -178,7 +191,7 @@ def train(**arguments: Any) -> int:
         f"test {score(scores)} after {count(net.epochs, 'epoch')} in {seconds:.1f} s "
         f"({net.backend}{ending}); {saved}"
     )
-    return INTERRUPTED if history.stopped == "interrupted" else 0
+    return history
 
 
 def _make_optimizer(options: TrainOptions) -> Optimizer | LBFGS:
