@@ -1,8 +1,24 @@
 """``python -m fastnn``: the same as the command ``fastnn``."""
 
+import signal
 import sys
 
-from fastnn.cli import main
+_INTERRUPTED = 130  # exit status, the shell's own
+
+
+def main() -> int:
+    """The command line of a process of its own: Ctrl-C ends it in one line at any moment."""
+    try:
+        from fastnn.cli import app
+
+        status = app.main()
+    except KeyboardInterrupt:  # while modules load
+        print("fastnn: interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    # All is done but the end of the interpreter, which would show a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return status
+
 
 if __name__ == "__main__":
     sys.exit(main())

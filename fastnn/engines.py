@@ -13,6 +13,7 @@ import numpy as np
 
 from fastnn._kernels.contract import PRECISIONS, Engine, Program
 from fastnn._kernels.cython_cpu import levels
+from fastnn._kernels.loading import loading
 from fastnn._kernels.numba_cuda.toolchain import available
 from fastnn._utils import checks
 
@@ -37,7 +38,8 @@ def _numba_missing() -> str | None:
     if importlib.util.find_spec("numba") is None:
         return "numba is not installed"
     try:
-        importlib.import_module("numba")
+        with loading:
+            importlib.import_module("numba")
     except (ImportError, OSError) as error:  # a NumPy too new for it, or a broken llvmlite
         return f"numba does not import: {error}"
     return None
@@ -125,7 +127,8 @@ def choose(backend: str) -> str:
 def make_engine(name: str, program: Program) -> Engine:
     """The engine ``name`` for ``program``."""
     module, _, attribute = ENGINES[name].location.partition(":")
-    return getattr(importlib.import_module(module), attribute)(program)
+    with loading:
+        return getattr(importlib.import_module(module), attribute)(program)
 
 
 def check_precision(precision: str, backend: str, dtype: np.dtype) -> None:

@@ -58,9 +58,9 @@ class GuardedCall:
                 array[...] = copy
 
 
-def run_guarded(n, run, arguments, calls_blas):
+def run_guarded(n, run, arguments, calls_blas, core=None):
     call = GuardedCall(arguments)
-    result = _run_in_threads(n, run, call.arguments, calls_blas)
+    result = _run_in_threads(n, run, call.arguments, calls_blas, core)
     call.copy_back()
     return result
 

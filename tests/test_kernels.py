@@ -397,12 +397,12 @@ def test_limit_columns(dtype):
 @pytest.mark.parametrize("n_threads", [1, 2, 3, 4])
 def test_threads_wait_at_barriers(n_threads):
     counter, seen, results = (
-        np.zeros(1, np.int64),
+        np.zeros(3, np.int64),
         np.zeros((n_threads, 8), np.int64),
         [None] * n_threads,
     )
     # compiled, or loaded
-    synchronise(np.zeros(1, np.int64), np.zeros((1, 8), np.int64), 0, 1, 1)
+    synchronise(np.zeros(3, np.int64), np.zeros((1, 8), np.int64), 0, 1, 1)
 
     def run(rank):
         results[rank] = synchronise(counter, seen, rank, n_threads, 300)
@@ -413,7 +413,7 @@ def test_threads_wait_at_barriers(n_threads):
 
 
 def test_one_thread_need_not_wait():
-    assert synchronise(np.zeros(1, np.int64), np.zeros((1, 8), np.int64), 0, 1, 5) == (0, 11)
+    assert synchronise(np.zeros(3, np.int64), np.zeros((1, 8), np.int64), 0, 1, 5) == (0, 11)
 
 
 @pytest.mark.parametrize("name", STEPPING)

@@ -7,17 +7,21 @@ processor. Each environment has a folder of its own, named by a hash of all of t
 differs in anything lies elsewhere.
 """
 
+import functools
 import hashlib
 import importlib.util
 import json
 import os
 import re
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 from fastnn._utils.files import cache_directory
 from fastnn._version import __version__
 
+_OWNERS = (0,)  # root may write everywhere
+VARIABLE = "NUMBA_CACHE_DIR"  # names another base
 # of an environment, by this version and all before
 _FOLDER_NAME = re.compile(r"\d+\.\d+[\w.+]*-[0-9a-f]{16}")
 
@@ -29,13 +33,23 @@ def folder(
 
     ``None`` without a home directory.
     """
-    chosen = chosen or os.environ.get("NUMBA_CACHE_DIR")
-    try:
-        base = Path(chosen) if chosen else cache_directory() / "kernels"
-    except RuntimeError:  # no home directory
+    place = base(chosen)
+    if place is None:
         return None
     key = hashlib.sha256(json.dumps(environment, sort_keys=True).encode()).hexdigest()[:16]
-    return base / f"{prefix}{__version__}-{key}"
+    return place / f"{prefix}{__version__}-{key}"
+
+
+def base(chosen: str | None = None) -> Path | None:
+    """The folder of all environments: the ``chosen`` one, or one in the user's cache.
+
+    ``None`` without a home directory.
+    """
+    chosen = chosen or os.environ.get(VARIABLE)
+    try:
+        return Path(chosen) if chosen else cache_directory() / "kernels"
+    except RuntimeError:  # no home directory
+        return None
 
 
 def outdated(current: Path | None, prefix: str = "") -> list[Path]:
@@ -86,3 +100,83 @@ def _version_by_metadata(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+# --- whose files they are -------------------------------------------------------------------------
+
+
+def private_folder(made: Path | None, base: Path | None, variable: str) -> Path | None:
+    """The folder of an environment or kernel, created if need be, for this user alone.
+
+    ``None`` where none can be written. It lies in ``base``, for which the environment variable
+    ``variable`` may name another folder.
+
+    Raises
+    ------
+    RuntimeError
+        See `check_private`.
+    """
+    if made is None or base is None:
+        return None
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+        for folder in (*reversed(made.relative_to(base).parents), made.relative_to(base)):
+            (base / folder).mkdir(mode=0o700, exist_ok=True)
+    except OSError:
+        return None
+    check_private(made, base, variable)
+    return made if os.access(made, os.W_OK) else None
+
+
+def check_private(folder: Path, base: Path, variable: str) -> None:
+    """Refuse a folder with kernels that another user can write: what lies in it is executed.
+
+    The folder, those above it up to ``base``, and the files in it must belong to this user or to
+    root, and no others may write them.
+
+    Raises
+    ------
+    RuntimeError
+        Naming the folder or file, and ``variable``, which chooses another folder.
+    """
+    if not hasattr(os, "geteuid"):  # Windows keeps a user's folders from others
+        return
+    above = [path for path in folder.parents if path.is_relative_to(base)]
+    for path in (*above, folder, *folder.rglob("*")):
+        try:
+            status = path.lstat()
+        except FileNotFoundError:  # another process has just removed it
+            continue
+        if _others_write(status):
+            raise RuntimeError(
+                f"{path} can be written by other users, and compiled kernels are executed: take "
+                f"their permission away (chmod go-w, chown), or name another folder in {variable}"
+            )
+
+
+def _others_write(status: os.stat_result) -> bool:
+    if status.st_uid not in (os.geteuid(), *_OWNERS):
+        return True
+    if stat.S_ISLNK(status.st_mode):
+        return False  # a link's own mode means nothing
+    by_others = status.st_mode & stat.S_IWOTH
+    # In a sticky folder, such as /tmp, others cannot replace what belongs to this user.
+    sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
+    by_group = status.st_mode & stat.S_IWGRP and not _is_own_group(status.st_gid)
+    return bool((by_others or by_group) and not sticky)
+
+
+@functools.cache
+def _is_own_group(gid: int) -> bool:
+    """Whether a group has no member but this user, as many systems give each user one."""
+    import grp
+    import pwd
+
+    if gid == 0:
+        return True  # root's
+    try:
+        me, members = pwd.getpwuid(os.geteuid()), grp.getgrgid(gid).gr_mem
+    except KeyError:
+        return False
+    others = [user for user in pwd.getpwall() if user.pw_gid == gid and user.pw_uid != me.pw_uid]
+    return me.pw_gid == gid and not others and set(members) <= {me.pw_name}

@@ -25,8 +25,9 @@ from fastnn._kernels.contract import (
     StepLog,
     aligned_zeros,
 )
+from fastnn._kernels.core_sharing import CoreSharing
 from fastnn._kernels.kernel_arguments import KernelArguments
-from fastnn._kernels.thread_pool import run_in_threads
+from fastnn._kernels.thread_pool import Run, run_in_threads
 from fastnn._kernels.threads import num_threads
 
 Kernel = Callable[..., int]
@@ -97,6 +98,7 @@ class CpuEngine:
         self._ops, self._loss = self._records(program.ops), self._records(program.loss)
         # Key of the last prediction, its kernel arguments, the kernel for arguments of these types.
         self._prepared: tuple[tuple, KernelArguments, Kernel] | None = None
+        self._core_sharing = CoreSharing()
         self._zeros = np.zeros(int(program.ops["n_out"].max()), program.dtype)
 
     def __reduce__(self) -> tuple:
@@ -140,7 +142,7 @@ class CpuEngine:
             self._prepared = key, arguments, self._specialised(example)
         _, arguments, run = self._prepared
         call = arguments, self._data(X), bool(linked), predictions
-        nonfinite = self._in_threads(threads, run, call)
+        nonfinite = self._in_threads(threads, run, call).results
         return predictions, not any(nonfinite)
 
     @_one_at_a_time
@@ -172,7 +174,12 @@ class CpuEngine:
         capacity = self._reserve(chunk.batch_size, backward=True)
         arguments = self._arguments(mode, capacity, state, samples, chunk, len(recorded))
         call = arguments, self._data(samples.X), False, self._no_targets
-        written, *_ = self._in_threads(mode.threads, self._run, call)
+        core = self._core_sharing.core()
+        done = self._in_threads(mode.threads, self._run, call, core)
+        if mode.threads > 1:
+            times = done.seconds, done.cpu_seconds
+            self._core_sharing.record(len(chunk.order), mode.threads, *times)
+        written = done.results[0]
         losses = arguments.losses[:written]
         finite = bool(np.isfinite(losses[-1]))
         taken = written if finite else written - 1
@@ -195,7 +202,7 @@ class CpuEngine:
         values = self._no_targets if samples.values is None else samples.values
         stats_columns = program.n_columns + opcodes.SUM_BLOCK if records else 0
         return KernelArguments(
-            barrier=np.zeros(1, np.int64),
+            barrier=np.array([0, 0, self._core_sharing.spins]),
             ops=self._ops,
             loss=self._loss,
             optimizer=self._records(chunk.optimizer),
@@ -276,8 +283,10 @@ class CpuEngine:
         # Finding out the number of threads takes longer than a small network takes to predict.
         return 1 if wanted <= 1 else min(wanted, num_threads())
 
-    def _in_threads(self, threads: int, run: Kernel, arguments: tuple) -> list[int]:
-        return run_in_threads(threads, run, arguments, self._calls_blas)
+    def _in_threads(
+        self, threads: int, run: Kernel, arguments: tuple, core: int | None = None
+    ) -> Run:
+        return run_in_threads(threads, run, arguments, self._calls_blas, core)
 
     # --- hooks: how a kernel takes its arguments --------------------------------------------------
 

@@ -21,7 +21,7 @@ class KernelArguments(NamedTuple):
     ``evaluates``, takes the loss of the predictions. Empty arrays stand for what is absent.
     """
 
-    barrier: Integers  # (1,) counter, 0 when the run begins: see numba_cpu/barrier.py
+    barrier: Integers  # (3,) arrivals, threads asleep, spins before sleep: see numba_cpu/barrier.py
     ops: Annotated[np.ndarray, "Op"]  # the op table
     loss: Annotated[np.ndarray, "Loss"]  # (1,)
     optimizer: Annotated[np.ndarray, "Optimizer"]  # (1,)

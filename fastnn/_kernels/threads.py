@@ -1,7 +1,11 @@
 """How many threads the CPU engines use."""
 
+import math
 import os
 from functools import cache
+from pathlib import Path
+
+_NO_QUOTA = 2**31  # cores, more than any machine has
 
 _requested: int | None = None
 
@@ -23,7 +27,7 @@ def set_num_threads(n: int) -> None:
 
 def num_threads() -> int:
     """The number of threads in force: `set_num_threads`, else ``FASTNN_NUM_THREADS``, else the
-    cores this process may use.
+    cores this process may use, which a container's CPU quota may limit.
     """
     if _requested is not None:
         return _requested
@@ -34,7 +38,7 @@ def num_threads() -> int:
                 f"FASTNN_NUM_THREADS must be an integer of at least 1, not {from_environment!r}"
             )
         return _positive("FASTNN_NUM_THREADS", int(from_environment))
-    return _usable_cores()
+    return min(_usable_cores(), _quota())
 
 
 def _positive(name, n):
@@ -67,3 +71,43 @@ def _count_cores(cpus):
         except OSError:
             cores.add(cpu)
     return len(cores)
+
+
+@cache
+def _quota(root: Path = Path("/")) -> int:
+    """Cores that the control groups of this process grant it, rounded up.
+
+    A container's limit, such as ``docker run --cpus 2``: threads beyond it would be stopped for
+    most of each period. Where groups are nested, the tightest limit counts.
+    """
+    try:
+        groups = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:  # not Linux
+        return _NO_QUOTA
+    quota = float(_NO_QUOTA)
+    for group in groups:
+        _, controllers, path = group.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        base = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
+        # A container sees its own group as the root, or under the path that the host knows.
+        folder = base / path.lstrip("/")
+        for each in (folder, *folder.parents):
+            quota = min(quota, _quota_of(each))
+            if each == base:
+                break
+    return max(1, math.ceil(quota))
+
+
+def _quota_of(group: Path) -> float:
+    """Cores that one control group grants: ``cpu.max`` of version 2, two files of version 1."""
+    try:
+        limit, period = (group / "cpu.max").read_text().split()
+    except OSError:
+        try:
+            limit, period = (
+                (group / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period")
+            )
+        except OSError:
+            return math.inf
+    return math.inf if limit in ("max", "-1") else int(limit) / int(period)

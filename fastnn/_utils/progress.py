@@ -6,6 +6,7 @@
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 
 class Silent:
@@ -22,7 +23,10 @@ class Silent:
 
 
 class Terminal:
-    """A `rich` bar over the samples of all epochs, and a line left behind by each epoch."""
+    """A `rich` bar over the samples of all epochs, and a line left behind by each epoch.
+
+    A terminal that is closed while training runs ends the display, not the training.
+    """
 
     def __init__(self, epochs: int, samples_per_epoch: int):
         from rich.console import Console
@@ -42,12 +46,25 @@ class Terminal:
             TextColumn("ETA"),
             TimeRemainingColumn(),
         )
-        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        # Drawn when a chunk is done. An error in a thread of rich's could not be caught here.
+        self._bar = Progress(
+            *columns, console=Console(stderr=True), transient=True, auto_refresh=False
+        )
         self._task = self._bar.add_task("training", total=epochs * samples_per_epoch)
-        self._bar.start()
+        self._lost = False
+        self._show(self._bar.start)
+
+    def _show(self, draw: Callable[..., None], *arguments: Any, **options: Any) -> None:
+        if self._lost:
+            return
+        try:
+            draw(*arguments, **options)
+        except (OSError, ValueError):  # the terminal is gone, or the stream closed
+            self._lost = True
 
     def advance(self, samples: int) -> None:
         self._bar.advance(self._task, samples)
+        self._show(self._bar.refresh)
 
     def epoch_done(self, epoch: int, figures: dict[str, float]) -> None:
         shown = "  ".join(
@@ -59,14 +76,15 @@ class Terminal:
         width = len(str(self._epochs))
         remaining = self._bar.tasks[self._task].time_remaining
         eta = f"  ETA {_clock(remaining)}" if remaining and epoch < self._epochs else ""
-        self._bar.console.print(
+        self._show(
+            self._bar.console.print,
             f"epoch {epoch:{width}d}/{self._epochs}  {shown}  {rate:,.0f} samples/s{eta}",
             highlight=False,
             soft_wrap=True,
         )
 
     def close(self) -> None:
-        self._bar.stop()
+        self._show(self._bar.stop)
 
 
 def display(wanted: bool, epochs: int, samples_per_epoch: int) -> Silent | Terminal:
@@ -95,7 +113,11 @@ def counter(wanted: bool, what: str, total: int) -> Iterator[Callable[[], None]]
 
 
 def _on_a_terminal() -> bool:
-    return sys.stderr is not None and sys.stderr.isatty()
+    try:
+        return bool(sys.stderr.isatty())
+    # There is none, a notebook's object without the method, one that is closed, or a lost terminal.
+    except (AttributeError, ValueError, OSError):
+        return False
 
 
 def _clock(seconds: float) -> str:

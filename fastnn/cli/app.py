@@ -1,5 +1,7 @@
 """The command ``fastnn``: its sub-commands, exit statuses and one-line error messages."""
 
+import io
+import sys
 from collections.abc import Sequence
 
 import click
@@ -8,7 +10,7 @@ from fastnn._version import __version__
 from fastnn.cli.evaluate import evaluate
 from fastnn.cli.experiment import experiment
 from fastnn.cli.info import info
-from fastnn.cli.options import INTERRUPTED
+from fastnn.cli.interrupts import INTERRUPTED
 from fastnn.cli.output import printable
 from fastnn.cli.predict import predict
 from fastnn.cli.train import train
@@ -51,8 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         0 on success, 1 where training diverged or a strict experiment differs, 2 on bad input,
-        130 after Ctrl-C.
+        130 after Ctrl-C, 143 after SIGTERM.
     """
+    _replace_what_a_console_lacks()
     try:
         return fastnn.main(argv, prog_name="fastnn", standalone_mode=False) or 0
     except click.Abort:
@@ -76,6 +79,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         ImportError,
     ) as error:
         return _complain(error, _BAD_INPUT)
+
+
+def _replace_what_a_console_lacks() -> None:
+    """A console that cannot show a letter shows its code: no work is lost over a message."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _complain(message: object, status: int) -> int:

@@ -14,7 +14,6 @@ from fastnn._utils.files import check_apart, check_writable, is_stdout
 from fastnn.cli.output import note
 
 SAMPLE, MNIST = "sample", "mnist"  # names of data sets that DATA may be instead of a file
-INTERRUPTED = 130  # exit status after Ctrl-C, the shell's own
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

@@ -14,9 +14,9 @@ from fastnn._utils.plain import plain_data
 from fastnn._version import __version__
 from fastnn.callbacks import EarlyStopping
 from fastnn.cli.data import TrainingSets, training_sets
+from fastnn.cli.interrupts import InterruptShield
 from fastnn.cli.options import (
     FILE,
-    INTERRUPTED,
     NOT_NEGATIVE,
     SAMPLE,
     TrainOptions,
@@ -161,8 +161,23 @@ def train(**arguments: Any) -> int:
             "what the model file remembers", {"preprocessing": sets.preprocessing.to_dict()}
         )
     _describe(net, options, sets)
+    with InterruptShield() as shield:
+        stopped = _train_and_save(net, options, sets, optimizer, shield, on_stdout)
+    return shield.status(stopped == "interrupted")
+
+
+def _train_and_save(
+    net: Network,
+    options: TrainOptions,
+    sets: TrainingSets,
+    optimizer: Optimizer | LBFGS,
+    shield: InterruptShield,
+    on_stdout: bool,
+) -> str | None:
+    """Train, score, write the files; returns why training stopped before its last epoch."""
     started = time.perf_counter()
     history, divergence = _fit(net, options, sets, optimizer)
+    shield.trained = True
     seconds = time.perf_counter() - started
     scores = net.evaluate(*sets.test)
     if options.out is not None:
@@ -180,7 +195,7 @@ def train(**arguments: Any) -> int:
         ),
         err=on_stdout,
     )
-    return INTERRUPTED if history.stopped == "interrupted" else 0
+    return history.stopped
 
 
 def _fit(

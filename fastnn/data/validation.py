@@ -3,6 +3,7 @@
 Every mistake in an array is named here, once. `targets` does the same for y.
 """
 
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -43,7 +44,8 @@ def as_array(values: Any, name: str) -> np.ndarray:
             f"{name} is sparse ({type(values).__name__}); "
             f"expected a dense array: use {name}.toarray()"
         )
-    if np.ma.is_masked(values):
+    # Where nobody has loaded numpy.ma, nothing is masked.
+    if "numpy.ma" in sys.modules and np.ma.is_masked(values):
         raise ValueError(f"{name} has masked values; fill or drop them first")
     try:
         if hasattr(values, "__dlpack__") and not hasattr(values, "__array__"):

@@ -24,11 +24,25 @@ def ctrl_c_raises() -> Iterator[None]:
         _raises.reset(token)
 
 
+_running: list[Training] = []  # in the main thread, the innermost last
+
+
+def request_stop() -> bool:
+    """End the training that runs in the main thread after its current chunk, as Ctrl-C does.
+
+    Returns whether there is one. A handler of another signal may call it.
+    """
+    if _running:
+        _running[-1].interrupted = True
+    return bool(_running)
+
+
 @contextlib.contextmanager
 def ctrl_c_sets_flag(training: Training) -> Iterator[None]:
     """While inside, the first Ctrl-C sets ``training.interrupted``; a second one raises.
 
-    Python handles signals in the main thread alone, so in another thread nothing changes.
+    Python handles signals in the main thread alone, so in another thread nothing changes. Where
+    Ctrl-C is ignored, as after ``nohup``, it stays so.
     """
     if threading.current_thread() is not threading.main_thread() or _raises.get():
         yield
@@ -39,8 +53,11 @@ def ctrl_c_sets_flag(training: Training) -> Iterator[None]:
         training.interrupted = True
         signal.signal(signal.SIGINT, previous)
 
-    signal.signal(signal.SIGINT, on_interrupt)
+    _running.append(training)
     try:
+        if previous is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, on_interrupt)
         yield
     finally:
+        _running.remove(training)
         signal.signal(signal.SIGINT, previous)

@@ -32,10 +32,6 @@ cdef extern from "machine.h":
     real times_power_of_two(real x, real k) noexcept nogil
     uint64_t enable_ftz_daz() noexcept nogil
     void restore_fp_mode(uint64_t mode) noexcept nogil
-    void atomic_increment(int64_t* counter) noexcept nogil
-    int64_t atomic_load(int64_t* counter) noexcept nogil
-    void cpu_pause() noexcept nogil
-    void thread_yield() noexcept nogil
 
 cdef extern from "prefetch.h":
     ctypedef struct PrefetchQueue:

@@ -53,18 +53,12 @@ cdef inline bint splits_k(const KernelContext* ctx, const Op* op) noexcept nogil
 
 # --- the barrier ----------------------------------------------------------------------------------
 
-cdef enum:
-    SPINS_BEFORE_YIELD = 1024
+cdef extern from "barrier.h":
+    void arrive_and_wait(int64_t* barrier, int64_t phase, int64_t n_threads) noexcept nogil
 
 
 cdef inline int64_t barrier_wait(const KernelContext* ctx, int64_t phase) noexcept nogil:
     """Wait until all threads have reached barrier number ``phase`` ≥ 1; returns the next number."""
-    cdef int64_t spins = 0
     if ctx.n_threads > 1:
-        atomic_increment(ctx.barrier)
-        while atomic_load(ctx.barrier) < phase * ctx.n_threads:
-            cpu_pause()
-            spins += 1
-            if spins > SPINS_BEFORE_YIELD:
-                thread_yield()
+        arrive_and_wait(ctx.barrier, phase, ctx.n_threads)
     return phase + 1

@@ -15,6 +15,7 @@ from types import ModuleType
 
 import numpy as np
 
+from fastnn._kernels.loading import loading
 from fastnn._kernels.vocabulary import vocabulary
 
 # each runs wherever a later one does → the `PROCESSOR_LEVEL` that it needs, see processor.h
@@ -91,7 +92,8 @@ def unavailable_reason() -> str | None:
 
 @cache
 def _load(name: str) -> ModuleType:
-    loaded = importlib.import_module(f"{__package__}.{name}")
+    with loading:
+        loaded = importlib.import_module(f"{__package__}.{name}")
     if vocabulary() != loaded.VOCABULARY:
         raise ImportError(
             f"{name} was compiled with another opcodes.py than is installed; install fastnn again"

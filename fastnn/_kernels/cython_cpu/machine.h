@@ -1,5 +1,4 @@
-/* What Cython cannot express: the network's dtype, single machine operations, atomics of the
- * barrier. */
+/* What Cython cannot express: the network's dtype, single machine operations. */
 
 #ifndef FASTNN_MACHINE_H
 #define FASTNN_MACHINE_H
@@ -8,12 +7,6 @@
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
-#if defined(_MSC_VER)
-#include <intrin.h>
-#include <windows.h>
-#else
-#include <sched.h>
-#endif
 #if defined(__x86_64__) || defined(_M_X64)
 #include <xmmintrin.h>
 #endif
@@ -165,31 +158,5 @@ INLINE void prefetch(const void *address)
     __builtin_prefetch(address, 0, 2);
 #endif
 }
-
-/* --- a barrier is one counter that only grows: see `barrier_wait` in kernel_context.pxi --------
- */
-
-#if defined(_MSC_VER)
-INLINE void atomic_increment(int64_t *counter) { _InterlockedIncrement64(counter); }
-INLINE int64_t atomic_load(int64_t *counter) { return _InterlockedOr64(counter, 0); }
-INLINE void cpu_pause(void) { YieldProcessor(); }
-INLINE void thread_yield(void) { SwitchToThread(); }
-#else
-INLINE void atomic_increment(int64_t *counter) { __atomic_add_fetch(counter, 1, __ATOMIC_SEQ_CST); }
-INLINE int64_t atomic_load(const int64_t *counter)
-{
-    return __atomic_load_n(counter, __ATOMIC_SEQ_CST);
-}
-INLINE void thread_yield(void) { sched_yield(); }
-INLINE void cpu_pause(void) /* leave a core's units to its other hardware thread, which may be the
-                               one that is waited for */
-{
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}
-#endif
 
 #endif

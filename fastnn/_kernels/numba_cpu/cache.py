@@ -67,8 +67,6 @@ def ready(kernel: str) -> bool:
     """Whether this kernel is compiled and cached for this environment.
 
     The kernels that an engine runs go by their dtype, "float32" and "float64".
-
-    The kernels that an engine runs go by their number type, "float32" and "float64".
     """
     kept = place(kernel)
     # Numba reads no folder that it cannot write
@@ -108,15 +106,14 @@ def folder(kernel: str) -> Path | None:
     """The folder for a kernel, created if need be.
 
     ``None`` where none can be written: each process then compiles anew.
+
+    Raises
+    ------
+    RuntimeError
+        Another user can write there.
     """
-    made = place(kernel)
-    if made is None:
-        return None
-    try:
-        made.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return None
-    return made if os.access(made, os.W_OK) else None
+    base = compile_cache.base()
+    return compile_cache.private_folder(place(kernel), base, compile_cache.VARIABLE)
 
 
 def write_manifest(kernel: str) -> None:

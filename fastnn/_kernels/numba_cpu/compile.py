@@ -1,6 +1,5 @@
 """How kernels are compiled, and loaded where they were compiled before; see `cache`."""
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numba
 from numba import njit
 
 from fastnn._kernels import scipy_blas
+from fastnn._kernels.loading import loading
 from fastnn._kernels.numba_cpu import cache
 
 # "numpy" division: the zero check of Python's stops loops from vectorising. Fastmath without nnan
@@ -26,8 +26,6 @@ inline = njit(inline="always", **_OPTIONS)
 
 # Python reads the sources from here on: not what they were when a network was made
 cache.environment.cache_clear()
-
-_loading = threading.Lock()
 
 
 def entry(function: Callable, name: str) -> Callable:
@@ -52,14 +50,11 @@ def load(dispatcher: Callable, name: str, arguments: tuple) -> Callable:
 
     The result skips the type check, which takes a microsecond for many arguments. The entry itself
     is ready as well.
-
-    What is returned no longer looks at the types, which for many arguments takes a microsecond; the
-    entry itself is ready as well.
     """
     if numba.config.DISABLE_JIT:
         return dispatcher
     types = tuple(numba.typeof(argument) for argument in arguments)
-    with _loading, scipy_blas.alone():  # Numba asks whether there is a BLAS
+    with loading, scipy_blas.alone():  # Numba asks whether there is a BLAS
         if _is_kept(dispatcher, name):
             _compile_and_keep(dispatcher, name, types)
         else:

@@ -12,6 +12,7 @@ from fastnn._kernels.cpu_engine import CpuEngine
 from fastnn._kernels.numba_cpu import steps
 from fastnn._kernels.numba_cpu.compile import entry, load
 from fastnn._kernels.numba_cpu.gemm import NEEDS_BLAS
+from fastnn._kernels.thread_pool import Run
 
 # A kernel is compiled for one number type at a time, as few need both.
 KERNELS = {dtype: entry(steps.run, dtype) for dtype in DTYPES}
@@ -49,7 +50,9 @@ class NumbaEngine(CpuEngine):
             self._loaded = load(self._run, self.program.dtype.name, arguments)
         return self._loaded
 
-    def _in_threads(self, threads: int, run: Callable[..., int], arguments: tuple) -> list[int]:
+    def _in_threads(
+        self, threads: int, run: Callable[..., int], arguments: tuple, core: int | None = None
+    ) -> Run:
         if self._loaded is None:
             self._specialised((0, threads, *arguments))
-        return super()._in_threads(threads, run, arguments)
+        return super()._in_threads(threads, run, arguments, core)

@@ -64,14 +64,14 @@ def outdated() -> list[Path]:
 
 
 def folder() -> Path | None:
-    """The folder of this environment, made if necessary; ``None`` where none can be written."""
-    made = place()
-    try:
-        if made is not None:
-            made.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return None
-    return made if made is not None and os.access(made, os.W_OK) else None
+    """The folder of this environment, made if necessary; ``None`` where none can be written.
+
+    Raises
+    ------
+    RuntimeError
+        Another user can write there.
+    """
+    return compile_cache.private_folder(place(), *_base())
 
 
 def place() -> Path | None:
@@ -114,6 +114,13 @@ def _source_hash() -> str:
     return compile_cache.source_hash([*sorted((cuda / "kernels").glob("*.py")), *declared, *shared])
 
 
+def _base() -> tuple[Path | None, str]:
+    """The folder that holds those of all environments, and the variable that may name another."""
+    chosen = cache_dir.folder()
+    variable = cache_dir.VARIABLE if chosen else compile_cache.VARIABLE
+    return compile_cache.base(chosen), variable
+
+
 def _kind(dtype: str, capability: tuple[int, int]) -> str:
     return f"{dtype}-sm_{capability[0]}{capability[1]}"
 
@@ -125,6 +132,9 @@ def _digest(text: str) -> str:
 def _read(file: str) -> str:
     """The text of a file; empty where there is none."""
     current = place()
+    base, variable = _base()
+    if current is not None and base is not None and current.is_dir():
+        compile_cache.check_private(current, base, variable)
     try:
         return "" if current is None else (current / file).read_text("utf-8")
     except (OSError, ValueError):
