@@ -18,7 +18,7 @@ from fastnn._version import __version__
 from fastnn.cli.data import preprocessing_of
 from fastnn.cli.options import FILE
 from fastnn.models import load
-from fastnn.tabular.encoder import Classes
+from fastnn.tabular.targets import Classes
 
 
 @click.command()
