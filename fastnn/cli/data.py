@@ -98,8 +98,11 @@ def _split_table(table: Table, options: TrainOptions) -> TrainingSets:
     ends = np.cumsum([0, *map(len, parts)])
     # One array in the order of the sets, so that they are views of it.
     X, y = preprocessing.inputs(table, options.dtype, order, consume=True), y[order]
+    training, validation, test = ((X[a:b], y[a:b]) for a, b in itertools.pairwise(ends))
     sets = TrainingSets(
-        *((X[start:end], y[start:end]) for start, end in itertools.pairwise(ends)),
+        training,
+        validation,
+        test,
         preprocessing.outputs,
         classification,
         preprocessing,

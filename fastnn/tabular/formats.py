@@ -18,6 +18,7 @@ from fastnn.tabular.reading.options import ReadOptions
 from fastnn.tabular.reading.parquet import read_parquet
 from fastnn.tabular.table import NUMBER_KINDS, Table
 
+_ROWS = 1 << 14  # of a CSV file that are made text at a time
 _READERS = {".csv": read_csv, ".parquet": read_parquet, ".npz": read_npz}
 
 
@@ -92,7 +93,10 @@ def to_csv(columns: Mapping[str, np.ndarray]) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(zip(*(column.astype(str) for column in columns.values()), strict=True))
+    n = max(map(len, columns.values()), default=0)
+    for start in range(0, n, _ROWS):  # the text of all would take many times the numbers' memory
+        block = (column[start : start + _ROWS].astype(str) for column in columns.values())
+        writer.writerows(zip(*block, strict=True))
     return text.getvalue().encode()
 
 

@@ -13,8 +13,9 @@ from fastnn.tabular.reading.quotes import check_quotes
 from fastnn.tabular.reading.text_columns import TextColumn
 from fastnn.tabular.table import Column, Table, check_names, is_number
 
-_BLOCK = 1 << 22  # bytes; where a row does not fit into one, _LARGE
-_LARGE = 1 << 28
+_BLOCK = 1 << 20  # bytes at least
+_BLOCK_ROWS = 64  # at least, as each block costs time for each column
+_MOST_BLOCK = 1 << 28  # bytes that a row may have
 
 
 def read_csv(path: Path, options: ReadOptions) -> Table:
@@ -32,8 +33,8 @@ def read_csv(path: Path, options: ReadOptions) -> Table:
         skip = check_head(path, options)
         names = header(path, options, skip)
         _check_header(names, path)
-        check_quotes(_text_blocks(path, options), str(path), options.delimiter or ",")
-        return _read(path, options, names, skip)
+        rows = check_quotes(_text_blocks(path, options), str(path), options.delimiter or ",")
+        return _read(path, options, names, skip, rows)
     except UnicodeError as error:
         raise wrong_encoding(path, options) from error
     except csv.Error as error:
@@ -44,22 +45,24 @@ def read_csv(path: Path, options: ReadOptions) -> Table:
         raise ValueError(f"{path} is not a readable CSV file: {error}") from error
 
 
-def _read(path: Path, options: ReadOptions, names: list[str], skip: int) -> Table:
+def _read(path: Path, options: ReadOptions, names: list[str], skip: int, rows: int) -> Table:
+    """The table, of not more than so many rows."""
     chosen = options.chosen(names)
     if not chosen:  # Arrow would read all columns
         return Table(str(path), {}, names)
     notes = ReadNotes()
-    columns = {name: TextColumn(name, options) for name in chosen}
+    columns = {name: TextColumn(name, options, rows) for name in chosen}
     _fill(path, options, columns, skip)
     # Names that came after numbers only: those columns are read once more.
     again = {
-        name: TextColumn(name, options, keep_names=True)
+        name: TextColumn(name, options, rows, keep_names=True)
         for name, column in columns.items()
         if column.lacks_names
     }
     if again:
         _fill(path, options, again, skip)
         columns.update(again)
+    pyarrow("CSV").default_memory_pool().release_unused()
     finished: dict[str, Column] = {}
     for name in chosen:
         finished[name] = columns.pop(name).finish(notes)
@@ -69,15 +72,17 @@ def _read(path: Path, options: ReadOptions, names: list[str], skip: int) -> Tabl
 def _fill(path: Path, options: ReadOptions, columns: dict[str, TextColumn], skip: int) -> None:
     import pyarrow as arrow
 
-    for block_size in (_BLOCK, _LARGE):
+    names = sum(map(len, columns)) + len(columns)  # a row is about as long as the header
+    block_size = min(max(_BLOCK, _BLOCK_ROWS * names), _MOST_BLOCK)
+    while True:
         try:
             for batch in _batches(path, options, list(columns), skip, block_size):
                 for column, cells in zip(columns.values(), batch.columns, strict=True):
                     column.add(cells)
         except arrow.ArrowInvalid as error:
-            # A row is longer than a block, and Arrow says it of the first such block.
-            if "straddling" not in str(error) or block_size == _LARGE:
+            if "straddling" not in str(error) or block_size == _MOST_BLOCK:
                 raise
+            block_size = min(16 * block_size, _MOST_BLOCK)  # a row did not fit into one
             for name in columns:
                 columns[name] = columns[name].afresh()
         else:

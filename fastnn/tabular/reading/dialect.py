@@ -93,18 +93,26 @@ def _check_encoding(path: Path, head: bytes) -> None:
 def _delimiter(lines: list[str]) -> str | None:
     """What stands equally often in all lines; a comma where it does so, else another mark."""
     bare = [re.sub(r'"(?:[^"]|"")*"', "", line) for line in lines]
-    for mark in DELIMITERS:
-        counts = [line.count(mark) for line in bare]
-        if counts and counts[0] and len(set(counts)) == 1:
-            return mark
-    return None
+    regular = [
+        mark
+        for mark in DELIMITERS
+        if bare and mark in bare[0] and len({line.count(mark) for line in bare}) == 1
+    ]
+    # A decimal comma in each row may be as regular.
+    if regular[:2] == [",", ";"] and _has_decimal_commas(lines, ";"):
+        return ";"
+    return regular[0] if regular else None
+
+
+def _has_decimal_commas(lines: list[str], delimiter: str) -> bool:
+    cells = [cell.strip() for line in lines[1:] for cell in line.split(delimiter)]
+    return any(map(_DECIMAL_COMMA.fullmatch, cells))
 
 
 def _advice(path: Path, delimiter: str, lines: list[str], options: ReadOptions) -> str:
     shown = {"\t": "tab"}.get(delimiter, f"'{delimiter}'")
     advice = f"--delimiter {shown}"
-    cells = [cell.strip() for line in lines[1:] for cell in line.split(delimiter)]
-    commas = any(map(_DECIMAL_COMMA.fullmatch, cells)) and options.decimal is None
+    commas = options.decimal is None and _has_decimal_commas(lines, delimiter)
     if commas:
         advice += " --decimal ,"
     name = DELIMITERS.get(delimiter, shown)

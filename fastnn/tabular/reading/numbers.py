@@ -85,7 +85,7 @@ class Numbers:
 
     Attributes
     ----------
-    values : ndarray (n,) of float64, or of an integer type where no cell has a fraction
+    values : ndarray (n,) of float64, or of int64 where float64 would round
         NaN where a number is missing or the text is none.
     rest : list of (str, ndarray)
         Each distinct text that `_PLAIN` does not match, markers of missing numbers included, and
@@ -105,7 +105,7 @@ def read_numbers(cells: Any, decimal: str = ".") -> Numbers:
 
     values = _cast(cells, decimal)
     if values is not None:
-        return Numbers(_narrow(values, cells), [], _first_zero(values, cells))
+        return Numbers(_exact(values, cells), [], _first_zero(values, cells))
     cells = pc.utf8_trim_whitespace(cells)
     # Where the decimal mark is a comma, plain numbers have no point.
     pattern = _PLAIN if decimal == "." else _PLAIN.replace(r"\.", ",")
@@ -139,11 +139,12 @@ def _cast(cells: Any, decimal: str) -> np.ndarray | None:
     if decimal == "," and pc.any(pc.match_substring(cells, ".")).as_py():
         return None
     try:
-        for part in (cells[:_PROBE], cells):
-            values = pc.cast(_with_point(part, decimal), "float64")
+        if len(cells) > _PROBE:
+            pc.cast(_with_point(cells[:_PROBE], decimal), arrow.float64())
+        values = pc.cast(_with_point(cells, decimal), arrow.float64())
     except arrow.ArrowInvalid:
         return None
-    return values.to_numpy()
+    return np.array(values.to_numpy())  # a copy, so that Arrow's memory does not scatter
 
 
 def _with_point(cells: Any, decimal: str) -> Any:
@@ -156,7 +157,7 @@ def _first_zero(values: np.ndarray, cells: Any) -> int | None:
     """Index of the first cell of digits with a leading zero."""
     pc = compute()
 
-    if not values.size or not (values == np.floor(values)).all():
+    if not values.size or not _is_whole(values):
         return None
     zero = pc.starts_with(cells, "0").to_numpy(zero_copy_only=False)
     places = np.flatnonzero(zero)
@@ -165,23 +166,25 @@ def _first_zero(values: np.ndarray, cells: Any) -> int | None:
     return None if first < 0 else int(places[first])
 
 
-def _narrow(values: np.ndarray, cells: Any) -> np.ndarray:
-    """Whole numbers as the smallest integer type that holds them, so that tables stay small."""
+def _exact(values: np.ndarray, cells: Any) -> np.ndarray:
+    """Whole numbers that float64 would round as int64, others as they are."""
     import pyarrow as arrow
 
-    pc = compute()
-
-    if not values.size or not (values == np.floor(values)).all():  # false of NaN
+    if not values.size or np.abs(values).max() < _FLOAT64_WHOLE or not _is_whole(values):
         return values
-    low, high = values.min(), values.max()
-    if max(-low, high) < _FLOAT64_WHOLE:
-        return values.astype(np.promote_types(np.min_scalar_type(int(low)), _type_of(high)))
     try:
-        return pc.cast(cells, "int64").to_numpy()
+        return compute().cast(cells, "int64").to_numpy()
     except arrow.ArrowInvalid:  # beyond int64, or with an exponent
         return values
 
 
-def _type_of(high: float) -> np.dtype:
-    # A signed type, so that uint8 and int8 do not take turns from block to block.
-    return np.promote_types(np.min_scalar_type(int(high)), np.int8)
+def narrowed(values: np.ndarray) -> np.ndarray:
+    """Whole numbers without gaps as the smallest integer type that holds them."""
+    if not values.size or not _is_whole(values) or np.abs(values).max() >= _FLOAT64_WHOLE:
+        return values
+    low, high = int(values.min()), int(values.max())
+    return values.astype(np.promote_types(np.min_scalar_type(low), np.min_scalar_type(high)))
+
+
+def _is_whole(values: np.ndarray) -> bool:
+    return bool((values == np.floor(values)).all())  # false of NaN

@@ -63,7 +63,7 @@ class ReadOptions:
             raise ValueError("decimal commas need another delimiter than ',': give --delimiter too")
         if self.encoding is not None:
             try:
-                b"".decode(self.encoding)
+                "a".encode(self.encoding)  # also for `hex` and others that are no text
             except LookupError as error:
                 raise ValueError(
                     f"unknown encoding {self.encoding!r}; "

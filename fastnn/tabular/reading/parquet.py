@@ -50,7 +50,8 @@ def _read(path: Path, file: Any, options: ReadOptions) -> Table:
         notes.add("index of pandas, left out", repr(name))
     names = [name for name in names if name not in index]
     chosen = options.chosen(names)
-    columns = {name: _column(name, schema.field(name).type, options) for name in chosen}
+    rows = file.metadata.num_rows
+    columns = {name: _column(name, schema.field(name).type, options, rows) for name in chosen}
     readable = [name for name in chosen if columns[name] is not None]
     size = max(1, _BATCH_CELLS // max(1, len(readable)))
     for batch in file.iter_batches(size, columns=readable, use_threads=False) if readable else ():
@@ -62,14 +63,14 @@ def _read(path: Path, file: Any, options: ReadOptions) -> Table:
     for name in chosen:
         column = columns.pop(name)
         finished[name] = (
-            Column(name, str(schema.field(name).type), np.zeros(file.metadata.num_rows, np.int8))
+            Column(name, str(schema.field(name).type), np.zeros(rows, np.int8))
             if column is None
             else column.finish(notes)
         )
     return Table(str(path), finished, names, notes.lines())
 
 
-def _column(name: str, kind: Any, options: ReadOptions) -> Any:
+def _column(name: str, kind: Any, options: ReadOptions, rows: int) -> Any:
     """A column in the making, or None where its type cannot be used."""
     import pyarrow as arrow
 
@@ -77,9 +78,9 @@ def _column(name: str, kind: Any, options: ReadOptions) -> Any:
     if types.is_dictionary(kind):
         kind = kind.value_type
     if types.is_boolean(kind):
-        return _Booleans(name, options)
+        return _Booleans(name, options, rows)
     if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
-        return _Text(name, options)
+        return _Text(name, options, rows, keep_names=True)
     if types.is_integer(kind):
         return _Numbers(name, kind, "integer")
     if types.is_floating(kind) or types.is_decimal(kind) or types.is_null(kind):
@@ -97,8 +98,8 @@ class _Text(TextColumn):
 class _Booleans(TextColumn):
     """A column of booleans, which are not looked at for numbers or anything else."""
 
-    def __init__(self, name: str, options: ReadOptions):
-        super().__init__(name, dataclasses.replace(options, text=[name]))
+    def __init__(self, name: str, options: ReadOptions, rows: int):
+        super().__init__(name, dataclasses.replace(options, text=[name]), rows)
 
     def add(self, cells: Any) -> None:
         super().add(_plain(cells).cast("string"))

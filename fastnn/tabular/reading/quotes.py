@@ -4,11 +4,11 @@ from collections.abc import Iterable
 
 import numpy as np
 
-_QUOTE, _SPACE, _NEWLINE, _NUL = b'" \n\0'
+_QUOTE, _SPACE, _NEWLINE, _RETURN = b'" \n\r'
 
 
-def check_quotes(blocks: Iterable[bytes], source: str, delimiter: str) -> None:
-    """ValueError, naming the line, for a quote without its partner and for a NUL byte.
+def check_quotes(blocks: Iterable[bytes], source: str, delimiter: str) -> int:
+    """Look for quotes without a partner and for NUL bytes; the most rows that there can be.
 
     A cell in quotes begins with one behind a delimiter or a line's end, and ends with one before
     either; a quote inside it is written twice. In a cell that does not begin with one, quotes are
@@ -21,11 +21,17 @@ def check_quotes(blocks: Iterable[bytes], source: str, delimiter: str) -> None:
     source : str
         What messages call the file.
     delimiter : str
+
+    Raises
+    ------
+    ValueError
+        Naming the line.
     """
     scan = _Scan(source, delimiter)
     for block in blocks:
         scan.add(np.frombuffer(block, np.uint8))
     scan.finish()
+    return scan.line_ends
 
 
 class _Scan:
@@ -38,17 +44,22 @@ class _Scan:
         self._carry = np.frombuffer(b"\n", np.uint8)
         self._is_open = False
         self._opened = self._line = 1
+        self.line_ends = 0  # a Windows one counts twice
 
     def add(self, block: np.ndarray) -> None:
         data = np.concatenate([self._carry, block])
-        if (data == _NUL).any():
-            self._complain(data, int((data == _NUL).argmax()), "holds a NUL byte, which is no text")
-        undecided = np.flatnonzero((data != _QUOTE) & (data != _SPACE))[-1:]
-        end = int(undecided[0]) if undecided.size and undecided[0] else len(data) - 1
+        if not data.all():
+            self._complain(data, int(data.argmin()), "holds a NUL byte, which is no text")
+        letters = (data[::-1] != _QUOTE) & (data[::-1] != _SPACE)
+        end = len(data) - 1 - int(letters.argmax())
+        if end == 0:  # nothing but quotes and spaces: not worth waiting for more
+            end = len(data) - 1
         quotes = np.flatnonzero(data[1:end] == _QUOTE) + 1
         if quotes.size and not self._pair(data, quotes):
             self._walk(data, quotes.tolist(), end)
-        self._line += int(np.count_nonzero(data[1 : end + 1] == _NEWLINE))
+        lines = int(np.count_nonzero(data[1 : end + 1] == _NEWLINE))
+        self._line += lines
+        self.line_ends += lines + int(np.count_nonzero(data[1 : end + 1] == _RETURN))
         self._carry = data[end:]
 
     def finish(self) -> None:

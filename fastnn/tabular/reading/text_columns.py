@@ -15,6 +15,7 @@ from fastnn.tabular.reading.numbers import (
     DECIMALS,
     has_ambiguous_comma,
     is_missing,
+    narrowed,
     parse_number,
     read_numbers,
 )
@@ -23,6 +24,7 @@ from fastnn.tabular.table import Column
 
 _NEARLY_ALL = 0.9  # a column with this share of numbers was meant to hold numbers
 _SURELY_NAMES = 1000  # after so many cells and no number, none is looked for
+_BOOLEANS = {"true": 1.0, "false": 0.0}
 _DATE = re.compile(
     r"(?:\d{4}-\d{1,2}-\d{1,2}|\d{4}/\d{1,2}/\d{1,2}|\d{1,2}([-/.])\d{1,2}\1(?:\d{4}|\d{2}))"
     r"(?:[T ]\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?(?: ?[AaPp][Mm])?(?:Z| ?[+-]\d{2}:?\d{2})?)?"
@@ -38,19 +40,22 @@ class TextColumn:
     name : str
     options : ReadOptions
         Whether the column is to hold names or numbers; by default its cells decide.
+    rows : int
+        Not less than there are.
     keep_names : bool
         Whether to keep the names of every block, not only from the first that cannot be numbers.
     """
 
-    def __init__(self, name: str, options: ReadOptions, keep_names: bool = False):
+    def __init__(self, name: str, options: ReadOptions, rows: int, keep_names: bool = False):
         self.name = name
         self._options = options
         self._wanted = options.wanted(name)
         self._decimal = options.decimal or "."
         self._is_guess = options.decimal is None and options.delimiter not in (None, ",")
         self._keeps_names = keep_names
+        self._most_rows = rows
         self._rows = self._blocks = 0
-        self._values: list[np.ndarray] = []  # by block, while the column may hold numbers
+        self._values: np.ndarray | None = None  # while the column may hold numbers
         self._codes: list[np.ndarray] = []  # by block, from the first that may hold names
         self._places: dict[str, int] = {}  # of the distinct strings
         self._n_numbers = 0
@@ -61,7 +66,8 @@ class TextColumn:
 
     def add(self, cells: Any) -> None:
         """Take the next block, an Arrow array of strings."""
-        cells = cells.fill_null("")
+        if cells.null_count:
+            cells = cells.fill_null("")
         if self._wanted == "text" or self._is_surely_names:
             self._keep_names(cells)
         else:
@@ -73,7 +79,7 @@ class TextColumn:
 
     def afresh(self) -> "TextColumn":
         """The same column before its first block."""
-        return TextColumn(self.name, self._options, self._keeps_names)
+        return TextColumn(self.name, self._options, self._most_rows, self._keeps_names)
 
     @property
     def lacks_names(self) -> bool:
@@ -98,7 +104,7 @@ class TextColumn:
         known = [name for name in names if name]
         kind = "text"
         if self._wanted == "auto" and known:
-            if {name.lower() for name in known} <= {"true", "false"}:
+            if all(name.lower() in _BOOLEANS for name in known):
                 return _booleans(self.name, codes, names)
             if all(map(_DATE.fullmatch, known)):
                 kind = "dates or times"
@@ -112,11 +118,27 @@ class TextColumn:
             self._zero = (self._rows + block.zero + 1, cells[block.zero].as_py())
         self._n_numbers += len(cells)
         for text, where in block.rest:
-            self._examine(text, where)
+            truth = _BOOLEANS.get(text.strip().lower()) if self._wanted != "auto" else None
+            if truth is None:
+                self._examine(text, where)
+            else:
+                block.values[where] = truth
         self._has_fractions |= _has_fractions(block.values)
-        self._values.append(block.values)
         if self._others and self._wanted == "auto":
-            self._values.clear()
+            self._values = None
+        else:
+            self._store(block.values)
+
+    def _store(self, values: np.ndarray) -> None:
+        """Write numbers behind those of earlier blocks, in memory that is used as it fills."""
+        dtype = values.dtype
+        if self._values is None:
+            self._values = np.empty(self._most_rows, dtype)
+        elif dtype != self._values.dtype:
+            # int64, which whole numbers beyond 2⁵³ need, holds neither fractions nor gaps.
+            dtype = np.dtype(np.float64 if self._has_fractions or self._missing else np.int64)
+            self._values = self._values.astype(dtype)
+        self._values[self._rows : self._rows + len(values)] = values
 
     def _examine(self, text: str, where: np.ndarray) -> None:
         """Take account of the cells that hold a text that is no plain number."""
@@ -180,19 +202,21 @@ class TextColumn:
             row, text = self._percent
             number = parse_number(text, self._decimal)
             notes.add("percentages", f"{self.name!r} ({text!r} in row {row} is {number})")
-        values = np.concatenate(self._values or [np.empty(0)])
-        self._values.clear()
+        values = np.empty(0) if self._values is None else self._values[: self._rows]
+        self._values = None
         whole = self._n_numbers and not self._has_fractions
-        return Column(self.name, "integer" if whole else "real", values)
+        return Column(self.name, "integer" if whole else "real", narrowed(values))
 
     def _check_decimal(self) -> None:
         """ValueError where the other decimal mark makes all cells numbers."""
         other = DECIMALS[1 - DECIMALS.index(self._decimal)]
         if self._others and all(parse_number(text, other) is not None for text in self._others):
             row, text = self._other
+            mark = self._options.delimiter or ","
+            delimiter = ", and columns need another --delimiter then" if other == mark else ""
             raise ValueError(
                 f"column {self.name!r} is {text!r} in row {row}, which is a number with "
-                f"--decimal {other} (columns then need another --delimiter than it)"
+                f"--decimal {other}{delimiter}"
             )
 
     def _check_others(self, notes: ReadNotes) -> None:
