@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 from network_cases import raises
 
-from fastnn.tabular.encoder import Preprocessing, choose_task
+from fastnn.tabular.encoder import Preprocessing
+from fastnn.tabular.reading.options import ReadOptions
 from fastnn.tabular.table import Column, Table
+from fastnn.tabular.targets import choose_task
 
 TABLE = Table(
     "things.csv",
     {
         "size": Column("size", "real", np.array([1.0, np.nan, 3.0, 100.0])),
-        "kind": Column("kind", "text", np.array(["b", "a", "b", "z"], object)),
-        "flag": Column("flag", "boolean", np.array(["true", "false", "true", "true"], object)),
+        "kind": Column.of_names("kind", "text", ["b", "a", "b", "z"]),
+        "flag": Column.of_names("flag", "boolean", ["true", "false", "true", "true"]),
         "same": Column("same", "integer", np.array([7, 7, 7, 7])),
         "price": Column("price", "real", np.array([10.0, 20.0, 30.0, 1000.0])),
         "label": Column("label", "integer", np.array([10, 2, 2, 2])),
@@ -25,7 +27,9 @@ TRAINING = np.array([0, 1, 2])
 
 
 def column(*values, kind="integer"):
-    return Column("c", kind, np.array(values, object if kind == "text" else None))
+    if kind in ("text", "boolean"):
+        return Column.of_names("c", kind, values)
+    return Column("c", kind, np.array(values))
 
 
 def fitted(task="regression", target="price", ignore=("label", "day")):
@@ -40,17 +44,23 @@ def fitted(task="regression", target="price", ignore=("label", "day")):
     [
         (column("a", "b", kind="text"), "classification"),
         (column("true", "false", kind="boolean"), "classification"),
-        (column(*range(20)), "classification"),
-        (column(*range(21)), "regression"),
-        (column(1.0, 2.0, kind="real"), "regression"),
+        (column(*range(10), *range(10)), "classification"),
+        (column(*range(11), *range(11)), "regression"),  # too many different ones
+        (column(*range(10), *range(9)), "regression"),  # too few rows of each
+        (column(0.0, 1.0, 1.0, 0.0, kind="real"), "classification"),
+        (column(0.0, 1.5, 1.0, 0.0, kind="real"), "regression"),
+        (column(*[1, 15] * 9, *range(1, 16)), "regression"),
     ],
 )
 def test_task_follows_from_the_target(target, task):
-    assert choose_task(target) == task
+    chosen = choose_task(target)
+    assert chosen.name == task
+    if target.kind == "integer":  # another choice was possible
+        assert "--task" in chosen.reason
 
 
 def test_task_can_be_chosen():
-    assert choose_task(column(1, 2), "regression") == "regression"
+    assert choose_task(column(1, 2), "regression").name == "regression"
 
 
 @pytest.mark.parametrize(
@@ -144,8 +154,14 @@ def test_order_and_further_columns_do_not_matter():
 
 
 def test_text_columns_stay_text():
-    assert fitted().text_columns == ["kind"]
-    assert fitted("classification", "kind", ["day"]).text_columns == ["kind"]
+    assert fitted().read_options(ReadOptions(), with_target=True).text == {"kind"}
+    of_kind = fitted("classification", "kind", ["day"])
+    options = of_kind.read_options(ReadOptions(delimiter=";"), with_target=True)
+    assert options.text == {"kind"}
+    assert options.number == {"size", "price", "same", "label"}
+    assert options.only == {"size", "price", "same", "label", "kind", "flag"}
+    assert options.delimiter == ";"
+    assert not of_kind.read_options(ReadOptions(), with_target=False).text
 
 
 def test_whole_reals_are_labels():
@@ -162,7 +178,7 @@ def test_whole_reals_are_labels():
         ("size", None, "things.csv lacks the columns size; it has kind"),
         (
             "size",
-            Column("size", "text", np.array(["1", "2", "many", "4"], object)),
+            Column.of_names("size", "text", ["1", "2", "many", "4"]),
             "column 'size' is 'many' in row 3; expected a number",
         ),
         (
@@ -187,7 +203,7 @@ def test_tables_that_do_not_fit(name, replacement, problem):
 
 
 def test_unknown_class():
-    table = Table("t", {"kind": Column("kind", "text", np.array(["a", "new"], object))})
+    table = Table("t", {"kind": Column.of_names("kind", "text", ["a", "new"])})
     with raises(ValueError, "column 'kind' is 'new' in row 2; the classes are a, b, z"):
         fitted("classification", "kind", ["day"]).targets(table)
 

@@ -75,7 +75,7 @@ def test_classes_by_name_from_csv_to_csv(run, data):
     assert run("predict", "m.fastnn", "things.csv", "-o", "p.csv", "--backend", "numpy") == ("", "")
     predicted = formats.read_table("p.csv")
     assert predicted.names == ["prediction", "probability_no", "probability_yes"]
-    assert np.mean(predicted["prediction"].values == LABEL) > 0.8
+    assert np.mean(predicted["prediction"].names() == LABEL) > 0.8
     np.testing.assert_allclose(
         predicted["probability_no"].values + predicted["probability_yes"].values, 1, atol=1e-6
     )
@@ -86,7 +86,7 @@ def test_predictions_in_every_format(run, data):
     text, _ = run("predict", "m.fastnn", "things.csv", "--backend", "numpy")
     run("predict", "m.fastnn", "things.csv", "-o", "p.parquet", "--backend", "numpy")
     run("predict", "m.fastnn", "things.csv", "-o", "p.npz", "--backend", "numpy")
-    names = list(formats.read_table("p.parquet")["prediction"].values)
+    names = list(formats.read_table("p.parquet")["prediction"].names())
     assert names == [line.split(",")[0] for line in text.splitlines()[1:]]
     with np.load("p.npz") as file:
         assert file["prediction"].tolist() == names

@@ -81,7 +81,7 @@ def _check_encoding(path: Path, head: bytes) -> None:
     name = next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
     if name is None and len(head) > 1:
         # English text in UTF-16 has a zero in every other byte.
-        even, odd = (head[i::2].count(0) > len(head) // 5 for i in (0, 1))
+        even, odd = (head[i::2].count(0) > max(len(head) // 5, 2) for i in (0, 1))
         name = {(True, False): "utf-16-be", (False, True): "utf-16-le"}.get((even, odd))
     if name is not None:
         raise ValueError(
