@@ -19,7 +19,7 @@ _MARKS = {  # byte order marks
     b"\xff\xfe": "utf-16",
     b"\xfe\xff": "utf-16",
 }
-_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+_DECIMAL_COMMA = re.compile(r"[+-]?[\d.]*\d,\d+")
 
 
 def check_head(path: Path, options: ReadOptions) -> int:

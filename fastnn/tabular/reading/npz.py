@@ -1,5 +1,6 @@
 """Reading an NPZ file block by block, after its headers were compared with its size."""
 
+import errno
 import struct
 import zipfile
 import zlib
@@ -46,7 +47,9 @@ def read_npz(path: Path, options: ReadOptions) -> Table:
             headers = {name: _header(archive, name) for name in ("X", "y") if name in found}
             if "X" in headers and headers["X"].is_table and _fits(headers):
                 return _read(path, archive, headers, options)
-    except _DAMAGE as error:
+    except (*_DAMAGE, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise  # the system's; EINVAL is of a place that the damaged file names
         raise ValueError(
             f"{path} is damaged, or not an NPZ file of numbers, text or booleans ({error})"
         ) from error

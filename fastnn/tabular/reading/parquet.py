@@ -13,7 +13,8 @@ from fastnn.tabular.reading.options import ReadOptions
 from fastnn.tabular.reading.text_columns import TextColumn
 from fastnn.tabular.table import Column, Table, check_names
 
-_BATCH_CELLS = 1 << 20  # cells of a batch
+_BATCH_CELLS = 1 << 18
+_BUFFER = 1 << 16  # bytes
 
 
 def read_parquet(path: Path, options: ReadOptions) -> Table:
@@ -30,12 +31,17 @@ def read_parquet(path: Path, options: ReadOptions) -> Table:
     from pyarrow import parquet
 
     try:
-        with path.open("rb") as source, parquet.ParquetFile(source) as file:
+        with path.open("rb") as source, _open(parquet, source) as file:
             return _read(path, file, options)
     except (arrow.ArrowException, OSError, UnicodeError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # the system's, not Arrow's
             raise
         raise ValueError(f"{path} is not a readable Parquet file: {error}") from error
+
+
+def _open(parquet: Any, source: Any) -> Any:
+    """The file, read through a small buffer instead of column by column of a row group."""
+    return parquet.ParquetFile(source, buffer_size=_BUFFER, pre_buffer=False)
 
 
 def _read(path: Path, file: Any, options: ReadOptions) -> Table:
@@ -59,6 +65,7 @@ def _read(path: Path, file: Any, options: ReadOptions) -> Table:
         cells = dict(zip(batch.schema.names, batch.columns, strict=True))
         for name in readable:
             columns[name].add(cells[name])
+    pyarrow("Parquet").default_memory_pool().release_unused()
     finished: dict[str, Column] = {}
     for name in chosen:
         column = columns.pop(name)
@@ -82,9 +89,9 @@ def _column(name: str, kind: Any, options: ReadOptions, rows: int) -> Any:
     if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
         return _Text(name, options, rows, keep_names=True)
     if types.is_integer(kind):
-        return _Numbers(name, kind, "integer")
+        return _Numbers(name, kind, "integer", rows)
     if types.is_floating(kind) or types.is_decimal(kind) or types.is_null(kind):
-        return _Numbers(name, kind, "real")
+        return _Numbers(name, kind, "real", rows)
     return None
 
 
@@ -111,25 +118,37 @@ class _Booleans(TextColumn):
 class _Numbers:
     """A column of numbers."""
 
-    def __init__(self, name: str, kind: Any, shown: str):
+    def __init__(self, name: str, kind: Any, shown: str, rows: int):
         self._name = name
         self._kind = kind
         self._shown = shown
-        self._values: list[np.ndarray] = []  # by batch
+        self._values = np.empty(rows, _dtype(kind))
+        self._rows = 0
 
     def add(self, cells: Any) -> None:
         import pyarrow as arrow
 
         cells = _plain(cells)
-        exact = not cells.null_count and not arrow.types.is_decimal(self._kind)
-        if not exact or arrow.types.is_null(self._kind):
+        if cells.null_count or not _is_exact(self._kind):
             cells = cells.cast(arrow.float64(), safe=False)
-        self._values.append(np.array(cells.to_numpy(zero_copy_only=False)))
+            self._values = self._values.astype(np.float64, copy=False)
+        rows = slice(self._rows, self._rows + len(cells))
+        self._values[rows] = cells.to_numpy(zero_copy_only=False)
+        self._rows += len(cells)
 
     def finish(self, notes: ReadNotes) -> Column:
-        values = np.concatenate(self._values or [np.empty(0)])
-        self._values.clear()
-        return Column(self._name, self._shown, values)
+        return Column(self._name, self._shown, self._values)
+
+
+def _is_exact(kind: Any) -> bool:
+    """Whether NumPy has the type."""
+    import pyarrow as arrow
+
+    return not arrow.types.is_decimal(kind) and not arrow.types.is_null(kind)
+
+
+def _dtype(kind: Any) -> Any:
+    return kind.to_pandas_dtype() if _is_exact(kind) else np.float64
 
 
 def _plain(cells: Any) -> Any:
