@@ -106,7 +106,7 @@ class Unknown:
             return None
         row = first_row(unknown)
         text = column.name_in(row)
-        if count == len(unknown) and len(column.coded()[1]) > 1:
+        if count == len(unknown) and sum(map(bool, column.coded()[1])) > 1:
             known = ", ".join(map(repr, feature.categories[:5]))
             more = ", …" if len(feature.categories) > 5 else ""
             raise ValueError(

@@ -87,15 +87,15 @@ class Numbers:
     ----------
     values : ndarray (n,) of float64, or of int64 where float64 would round
         NaN where a number is missing or the text is none.
-    rest : list of (str, ndarray)
-        Each distinct text that `_PLAIN` does not match, markers of missing numbers included, and
-        the index of the cells that hold it.
+    rest : list of (str, ndarray, float or None)
+        Each distinct text that is not written plainly, markers of missing numbers included; the
+        index of the cells that hold it; the number that it is, if it is one.
     zero : int or None
         Index of the first cell of digits with a leading zero, such as `007`.
     """
 
     values: np.ndarray
-    rest: list[tuple[str, np.ndarray]]
+    rest: list[tuple[str, np.ndarray, float | None]]
     zero: int | None
 
 
@@ -125,7 +125,7 @@ def read_numbers(cells: Any, decimal: str = ".") -> Numbers:
         number = None if is_missing(text) else parse_number(text, decimal)
         if number is not None:
             values[places[where]] = number
-        rest.append((text, places[where]))
+        rest.append((text, places[where], number))
     return Numbers(values, rest, None if first < 0 else first)
 
 

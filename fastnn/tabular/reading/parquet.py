@@ -11,7 +11,7 @@ from fastnn.tabular.reading.arrow import pyarrow
 from fastnn.tabular.reading.notes import ReadNotes
 from fastnn.tabular.reading.options import ReadOptions
 from fastnn.tabular.reading.text_columns import TextColumn
-from fastnn.tabular.table import Column, Table, check_names
+from fastnn.tabular.table import NUMBER_KINDS, Column, Table, check_names
 
 _BATCH_CELLS = 1 << 18
 _BUFFER = 1 << 16  # bytes
@@ -57,14 +57,21 @@ def _read(path: Path, file: Any, options: ReadOptions) -> Table:
     names = [name for name in names if name not in index]
     chosen = options.chosen(names)
     rows = file.metadata.num_rows
+    if rows < 0:
+        raise ValueError(f"{path} is damaged: it says that it has {rows} rows")
     columns = {name: _column(name, schema.field(name).type, options, rows) for name in chosen}
     readable = [name for name in chosen if columns[name] is not None]
-    size = max(1, _BATCH_CELLS // max(1, len(readable)))
+    size, seen = max(1, _BATCH_CELLS // max(1, len(readable))), 0
     for batch in file.iter_batches(size, columns=readable, use_threads=False) if readable else ():
+        seen += batch.num_rows
+        if seen > rows:
+            break
         # Also columns inside a nested one may have come, which are named like one with a dot.
         cells = dict(zip(batch.schema.names, batch.columns, strict=True))
         for name in readable:
             columns[name].add(cells[name])
+    if readable and seen != rows:
+        raise ValueError(f"{path} is damaged: it has another number of rows than it says")
     pyarrow("Parquet").default_memory_pool().release_unused()
     finished: dict[str, Column] = {}
     for name in chosen:
@@ -100,6 +107,15 @@ class _Text(TextColumn):
 
     def add(self, cells: Any) -> None:
         super().add(_plain(cells).cast("string"))
+
+    def finish(self, notes: ReadNotes) -> Column:
+        column = super().finish(notes)
+        if column.kind in NUMBER_KINDS and self.is_free:
+            notes.add(
+                "text that is numbers, taken as numbers (--text COLUMN takes it as names)",
+                repr(self.name),
+            )
+        return column
 
 
 class _Booleans(TextColumn):

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+_MOST_BLANK = 1 << 24  # bytes of quotes and spaces in a row
 _QUOTE, _SPACE, _NEWLINE, _RETURN = b'" \n\r'
 
 
@@ -52,8 +53,11 @@ class _Scan:
             self._complain(data, int(data.argmin()), "holds a NUL byte, which is no text")
         letters = (data[::-1] != _QUOTE) & (data[::-1] != _SPACE)
         end = len(data) - 1 - int(letters.argmax())
-        if end == 0:  # nothing but quotes and spaces: not worth waiting for more
-            end = len(data) - 1
+        if end == 0:  # nothing but quotes and spaces as yet
+            if len(data) > _MOST_BLANK:
+                self._complain(data, 0, "begins a cell of more than 16 MB of quotes and spaces")
+            self._carry = data
+            return
         quotes = np.flatnonzero(data[1:end] == _QUOTE) + 1
         if quotes.size and not self._pair(data, quotes):
             self._walk(data, quotes.tolist(), end)

@@ -72,7 +72,7 @@ class TextColumn:
             self._keep_names(cells)
         else:
             self._keep_numbers(cells)
-            if self._keeps_names or (self._wanted == "auto" and self._is_names):
+            if self._keeps_names or (self.is_free and self._is_names):
                 self._keep_names(cells)
         self._rows += len(cells)
         self._blocks += 1
@@ -80,6 +80,11 @@ class TextColumn:
     def afresh(self) -> "TextColumn":
         """The same column before its first block."""
         return TextColumn(self.name, self._options, self._most_rows, self._keeps_names)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether the cells alone decide what the column holds."""
+        return self._wanted == "auto"
 
     @property
     def lacks_names(self) -> bool:
@@ -96,14 +101,14 @@ class TextColumn:
         """
         if not self._is_names:
             return self._finished_numbers(notes)
-        if self._wanted == "auto":
+        if self.is_free:
             self._check_decimal()
             self._check_others(notes)
         codes = np.concatenate(self._codes or [np.empty(0, np.uint8)])
         names = tuple(self._places)
         known = [name for name in names if name]
         kind = "text"
-        if self._wanted == "auto" and known:
+        if self.is_free and known:
             if all(name.lower() in _BOOLEANS for name in known):
                 return _booleans(self.name, codes, names)
             if all(map(_DATE.fullmatch, known)):
@@ -117,14 +122,14 @@ class TextColumn:
         if block.zero is not None and not self._zero[0]:
             self._zero = (self._rows + block.zero + 1, cells[block.zero].as_py())
         self._n_numbers += len(cells)
-        for text, where in block.rest:
-            truth = _BOOLEANS.get(text.strip().lower()) if self._wanted != "auto" else None
+        for text, where, number in block.rest:
+            truth = None if self.is_free else _BOOLEANS.get(text.lower())
             if truth is None:
-                self._examine(text, where)
+                self._examine(text, where, number)
             else:
                 block.values[where] = truth
         self._has_fractions |= _has_fractions(block.values)
-        if self._others and self._wanted == "auto":
+        if self._others and self.is_free:
             self._values = None
         else:
             self._store(block.values)
@@ -136,19 +141,21 @@ class TextColumn:
             self._values = np.empty(self._most_rows, dtype)
         elif dtype != self._values.dtype:
             # int64, which whole numbers beyond 2⁵³ need, holds neither fractions nor gaps.
-            dtype = np.dtype(np.float64 if self._has_fractions or self._missing else np.int64)
+            dtype = np.dtype(
+                np.float64 if self._has_fractions or self._missing or self._others else np.int64
+            )
             self._values = self._values.astype(dtype)
         self._values[self._rows : self._rows + len(values)] = values
 
-    def _examine(self, text: str, where: np.ndarray) -> None:
+    def _examine(self, text: str, where: np.ndarray, number: float | None) -> None:
         """Take account of the cells that hold a text that is no plain number."""
         row = self._rows + int(where[0]) + 1
-        if is_missing(text):
-            self._missing[text] += len(where)
+        if number is None:
+            kind = self._missing if is_missing(text) else self._others
+            kind[text] += len(where)
             self._n_numbers -= len(where)
-        elif parse_number(text, self._decimal) is None:
-            self._others[text] += len(where)
-            self._n_numbers -= len(where)
+            if kind is self._missing:
+                return
             if not self._other[0] or row < self._other[0]:
                 self._other = (row, text)
         elif self._is_guess and has_ambiguous_comma(text):
@@ -157,7 +164,7 @@ class TextColumn:
                 "a decimal comma? Say --decimal . or --decimal ,"
             )
         elif "%" in text and not self._percent[0]:
-            self._percent = (row, text)
+            self._percent = (row, f"{text!r} in row {row} is {number}")
 
     def _keep_names(self, cells: Any) -> None:
         block = cells.dictionary_encode()
@@ -179,9 +186,7 @@ class TextColumn:
 
     @property
     def _is_surely_names(self) -> bool:
-        return (
-            self._wanted == "auto" and not self._n_numbers and self._others.total() > _SURELY_NAMES
-        )
+        return self.is_free and not self._n_numbers and self._others.total() > _SURELY_NAMES
 
     def _finished_numbers(self, notes: ReadNotes) -> Column:
         row, text = self._other
@@ -199,9 +204,7 @@ class TextColumn:
             n = self._missing.total() - self._missing[""]
             notes.add("markers of missing numbers", f"{n:,} in {self.name!r} ({shown})")
         if self._percent[0]:
-            row, text = self._percent
-            number = parse_number(text, self._decimal)
-            notes.add("percentages", f"{self.name!r} ({text!r} in row {row} is {number})")
+            notes.add("percentages", f"{self.name!r} ({self._percent[1]})")
         values = np.empty(0) if self._values is None else self._values[: self._rows]
         self._values = None
         whole = self._n_numbers and not self._has_fractions
