@@ -1,6 +1,7 @@
 """Tables as arrays: tasks, preprocessing that learns from training rows alone, and decoding."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -242,3 +243,148 @@ def test_a_column_without_any_number():
     np.testing.assert_array_equal(
         Preprocessing.fit(table, "y", "regression", np.arange(2)).inputs(table), [[0], [0]]
     )
+
+
+# --- categories that training did not meet --------------------------------------------------------
+
+
+def with_names(*names, kind="text"):
+    return Table("t", {"x": Column.of_names("x", kind, names), "y": column(*range(len(names)))})
+
+
+def of_names(*names, kind="text"):
+    """Preprocessing that was learnt from these names."""
+    return Preprocessing.fit(
+        with_names(*names, kind=kind), "y", "regression", np.arange(len(names))
+    )
+
+
+def test_unknown_names_are_counted():
+    table = with_names("a", "green ", "", "", "violet")
+    unknown = of_names("a", "b").unknown(table)["x"]
+    assert (unknown.count, unknown.row, unknown.text) == (4, 2, "green ")
+    np.testing.assert_array_equal(of_names("a", "b").inputs(table)[1:], 0)
+    assert of_names("a", "").unknown(with_names("a", "")) == {}  # a gap was met in training
+
+
+@pytest.mark.parametrize("names", [("x",), ("x", "x"), ("", ""), ("x", "", "x"), ("a", "x", "y")])
+def test_unknown_names_are_no_error(names):
+    assert of_names("a", "b").unknown(with_names(*names))["x"].text in ("x", "")
+
+
+def test_a_column_in_other_words_is_an_error():
+    with raises(ValueError, "'x' is 'ja' in row 1", "none of its values", "'a', 'b'"):
+        of_names("a", "b").unknown(with_names("ja", "nein"))
+
+
+TRUTHS = [
+    (("true", "false"), "boolean"),
+    (("yes", "no"), "text"),
+    (("Y", "N"), "text"),
+    (("T", "F"), "text"),
+    (("1", "0"), "text"),
+]
+
+
+@pytest.mark.parametrize(("learnt", "kind"), TRUTHS)
+@pytest.mark.parametrize(("asked", "asked_kind"), TRUTHS)
+def test_booleans_mean_the_same_in_other_words(learnt, kind, asked, asked_kind):
+    preprocessing = of_names(*learnt, kind=kind)
+    expected = preprocessing.inputs(with_names(*learnt, *learnt, kind=kind))
+    table = with_names(*asked, *asked, kind=asked_kind)
+    np.testing.assert_array_equal(preprocessing.inputs(table), expected)
+    assert not preprocessing.unknown(table)
+
+
+@pytest.mark.parametrize("numbers", [[1, 0], [1.0, 0.0]])
+def test_booleans_and_numbers_mean_the_same(numbers):
+    as_numbers = Table("t", {"x": Column("x", "real", np.array(numbers)), "y": column(1, 2)})
+    as_booleans = with_names("true", "false", kind="boolean")
+    for learnt, asked in ((as_numbers, as_booleans), (as_booleans, as_numbers)):
+        preprocessing = Preprocessing.fit(learnt, "y", "regression", np.arange(2))
+        np.testing.assert_array_equal(preprocessing.inputs(asked), preprocessing.inputs(learnt))
+
+
+def test_other_words_of_one_meaning_are_not_mixed():
+    """Of yes, no and perhaps, or beside a name that is known, nothing is translated."""
+    unknown = of_names("yes", "no", "perhaps").unknown(with_names("1", "1", "1"))
+    assert unknown["x"].count == 3
+    assert of_names("yes", "no").unknown(with_names("yes", "0"))["x"].count == 1
+
+
+# --- sizes ----------------------------------------------------------------------------------------
+
+
+def test_names_of_rows_are_refused_before_they_take_the_memory(monkeypatch):
+    def forbidden(*arguments):
+        raise AssertionError("allocated")
+
+    n = 9000
+    table = with_names(*(f"row {i}" for i in range(n)))
+    monkeypatch.setattr(np, "empty", forbidden)
+    with raises(
+        ValueError, "column 'x' has 9,000 categories", "9,000 rows", "0.3 GB", "--ignore x"
+    ):
+        Preprocessing.fit(table, "y", "regression", np.arange(n))
+
+
+def test_many_rows_of_few_categories_are_no_such():
+    codes = np.arange(10**6) % 900
+    names = Column("x", "text", codes, tuple(map(str, range(900))))
+    table = Table("t", {"x": names, "y": Column("y", "integer", codes)})
+    assert Preprocessing.fit(table, "y", "regression", np.arange(10**6)).features[0].width == 900
+
+
+def test_numbers_that_float32_cannot_tell_apart_stay_apart():
+    seconds = 1.7e9 + np.arange(400.0)
+    table = Table("t", {"x": Column("x", "real", seconds), "y": Column("y", "real", seconds)})
+    preprocessing = Preprocessing.fit(table, "y", "regression", np.arange(400))
+    X = preprocessing.inputs(table, np.float32)
+    assert len(np.unique(X)) == 400
+    outputs = preprocessing.targets(table).astype(np.float32)
+    decoded = preprocessing.target.decode(outputs[:, None])["prediction"]
+    assert len(np.unique(decoded)) == 400
+    np.testing.assert_allclose(decoded, seconds, rtol=0, atol=1e-4)
+
+
+def test_inputs_in_another_order_and_without_the_table():
+    order = np.array([2, 0, 3, 1])
+    columns = dict(TABLE.columns)
+    table = Table("t", columns)
+    expected = fitted().inputs(TABLE)[order]
+    np.testing.assert_array_equal(fitted().inputs(table, order=order, consume=True), expected)
+    assert set(columns) == {"price", "label", "day"}  # the others' memory is free
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"mean": 10**400},
+        {"mean": float("nan")},
+        {"scale": 0},
+        {"scale": "wide"},
+        {"name": ["size"]},
+        {"categories": [1, 2]},
+    ],
+)
+def test_damaged_descriptions(damage):
+    description = fitted().to_dict()
+    which = 1 if "categories" in damage else 0
+    description["features"][which].update(damage)
+    with raises(ValueError, "preprocessing"):
+        Preprocessing.from_dict(description)
+
+
+def test_a_hundred_thousand_columns():
+    """Ten seconds are enough by far, unless some look-up goes through all names for each name."""
+    n = 100_000
+    columns = {f"c{i}": Column(f"c{i}", "integer", np.array([i, i + 1, 0])) for i in range(n)}
+    table = Table("t", {**columns, "y": column(1, 2, 3)})
+    started = time.process_time()
+    preprocessing = Preprocessing.fit(table, "y", "regression", np.arange(3))
+    assert preprocessing.inputs(table).shape == (3, n)
+    assert preprocessing.read_options(ReadOptions(), True).wanted("c7") == "number"
+    assert not preprocessing.unknown(table)
+    with raises(ValueError, "unknown column", "and 99,951 more"):
+        table["z"]
+    assert time.process_time() - started < 60

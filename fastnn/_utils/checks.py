@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
+_SHOWN = 50  # names in a message; a table may have a hundred thousand columns
+
 
 def integer(name: str, value: Any, least: int = 1) -> int:
     """``value`` as an ``int`` of at least ``least``."""
@@ -54,7 +56,10 @@ def one_of(name: str, value: Any, known: Iterable[str]) -> str:
     if value not in known:
         near = difflib.get_close_matches(value, known, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ValueError(f"unknown {name} {value!r}{hint}; known: {', '.join(known)}")
+        more = f" and {len(known) - _SHOWN:,} more" if len(known) > _SHOWN else ""
+        raise ValueError(
+            f"unknown {name} {value!r}{hint}; known: {', '.join(known[:_SHOWN])}{more}"
+        )
     return value
 
 

@@ -95,7 +95,11 @@ def _header(archive: zipfile.ZipFile, name: str) -> _Header:
     size = start + dtype.itemsize
     for length in shape:
         size = start + (size - start) * length
-    if size != entry.file_size or size > _DEFLATE_RATIO * entry.compress_size + _BLOCK:
+    if (
+        min(shape, default=0) < 0
+        or size != entry.file_size
+        or size > _DEFLATE_RATIO * entry.compress_size + _BLOCK
+    ):
         raise ValueError(
             f"{name} is said to have the shape {shape} of {dtype}, which does not fit its size"
         )
