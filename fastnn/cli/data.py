@@ -23,6 +23,7 @@ from fastnn.tabular.targets import Task, choose_task
 
 _SAMPLE_VALIDATION = 500  # of the sample's 5,000 training images
 _MANY_CATEGORIES = 100  # more in one column look like names or numbers of the rows
+_FEW_CATEGORIES = 10  # not more are no cause for a note, however few the rows
 _MANY_NOTES = 5  # columns of such that are named
 
 Samples = tuple[np.ndarray, np.ndarray]
@@ -121,7 +122,12 @@ def _describe(sets: TrainingSets, source: str, task: Task, options: TrainOptions
         f"{f'{sets.outputs} classes' if sets.classification else 'a number'}"
         f"{f' ({task.reason})' if task.reason else ''}"
     )
-    many = [f for f in preprocessing.features if f.width > _MANY_CATEGORIES]
+    rows = len(sets.training[0])
+    many = [
+        feature
+        for feature in preprocessing.features
+        if feature.width > min(_MANY_CATEGORIES, max(_FEW_CATEGORIES, rows // 2))
+    ]
     for feature in many[:_MANY_NOTES]:
         options.note(
             f"note: column {feature.name!r} has {feature.width:,} categories; "

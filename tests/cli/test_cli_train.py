@@ -155,6 +155,10 @@ def test_names_of_rows_are_pointed_out(run, data):
         "named.csv", {"id": np.array([f"row {i}" for i in range(200)]), "y": np.arange(200) % 2}
     )
     assert "column 'id' has 140 categories" in run("train", "named.csv", *SMALL)[1]
+    formats.write_columns(
+        "few.csv", {"size": np.array([f"{i} kg" for i in range(40)]), "y": np.arange(40) % 2}
+    )
+    assert "column 'size' has 28 categories" in run("train", "few.csv", *SMALL)[1]
 
 
 def test_a_class_with_one_member(run):
