@@ -107,6 +107,8 @@ def test_usual_files_need_no_options(write, written):
     [
         (dict(encoding="utf-7000"), "unknown encoding 'utf-7000'"),
         (dict(encoding="hex"), "unknown encoding 'hex'"),
+        (dict(encoding="punycode"), "unknown encoding 'punycode'"),
+        (dict(encoding="undefined"), "unknown encoding 'undefined'"),
         (dict(delimiter="ab"), "delimiter is 'ab'"),
         (dict(delimiter='"'), "delimiter is"),
         (dict(delimiter=""), "delimiter is ''"),

@@ -375,9 +375,9 @@ def test_damaged_descriptions(damage):
         Preprocessing.from_dict(description)
 
 
-def test_a_hundred_thousand_columns():
-    """Ten seconds are enough by far, unless some look-up goes through all names for each name."""
-    n = 100_000
+def test_fifty_thousand_columns():
+    """A few seconds are enough, unless some look-up goes through all names for each name."""
+    n = 50_000
     columns = {f"c{i}": Column(f"c{i}", "integer", np.array([i, i + 1, 0])) for i in range(n)}
     table = Table("t", {**columns, "y": column(1, 2, 3)})
     started = time.process_time()
@@ -385,6 +385,6 @@ def test_a_hundred_thousand_columns():
     assert preprocessing.inputs(table).shape == (3, n)
     assert preprocessing.read_options(ReadOptions(), True).wanted("c7") == "number"
     assert not preprocessing.unknown(table)
-    with raises(ValueError, "unknown column", "and 99,951 more"):
+    with raises(ValueError, "unknown column", "and 49,951 more"):
         table["z"]
-    assert time.process_time() - started < 60
+    assert time.process_time() - started < 20

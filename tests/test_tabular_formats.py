@@ -73,6 +73,28 @@ def test_header_may_count_columns(arrow, tmp_path):
     assert read_table(write(tmp_path, "0,1\n5,6\n")).names == ["0", "1"]
 
 
+@pytest.mark.parametrize(("first", "last"), [("12", "A"), ("12", "007"), ("1.5", "A")])
+def test_names_that_come_after_a_block_of_numbers(arrow, tmp_path, first, last):
+    """The numbers' text is read once more: 1.5 MB of it are more than a block."""
+    cells = [first] * 400_000 + [last] * 100_000
+    table = read_table(write(tmp_path, "c\n" + "\n".join(cells)))
+    codes, names = table["c"].coded()
+    assert (table["c"].kind, names) == ("text", (first, last))
+    np.testing.assert_array_equal(codes, np.repeat([0, 1], [400_000, 100_000]))
+    assert len(table.notes) == 1
+    typo = write(tmp_path, "c\n" + "\n".join(["1.5"] * 400_000) + "\nO.5\n")
+    with raises(ValueError, "'c' is 'O.5' in row 400001, while 400,000 of its cells are numbers"):
+        read_table(typo)
+
+
+def test_a_row_that_is_longer_than_a_block(arrow, tmp_path):
+    rows = [f"{i},x" for i in range(300_000)] + ["7," + "y" * 3_000_000] + ["8,z"] * 10
+    table = read_table(write(tmp_path, "n,c\n" + "\n".join(rows)))
+    assert len(table) == 300_011
+    assert table["n"].values[-11:].tolist() == [7] + [8] * 10
+    assert [len(name) for name in table["c"].categories] == [1, 3_000_000, 1]
+
+
 @pytest.mark.parametrize(
     ("contents", "problem"),
     [

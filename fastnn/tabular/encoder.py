@@ -4,18 +4,20 @@
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike
 
+from fastnn._utils import checks
 from fastnn.tabular.features import Category, Number, Unknown
 from fastnn.tabular.reading.notes import listed
 from fastnn.tabular.reading.options import ReadOptions
-from fastnn.tabular.table import NUMBER_KINDS, Table
+from fastnn.tabular.table import NAME_KINDS, NUMBER_KINDS, Table
 from fastnn.tabular.targets import Classes, Value
 
+_TARGET_KINDS = ("integer", *NAME_KINDS)  # of classes
 _WIDE = 1000  # a column with more categories is limited in size:
 _MOST_BYTES = 1 << 28  # of all such columns, one-hot in float32
 _BLOCK_BYTES = 1 << 22  # inputs are put into the order of rows in pieces of this size
@@ -237,16 +239,25 @@ def _to_dict(part: Any) -> dict[str, Any]:
 
 
 def _from_dict(description: Mapping[str, Any]) -> Any:
-    constants = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in description.items()
-        if key != "type"
-    }
-    part = _KINDS[description["type"]](**constants)
-    names = [part.name, *getattr(part, "categories", ()), *getattr(part, "classes", ())]
-    if not all(isinstance(name, str) for name in names):
-        raise TypeError("a name that is no text")
-    scale = [float(getattr(part, name, 1)) for name in ("scale", "mean")]
-    if not np.isfinite(scale).all() or scale[0] <= 0:
-        raise ValueError(f"mean or scale of {part.name!r}")
-    return part
+    kind = _KINDS[description["type"]]
+    types = {field.name: field.type for field in fields(kind)}
+    constants = {key: value for key, value in description.items() if key != "type"}
+    for key, value in constants.items():
+        constants[key] = _constant(key, value, types[key])
+    return kind(**constants)
+
+
+def _constant(key: str, value: Any, kind: Any) -> Any:
+    """A constant of a description, of the type that its field has; a file may hold anything."""
+    if kind is bool:
+        return checks.boolean(key, value)
+    if kind is float:
+        low = 0.0 if key == "scale" else -float("inf")
+        return checks.number(key, value, low, low_open=True)
+    if kind is str:
+        if not isinstance(value, str):
+            raise TypeError(f"{key} must be text, not {type(value).__name__}")
+        return checks.one_of(key, value, _TARGET_KINDS) if key == "kind" else value
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise TypeError(f"{key} must be a list of text")
+    return tuple(value)

@@ -11,6 +11,7 @@ from fastnn.tabular.table import NAME_KINDS, NUMBER_KINDS, Column, first_row
 
 TASKS = ("auto", "classification", "regression")
 
+_LONGEST_CLASS = 10_000  # letters; a longer one is a text, and predictions would repeat it
 # Whole numbers are taken for classes where they are so few, and come so often each in the mean.
 _MOST_CLASSES, _LEAST_ROWS = 10, 2
 
@@ -77,6 +78,14 @@ class Classes:
     kind: str
     classes: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        longest = max(self.classes, key=len, default="")
+        if len(longest) > _LONGEST_CLASS:
+            raise ValueError(
+                f"column {self.name!r} has a class of {len(longest):,} letters, "
+                f"{longest[:20]!r}…; the name of a class has at most {_LONGEST_CLASS:,}"
+            )
+
     @classmethod
     def fit(cls, column: Column, rows: np.ndarray) -> Self:
         if column.kind == "real" and not _is_whole(column.values):
@@ -139,7 +148,8 @@ class Value:
         """Standardised values (n,) of float64."""
         numbers = column.numbers()
         column.check_complete()
-        return (numbers - self.mean) / self.scale
+        with np.errstate(over="ignore"):  # the network names infinite targets
+            return (numbers - self.mean) / self.scale
 
     def decode(self, output: np.ndarray) -> dict[str, np.ndarray]:
         """The values in the column's own units, by column name.

@@ -13,6 +13,7 @@ DELIMITERS = {
     "|": "vertical bars",
     " ": "spaces",
 }
+_OF_SINGLE_WORDS = ("idna", "punycode")  # encodings of names in the internet, not of files
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,10 @@ class ReadOptions:
             raise ValueError("decimal commas need another delimiter than ',': give --delimiter too")
         if self.encoding is not None:
             try:
-                "a".encode(self.encoding)  # also for `hex` and others that are no text
-            except LookupError as error:
+                "a".encode(self.encoding)  # raises for `hex` and others that are no text, too
+                if codecs.lookup(self.encoding).name in _OF_SINGLE_WORDS:
+                    raise LookupError(self.encoding)
+            except (LookupError, UnicodeError) as error:
                 raise ValueError(
                     f"unknown encoding {self.encoding!r}; "
                     "known are utf-8, utf-16, latin-1, cp1252 and the others of Python"
