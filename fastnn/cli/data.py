@@ -14,7 +14,7 @@ from fastnn.cli.options import MNIST, SAMPLE, TrainOptions
 from fastnn.cli.output import count, note
 from fastnn.data.splits import train_test_split, train_validation_test_split
 from fastnn.network import Network
-from fastnn.tabular.encoder import Preprocessing
+from fastnn.tabular.encoder import Preprocessing, by_rows
 from fastnn.tabular.formats import read_table
 from fastnn.tabular.reading.notes import listed
 from fastnn.tabular.reading.options import ReadOptions
@@ -82,34 +82,32 @@ def _split_table(table: Table, options: TrainOptions) -> TrainingSets:
     target = table[options.target or next(reversed(table.columns), "")]
     task = choose_task(target, options.task)
     classification = task.name == "classification"
-    parts = train_validation_test_split(
-        np.arange(len(table)),
-        target.coded()[0] if classification else target.values,
-        seed=options.seed,
-        stratify=classification,
-    )[:3]
+    order, ends = _split_rows(target, classification, options.seed)
     preprocessing = Preprocessing.fit(
-        table, target.name, task.name, parts[0], coerce=options.number
+        table, target.name, task.name, order[: ends[1]], coerce=options.number
     )
     for line in table.notes:
         options.note(f"note: {line}")
     _note_filled(preprocessing, table, options.note)
-    y = preprocessing.targets(table)
-    order = np.concatenate(parts)
-    ends = np.cumsum([0, *map(len, parts)])
+    y = preprocessing.targets(table)[order]
     # One array in the order of the sets, so that they are views of it.
-    X, y = preprocessing.inputs(table, options.dtype, order, consume=True), y[order]
+    X = preprocessing.inputs(table, options.dtype, order, consume=True)
     training, validation, test = ((X[a:b], y[a:b]) for a, b in itertools.pairwise(ends))
-    sets = TrainingSets(
-        training,
-        validation,
-        test,
-        preprocessing.outputs,
-        classification,
-        preprocessing,
-    )
+    outputs = preprocessing.outputs
+    sets = TrainingSets(training, validation, test, outputs, classification, preprocessing)
     _describe(sets, table.source, task, options)
     return sets
+
+
+def _split_rows(target: Column, by_class: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The rows in the order of the sets, and where each begins and ends."""
+    parts = train_validation_test_split(
+        np.arange(len(target.values)),
+        target.coded()[0] if by_class else target.values,
+        seed=seed,
+        stratify=by_class,
+    )[:3]
+    return np.concatenate(parts), np.cumsum([0, *map(len, parts)])
 
 
 def _describe(sets: TrainingSets, source: str, task: Task, options: TrainOptions) -> None:
@@ -163,7 +161,7 @@ def evaluation_data(net: Network, data: str, target: str | None, options: ReadOp
     if preprocessing is None:
         table = _read(data, options)
         column = table[target or table.names[-1]]
-        return _plain_inputs(table, column.name), _plain_numbers(column)
+        return _plain_inputs(net, table, column.name), _plain_numbers(column)
     if target not in (None, preprocessing.target.name):
         raise ValueError(
             f"--target is {target!r}, but the model was trained to predict "
@@ -185,12 +183,12 @@ def prediction_inputs(
         return _inputs(net, preprocessing, table)
     table = _read(data, options)
     if len(table.names) != net.inputs + 1:
-        return _plain_inputs(table)
+        return _plain_inputs(net, table)
     note(
         f"the model takes {count(net.inputs, 'column')}; "
         f"the last one of {data}, {table.names[-1]!r}, is taken for the target"
     )
-    return _plain_inputs(table, table.names[-1])
+    return _plain_inputs(net, table, table.names[-1])
 
 
 def _test_images(preprocessing: Preprocessing | None, data: str) -> Samples:
@@ -199,10 +197,17 @@ def _test_images(preprocessing: Preprocessing | None, data: str) -> Samples:
     return datasets.mnist()[2] if data == MNIST else datasets.mnist_sample()[1]
 
 
-def _plain_inputs(table: Table, target: str | None = None) -> np.ndarray:
-    """All columns but the target, for a network that was saved without preprocessing."""
-    columns = [_plain_numbers(column) for column in table.columns.values() if column.name != target]
-    return np.column_stack(columns) if columns else np.empty((len(table), 0))
+def _plain_inputs(net: Network, table: Table, target: str | None = None) -> np.ndarray:
+    """All columns but the target, for a network that was saved without preprocessing.
+
+    They are taken out of the table, so that it and the inputs need not both be in memory.
+    """
+    names = [name for name in table.columns if name != target]
+    X = np.empty((len(names), len(table)), net.dtype)
+    for values, name in zip(X, names, strict=True):
+        with np.errstate(over="ignore"):  # the network names infinite inputs
+            values[:] = _plain_numbers(table.columns.pop(name))
+    return by_rows(X)
 
 
 def _plain_numbers(column: Column) -> np.ndarray:

@@ -153,7 +153,7 @@ class Preprocessing:
         for feature, start, end in zip(self.features, ends, ends[1:], strict=False):
             column = table.columns.pop(feature.name) if consume else table[feature.name]
             feature.encode(column, X[start:end].T)
-        return _by_rows(X, order)
+        return by_rows(X, order)
 
     def targets(self, table: Table) -> np.ndarray:
         """Class numbers or standardised values (n,)."""
@@ -218,11 +218,11 @@ def _is_boolean(categories: Iterable[str]) -> bool:
     return set(categories) <= {"true", "false", ""}
 
 
-def _by_rows(X: np.ndarray, order: np.ndarray | None) -> np.ndarray:
+def by_rows(X: np.ndarray, order: np.ndarray | None = None) -> np.ndarray:
     """The transpose of X, C-contiguous, its rows in another order."""
     width, n = X.shape
     result = np.empty((n, width), X.dtype)
-    step = max(1, _BLOCK_BYTES // (width * X.itemsize))
+    step = max(1, _BLOCK_BYTES // max(1, width * X.itemsize))
     for start in range(0, n, step):
         rows = slice(start, start + step)
         result[rows] = X[:, rows if order is None else order[rows]].T

@@ -30,7 +30,8 @@ class Number:
     @classmethod
     def fit(cls, column: Column, rows: np.ndarray) -> Self:
         values = column.numbers()[rows]
-        known = values[~np.isnan(values)]
+        missing = np.isnan(values)
+        known = values[~missing] if missing.any() else values
         if not known.size:
             return cls(column.name, 0.0, 1.0)
         with np.errstate(over="ignore"):  # named below
@@ -47,10 +48,9 @@ class Number:
         return 1
 
     def encode(self, column: Column, out: np.ndarray) -> None:
-        numbers = column.numbers()
-        # In place and in float64: rounded before, numbers like seconds since 1970 would coincide.
+        # In float64: rounded before, numbers like seconds since 1970 would coincide.
         with np.errstate(over="ignore"):  # the network names infinite inputs
-            numbers -= self.mean
+            numbers = column.numbers() - self.mean
             numbers /= self.scale
             numbers[np.isnan(numbers)] = 0.0
             out[:, 0] = numbers

@@ -27,6 +27,7 @@ _LEADING_ZERO = r"^0\d+$"
 _CURRENCY = r"[$€£¥₩₹]"
 _SPACES = " \u00a0\u202f"  # the common one, and two that do not break lines
 _FLOAT64_WHOLE = 2.0**53  # beyond it float64 leaves out whole numbers
+_BLOCK = 1 << 14  # numbers of a column that are looked at together
 _PROBE = 64  # cells that tell whether a block of text is worth converting as a whole
 
 
@@ -170,7 +171,8 @@ def _exact(values: np.ndarray, cells: Any) -> np.ndarray:
     """Whole numbers that float64 would round as int64, others as they are."""
     import pyarrow as arrow
 
-    if not values.size or np.abs(values).max() < _FLOAT64_WHOLE or not _is_whole(values):
+    limit = max(-values.min(), values.max()) if values.size else 0.0
+    if not limit >= _FLOAT64_WHOLE or not _is_whole(values):
         return values
     try:
         return compute().cast(cells, "int64").to_numpy()
@@ -180,11 +182,15 @@ def _exact(values: np.ndarray, cells: Any) -> np.ndarray:
 
 def narrowed(values: np.ndarray) -> np.ndarray:
     """Whole numbers without gaps as the smallest integer type that holds them."""
-    if not values.size or not _is_whole(values) or np.abs(values).max() >= _FLOAT64_WHOLE:
+    if not values.size or not _is_whole(values):
         return values
-    low, high = int(values.min()), int(values.max())
-    return values.astype(np.promote_types(np.min_scalar_type(low), np.min_scalar_type(high)))
+    low, high = values.min().item(), values.max().item()
+    if max(-low, high) >= _FLOAT64_WHOLE:
+        return values
+    smallest = [np.min_scalar_type(int(limit)) for limit in (low, high)]
+    return values.astype(np.promote_types(*smallest))
 
 
 def _is_whole(values: np.ndarray) -> bool:
-    return bool((values == np.floor(values)).all())  # false of NaN
+    blocks = (values[i : i + _BLOCK] for i in range(0, len(values), _BLOCK))
+    return all((block == np.floor(block)).all() for block in blocks)  # false of NaN
