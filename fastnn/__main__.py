@@ -13,7 +13,7 @@ def main() -> int:
 
         status = app.main()
     except KeyboardInterrupt:  # while modules load
-        print("fastnn: interrupted", file=sys.stderr)
+        sys.stderr.write("fastnn: interrupted\n")
         return _INTERRUPTED
     # All is done but the end of the interpreter, which would show a traceback.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,20 +1,23 @@
 """Tables as arrays: tasks, preprocessing that learns from training rows alone, and decoding."""
 
 import json
+import time
 
 import numpy as np
 import pytest
 from network_cases import raises
 
-from fastnn.tabular.encoder import Preprocessing, choose_task
+from fastnn.tabular.encoder import Preprocessing
+from fastnn.tabular.reading.options import ReadOptions
 from fastnn.tabular.table import Column, Table
+from fastnn.tabular.targets import choose_task
 
 TABLE = Table(
     "things.csv",
     {
         "size": Column("size", "real", np.array([1.0, np.nan, 3.0, 100.0])),
-        "kind": Column("kind", "text", np.array(["b", "a", "b", "z"], object)),
-        "flag": Column("flag", "boolean", np.array(["true", "false", "true", "true"], object)),
+        "kind": Column.of_names("kind", "text", ["b", "a", "b", "z"]),
+        "flag": Column.of_names("flag", "boolean", ["true", "false", "true", "true"]),
         "same": Column("same", "integer", np.array([7, 7, 7, 7])),
         "price": Column("price", "real", np.array([10.0, 20.0, 30.0, 1000.0])),
         "label": Column("label", "integer", np.array([10, 2, 2, 2])),
@@ -25,7 +28,9 @@ TRAINING = np.array([0, 1, 2])
 
 
 def column(*values, kind="integer"):
-    return Column("c", kind, np.array(values, object if kind == "text" else None))
+    if kind in ("text", "boolean"):
+        return Column.of_names("c", kind, values)
+    return Column("c", kind, np.array(values))
 
 
 def fitted(task="regression", target="price", ignore=("label", "day")):
@@ -40,17 +45,23 @@ def fitted(task="regression", target="price", ignore=("label", "day")):
     [
         (column("a", "b", kind="text"), "classification"),
         (column("true", "false", kind="boolean"), "classification"),
-        (column(*range(20)), "classification"),
-        (column(*range(21)), "regression"),
-        (column(1.0, 2.0, kind="real"), "regression"),
+        (column(*range(10), *range(10)), "classification"),
+        (column(*range(11), *range(11)), "regression"),  # too many different ones
+        (column(*range(10), *range(9)), "regression"),  # too few rows of each
+        (column(0.0, 1.0, 1.0, 0.0, kind="real"), "classification"),
+        (column(0.0, 1.5, 1.0, 0.0, kind="real"), "regression"),
+        (column(*[1, 15] * 9, *range(1, 16)), "regression"),
     ],
 )
 def test_task_follows_from_the_target(target, task):
-    assert choose_task(target) == task
+    chosen = choose_task(target)
+    assert chosen.name == task
+    if target.kind == "integer":  # another choice was possible
+        assert "--task" in chosen.reason
 
 
 def test_task_can_be_chosen():
-    assert choose_task(column(1, 2), "regression") == "regression"
+    assert choose_task(column(1, 2), "regression").name == "regression"
 
 
 @pytest.mark.parametrize(
@@ -144,8 +155,14 @@ def test_order_and_further_columns_do_not_matter():
 
 
 def test_text_columns_stay_text():
-    assert fitted().text_columns == ["kind"]
-    assert fitted("classification", "kind", ["day"]).text_columns == ["kind"]
+    assert fitted().read_options(ReadOptions(), with_target=True).text == {"kind"}
+    of_kind = fitted("classification", "kind", ["day"])
+    options = of_kind.read_options(ReadOptions(delimiter=";"), with_target=True)
+    assert options.text == {"kind"}
+    assert options.number == {"size", "price", "same", "label"}
+    assert options.only == {"size", "price", "same", "label", "kind", "flag"}
+    assert options.delimiter == ";"
+    assert not of_kind.read_options(ReadOptions(), with_target=False).text
 
 
 def test_whole_reals_are_labels():
@@ -162,7 +179,7 @@ def test_whole_reals_are_labels():
         ("size", None, "things.csv lacks the columns size; it has kind"),
         (
             "size",
-            Column("size", "text", np.array(["1", "2", "many", "4"], object)),
+            Column.of_names("size", "text", ["1", "2", "many", "4"]),
             "column 'size' is 'many' in row 3; expected a number",
         ),
         (
@@ -187,7 +204,7 @@ def test_tables_that_do_not_fit(name, replacement, problem):
 
 
 def test_unknown_class():
-    table = Table("t", {"kind": Column("kind", "text", np.array(["a", "new"], object))})
+    table = Table("t", {"kind": Column.of_names("kind", "text", ["a", "new"])})
     with raises(ValueError, "column 'kind' is 'new' in row 2; the classes are a, b, z"):
         fitted("classification", "kind", ["day"]).targets(table)
 
@@ -226,3 +243,148 @@ def test_a_column_without_any_number():
     np.testing.assert_array_equal(
         Preprocessing.fit(table, "y", "regression", np.arange(2)).inputs(table), [[0], [0]]
     )
+
+
+# --- categories that training did not meet --------------------------------------------------------
+
+
+def with_names(*names, kind="text"):
+    return Table("t", {"x": Column.of_names("x", kind, names), "y": column(*range(len(names)))})
+
+
+def of_names(*names, kind="text"):
+    """Preprocessing that was learnt from these names."""
+    return Preprocessing.fit(
+        with_names(*names, kind=kind), "y", "regression", np.arange(len(names))
+    )
+
+
+def test_unknown_names_are_counted():
+    table = with_names("a", "green ", "", "", "violet")
+    unknown = of_names("a", "b").unknown(table)["x"]
+    assert (unknown.count, unknown.row, unknown.text) == (4, 2, "green ")
+    np.testing.assert_array_equal(of_names("a", "b").inputs(table)[1:], 0)
+    assert of_names("a", "").unknown(with_names("a", "")) == {}  # a gap was met in training
+
+
+@pytest.mark.parametrize("names", [("x",), ("x", "x"), ("", ""), ("x", "", "x"), ("a", "x", "y")])
+def test_unknown_names_are_no_error(names):
+    assert of_names("a", "b").unknown(with_names(*names))["x"].text in ("x", "")
+
+
+def test_a_column_in_other_words_is_an_error():
+    with raises(ValueError, "'x' is 'ja' in row 1", "none of its values", "'a', 'b'"):
+        of_names("a", "b").unknown(with_names("ja", "nein"))
+
+
+TRUTHS = [
+    (("true", "false"), "boolean"),
+    (("yes", "no"), "text"),
+    (("Y", "N"), "text"),
+    (("T", "F"), "text"),
+    (("1", "0"), "text"),
+]
+
+
+@pytest.mark.parametrize(("learnt", "kind"), TRUTHS)
+@pytest.mark.parametrize(("asked", "asked_kind"), TRUTHS)
+def test_booleans_mean_the_same_in_other_words(learnt, kind, asked, asked_kind):
+    preprocessing = of_names(*learnt, kind=kind)
+    expected = preprocessing.inputs(with_names(*learnt, *learnt, kind=kind))
+    table = with_names(*asked, *asked, kind=asked_kind)
+    np.testing.assert_array_equal(preprocessing.inputs(table), expected)
+    assert not preprocessing.unknown(table)
+
+
+@pytest.mark.parametrize("numbers", [[1, 0], [1.0, 0.0]])
+def test_booleans_and_numbers_mean_the_same(numbers):
+    as_numbers = Table("t", {"x": Column("x", "real", np.array(numbers)), "y": column(1, 2)})
+    as_booleans = with_names("true", "false", kind="boolean")
+    for learnt, asked in ((as_numbers, as_booleans), (as_booleans, as_numbers)):
+        preprocessing = Preprocessing.fit(learnt, "y", "regression", np.arange(2))
+        np.testing.assert_array_equal(preprocessing.inputs(asked), preprocessing.inputs(learnt))
+
+
+def test_other_words_of_one_meaning_are_not_mixed():
+    """Of yes, no and perhaps, or beside a name that is known, nothing is translated."""
+    unknown = of_names("yes", "no", "perhaps").unknown(with_names("1", "1", "1"))
+    assert unknown["x"].count == 3
+    assert of_names("yes", "no").unknown(with_names("yes", "0"))["x"].count == 1
+
+
+# --- sizes ----------------------------------------------------------------------------------------
+
+
+def test_names_of_rows_are_refused_before_they_take_the_memory(monkeypatch):
+    def forbidden(*arguments):
+        raise AssertionError("allocated")
+
+    n = 9000
+    table = with_names(*(f"row {i}" for i in range(n)))
+    monkeypatch.setattr(np, "empty", forbidden)
+    with raises(
+        ValueError, "column 'x' has 9,000 categories", "9,000 rows", "0.3 GB", "--ignore x"
+    ):
+        Preprocessing.fit(table, "y", "regression", np.arange(n))
+
+
+def test_many_rows_of_few_categories_are_no_such():
+    codes = np.arange(10**6) % 900
+    names = Column("x", "text", codes, tuple(map(str, range(900))))
+    table = Table("t", {"x": names, "y": Column("y", "integer", codes)})
+    assert Preprocessing.fit(table, "y", "regression", np.arange(10**6)).features[0].width == 900
+
+
+def test_numbers_that_float32_cannot_tell_apart_stay_apart():
+    seconds = 1.7e9 + np.arange(400.0)
+    table = Table("t", {"x": Column("x", "real", seconds), "y": Column("y", "real", seconds)})
+    preprocessing = Preprocessing.fit(table, "y", "regression", np.arange(400))
+    X = preprocessing.inputs(table, np.float32)
+    assert len(np.unique(X)) == 400
+    outputs = preprocessing.targets(table).astype(np.float32)
+    decoded = preprocessing.target.decode(outputs[:, None])["prediction"]
+    assert len(np.unique(decoded)) == 400
+    np.testing.assert_allclose(decoded, seconds, rtol=0, atol=1e-4)
+
+
+def test_inputs_in_another_order_and_without_the_table():
+    order = np.array([2, 0, 3, 1])
+    columns = dict(TABLE.columns)
+    table = Table("t", columns)
+    expected = fitted().inputs(TABLE)[order]
+    np.testing.assert_array_equal(fitted().inputs(table, order=order, consume=True), expected)
+    assert set(columns) == {"price", "label", "day"}  # the others' memory is free
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"mean": 10**400},
+        {"mean": float("nan")},
+        {"scale": 0},
+        {"scale": "wide"},
+        {"name": ["size"]},
+        {"categories": [1, 2]},
+    ],
+)
+def test_damaged_descriptions(damage):
+    description = fitted().to_dict()
+    which = 1 if "categories" in damage else 0
+    description["features"][which].update(damage)
+    with raises(ValueError, "preprocessing"):
+        Preprocessing.from_dict(description)
+
+
+def test_fifty_thousand_columns():
+    """A few seconds are enough, unless some look-up goes through all names for each name."""
+    n = 50_000
+    columns = {f"c{i}": Column(f"c{i}", "integer", np.array([i, i + 1, 0])) for i in range(n)}
+    table = Table("t", {**columns, "y": column(1, 2, 3)})
+    started = time.process_time()
+    preprocessing = Preprocessing.fit(table, "y", "regression", np.arange(3))
+    assert preprocessing.inputs(table).shape == (3, n)
+    assert preprocessing.read_options(ReadOptions(), True).wanted("c7") == "number"
+    assert not preprocessing.unknown(table)
+    with raises(ValueError, "unknown column", "and 49,951 more"):
+        table["z"]
+    assert time.process_time() - started < 20

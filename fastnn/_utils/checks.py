@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 _HIGHEST = 2**64  # no count, width or seed is as high
+_SHOWN = 50  # names in a message; a table may have a hundred thousand columns
 
 
 def integer(name: str, value: Any, least: int = 1) -> int:
@@ -64,7 +65,10 @@ def one_of(name: str, value: Any, known: Iterable[str]) -> str:
     if value not in known:
         near = difflib.get_close_matches(value, known, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ValueError(f"unknown {name} {value!r}{hint}; known: {', '.join(known)}")
+        more = f" and {len(known) - _SHOWN:,} more" if len(known) > _SHOWN else ""
+        raise ValueError(
+            f"unknown {name} {value!r}{hint}; known: {', '.join(known[:_SHOWN])}{more}"
+        )
     return str.__str__(value)  # not of a subclass, such as NumPy's
 
 

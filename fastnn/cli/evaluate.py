@@ -6,9 +6,16 @@ import click
 
 from fastnn._version import __version__
 from fastnn.cli.data import evaluation_data
-from fastnn.cli.options import FILE, backend_option, check_outputs, threads_option
+from fastnn.cli.options import (
+    FILE,
+    backend_option,
+    check_outputs,
+    reading_options,
+    threads_option,
+)
 from fastnn.cli.output import count, score, write_json
 from fastnn.models import load
+from fastnn.tabular.reading.options import ReadOptions
 
 
 @click.command()
@@ -19,11 +26,19 @@ from fastnn.models import load
     metavar="COLUMN",
     help="For a model that was not trained here: column to compare with.  [default: the last one]",
 )
+@reading_options
 @backend_option
 @threads_option
 @click.option("--metrics", type=FILE, metavar="FILE.json", help="Write the figures to this file.")
 def evaluate(
-    model: Path, data: str, target: str | None, backend: str, metrics: Path | None
+    model: Path,
+    data: str,
+    target: str | None,
+    backend: str,
+    metrics: Path | None,
+    delimiter: str | None,
+    decimal: str | None,
+    encoding: str | None,
 ) -> None:
     """Score MODEL on all rows of DATA.
 
@@ -31,8 +46,9 @@ def evaluate(
     loss of a regression is that of the standardised target.
     """
     on_stdout = check_outputs({"--metrics": metrics}, {"MODEL": model, "DATA": data})
+    options = ReadOptions(delimiter, decimal, encoding)
     net = load(model, backend)
-    X, y = evaluation_data(net, data, target)
+    X, y = evaluation_data(net, data, target, options)
     scores = net.evaluate(X, y)
     if metrics is not None:
         write_json(

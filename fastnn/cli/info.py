@@ -19,7 +19,7 @@ from fastnn.cli.data import preprocessing_of
 from fastnn.cli.options import FILE
 from fastnn.cli.output import printable
 from fastnn.network import Network
-from fastnn.tabular.encoder import Classes
+from fastnn.tabular.targets import Classes
 
 
 @click.command()

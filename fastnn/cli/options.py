@@ -12,6 +12,7 @@ from fastnn._kernels.threads import set_num_threads
 from fastnn._utils import checks
 from fastnn._utils.files import check_apart, check_writable, is_stdout
 from fastnn.cli.output import note
+from fastnn.tabular.reading.options import ReadOptions
 
 SAMPLE, MNIST = "sample", "mnist"  # names of data sets that DATA may be instead of a file
 
@@ -28,6 +29,11 @@ class TrainOptions:
     data: str
     target: str | None
     ignore: tuple[str, ...]
+    text: tuple[str, ...]
+    number: tuple[str, ...]
+    delimiter: str | None
+    decimal: str | None
+    encoding: str | None
     task: str
     layers: list[int]
     activation: str
@@ -48,6 +54,17 @@ class TrainOptions:
     out: Path | None
     metrics: Path | None
     quiet: bool
+
+    def reading(self) -> ReadOptions:
+        """How to read the data file."""
+        return ReadOptions(
+            self.delimiter,
+            self.decimal,
+            self.encoding,
+            text=self.text,
+            coerce=self.number,
+            ignore=self.ignore,
+        )
 
     def note(self, line: str) -> None:
         """Print a line about the work, unless ``--quiet`` is given."""
@@ -117,3 +134,25 @@ def threads_option(command: _Command) -> _Command:
         expose_value=False,
         help="CPU threads.",
     )(command)
+
+
+def reading_options(command: _Command) -> _Command:
+    """Give a command the options that say how a CSV file is written."""
+    for option in (
+        click.option(
+            "--encoding", metavar="NAME", help="Of a CSV file, such as utf-16.  [default: utf-8]"
+        ),
+        click.option(
+            "--decimal",
+            metavar="MARK",
+            help="Decimal mark of numbers: . or a comma.  [default: .]",
+        ),
+        click.option(
+            "--delimiter",
+            metavar="MARK",
+            callback=lambda context, option, mark: "\t" if mark in ("tab", r"\t") else mark,
+            help="Between the columns of a CSV file, such as ; or tab.  [default: a comma]",
+        ),
+    ):
+        command = option(command)
+    return command

@@ -7,12 +7,19 @@ import click
 import numpy as np
 
 from fastnn.cli.data import prediction_inputs, preprocessing_of
-from fastnn.cli.options import FILE, backend_option, check_outputs, threads_option
+from fastnn.cli.options import (
+    FILE,
+    backend_option,
+    check_outputs,
+    reading_options,
+    threads_option,
+)
 from fastnn.cli.output import escaped
 from fastnn.models import load
 from fastnn.network import Network
-from fastnn.tabular.encoder import Classes
 from fastnn.tabular.formats import check_destination, to_csv, write_columns
+from fastnn.tabular.reading.options import ReadOptions
+from fastnn.tabular.targets import Classes
 
 
 @click.command()
@@ -25,9 +32,18 @@ from fastnn.tabular.formats import check_destination, to_csv, write_columns
     metavar="FILE",
     help="CSV, Parquet or NPZ file.  [default: CSV to standard output]",
 )
+@reading_options
 @backend_option
 @threads_option
-def predict(model: Path, data: str, out: Path | None, backend: str) -> None:
+def predict(
+    model: Path,
+    data: str,
+    out: Path | None,
+    backend: str,
+    delimiter: str | None,
+    decimal: str | None,
+    encoding: str | None,
+) -> None:
     """Write MODEL's predictions for all rows of DATA.
 
     The column `prediction` holds classes or values, and `probability_…` the probability of each
@@ -36,9 +52,10 @@ def predict(model: Path, data: str, out: Path | None, backend: str) -> None:
     check_outputs({"--out": out}, {"MODEL": model, "DATA": data})
     if out is not None:
         check_destination(out)
+    options = ReadOptions(delimiter, decimal, encoding)
     net = load(model, backend)
     preprocessing = preprocessing_of(net)
-    X = prediction_inputs(net, preprocessing, data)
+    X = prediction_inputs(net, preprocessing, data, options)
     columns = (
         _plain_predictions(net, X)
         if preprocessing is None

@@ -24,6 +24,7 @@ from fastnn.cli.options import (
     check_outputs,
     one_of,
     parse_widths,
+    reading_options,
     threads_option,
 )
 from fastnn.cli.output import count, printable, score, write_json
@@ -33,7 +34,7 @@ from fastnn.network import Network
 from fastnn.nn.activations import ACTIVATIONS
 from fastnn.nn.layers import Residual
 from fastnn.optim.optimizers import LBFGS, OPTIMIZERS, Optimizer
-from fastnn.tabular.encoder import TASKS
+from fastnn.tabular.targets import TASKS
 from fastnn.training.history import History
 
 
@@ -46,6 +47,19 @@ from fastnn.training.history import History
     multiple=True,
     help="Column to leave out, such as an identifier; may be repeated.",
 )
+@click.option(
+    "--text",
+    metavar="COLUMN",
+    multiple=True,
+    help="Column that holds names, even if they look like numbers; may be repeated.",
+)
+@click.option(
+    "--number",
+    metavar="COLUMN",
+    multiple=True,
+    help="Column that holds numbers; other text in it counts as missing; may be repeated.",
+)
+@reading_options
 @click.option(
     "--task",
     metavar="NAME",

@@ -4,195 +4,23 @@
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from fastnn._utils import checks
-from fastnn.data.scalers import Standardizer
-from fastnn.tabular.table import NAME_KINDS, NUMBER_KINDS, Column, Table, first_row
+from fastnn.tabular.features import Category, Number, Unknown
+from fastnn.tabular.reading.notes import listed
+from fastnn.tabular.reading.options import ReadOptions
+from fastnn.tabular.table import NAME_KINDS, NUMBER_KINDS, Table
+from fastnn.tabular.targets import Classes, Value
 
-TASKS = ("auto", "classification", "regression")
-
-_LONGEST_CLASS = 10_000  # letters; a longer one is a text, and predictions would repeat it
 _TARGET_KINDS = ("integer", *NAME_KINDS)  # of classes
-_MOST_INTEGER_CLASSES = 20  # an integer target with more distinct values is taken for a quantity
-
-
-def choose_task(target: Column, task: str = "auto") -> str:
-    """The task that a target column asks for: "classification" or "regression".
-
-    Text, booleans and integers with few distinct values are classes; other numbers are quantities.
-
-    Parameters
-    ----------
-    target : Column
-    task : {"auto", "classification", "regression"}
-        The user's choice, which "auto" leaves to the column.
-
-    Raises
-    ------
-    ValueError
-        An unknown task; a column of another type, with gaps, or of one value.
-    """
-    checks.one_of("task", task, TASKS)
-    target.check_usable()
-    target.check_complete()
-    distinct = len(np.unique(target.values))
-    if distinct == 1:
-        raise ValueError(
-            f"the target column {target.name!r} is {target.names()[0]} in every row; "
-            "there is nothing to learn"
-        )
-    if task != "auto":
-        return task
-    few = target.kind == "integer" and distinct <= _MOST_INTEGER_CLASSES
-    return "classification" if target.kind in NAME_KINDS or few else "regression"
-
-
-@dataclass(frozen=True)
-class Number:
-    """A feature of numbers: (x − mean)/scale; a missing number becomes 0, the mean."""
-
-    name: str
-    mean: float
-    scale: float
-
-    @classmethod
-    def fit(cls, column: Column, rows: np.ndarray) -> Self:
-        values = column.numbers()[rows]
-        known = values[~np.isnan(values)]
-        if not known.size:
-            return cls(column.name, 0.0, 1.0)
-        with np.errstate(over="ignore"):  # named below
-            scaler = Standardizer().fit(known[:, None])
-        if not np.isfinite([scaler.mean_[0], scaler.scale_[0]]).all():
-            raise ValueError(
-                f"column {column.name!r} holds numbers up to {np.abs(known).max():g}, too large to "
-                "standardise"
-            )
-        return cls(column.name, float(scaler.mean_[0]), float(scaler.scale_[0]))
-
-    @property
-    def width(self) -> int:
-        return 1
-
-    def encode(self, column: Column, out: np.ndarray) -> None:
-        numbers = column.numbers()
-        with np.errstate(over="ignore"):  # the network names infinite inputs
-            out[:, 0] = np.where(np.isnan(numbers), 0.0, (numbers - self.mean) / self.scale)
-
-
-@dataclass(frozen=True)
-class Category:
-    """A feature of names, one-hot: a column for each category of the training rows.
-
-    A category that is not among them is all zeros.
-    """
-
-    name: str
-    categories: tuple[str, ...]
-
-    @classmethod
-    def fit(cls, column: Column, rows: np.ndarray) -> Self:
-        return cls(column.name, tuple(sorted(set(column.names()[rows]))))
-
-    @property
-    def width(self) -> int:
-        return len(self.categories)
-
-    def encode(self, column: Column, out: np.ndarray) -> None:
-        codes = _codes(column, self.categories)
-        known = np.flatnonzero(codes >= 0)
-        out[:] = 0
-        out[known, codes[known]] = 1
-
-
-@dataclass(frozen=True)
-class Classes:
-    """A target of classes, sorted; ``kind`` is that of the column."""
-
-    name: str
-    kind: str
-    classes: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        longest = max(self.classes, key=len, default="")
-        if len(longest) > _LONGEST_CLASS:
-            raise ValueError(
-                f"column {self.name!r} has a class of {len(longest):,} letters, "
-                f"{longest[:20]!r}…; the name of a class has at most {_LONGEST_CLASS:,}"
-            )
-
-    @classmethod
-    def fit(cls, column: Column, rows: np.ndarray) -> Self:
-        names = column.names()
-        if column.kind == "real" and np.any(column.values != np.floor(column.values)):
-            row = first_row(column.values != np.floor(column.values))
-            raise ValueError(
-                f"column {column.name!r} is {names[row - 1]} in row {row}; "
-                "classification takes text, booleans or whole numbers"
-            )
-        numeric = column.kind in NUMBER_KINDS
-        kind = "integer" if numeric else column.kind
-        # of all rows: a rare class counts, too
-        return cls(column.name, kind, tuple(sorted(set(names), key=int if numeric else None)))
-
-    def encode(self, column: Column) -> np.ndarray:
-        """Class numbers (n,)."""
-        column.check_complete()
-        codes = _codes(column, self.classes)
-        if codes.min() < 0:
-            row = first_row(codes < 0)
-            known = ", ".join(self.classes)
-            raise ValueError(
-                f"column {column.name!r} is {column.names()[row - 1]!r} in row {row}; "
-                f"the classes are {known}"
-            )
-        return codes
-
-    def decode(self, output: np.ndarray) -> dict[str, np.ndarray]:
-        """The likeliest class and all probabilities, by column name."""
-        probabilities = {
-            f"probability_{name}": p for name, p in zip(self.classes, output.T, strict=True)
-        }
-        return {"prediction": self._labels()[output.argmax(axis=1)], **probabilities}
-
-    def _labels(self):
-        if self.kind == "integer":
-            return np.array([int(name) for name in self.classes])
-        return (
-            np.array(self.classes) == "true" if self.kind == "boolean" else np.array(self.classes)
-        )
-
-
-@dataclass(frozen=True)
-class Value:
-    """A target of numbers, standardised."""
-
-    name: str
-    mean: float
-    scale: float
-
-    @classmethod
-    def fit(cls, column: Column, rows: np.ndarray) -> Self:
-        return cls(**asdict(Number.fit(column, rows)))
-
-    def encode(self, column: Column) -> np.ndarray:
-        """Standardised values (n,)."""
-        numbers = column.numbers()
-        column.check_complete()
-        with np.errstate(over="ignore"):  # the network names infinite targets
-            return (numbers - self.mean) / self.scale
-
-    def decode(self, output: np.ndarray) -> dict[str, np.ndarray]:
-        """The values in the column's own units, by column name."""
-        return {
-            "prediction": (output[:, 0] * np.float64(self.scale) + self.mean).astype(output.dtype)
-        }
-
+_WIDE = 1000  # a column with more categories is limited in size:
+_MOST_BYTES = 1 << 28  # of all such columns, one-hot in float32
+_BLOCK_BYTES = 1 << 22  # inputs are put into the order of rows in pieces of this size
 
 _KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Number, Category, Classes, Value)}
 
@@ -213,7 +41,13 @@ class Preprocessing:
 
     @classmethod
     def fit(
-        cls, table: Table, target: str, task: str, rows: np.ndarray, ignore: Iterable[str] = ()
+        cls,
+        table: Table,
+        target: str,
+        task: str,
+        rows: np.ndarray,
+        ignore: Iterable[str] = (),
+        coerce: Iterable[str] = (),
     ) -> Self:
         """Learn from the rows that the index array ``rows`` picks.
 
@@ -225,11 +59,23 @@ class Preprocessing:
         task : {"classification", "regression"}
         rows : ndarray of int
         ignore : iterable of str
+        coerce : iterable of str
+            Columns of numbers in which text that is none counts as missing.
+
+        Raises
+        ------
+        ValueError
+            A column that cannot be used, or that would take too much memory as one-hot columns: it
+            has more than 1,000 categories, and with the others like it takes more than 256 MB.
         """
         left_out = {target, *(table[name].name for name in ignore)}
         columns = [column for name, column in table.columns.items() if name not in left_out]
         if not columns:
-            hint = "; CSV files need commas between columns" if len(table.names) == 1 else ""
+            hint = (
+                "; if its columns are not separated by commas, give --delimiter"
+                if len(table.names) == 1
+                else ""
+            )
             raise ValueError(
                 f"{table.source} has no column to learn from beside the target {target!r}{hint}"
             )
@@ -238,6 +84,12 @@ class Preprocessing:
         kinds = [Number if column.kind in NUMBER_KINDS else Category for column in columns]
         features = tuple(
             kind.fit(column, rows) for kind, column in zip(kinds, columns, strict=True)
+        )
+        _check_size(features, len(table))
+        coerced = set(coerce)
+        features = tuple(
+            replace(f, coerce=True) if isinstance(f, Number) and f.name in coerced else f
+            for f in features
         )
         return cls(
             features, (Classes if task == "classification" else Value).fit(table[target], rows)
@@ -248,44 +100,67 @@ class Preprocessing:
         """Outputs that the network needs: one for each class, or one for values."""
         return len(self.target.classes) if isinstance(self.target, Classes) else 1
 
-    @property
-    def text_columns(self) -> list[str]:
-        """Columns that `read_table` must not take for numbers."""
-        # The reader recognises booleans itself: as text they might be True, TRUE or true.
-        names = [
-            f.name
-            for f in self.features
-            if isinstance(f, Category) and not set(f.categories) <= {"true", "false", ""}
-        ]
-        return (
-            [*names, self.target.name]
-            if isinstance(self.target, Classes) and self.target.kind == "text"
-            else names
-        )
+    def read_options(self, options: ReadOptions, with_target: bool) -> ReadOptions:
+        """How to read a file for the network: the columns that it takes, as what they were."""
+        kinds: dict[str, set[str]] = {"text": set(), "number": set(), "coerce": set()}
+        for feature in self.features:
+            if isinstance(feature, Number):
+                kinds["coerce" if feature.coerce else "number"].add(feature.name)
+            elif not _is_boolean(feature.categories):  # which the reader recognises itself
+                kinds["text"].add(feature.name)
+        names = {feature.name for feature in self.features}
+        if with_target:
+            names.add(self.target.name)
+            if isinstance(self.target, Value):
+                kinds["number"].add(self.target.name)
+            elif self.target.kind == "text":
+                kinds["text"].add(self.target.name)
+        return replace(options, only=names, **kinds)
 
-    def inputs(self, table: Table, dtype: DTypeLike = np.float64) -> np.ndarray:
-        """The features (n, inputs) of a table.
-
-        The order of its columns does not matter, nor do columns that are no features.
-        """
+    def check_columns(self, table: Table) -> None:
+        """ValueError unless the table has a column for each feature."""
         missing = [feature.name for feature in self.features if feature.name not in table.columns]
         if missing:
             raise ValueError(
-                f"{table.source} lacks the columns {', '.join(missing)}; "
-                f"it has {', '.join(table.names)}"
+                f"{table.source} lacks the columns {listed(missing)}; it has {listed(table.names)}"
             )
+
+    def inputs(
+        self,
+        table: Table,
+        dtype: DTypeLike = np.float64,
+        order: np.ndarray | None = None,
+        consume: bool = False,
+    ) -> np.ndarray:
+        """The features (n, inputs) of a table.
+
+        The order of its columns does not matter, nor do columns that are no features.
+
+        Parameters
+        ----------
+        table : Table
+        dtype : dtype
+        order : ndarray of int, optional
+            The rows in their order; by default all as they come.
+        consume : bool
+            Whether to take the columns out of the table, so that their memory is free again while
+            the inputs grow.
+        """
+        self.check_columns(table)
         ends = np.cumsum([0, *(feature.width for feature in self.features)])
-        X = np.empty((len(table), ends[-1]), dtype)
+        # Column by column: a page of memory is taken when its first number is written.
+        X = np.empty((ends[-1], len(table)), dtype)
         for feature, start, end in zip(self.features, ends, ends[1:], strict=False):
-            feature.encode(table[feature.name], X[:, start:end])
-        return X
+            column = table.columns.pop(feature.name) if consume else table[feature.name]
+            feature.encode(column, X[start:end].T)
+        return by_rows(X, order)
 
     def targets(self, table: Table) -> np.ndarray:
         """Class numbers or standardised values (n,)."""
         if self.target.name not in table.columns:
             raise ValueError(
                 f"{table.source} lacks the target column {self.target.name!r}; "
-                f"it has {', '.join(table.names)}"
+                f"it has {listed(table.names)}"
             )
         return self.target.encode(table[self.target.name])
 
@@ -294,6 +169,15 @@ class Preprocessing:
         names = [feature.name for feature in self.features if isinstance(feature, Number)]
         counts = {name: int(np.isnan(table[name].numbers()).sum()) for name in names}
         return {name: count for name, count in counts.items() if count}
+
+    def unknown(self, table: Table) -> dict[str, Unknown]:
+        """The names that are no category, by column with such."""
+        found = {
+            feature.name: Unknown.find(feature, table[feature.name])
+            for feature in self.features
+            if isinstance(feature, Category)
+        }
+        return {name: unknown for name, unknown in found.items() if unknown is not None}
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data for a model file."""
@@ -310,23 +194,46 @@ class Preprocessing:
                 tuple(_from_dict(feature) for feature in description["features"]),
                 _from_dict(description["target"]),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, OverflowError, ValueError) as error:
             raise ValueError(
                 "the model's metadata 'preprocessing' is not what Preprocessing.to_dict gives "
                 f"({error!r})"
             ) from error
 
 
-def _codes(column: Column, names: tuple[str, ...]) -> np.ndarray:
-    """For each row the index of its name in ``names``, or −1."""
-    places = {name: place for place, name in enumerate(names)}
-    return np.array([places.get(name, -1) for name in column.names()])
+def _check_size(features: Iterable[Number | Category], n: int) -> None:
+    """ValueError where one-hot columns of very many categories would not fit into memory."""
+    wide = [feature for feature in features if feature.width > _WIDE]
+    size = 4 * n * sum(feature.width for feature in wide)
+    if size > _MOST_BYTES:
+        widest = max(wide, key=lambda feature: feature.width)
+        raise ValueError(
+            f"column {widest.name!r} has {widest.width:,} categories, which in {n:,} rows take "
+            f"{4 * n * widest.width / 1e9:.1f} GB as one-hot columns: if it only names the rows, "
+            f"--ignore {widest.name}"
+        )
+
+
+def _is_boolean(categories: Iterable[str]) -> bool:
+    return set(categories) <= {"true", "false", ""}
+
+
+def by_rows(X: np.ndarray, order: np.ndarray | None = None) -> np.ndarray:
+    """The transpose of X, C-contiguous, its rows in another order."""
+    width, n = X.shape
+    result = np.empty((n, width), X.dtype)
+    step = max(1, _BLOCK_BYTES // max(1, width * X.itemsize))
+    for start in range(0, n, step):
+        rows = slice(start, start + step)
+        result[rows] = X[:, rows if order is None else order[rows]].T
+    return result
 
 
 def _to_dict(part: Any) -> dict[str, Any]:
     plain = {
         key: list(value) if isinstance(value, tuple) else value
         for key, value in asdict(part).items()
+        if value is not False  # earlier versions know no ``coerce``
     }
     return {"type": type(part).__name__, **plain}
 
@@ -342,6 +249,8 @@ def _from_dict(description: Mapping[str, Any]) -> Any:
 
 def _constant(key: str, value: Any, kind: Any) -> Any:
     """A constant of a description, of the type that its field has; a file may hold anything."""
+    if kind is bool:
+        return checks.boolean(key, value)
     if kind is float:
         low = 0.0 if key == "scale" else -float("inf")
         return checks.number(key, value, low, low_open=True)

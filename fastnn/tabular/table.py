@@ -1,6 +1,8 @@
 """A data file in memory: named columns of numbers, text or booleans."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 
@@ -21,29 +23,46 @@ class Column:
         "integer" or "real", "text" or "boolean"; any other word is the type of a column that cannot
         be used.
     values : ndarray (n,)
-        Numbers, NaN where one is missing; or strings, of a boolean "true" and "false", and "" where
-        one is missing.
+        Numbers, NaN where one is missing; of text and booleans the place of each row's string in
+        ``categories``.
+    categories : tuple of str
+        The distinct strings of text and booleans, of the latter "true" and "false"; "" is a missing
+        one.
     """
 
     name: str
     kind: str
     values: np.ndarray
+    categories: tuple[str, ...] = ()
+
+    @classmethod
+    def of_names(cls, name: str, kind: str, names: Sequence[str]) -> Self:
+        """A column of text or booleans from a string for each row."""
+        places: dict[str, int] = {}
+        codes = [places.setdefault(text, len(places)) for text in names]
+        return cls(name, kind, np.array(codes, np.int64), tuple(places))
 
     def numbers(self) -> np.ndarray:
-        """The column as float64, NaN where a number is missing.
+        """The column as float64, NaN where a number is missing; booleans are 1 and 0.
+
+        It may be the column's own memory.
 
         Raises
         ------
         ValueError
             The column does not hold numbers, or an infinite one.
         """
-        if self.kind in NAME_KINDS:
-            row = first_row(np.array([not is_number(value) for value in self.values]))
+        if self.kind == "boolean":
+            as_number = {"true": 1.0, "false": 0.0}
+            return np.array([as_number.get(name, np.nan) for name in self.categories])[self.values]
+        if self.kind == "text":
+            is_text = np.array([not is_number(name) for name in self.categories])
+            row = first_row(is_text[self.values])
             raise ValueError(
-                f"column {self.name!r} is {self.values[row - 1]!r} in row {row}; expected a number"
+                f"column {self.name!r} is {self.name_in(row)!r} in row {row}; expected a number"
             )
         self.check_usable()
-        values = self.values.astype(np.float64)
+        values = self.values.astype(np.float64, copy=False)
         if np.isinf(values).any():
             raise ValueError(
                 f"column {self.name!r} is infinite in row {first_row(np.isinf(values))}; "
@@ -51,51 +70,91 @@ class Column:
             )
         return values
 
-    def names(self) -> np.ndarray:
-        """The column as strings, "" where one is missing.
+    def coded(self) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Each row's place in the tuple of the column's distinct strings, and that tuple.
 
-        Whole numbers have no decimal point, whatever their type.
+        A missing value is "". Whole numbers have no decimal point, whatever their type.
         """
-        if self.kind in NUMBER_KINDS:
-            return np.array([_number_name(value) for value in self.values.tolist()], object)
         self.check_usable()
-        return self.values
+        if self.kind in NAME_KINDS:
+            return self.values, self.categories
+        distinct = np.unique(self.values)  # its return_inverse would take five times the memory
+        codes = np.searchsorted(distinct, self.values).astype(np.min_scalar_type(len(distinct)))
+        return codes, tuple(_number_name(value) for value in distinct.tolist())
+
+    def names(self) -> np.ndarray:
+        """The column as strings, as `coded` has them."""
+        codes, names = self.coded()
+        return np.array(names, object)[codes]
+
+    def name_in(self, row: int) -> str:
+        """The string in a row, counted from 1."""
+        value = self.values[row - 1]
+        return self.categories[value] if self.kind in NAME_KINDS else _number_name(value.item())
 
     def check_usable(self) -> None:
         """ValueError unless this is a column of numbers, text or booleans."""
         if self.kind not in (*NUMBER_KINDS, *NAME_KINDS):
             raise ValueError(
                 f"column {self.name!r} holds {self.kind}; expected numbers, text or booleans: "
-                "convert or ignore it"
+                "convert or --ignore it"
             )
 
     def check_complete(self) -> None:
         """ValueError where a value is missing, naming the first such row."""
-        missing = np.isnan(self.numbers()) if self.kind in NUMBER_KINDS else self.names() == ""
+        if self.kind in NUMBER_KINDS:
+            missing = np.isnan(self.numbers())
+        else:
+            self.check_usable()
+            missing = np.array([name == "" for name in self.categories])[self.values]
         if missing.any():
             raise ValueError(
-                f"column {self.name!r} is empty in row {first_row(missing)}; "
+                f"column {self.name!r} is empty in row {first_row(missing)}, or marked as missing; "
                 "fill it in or drop the row"
             )
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """The columns of a data file, all of the same length, in the file's order."""
+    """The columns of a data file, all of the same length, in the file's order.
+
+    Attributes
+    ----------
+    source : str
+        What messages call it.
+    columns : dict of str to Column
+        Those that were read.
+    names : list of str
+        Of all columns of the file; by default those that were read.
+    notes : list of str
+        What may surprise about the way they were read.
+    """
 
     source: str
     columns: dict[str, Column]
+    names: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not self.names:
+            self.names.extend(self.columns)
 
     def __len__(self) -> int:
-        return len(next(iter(self.columns.values())).values)
+        return len(next(iter(self.columns.values())).values) if self.columns else 0
 
     def __getitem__(self, name: str) -> Column:
+        if name in self.columns:  # a table may have a hundred thousand
+            return self.columns[name]
         return self.columns[checks.one_of("column", name, self.columns)]
 
-    @property
-    def names(self) -> list[str]:
-        """The columns' names."""
-        return list(self.columns)
+
+def check_names(names: Sequence[str], source: str) -> None:
+    """ValueError where two columns have the same name."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"{source} has two columns named {name!r}")
+        seen.add(name)
 
 
 def is_number(text: str) -> bool:

@@ -116,8 +116,8 @@ def test_names_from_files_reach_no_terminal(run, fails, monkeypatch):
     values[0] = np.nan
     columns = [
         Column(EVIL, "real", values),
-        Column("id" + EVIL, "text", np.array([f"{i}{EVIL}" for i in range(60)], object)),
-        Column("y" + EVIL, "text", np.array(["a" + EVIL, "b" + EVIL] * 30, object)),
+        Column.of_names("id" + EVIL, "text", [f"{i}{EVIL}" for i in range(60)]),
+        Column.of_names("y" + EVIL, "text", ["a" + EVIL, "b" + EVIL] * 30),
     ]
     table = Table(f"evil{EVIL}.csv", {column.name: column for column in columns})
     monkeypatch.setattr("fastnn.cli.data.read_table", lambda *_: table)

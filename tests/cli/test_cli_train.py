@@ -75,7 +75,7 @@ def test_classes_by_name_from_csv_to_csv(run, data):
     assert run("predict", "m.fastnn", "things.csv", "-o", "p.csv", "--backend", "numpy") == ("", "")
     predicted = formats.read_table("p.csv")
     assert predicted.names == ["prediction", "probability_no", "probability_yes"]
-    assert np.mean(predicted["prediction"].values == LABEL) > 0.8
+    assert np.mean(predicted["prediction"].names() == LABEL) > 0.8
     np.testing.assert_allclose(
         predicted["probability_no"].values + predicted["probability_yes"].values, 1, atol=1e-6
     )
@@ -86,7 +86,7 @@ def test_predictions_in_every_format(run, data):
     text, _ = run("predict", "m.fastnn", "things.csv", "--backend", "numpy")
     run("predict", "m.fastnn", "things.csv", "-o", "p.parquet", "--backend", "numpy")
     run("predict", "m.fastnn", "things.csv", "-o", "p.npz", "--backend", "numpy")
-    names = list(formats.read_table("p.parquet")["prediction"].values)
+    names = list(formats.read_table("p.parquet")["prediction"].names())
     assert names == [line.split(",")[0] for line in text.splitlines()[1:]]
     with np.load("p.npz") as file:
         assert file["prediction"].tolist() == names
@@ -155,6 +155,10 @@ def test_names_of_rows_are_pointed_out(run, data):
         "named.csv", {"id": np.array([f"row {i}" for i in range(200)]), "y": np.arange(200) % 2}
     )
     assert "column 'id' has 140 categories" in run("train", "named.csv", *SMALL)[1]
+    formats.write_columns(
+        "few.csv", {"size": np.array([f"{i} kg" for i in range(40)]), "y": np.arange(40) % 2}
+    )
+    assert "column 'size' has 28 categories" in run("train", "few.csv", *SMALL)[1]
 
 
 def test_a_class_with_one_member(run):

@@ -1,0 +1,136 @@
+"""Columns as the inputs of a network: numbers standardised, names one-hot."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from fastnn.data.scalers import Standardizer
+from fastnn.tabular.table import Column, first_row
+
+_TRUTH = {
+    **dict.fromkeys(("true", "yes", "y", "t", "on", "1", "1.0"), True),
+    **dict.fromkeys(("false", "no", "n", "f", "off", "0", "0.0"), False),
+}
+
+
+@dataclass(frozen=True)
+class Number:
+    """A feature of numbers: (x − mean)/scale; a missing number becomes 0, the mean.
+
+    ``coerce`` says that text which is no number counts as missing.
+    """
+
+    name: str
+    mean: float
+    scale: float
+    coerce: bool = False
+
+    @classmethod
+    def fit(cls, column: Column, rows: np.ndarray) -> Self:
+        values = column.numbers()[rows]
+        missing = np.isnan(values)
+        known = values[~missing] if missing.any() else values
+        if not known.size:
+            return cls(column.name, 0.0, 1.0)
+        with np.errstate(over="ignore"):  # named below
+            scaler = Standardizer().fit(known[:, None])
+        if not np.isfinite([scaler.mean_[0], scaler.scale_[0]]).all():
+            raise ValueError(
+                f"column {column.name!r} holds numbers up to {np.abs(known).max():g}, too large to "
+                "standardise"
+            )
+        return cls(column.name, float(scaler.mean_[0]), float(scaler.scale_[0]))
+
+    @property
+    def width(self) -> int:
+        return 1
+
+    def encode(self, column: Column, out: np.ndarray) -> None:
+        # In float64: rounded before, numbers like seconds since 1970 would coincide.
+        with np.errstate(over="ignore"):  # the network names infinite inputs
+            numbers = column.numbers() - self.mean
+            numbers /= self.scale
+            numbers[np.isnan(numbers)] = 0.0
+            out[:, 0] = numbers
+
+
+@dataclass(frozen=True)
+class Category:
+    """A feature of names, one-hot: a column for each category of the training rows.
+
+    A category that is not among them is all zeros.
+    """
+
+    name: str
+    categories: tuple[str, ...]
+
+    @classmethod
+    def fit(cls, column: Column, rows: np.ndarray) -> Self:
+        codes, names = column.coded()
+        return cls(column.name, tuple(sorted(names[code] for code in np.unique(codes[rows]))))
+
+    @property
+    def width(self) -> int:
+        return len(self.categories)
+
+    def encode(self, column: Column, out: np.ndarray) -> None:
+        places = places_of(column, self.categories)
+        known = np.flatnonzero(places >= 0)
+        out[:] = 0
+        out[known, places[known]] = 1
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """Values of a column that are no category: their number, and the first of them."""
+
+    count: int
+    row: int
+    text: str
+
+    @classmethod
+    def find(cls, feature: Category, column: Column) -> Self | None:
+        """None where every value is known.
+
+        Raises
+        ------
+        ValueError
+            Several different values and none of them known: the column means something else, or
+            is spelt otherwise.
+        """
+        unknown = places_of(column, feature.categories) < 0
+        count = int(np.count_nonzero(unknown))
+        if not count:
+            return None
+        row = first_row(unknown)
+        text = column.name_in(row)
+        if count == len(unknown) and sum(map(bool, column.coded()[1])) > 1:
+            known = ", ".join(map(repr, feature.categories[:5]))
+            more = ", …" if len(feature.categories) > 5 else ""
+            raise ValueError(
+                f"column {feature.name!r} is {text!r} in row {row}, and none of its values is a "
+                f"category that the model knows: {known}{more}"
+            )
+        return cls(count, row, text)
+
+
+def places_of(column: Column, known: Sequence[str]) -> np.ndarray:
+    """For each row the place of its name in ``known``, or −1.
+
+    Where no name is known and both sides are yes and no in other words, such as 1 and 0 for true
+    and false, they are taken for the same.
+    """
+    codes, names = column.coded()
+    places = {name: place for place, name in enumerate(known)}
+    found = [places.get(name, -1) for name in names]
+    if all(place < 0 for place, name in zip(found, names, strict=True) if name):
+        truth = {_TRUTH.get(name.lower()): place for name, place in places.items() if name}
+        asked = [_TRUTH.get(name.strip().lower()) for name in names if name]
+        if None not in truth and None not in asked and len(truth) == sum(map(bool, known)):
+            found = [
+                truth.get(_TRUTH[name.strip().lower()], -1) if name else place
+                for name, place in zip(names, found, strict=True)
+            ]
+    return np.array(found, np.int64)[codes]
