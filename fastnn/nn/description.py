@@ -56,6 +56,13 @@ class Description:
             raise ValueError(f"seed must be below 2**64, not {seed}")
         if not description.program.parameters:
             raise ValueError("layers must hold at least one layer with parameters, such as Dense")
+        if description.loss.name == "softmax_cross_entropy" and description.program.n_outputs == 1:
+            raise ValueError(
+                "loss 'softmax_cross_entropy' needs an output for each class, but the last layer "
+                "has 1: the softmax of one output is always 1, so nothing would be learnt. For two "
+                "classes use 2 outputs, or 1 output with loss='binary_cross_entropy'; for a number "
+                "use loss='mse'"
+            )
         return description
 
     @functools.cached_property
