@@ -54,7 +54,7 @@ def _squarable(
     Numbers of a usual size stay as they are. Others are divided by a power of two, in float64.
     """
     largest = np.maximum(np.abs(p).max(axis), np.abs(t).max(axis)).astype(np.float64)
-    usual = ~np.isfinite(largest) | ((largest > 1e-12) & (largest < 1e12)) | (largest == 0)
+    usual = ~np.isfinite(largest) | ((largest > 1e-12) & (largest < 1e18)) | (largest == 0)
     if np.all(usual):
         return p, t, 1.0
     exponent = np.where(usual, 0, np.frexp(largest)[1])
@@ -131,7 +131,7 @@ def _accuracy(net: NetworkProtocol, samples: Samples, evaluation: Evaluation) ->
 def _values(
     net: NetworkProtocol, samples: Samples, evaluation: Evaluation
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Predictions (n, outputs), targets (n, outputs) and weights (n,) of the samples that count."""
+    """Predictions (n, outputs), targets (n, outputs) and weights (n,)."""
     p, t = evaluation.outputs, samples.values
     if net.loss.spec.link != "identity":
         p, _ = net.engine.forward(net.state, samples.X, linked=True)
@@ -139,8 +139,9 @@ def _values(
         t = one_hot(samples.labels, net.outputs, net.dtype)
     assert t is not None
     w = _weights(samples)
-    # A prediction far out, or one that overflowed, is multiplied by no weight of 0.
-    return (p, t, w) if w.all() else (p[w > 0], t[w > 0], w[w > 0])
+    if not w.all():
+        p = np.where(w[:, None] > 0, p, t)  # a weight of 0 times what overflowed would be NaN
+    return p, t, w
 
 
 def _weights(samples: Samples) -> np.ndarray:

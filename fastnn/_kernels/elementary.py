@@ -57,6 +57,16 @@ def _constants(single, double):
     return _by_precision(lambda x: single, lambda x: double)
 
 
+# the largest finite number of x's type
+_LARGEST = _constants((np.finfo(np.float32).max,), (float(np.finfo(np.float64).max),))
+
+
+@scalar
+def largest_number(x):
+    """The largest finite number of x's type."""
+    return _LARGEST(x)[0]
+
+
 # --- elementary functions -------------------------------------------------------------------------
 
 # log₂e; ln 2 in two parts, k · high being exact for every k that occurs; the number whose addition

@@ -10,7 +10,7 @@ from numba import config
 
 from fastnn._kernels import opcodes as oc
 from fastnn._kernels.dispatch import loop_by_code
-from fastnn._kernels.elementary import exp, log1p, sigmoid
+from fastnn._kernels.elementary import exp, largest_number, log1p, sigmoid
 from fastnn._kernels.numba_cpu.compile import inline, kernel
 from fastnn._kernels.numba_cpu.vectors import (
     Corner,
@@ -52,6 +52,9 @@ def loss_and_gradient(loss, z, d, samples, labels, targets, weights, weight_sum)
     for r in range(len(z)):
         i = samples[r]
         weight = np.float64(weights[i]) if len(weights) > 0 else 1.0
+        if weight == 0:  # a product with what overflowed would be NaN
+            d[r, :] = 0
+            continue
         exact_share = weight / weight_sum if weight_sum > 0 else 0.0
         share = z.dtype.type(exact_share)
         if len(labels) > 0:
@@ -157,6 +160,7 @@ def _narrow_softmax(z, d, samples, labels, weights, weight_sum, smoothing):
         of_sample[5],
     )
     value, correct_weight, rest = 0.0, 0.0, smoothing / z.dtype.type(k)
+    zero = z.dtype.type(0)
     unit = 1.0 / weight_sum if weight_sum > 0 else 0.0
     for start in range(0, len(z), lanes):
         rows = min(lanes, len(z) - start)
@@ -164,6 +168,7 @@ def _narrow_softmax(z, d, samples, labels, weights, weight_sum, smoothing):
             transpose_square(
                 Corner(z, start, column), rows, k - column, Corner(transposed, column, 0)
             )
+        _clear_uncounted(transposed, k, samples[start : start + rows], weights)
         for r in range(lanes):
             highest[r], best[r], total[r], plain_sum[r], share[r] = transposed[0, r], 0, 0, 0, 0
         for j in range(k):
@@ -183,10 +188,12 @@ def _narrow_softmax(z, d, samples, labels, weights, weight_sum, smoothing):
         for r in range(rows):
             i = samples[start + r]
             weight = np.float64(weights[i]) if len(weights) > 0 else 1.0
+            if weight == 0:
+                continue
             share[r] = z.dtype.type(weight * unit)
             expected = (one - smoothing) * (
                 z[start + r, labels[i]] - highest[r]
-            ) + rest * plain_sum[r]
+            ) + (rest * plain_sum[r] if smoothing > 0 else zero)
             value += weight * unit * np.float64(log_total[r] - expected)
             correct_weight += weight if best[r] == labels[i] else 0.0
         for r in range(lanes):
@@ -201,6 +208,23 @@ def _narrow_softmax(z, d, samples, labels, weights, weight_sum, smoothing):
         for r in range(rows):
             d[start + r, labels[samples[start + r]]] -= share[r] * (one - smoothing)
     return value, correct_weight
+
+
+@inline
+def _clear_uncounted(transposed, k, samples, weights):
+    """Zeros as outputs of samples of weight 0: a product with what overflowed would be NaN."""
+    if len(weights) > 0:
+        for r in range(len(samples)):
+            if weights[samples[r]] == 0:
+                for j in range(k):
+                    transposed[j, r] = 0
+
+
+@inline
+def _below(z, highest):
+    """z − max z, but not −∞: a probability of 0 times that would be NaN."""
+    difference, lowest = z - highest, -largest_number(z)
+    return lowest if difference < lowest else difference
 
 
 @inline
@@ -248,7 +272,7 @@ def _softmax_label(z, d, label, share, smoothing):
     rest = smoothing / k
     expected = (one - smoothing) * (z[label] - highest)
     for j in range(len(z)):
-        expected += rest * (z[j] - highest)
+        expected += rest * _below(z[j], highest)
         d[j] = share * (d[j] * scale - rest)
     d[label] -= share * (one - smoothing)
     return log_total - expected
@@ -266,7 +290,7 @@ def _softmax_values(z, d, t, share, smoothing):
     for j in range(len(z)):
         q = (one - smoothing) * t[j] + rest
         mass += q
-        value += q * (log_total - (z[j] - highest))
+        value += q * (log_total - _below(z[j], highest))
     for j in range(len(z)):
         d[j] = share * (d[j] * scale * mass - ((one - smoothing) * t[j] + rest))
     return value

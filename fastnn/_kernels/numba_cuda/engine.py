@@ -120,7 +120,8 @@ class CudaEngine:
                 self._workspace.capacity,
             )
             log, _ = self._read_log(whole, state)
-            return log, self._device.download(self._workspace["gradient"])
+            gradient = self._device.download(self._workspace["gradient"])
+            return log, gradient if log.finite else np.full_like(gradient, np.nan)
 
     @_one_at_a_time
     def forward(self, state: State, X: np.ndarray, linked: bool = False) -> tuple[np.ndarray, bool]:
