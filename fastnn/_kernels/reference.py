@@ -88,7 +88,8 @@ def _softmax_cross_entropy(z, t, c):
     t = (1 - c) * t + c / z.shape[1]
     shifted = z - z.max(axis=1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    terms = np.where(t > 0, t * log_p, 0)  # a probability of 0 costs nothing, not 0 · ∞
+    # A probability of 0 costs nothing, not 0 · ∞, but an output that is not finite shows.
+    terms = np.where((t > 0) | ~np.isfinite(z), t * log_p, 0)
     return -terms.sum(axis=1), np.exp(log_p) * t.sum(axis=1, keepdims=True) - t
 
 

@@ -121,8 +121,9 @@ class MinMaxScaler(_Scaler):
 
 def _unit_of(largest: np.ndarray) -> np.ndarray:
     """For columns of these largest magnitudes the exponent of two of their units, mostly 0."""
+    largest = largest.astype(np.float64)
     usual = (largest == 0) | ((largest > 1e-100) & (largest < 1e100))
-    return np.where(usual, 0, np.frexp(largest.astype(np.float64))[1])
+    return np.where(usual, 0, np.frexp(largest)[1])
 
 
 def _over(values: np.ndarray, unit: np.ndarray) -> np.ndarray:

@@ -127,9 +127,9 @@ cdef void exponentials(const real* z, real* p, int64_t rows, int64_t k) noexcept
 
 
 cdef inline real below(real z, real highest) noexcept nogil:
-    """z − max z, but not −∞: a probability of 0 times that would be NaN."""
+    """z − max z, but not −∞ of a finite z: a probability of 0 times that would be NaN."""
     cdef real difference = z - highest
-    return -LARGEST if difference < -LARGEST else difference
+    return -LARGEST if difference < -LARGEST and z >= -LARGEST else difference
 
 
 cdef inline int64_t largest(const real* row, int64_t n) noexcept nogil:

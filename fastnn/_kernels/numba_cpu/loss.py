@@ -151,16 +151,9 @@ def _narrow_softmax(z, d, samples, labels, weights, weight_sum, smoothing):
     # what it is, but not a constant: such short loops would be unrolled to scalars
     lanes = min(vector_length(z), vector_length(z) + k)
     transposed, of_sample = stack_matrix(z, _NARROW, 1), stack_matrix(z, 6, 1)
-    highest, best, total, plain_sum, log_total, share = (
-        of_sample[0],
-        of_sample[1],
-        of_sample[2],
-        of_sample[3],
-        of_sample[4],
-        of_sample[5],
-    )
+    highest, best, total = of_sample[0], of_sample[1], of_sample[2]
+    plain_sum, log_total, share = of_sample[3], of_sample[4], of_sample[5]
     value, correct_weight, rest = 0.0, 0.0, smoothing / z.dtype.type(k)
-    zero = z.dtype.type(0)
     unit = 1.0 / weight_sum if weight_sum > 0 else 0.0
     for start in range(0, len(z), lanes):
         rows = min(lanes, len(z) - start)
@@ -191,10 +184,11 @@ def _narrow_softmax(z, d, samples, labels, weights, weight_sum, smoothing):
             if weight == 0:
                 continue
             share[r] = z.dtype.type(weight * unit)
-            expected = (one - smoothing) * (
-                z[start + r, labels[i]] - highest[r]
-            ) + (rest * plain_sum[r] if smoothing > 0 else zero)
-            value += weight * unit * np.float64(log_total[r] - expected)
+            expected = (one - smoothing) * (z[start + r, labels[i]] - highest[r])
+            loss = log_total[r] - (expected + rest * plain_sum[r])
+            if not np.isfinite(loss):
+                loss = _exact_label_loss(z[start + r], labels[i], log_total[r], smoothing)
+            value += weight * unit * np.float64(loss)
             correct_weight += weight if best[r] == labels[i] else 0.0
         for r in range(lanes):
             total[r] = share[r] / total[r]
@@ -222,9 +216,19 @@ def _clear_uncounted(transposed, k, samples, weights):
 
 @inline
 def _below(z, highest):
-    """z − max z, but not −∞: a probability of 0 times that would be NaN."""
+    """z − max z, but not −∞ of a finite z: a probability of 0 times that would be NaN."""
     difference, lowest = z - highest, -largest_number(z)
-    return lowest if difference < lowest else difference
+    return lowest if difference < lowest and z >= lowest else difference
+
+
+@kernel
+def _exact_label_loss(z, label, log_total, smoothing):
+    """The loss of a label where z is so large that sums or differences overflow on the way."""
+    highest, rest = z[_largest(z)], smoothing / z.dtype.type(len(z))
+    expected = (z.dtype.type(1) - smoothing) * (z[label] - highest)
+    for j in range(len(z)):
+        expected += rest * _below(z[j], highest)
+    return log_total - expected
 
 
 @inline
@@ -272,10 +276,11 @@ def _softmax_label(z, d, label, share, smoothing):
     rest = smoothing / k
     expected = (one - smoothing) * (z[label] - highest)
     for j in range(len(z)):
-        expected += rest * _below(z[j], highest)
+        expected += rest * (z[j] - highest)
         d[j] = share * (d[j] * scale - rest)
     d[label] -= share * (one - smoothing)
-    return log_total - expected
+    value = log_total - expected
+    return value if np.isfinite(value) else _exact_label_loss(z, label, log_total, smoothing)
 
 
 @inline
@@ -290,7 +295,12 @@ def _softmax_values(z, d, t, share, smoothing):
     for j in range(len(z)):
         q = (one - smoothing) * t[j] + rest
         mass += q
-        value += q * (log_total - _below(z[j], highest))
+        value += q * (log_total - (z[j] - highest))
+    if not np.isfinite(value):
+        value = z.dtype.type(0)
+        for j in range(len(z)):
+            q = (one - smoothing) * t[j] + rest
+            value += q * (log_total - _below(z[j], highest))
     for j in range(len(z)):
         d[j] = share * (d[j] * scale * mass - ((one - smoothing) * t[j] + rest))
     return value
