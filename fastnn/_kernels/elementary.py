@@ -62,9 +62,17 @@ _LARGEST = _constants((np.finfo(np.float32).max,), (float(np.finfo(np.float64).m
 
 
 @scalar
-def largest_number(x):
-    """The largest finite number of x's type."""
-    return _LARGEST(x)[0]
+def below(z, highest):
+    """z − max z, but not −∞ of a finite z: a probability of 0 times that would be NaN."""
+    difference, lowest = z - highest, -_LARGEST(z)[0]
+    return lowest if difference < lowest and z >= lowest else difference
+
+
+@scalar
+def scaled_square(x):
+    """(2⁻⁶⁰⁰ x)² of a float64, for sums of squares that overflow."""
+    scaled = x * 2.0**-600
+    return scaled * scaled
 
 
 # --- elementary functions -------------------------------------------------------------------------

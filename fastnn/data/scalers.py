@@ -31,9 +31,7 @@ class _Scaler(ABC):
 
     def inverse_transform(self, X: Any) -> np.ndarray:
         """Scaled X (n, features) in its original units, as a new array."""
-        return self._apply(
-            X, lambda block, shift, scale, unit: _times(block * scale + shift, unit)
-        )
+        return self._apply(X, lambda block, shift, scale, unit: _times(block * scale + shift, unit))
 
     def fit_transform(self, X: Any) -> np.ndarray:
         """``fit(X)``, then ``transform(X)``."""

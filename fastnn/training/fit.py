@@ -2,6 +2,8 @@
 
 import contextlib
 
+import numpy as np
+
 from fastnn.nn.protocol import NetworkProtocol
 from fastnn.optim.optimizers import LBFGS
 from fastnn.training.config import FitConfig
@@ -29,6 +31,9 @@ def train(net: NetworkProtocol, data: TrainingData, config: FitConfig) -> Histor
     DivergenceError
         See `Network.fit`.
     """
+    epsilon = getattr(config.optimizer, "epsilon", None)
+    if epsilon is not None and epsilon < np.finfo(net.dtype).tiny:
+        raise ValueError(f"epsilon of the optimizer is {epsilon:g}, which is 0 in {net.dtype}")
     training = Training(net, config, *data)
     with ctrl_c_sets_flag(training), contextlib.closing(training.display):
         training.call("on_fit_start")

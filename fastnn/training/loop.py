@@ -120,8 +120,10 @@ class MiniBatchLoop:
                 f"the state of {name} overflowed {dtype}, which holds no square of so large a "
                 "gradient: the targets, or X, are too large"
             )
-        return "a parameter became infinite or NaN" if log.finite else (
-            f"the loss became {log.losses[-1]}"
+        return (
+            "a parameter became infinite or NaN"
+            if log.finite
+            else (f"the loss became {log.losses[-1]}")
         )
 
     def _divergence(

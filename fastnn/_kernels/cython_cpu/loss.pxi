@@ -14,6 +14,8 @@ cdef enum:
     # classes up to which a softmax takes a vector of samples at a time: rows of ten are too short
     # for whole vectors
     NARROW = 32
+    # Logits beyond it have their loss taken again: compilers re-order the sums.
+    LARGE_LOGIT = 1000
 
 
 cdef struct Columns:
@@ -161,7 +163,9 @@ cdef real softmax_label(const real* z, real* d, int64_t k, int64_t label, real p
     cdef real value = (
         logarithm(total) - ((ONE - smoothing) * (z[label] - highest) + rest * sum_below)
     )
-    return value if absolute(value) <= LARGEST else exact_label_loss(z, k, label, total, smoothing)
+    if absolute(value) <= LARGEST and absolute(highest) < LARGE_LOGIT:
+        return value
+    return exact_label_loss(z, k, label, total, smoothing)
 
 
 cdef real softmax_values(const real* z, real* d, const real* t, int64_t k, real part,
@@ -179,7 +183,7 @@ cdef real softmax_values(const real* z, real* d, const real* t, int64_t k, real 
         value += q * (log_total - (z[j] - highest))
     for j in range(k):
         d[j] = part * (d[j] * (ONE / total) * mass - ((ONE - smoothing) * t[j] + rest))
-    if absolute(value) <= LARGEST:
+    if absolute(value) <= LARGEST and absolute(highest) < LARGE_LOGIT:
         return value
     value = 0
     for j in range(k):
@@ -189,7 +193,7 @@ cdef real softmax_values(const real* z, real* d, const real* t, int64_t k, real 
 
 cdef real exact_label_loss(const real* z, int64_t k, int64_t label, real total,
                            real smoothing) noexcept nogil:
-    """The loss of a label where z is so large that sums or differences overflow on the way."""
+    """The loss of a label where z is so large that differences overflow, or lose what is small."""
     cdef real value = 0, highest = z[largest(z, k)]
     cdef int64_t j
     for j in range(k):
@@ -226,7 +230,7 @@ cdef LossSums narrow_softmax(const KernelContext* ctx, const real* z, real* d, i
         for r in range(WIDTH):
             loss += <double>columns.weight[r] * <double>columns.loss[r]
             correct_weight += <double>columns.correct_weight[r]
-        if not isfinite(loss):
+        if not isfinite(loss) or (smoothing > ZERO and has_large_logit(z + start * k, n * k)):
             loss = exact_narrow_loss(ctx, z + start * k, n, k, samples + start, smoothing)
         sums.loss = multiply_add_double(unit, loss, sums.loss)
         sums.correct_weight += correct_weight
@@ -240,6 +244,14 @@ cdef void clear_uncounted(real* by_column, int64_t k, const Columns* columns) no
         if columns.weight[r] == ZERO:
             for j in range(k):
                 by_column[j * WIDTH + r] = ZERO
+
+
+cdef bint has_large_logit(const real* z, int64_t n) noexcept nogil:
+    cdef int64_t i
+    cdef int found = 0
+    for i in range(n):
+        found |= absolute(z[i]) > <real>LARGE_LOGIT
+    return found
 
 
 cdef double exact_narrow_loss(const KernelContext* ctx, const real* z, int64_t rows, int64_t k,

@@ -80,7 +80,7 @@ cdef double scaled_squares(const real* x, int64_t n, int64_t stride) noexcept no
     cdef double total = 0, scaled
     for i in range(n):
         scaled = <double>x[i * stride] * 2.409919865102884e-181
-        total += scaled * scaled
+        total = multiply_add_double(scaled, scaled, total)  # which no compiler takes apart
     return total
 
 

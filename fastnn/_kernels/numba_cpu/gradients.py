@@ -74,7 +74,7 @@ def compute_gradients_and_update(ctx, step, statistics, phase):
         step.thread_sums[ctx.rank, 2] = squares
         phase = barrier_wait(ctx.barrier, phase, ctx.n_threads)
         length = np.sqrt(step.thread_sums[:, 2].sum())
-        if not np.isfinite(length):
+        if length == np.inf:
             length = _scaled_norm(ctx)
             # All have read the gradient, which shrinks now.
             phase = barrier_wait(ctx.barrier, phase, ctx.n_threads)

@@ -10,7 +10,7 @@ from numba import config
 
 from fastnn._kernels import opcodes as oc
 from fastnn._kernels.dispatch import loop_by_code
-from fastnn._kernels.elementary import exp, largest_number, log1p, sigmoid
+from fastnn._kernels.elementary import below, exp, log1p, sigmoid
 from fastnn._kernels.numba_cpu.compile import inline, kernel
 from fastnn._kernels.numba_cpu.vectors import (
     Corner,
@@ -24,6 +24,7 @@ from fastnn._kernels.tables import LOSSES
 
 # Classes up to which a softmax takes a vector of samples at a time rather than one sample: rows of
 # ten are too short for whole vectors. 128 × 10: 2.0 µs instead of 5.1, 32 × 2: 0.5 instead of 1.1.
+_LARGE = 1000  # logits beyond it have their loss taken again: compilers re-order the sums
 _NARROW = 0 if config.DISABLE_JIT else 32
 
 
@@ -186,7 +187,7 @@ def _narrow_softmax(z, d, samples, labels, weights, weight_sum, smoothing):
             share[r] = z.dtype.type(weight * unit)
             expected = (one - smoothing) * (z[start + r, labels[i]] - highest[r])
             loss = log_total[r] - (expected + rest * plain_sum[r])
-            if not np.isfinite(loss):
+            if not np.isfinite(loss) or abs(highest[r]) > _LARGE:
                 loss = _exact_label_loss(z[start + r], labels[i], log_total[r], smoothing)
             value += weight * unit * np.float64(loss)
             correct_weight += weight if best[r] == labels[i] else 0.0
@@ -214,20 +215,13 @@ def _clear_uncounted(transposed, k, samples, weights):
                     transposed[j, r] = 0
 
 
-@inline
-def _below(z, highest):
-    """z − max z, but not −∞ of a finite z: a probability of 0 times that would be NaN."""
-    difference, lowest = z - highest, -largest_number(z)
-    return lowest if difference < lowest and z >= lowest else difference
-
-
 @kernel
 def _exact_label_loss(z, label, log_total, smoothing):
-    """The loss of a label where z is so large that sums or differences overflow on the way."""
+    """The loss of a label where z is so large that differences overflow, or lose what is small."""
     highest, rest = z[_largest(z)], smoothing / z.dtype.type(len(z))
     expected = (z.dtype.type(1) - smoothing) * (z[label] - highest)
     for j in range(len(z)):
-        expected += rest * _below(z[j], highest)
+        expected += rest * below(z[j], highest)
     return log_total - expected
 
 
@@ -280,7 +274,9 @@ def _softmax_label(z, d, label, share, smoothing):
         d[j] = share * (d[j] * scale - rest)
     d[label] -= share * (one - smoothing)
     value = log_total - expected
-    return value if np.isfinite(value) else _exact_label_loss(z, label, log_total, smoothing)
+    if not np.isfinite(value) or abs(highest) > _LARGE:
+        return _exact_label_loss(z, label, log_total, smoothing)
+    return value
 
 
 @inline
@@ -296,11 +292,11 @@ def _softmax_values(z, d, t, share, smoothing):
         q = (one - smoothing) * t[j] + rest
         mass += q
         value += q * (log_total - (z[j] - highest))
-    if not np.isfinite(value):
+    if not np.isfinite(value) or abs(highest) > _LARGE:
         value = z.dtype.type(0)
         for j in range(len(z)):
             q = (one - smoothing) * t[j] + rest
-            value += q * (log_total - _below(z[j], highest))
+            value += q * (log_total - below(z[j], highest))
     for j in range(len(z)):
         d[j] = share * (d[j] * scale * mass - ((one - smoothing) * t[j] + rest))
     return value

@@ -7,6 +7,7 @@ import numpy as np
 from fastnn._kernels import opcodes as oc
 from fastnn._kernels import scalars, step_rates
 from fastnn._kernels.dispatch import loop_by_code
+from fastnn._kernels.elementary import scaled_square
 from fastnn._kernels.numba_cpu.compile import inline, kernel
 from fastnn._kernels.tables import OPTIMIZERS
 
@@ -110,8 +111,7 @@ def scaled_squares(x):
     """Σ (2⁻⁶⁰⁰ x)², where Σ x² overflows."""
     total = 0.0
     for i in range(len(x)):
-        scaled = np.float64(x[i]) * 2.0**-600
-        total += scaled * scaled
+        total += scaled_square(np.float64(x[i]))
     return total
 
 
@@ -130,7 +130,7 @@ def limit_columns(w, first, last, max_norm):
             total += np.float64(w[r, c]) * np.float64(w[r, c])
         if total > max_norm * max_norm:
             length = math.sqrt(total)
-            if not np.isfinite(total):
+            if total == np.inf:  # not isfinite, which re-ordering may fold
                 length = norm_of_scaled(scaled_squares(w[:, c]))
             factor = w.dtype.type(max_norm / length)
             for r in range(len(w)):

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn._kernels import opcodes as oc
+from fastnn._kernels.elementary import scaled_square
 from fastnn._kernels.numba_cuda.kernels import control, gemm_small, norm, update
 from fastnn._kernels.numba_cuda.kernels.blocks import WARP, block_range, block_sum, divide
 from fastnn._kernels.numba_cuda.kernels.records import operation, optimizer_at
 from fastnn._kernels.numba_cuda.toolchain.shim import cuda, device
-
 
 _LARGEST = float(np.finfo(np.float64).max)
 
@@ -127,8 +127,7 @@ def _scaled_norm(ctx):
     """‖g‖ where Σ g² overflows, by each block alone; of one beyond the numbers, the largest."""
     total, optimizer = 0.0, optimizer_at(ctx, 0)
     for p in range(cuda.threadIdx.x, len(ctx.gradient), cuda.blockDim.x):
-        scaled = np.float64(update.clip(optimizer, ctx.gradient[p])) * 2.0**-600
-        total += scaled * scaled
+        total += scaled_square(np.float64(update.clip(optimizer, ctx.gradient[p])))
     return min(math.sqrt(block_sum(ctx, total)) * 2.0**600, _LARGEST)
 
 
@@ -203,6 +202,5 @@ def _scaled_column_norm(ctx, op, c):
     """‖w‖ of a column whose Σ w² overflows."""
     total = 0.0
     for r in range(op.n_in):
-        scaled = np.float64(ctx.theta_out[op.weight + r * op.n_out + c]) * 2.0**-600
-        total += scaled * scaled
+        total += scaled_square(np.float64(ctx.theta_out[op.weight + r * op.n_out + c]))
     return min(math.sqrt(total) * 2.0**600, _LARGEST)
