@@ -8,6 +8,7 @@ To add one: a function here and a line in ``VALUE_METRICS``.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -20,12 +21,17 @@ from fastnn.nn.protocol import NetworkProtocol
 def r2(p: np.ndarray, t: np.ndarray, w: np.ndarray) -> float:
     """Coefficient of determination 1 − Σ(p − t)²/Σ(t − t̄)², averaged over outputs.
 
-    An output whose target is constant scores 1 where every prediction equals it, else 0.
+    An output whose target is constant scores 1 where every prediction equals it, else 0. A target
+    counts as constant where its standard deviation is no more than rounding makes it: the machine
+    epsilon of its dtype (in float64, 16 of them, as t̄ is rounded too) times its largest magnitude.
     """
+    rounding = max(np.finfo(t.dtype).eps, 16 * np.finfo(np.float64).eps)
+    p, t, _ = _squarable(p, t, axis=0)
     residual = np.average((p - t) ** 2, axis=0, weights=w)
     total = np.average((t - np.average(t, axis=0, weights=w)) ** 2, axis=0, weights=w)
-    of_constant = np.where(residual > 0, 0.0, 1.0)
-    scores = np.where(total > 0, 1.0 - residual / np.where(total > 0, total, 1.0), of_constant)
+    varies = total > (rounding * np.abs(t).max(axis=0)) ** 2
+    of_constant = np.where((p == t).all(axis=0), 1.0, 0.0)
+    scores = np.where(varies, 1.0 - residual / np.where(varies, total, 1.0), of_constant)
     return float(scores.mean())
 
 
@@ -36,7 +42,24 @@ def mae(p: np.ndarray, t: np.ndarray, w: np.ndarray) -> float:
 
 def rmse(p: np.ndarray, t: np.ndarray, w: np.ndarray) -> float:
     """Root of the mean squared error over samples and outputs."""
-    return float(np.sqrt(np.average((p - t) ** 2, axis=0, weights=w).mean()))
+    p, t, unit = _squarable(p, t)
+    return float(np.sqrt(np.average((p - t) ** 2, axis=0, weights=w).mean()) * unit)
+
+
+def _squarable(
+    p: np.ndarray, t: np.ndarray, axis: int | None = None
+) -> tuple[np.ndarray, np.ndarray, Any]:
+    """p and t in units in which their squares neither overflow nor vanish, and these units.
+
+    Numbers of a usual size stay as they are. Others are divided by a power of two, in float64.
+    """
+    largest = np.maximum(np.abs(p).max(axis), np.abs(t).max(axis)).astype(np.float64)
+    usual = ~np.isfinite(largest) | ((largest > 1e-12) & (largest < 1e18)) | (largest == 0)
+    if np.all(usual):
+        return p, t, 1.0
+    exponent = np.where(usual, 0, np.frexp(largest)[1])
+    p, t = (np.ldexp(values.astype(np.float64), -exponent) for values in (p, t))
+    return p, t, np.ldexp(1.0, exponent)
 
 
 VALUE_METRICS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], float]] = {
@@ -115,7 +138,10 @@ def _values(
     if samples.labels is not None:
         t = one_hot(samples.labels, net.outputs, net.dtype)
     assert t is not None
-    return p, t, _weights(samples)
+    w = _weights(samples)
+    if not w.all():
+        p = np.where(w[:, None] > 0, p, t)  # a weight of 0 times what overflowed would be NaN
+    return p, t, w
 
 
 def _weights(samples: Samples) -> np.ndarray:

@@ -27,7 +27,7 @@ from fastnn.serialization import SavedModel
 from fastnn.training.config import FitConfig
 from fastnn.training.fit import train
 from fastnn.training.history import History
-from fastnn.training.samples import checked_features, checked_samples
+from fastnn.training.samples import checked_features, checked_samples, training_data
 
 
 class Network:
@@ -217,9 +217,9 @@ class Network:
         shuffle : bool
             A new order every epoch.
         sample_weight : array-like (n,), optional
-            wᵢ ≥ 0.
+            wᵢ ≥ 0; their ratios matter alone. The target of a sample of weight 0 may be anything.
         class_weight : mapping or "balanced", optional
-            A factor on wᵢ per class, for integer labels.
+            A factor on wᵢ per class, for integer labels; in training only, not in validation.
         callbacks : sequence
             See `fastnn.callbacks`.
         metrics : sequence of str
@@ -243,8 +243,8 @@ class Network:
         config = FitConfig(epochs, batch_size, kind, shuffle, callbacks, metrics, progress)
         if isinstance(kind, LBFGS) and self.program.ops["max_norm"].any():
             raise ValueError("LBFGS cannot keep max_norm; use another optimizer, or l2")
-        samples = checked_samples(self, X, y, sample_weight, class_weight)
-        return train(self, samples, validation, config)
+        data = training_data(self, X, y, sample_weight, class_weight, validation)
+        return train(self, data, config)
 
     def use_optimizer(self, kind: str) -> None:
         """Keep the optimiser's state if it is of this kind (a class's name), else start afresh."""

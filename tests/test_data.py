@@ -237,3 +237,34 @@ def test_scaler_mistakes(make):
         make().fit([[0, 1], [np.nan, 1]])
     with raises(ValueError, "X is 1-D"):
         make().fit([1.0, 2.0])
+
+
+# --- scalers of columns of any size ---------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("size", [1e-300, 1e-200, 1e-150, 1e150, 1e200, 1e300, 1.7e308])
+@pytest.mark.parametrize("scaler", SCALERS)
+def test_scaled_columns_do_not_depend_on_their_size(scaler, size):
+    usual = np.random.default_rng(0).uniform(-1, 1, size=(50, 3))
+    usual[:, 1] = 1.0
+    data = usual * [size, size, 1.0]
+    fitted = scaler().fit(data)
+    scaled = fitted.transform(data)
+    np.testing.assert_allclose(scaled, scaler().fit_transform(usual), rtol=1e-9, atol=1e-9)
+    np.testing.assert_array_equal(scaled[:, 1], 0)
+    np.testing.assert_array_equal(scaled[:, 2], scaler().fit_transform(usual)[:, 2])
+    back = fitted.inverse_transform(scaled)
+    np.testing.assert_allclose(back[:, :2] / size, usual[:, :2], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@given(
+    hnp.arrays(np.float64, (6, 2), elements=st.floats(-1.7e308, 1.7e308)), st.sampled_from(SCALERS)
+)
+def test_scalers_take_any_finite_numbers(data, scaler):
+    scaled = scaler().fit_transform(data)
+    assert np.isfinite(scaled).all()
+    assert np.abs(scaled).max() <= 6**0.5 + 1e-9
+    varies = np.ptp(data / 2, axis=0) > 1e-12 * np.abs(data / 2).max(axis=0) + 1e-300
+    assert (scaled[:, varies].std(axis=0) > 0.1).all()

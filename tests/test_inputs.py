@@ -242,7 +242,7 @@ def test_sample_weight():
         ([0, 0, 0], "zero for every sample"),
         ([1, 1], "sample_weight has 2 entries, but X has 3 rows"),
         ([[1], [1], [1]], "sample_weight has shape (3, 1)"),
-        ([1, 1, 1e300], "too large for float32"),
+        ([1, 1, np.inf], "sample_weight is inf at row 2"),
     ],
 )
 def test_sample_weight_mistakes(weight, part):

@@ -190,7 +190,7 @@ class Engine(Protocol):
 
         ``state`` stays as it is. With ``training`` BatchNorm uses batch statistics, and dropout and
         noise act with the masks of step ``state.step``. With ``measure`` the log has the statistics
-        of the pass, if its loss is finite.
+        of the pass, if its loss is finite. The gradient of a loss that is not finite is NaN.
         """
         ...
 

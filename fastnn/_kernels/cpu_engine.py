@@ -123,7 +123,8 @@ class CpuEngine:
         whole = Chunk(np.arange(n), np.array([0, n]), np.zeros(1), _NO_OPTIMIZER, n, every)
         threads = self._threads(n, 3 * n * self.program.n_parameters / _OPERATIONS_PER_THREAD)
         log, _ = self._differentiate(state, samples, whole, _Mode(threads, training, True))
-        return log, self._gradient.copy()
+        # The kernel stops at a loss that is not finite.
+        return log, self._gradient.copy() if log.finite else np.full_like(self._gradient, np.nan)
 
     @_one_at_a_time
     def forward(self, state: State, X: np.ndarray, linked: bool = False) -> tuple[np.ndarray, bool]:

@@ -57,6 +57,24 @@ def _constants(single, double):
     return _by_precision(lambda x: single, lambda x: double)
 
 
+# the largest finite number of x's type
+_LARGEST = _constants((np.finfo(np.float32).max,), (float(np.finfo(np.float64).max),))
+
+
+@scalar
+def below(z, highest):
+    """z − max z, but not −∞ of a finite z: a probability of 0 times that would be NaN."""
+    difference, lowest = z - highest, -_LARGEST(z)[0]
+    return lowest if difference < lowest and z >= lowest else difference
+
+
+@scalar
+def scaled_square(x):
+    """(2⁻⁶⁰⁰ x)² of a float64, for sums of squares that overflow."""
+    scaled = x * 2.0**-600
+    return scaled * scaled
+
+
 # --- elementary functions -------------------------------------------------------------------------
 
 # log₂e; ln 2 in two parts, k · high being exact for every k that occurs; the number whose addition

@@ -88,7 +88,9 @@ def _softmax_cross_entropy(z, t, c):
     t = (1 - c) * t + c / z.shape[1]
     shifted = z - z.max(axis=1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return -(t * log_p).sum(axis=1), np.exp(log_p) * t.sum(axis=1, keepdims=True) - t
+    # A probability of 0 costs nothing, not 0 · ∞, but an output that is not finite shows.
+    terms = np.where((t > 0) | ~np.isfinite(z), t * log_p, 0)
+    return -terms.sum(axis=1), np.exp(log_p) * t.sum(axis=1, keepdims=True) - t
 
 
 def _binary_cross_entropy(z, t, c):
@@ -115,7 +117,9 @@ def _huber(z, t, c):
 
 
 def _poisson(z, t, c):
-    return (np.exp(z) - t * z).mean(axis=1), (np.exp(z) - t) / z.shape[1]
+    rate = np.exp(z)
+    per_output = np.where(np.isinf(rate), rate, rate - t * z)  # not ∞ − ∞
+    return per_output.mean(axis=1), (rate - t) / z.shape[1]
 
 
 _LOSSES = {

@@ -82,10 +82,10 @@ class ReferenceEngine:
             np.array([correct_weight]),
             statistics[: 1 if finite else 0],
             finite,
-        ), gradient
+        ), gradient if finite else np.full_like(gradient, np.nan)
 
     def forward(self, state: State, X: np.ndarray, linked: bool = False) -> tuple[np.ndarray, bool]:
-        with np.errstate(invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             z = self._forward(state, X, training=False, learning=False)[self.program.output][0]
         finite = np.isfinite(X).all(axis=1, keepdims=True)
         z = np.where(finite, z, np.nan)
@@ -101,7 +101,8 @@ class ReferenceEngine:
             block = samples.take(rows)
             z, t = self.forward(state, block.X)[0], target_values(block, self.program.n_outputs)
             outputs[rows] = z
-            loss += float(w[rows] @ per_sample_loss(self.program.loss, z, t)[0].astype(np.float64))
+            losses, _ = per_sample_loss(self.program.loss, z, t)
+            loss += float(w[rows] @ np.where(w[rows] > 0, losses, 0).astype(np.float64))
             if code in _CLASSIFIES:
                 correct_weight += float(w[rows] @ is_correct(code, z, t))
         return Evaluation(outputs, loss / max(w.sum(), _TINY), float(w.sum()), correct_weight)
@@ -124,6 +125,8 @@ class ReferenceEngine:
             values = self._forward(state, batch.X, training, learning)
             z, t = values[program.output][0], target_values(batch, program.n_outputs)
             losses, d_z = per_sample_loss(program.loss, z, t)
+            # A product of a weight of 0 and what overflowed would be NaN.
+            losses, d_z = np.where(share[:, 0] > 0, losses, 0), np.where(share > 0, d_z, 0)
             gradient = self._backward(state, values, share * d_z, training, statistics)
             self._measure_values(values, statistics)
         correct = float(w @ is_correct(loss_code, z, t)) if loss_code in _CLASSIFIES else 0.0
@@ -225,7 +228,7 @@ class ReferenceEngine:
         if optimizer["clip_value"] > 0:
             np.clip(gradient, -optimizer["clip_value"], optimizer["clip_value"], out=gradient)
         if optimizer["clip_norm"] > 0:
-            norm = float(np.sqrt((gradient.astype(np.float64) ** 2).sum()))
+            norm = float(_norm(gradient))
             gradient *= min(1.0, optimizer["clip_norm"] / norm) if norm > 0 else 1.0
         if optimizer["code"] in _DECOUPLED:
             state.theta *= 1 - float(eta) * optimizer["weight_decay"] * self._decay
@@ -245,7 +248,7 @@ class ReferenceEngine:
         for op in self._ops:
             if op["max_norm"] > 0:
                 w = self._array(state.theta, op["weight"], op["n_in"], op["n_out"])
-                norms = np.sqrt((w.astype(np.float64) ** 2).sum(axis=0))
+                norms = _norm(w, axis=0)
                 w *= np.minimum(
                     1.0, op["max_norm"] / np.maximum(norms, np.finfo(float).tiny)
                 ).astype(w.dtype)
@@ -282,6 +285,16 @@ class ReferenceEngine:
         return vector[offset : offset + int(np.prod(shape))].reshape(shape)
 
 
+def _norm(values, axis=None):
+    """Euclidean norms, in units of the largest number where a sum of squares overflows."""
+    values = values.astype(np.float64)
+    norms = np.sqrt((values**2).sum(axis=axis))
+    if np.isfinite(norms).all():
+        return norms
+    unit = np.abs(values).max()
+    return unit * np.sqrt(((values / unit) ** 2).sum(axis=axis))
+
+
 def _sum_of_squares(values):
     return np.square(values, dtype=np.float64).sum()
 
@@ -292,7 +305,8 @@ def _record(record):
 
 
 def _normalise(x, mean, var, epsilon):
-    inverse_std = 1 / np.sqrt(var + epsilon)
+    # A variance that overflowed gives NaN, as 0 would hide it.
+    inverse_std = np.where(np.isinf(var), np.nan, 1 / np.sqrt(var + epsilon)).astype(var.dtype)
     return (x - mean) * inverse_std, inverse_std
 
 

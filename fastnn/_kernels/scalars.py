@@ -303,7 +303,7 @@ def l_huber(z, t, c):
 def l_poisson(z, t, c):
     """ℓ = eᶻ − t z and ∂ℓ/∂z = eᶻ − t."""
     rate = exp(z)
-    return rate - t * z, rate - t
+    return rate if math.isinf(rate) else rate - t * z, rate - t  # not ∞ − ∞
 
 
 # --- optimisers: u(w, g, m, v, c) = the new (w, m, v), for gradient g and slots m and v -----------

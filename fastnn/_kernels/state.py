@@ -23,7 +23,7 @@ class DeviceState(Protocol):
         ...
 
     def is_finite(self) -> bool:
-        """Whether every parameter is finite."""
+        """Whether every number of these arrays is finite."""
         ...
 
     def snapshot(self) -> "Snapshot":
@@ -106,11 +106,17 @@ class State:
         return getattr(self, name) if device_state is None else device_state.read_only_copy(name)
 
     def is_finite(self) -> bool:
-        """Whether every parameter is finite."""
+        """Whether θ, the running statistics and the slots are all finite."""
         device_state = self.device_state
-        if device_state is None:
-            return bool(np.isfinite(self.theta).all())
-        return device_state.is_finite()
+        if device_state is not None:
+            return device_state.is_finite()
+        arrays = (self.theta, self.buffers, self.slots)
+        return all(np.isfinite(array).all() for array in arrays if array.size)
+
+    def nonfinite(self) -> str | None:
+        """Which of its arrays has a number that is not finite, by name; None if none has."""
+        finite = {name: np.isfinite(self.read_only_copy(name)).all() for name in DEVICE_ARRAYS}
+        return next((name for name in DEVICE_ARRAYS if not finite[name]), None)
 
     def snapshot(self) -> Snapshot:
         """Parameters and running statistics as they are now."""

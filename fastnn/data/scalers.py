@@ -25,11 +25,13 @@ class _Scaler(ABC):
 
     def transform(self, X: Any) -> np.ndarray:
         """X (n, features) scaled, as a new array."""
-        return self._apply(X, lambda block, shift, scale: (block - shift) / scale)
+        return self._apply(
+            X, lambda block, shift, scale, unit: (_over(block, unit) - shift) / scale
+        )
 
     def inverse_transform(self, X: Any) -> np.ndarray:
         """Scaled X (n, features) in its original units, as a new array."""
-        return self._apply(X, lambda block, shift, scale: block * scale + shift)
+        return self._apply(X, lambda block, shift, scale, unit: _times(block * scale + shift, unit))
 
     def fit_transform(self, X: Any) -> np.ndarray:
         """``fit(X)``, then ``transform(X)``."""
@@ -38,7 +40,7 @@ class _Scaler(ABC):
     def _apply(self, X: Any, formula: Callable[..., np.ndarray]) -> np.ndarray:
         if not vars(self):
             raise ValueError(f"this {type(self).__name__} has not been fitted: call fit first")
-        shift, scale = self._shift_and_scale()
+        shift, scale, unit = self._shift_and_scale()
         array = _as_floats(X)
         if array.shape[1] != len(shift):
             raise ValueError(
@@ -47,7 +49,7 @@ class _Scaler(ABC):
             )
         result = np.empty_like(array)
         for rows in _blocks(array):
-            result[rows] = formula(array[rows], shift, scale)
+            result[rows] = formula(array[rows], shift, scale, unit)
         return result
 
     @abstractmethod
@@ -55,8 +57,8 @@ class _Scaler(ABC):
         """Keep the statistics of the columns."""
 
     @abstractmethod
-    def _shift_and_scale(self) -> tuple[np.ndarray, np.ndarray]:
-        """What is subtracted from each column, and what it is then divided by."""
+    def _shift_and_scale(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What is subtracted from each column, what it is then divided by, and their unit."""
 
 
 class Standardizer(_Scaler):
@@ -70,15 +72,26 @@ class Standardizer(_Scaler):
     """
 
     def _learn(self, array: np.ndarray) -> None:
+        lowest, highest = array.min(axis=0), array.max(axis=0)
+        unit = _unit_of(np.maximum(np.abs(lowest), np.abs(highest)))
+        low, high = _over(lowest, unit), _over(highest, unit)
+        odd = unit != 0
+        with np.errstate(over="ignore", invalid="ignore"):  # in columns of an odd size
+            mean = array.mean(axis=0, dtype=np.float64)
+        mean[odd] = _over(array[:, odd], unit[odd]).mean(axis=0)
         # A constant column has its value as the mean: the computed mean is rounded, which would
         # leave a tiny spread to divide by.
-        lowest, mean = array.min(axis=0), array.mean(axis=0, dtype=np.float64)
-        self.mean_: np.ndarray = np.where(lowest == array.max(axis=0), lowest, mean)
-        squares = sum(((array[rows] - self.mean_) ** 2).sum(axis=0) for rows in _blocks(array))
-        self.scale_: np.ndarray = _one_where_zero(np.sqrt(squares / len(array)))
+        mean = np.where(low == high, low, mean)
+        squares = sum(
+            ((_over(array[rows], unit) - mean) ** 2).sum(axis=0) for rows in _blocks(array)
+        )
+        scale = np.sqrt(squares / len(array))
+        self.mean_: np.ndarray = _times(mean, unit)
+        self.scale_: np.ndarray = _one_where_zero(_times(scale, unit))
 
-    def _shift_and_scale(self) -> tuple[np.ndarray, np.ndarray]:
-        return self.mean_, self.scale_
+    def _shift_and_scale(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        unit = _unit_of(np.maximum(np.abs(self.mean_), self.scale_))
+        return _over(self.mean_, unit), _over(self.scale_, unit), unit
 
 
 class MinMaxScaler(_Scaler):
@@ -93,8 +106,32 @@ class MinMaxScaler(_Scaler):
         self.minimum_: np.ndarray = array.min(axis=0).astype(np.float64)
         self.maximum_: np.ndarray = array.max(axis=0).astype(np.float64)
 
-    def _shift_and_scale(self) -> tuple[np.ndarray, np.ndarray]:
-        return self.minimum_, _one_where_zero(self.maximum_ - self.minimum_)
+    def _shift_and_scale(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        unit = _unit_of(np.maximum(np.abs(self.minimum_), np.abs(self.maximum_)))
+        low, high = _over(self.minimum_, unit), _over(self.maximum_, unit)
+        return low, _one_where_zero(high - low), unit
+
+
+# --- units ----------------------------------------------------------------------------------------
+# Very large and very small columns are worked on in units of a power of two, which rounds nothing:
+# squares of 1e200, and the range of a column from −1e308 to 1e308, would overflow.
+
+
+def _unit_of(largest: np.ndarray) -> np.ndarray:
+    """For columns of these largest magnitudes the exponent of two of their units, mostly 0."""
+    largest = largest.astype(np.float64)
+    usual = (largest == 0) | ((largest > 1e-100) & (largest < 1e100))
+    return np.where(usual, 0, np.frexp(largest)[1])
+
+
+def _over(values: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """``values`` in units of 2^unit."""
+    return np.ldexp(values.astype(np.float64), -unit) if unit.any() else values
+
+
+def _times(values: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """The inverse of `_over`."""
+    return np.ldexp(values, unit) if unit.any() else values
 
 
 def _one_where_zero(scale: np.ndarray) -> np.ndarray:

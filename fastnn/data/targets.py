@@ -82,7 +82,10 @@ def as_targets(y: Any, n: int, n_outputs: int, loss_name: str, dtype: DTypeLike)
 
 
 def class_weights(
-    class_weight: Mapping[int, float] | str, labels: np.ndarray, n_classes: int
+    class_weight: Mapping[int, float] | str,
+    labels: np.ndarray,
+    n_classes: int,
+    counted: np.ndarray | None = None,
 ) -> np.ndarray:
     """The weight of each sample that follows from its class.
 
@@ -93,6 +96,8 @@ def class_weights(
         being its number of samples, so that all classes count alike.
     labels : ndarray (n,) of integers in 0 to n_classes - 1
     n_classes : int
+    counted : ndarray of integers, optional
+        The labels whose numbers "balanced" takes; all of ``labels`` by default.
 
     Returns
     -------
@@ -122,9 +127,10 @@ def class_weights(
                 f"class_weight is {class_weight!r}; "
                 'expected "balanced" or a mapping of class to weight'
             )
-        counts = np.bincount(labels, minlength=n_classes)
+        counted = labels if counted is None else counted
+        counts = np.bincount(counted, minlength=n_classes)
         # A class without samples is never looked up.
-        per_class = len(labels) / (n_classes * np.maximum(counts, 1))
+        per_class = len(counted) / (n_classes * np.maximum(counts, 1))
     else:
         raise TypeError(
             f"class_weight is a {type(class_weight).__name__}; "

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 # Checks go through an array in blocks of this size: no mask is as large as the data.
 _BLOCK_BYTES = 1 << 20
+# Weights whose largest lies between these stay as they are: their sums and reciprocals are exact
+# enough in float32.
+_SAFE_WEIGHTS = 2.0**-32, 2.0**32
 
 
 def as_array(values: Any, name: str) -> np.ndarray:
@@ -211,7 +214,7 @@ def on_host(values: Any, name: str) -> Any:
 
 
 def as_sample_weight(w: Any, n: int, dtype: DTypeLike, name: str = "sample_weight") -> np.ndarray:
-    """One weight per sample: (n,) of ``dtype``.
+    """One weight per sample: (n,) of ``dtype``, rescaled as `rescaled_weights` does.
 
     Raises
     ------
@@ -225,11 +228,26 @@ def as_sample_weight(w: Any, n: int, dtype: DTypeLike, name: str = "sample_weigh
         raise ValueError(f"{name} has shape {source.shape}; expected 1-D with {n} entries")
     if len(source) != n:
         raise ValueError(f"{name} has {len(source)} entries, but X has {n} rows")
-    weight = convert(source, dtype, name)
+    weight = convert(source, np.float64, name)
     require(weight >= 0, weight, name, "weights are 0 or more")
     if not weight.any():
         raise ValueError(f"{name} is zero for every sample; at least one must count")
-    return weight
+    return rescaled_weights(weight, dtype)
+
+
+def rescaled_weights(weight: np.ndarray, dtype: DTypeLike) -> np.ndarray:
+    """Weights (n,) of float64 as ``dtype``, whose sums neither overflow nor vanish there.
+
+    Losses are weighted means, so a common factor of the weights cancels. Where the largest is very
+    large or very small, all are divided by a power of two near it, which rounds nothing. A weight
+    that is then below the smallest normal number of ``dtype`` becomes 0, as engines flush it.
+    """
+    largest = weight.max()
+    if not _SAFE_WEIGHTS[0] <= largest <= _SAFE_WEIGHTS[1]:
+        weight = np.ldexp(weight, -np.frexp(largest)[1])
+    scaled = weight.astype(dtype)
+    scaled[scaled < np.finfo(dtype).tiny] = 0
+    return scaled
 
 
 def _numbers_from_objects(array: np.ndarray, name: str) -> np.ndarray:

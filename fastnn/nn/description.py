@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from fastnn._kernels import opcodes
 from fastnn._kernels.contract import DTYPES, PRECISIONS, Program
 from fastnn._kernels.state import State
 from fastnn._utils import checks
 from fastnn.nn.initializers import Draw
 from fastnn.nn.layers import Layer, check_layers
-from fastnn.nn.losses import Loss, as_loss
+from fastnn.nn.losses import LOSSES, Loss, as_loss
 from fastnn.nn.lowering import lower
 
 
@@ -54,6 +55,14 @@ class Description:
         )
         if not description.program.parameters:
             raise ValueError("layers must hold at least one layer with parameters, such as Dense")
+        _check_constants(description.program)
+        if description.loss.name == "softmax_cross_entropy" and description.program.n_outputs == 1:
+            raise ValueError(
+                "loss 'softmax_cross_entropy' needs an output for each class, but the last layer "
+                "has 1: the softmax of one output is always 1, so nothing would be learnt. For two "
+                "classes use 2 outputs, or 1 output with loss='binary_cross_entropy'; for a number "
+                "use loss='mse'"
+            )
         return description
 
     @functools.cached_property
@@ -88,6 +97,18 @@ class Description:
                     f"which are not finite in {view.dtype}"
                 )
         return state
+
+
+def _check_constants(program: Program) -> None:
+    """Refuse constants that are 0 in the network's dtype though they may not be 0."""
+    smallest = np.finfo(program.dtype).tiny
+    norms = np.isin(program.ops["code"], (opcodes.BATCH_NORM, opcodes.LAYER_NORM))
+    constants = [("epsilon of a normalisation", value) for value in program.ops["epsilon"][norms]]
+    if program.loss["code"][0] == LOSSES["huber"].code:
+        constants.append(("delta of huber", program.loss["constant"][0]))
+    for name, value in constants:
+        if value < smallest:
+            raise ValueError(f"{name} is {value:g}, which is 0 in {program.dtype}")
 
 
 def as_dtype(dtype: Any) -> np.dtype:

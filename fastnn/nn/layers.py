@@ -141,6 +141,7 @@ class BatchNorm(Layer):
     mini-batch's mean and biased variance, and running ← (1 − momentum) · running + momentum · batch
     with the unbiased variance, as in `torch.nn.BatchNorm1d`. Prediction uses the running averages.
     A mini-batch of one row has no variance: y = shift, and the running averages stay as they are.
+    Samples of weight 0 are part of the mini-batch. A variance that overflows gives NaN.
 
     Parameters
     ----------

@@ -19,9 +19,9 @@ class Schedule:
 
     def rates(self, start: int, n: int) -> np.ndarray:
         """Learning rates of steps ``start … start + n − 1`` as a float64 array."""
-        return np.broadcast_to(
-            self._at(np.arange(start, start + n, dtype=np.float64)), (n,)
-        ).astype(np.float64)
+        steps = np.arange(start, start + n, dtype=np.float64)
+        with np.errstate(over="ignore"):  # a rate that grows without end is infinite one day
+            return np.broadcast_to(self._at(steps), (n,)).astype(np.float64)
 
     def __call__(self, step: int) -> float:
         """Learning rate of one step."""

@@ -1,9 +1,9 @@
 """What `Network.fit` does once its data are checked: the mini-batch loop, or L-BFGS."""
 
 import contextlib
-from typing import Any
 
-from fastnn._kernels.contract import Samples
+import numpy as np
+
 from fastnn.nn.protocol import NetworkProtocol
 from fastnn.optim.optimizers import LBFGS
 from fastnn.training.config import FitConfig
@@ -11,20 +11,17 @@ from fastnn.training.history import History
 from fastnn.training.interrupts import ctrl_c_sets_flag
 from fastnn.training.lbfgs import minimise
 from fastnn.training.loop import MiniBatchLoop
-from fastnn.training.samples import split_off
+from fastnn.training.samples import TrainingData
 from fastnn.training.training import Training
 
 
-def train(net: NetworkProtocol, samples: Samples, validation: Any, config: FitConfig) -> History:
+def train(net: NetworkProtocol, data: TrainingData, config: FitConfig) -> History:
     """Train a network.
 
     Parameters
     ----------
     net : Network
-    samples : Samples
-        What to train on, and to take a share of for validation.
-    validation : None, float or (X, y)
-        As `Network.fit` takes it.
+    data : TrainingData
     config : FitConfig
 
     Raises
@@ -34,7 +31,10 @@ def train(net: NetworkProtocol, samples: Samples, validation: Any, config: FitCo
     DivergenceError
         See `Network.fit`.
     """
-    training = Training(net, config, samples, *split_off(net, samples, validation))
+    epsilon = getattr(config.optimizer, "epsilon", None)
+    if epsilon is not None and epsilon < np.finfo(net.dtype).tiny:
+        raise ValueError(f"epsilon of the optimizer is {epsilon:g}, which is 0 in {net.dtype}")
+    training = Training(net, config, *data)
     with ctrl_c_sets_flag(training), contextlib.closing(training.display):
         training.call("on_fit_start")
         # From here on no argument is refused any more.

@@ -125,8 +125,16 @@ class _Problem:
         It is a step at learning rate 0, which changes nothing else.
         """
         state, n = self.net.state, len(self.samples)
+        before = state.snapshot()
         step, optimizer_step = state.step, state.optimizer_step
         bounds, record = np.array([0, n]), SGD(0.0).record()
         chunk = Chunk(np.arange(n), bounds, np.zeros(1), record, n)
         self.net.engine.train_steps(state, self.samples, chunk)
         state.step, state.optimizer_step = step, optimizer_step
+        if not state.is_finite():
+            state.restore(before)
+            message = (
+                f"the running mean or variance of a BatchNorm overflowed {self.net.dtype}: "
+                "standardise X"
+            )
+            raise DivergenceError(message, self.training.epoch, 1, self.training.history)

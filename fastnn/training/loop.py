@@ -104,21 +104,38 @@ class MiniBatchLoop:
             self._last_finite = before
         if log.finite and state.is_finite():
             return log
+        what = self._what_diverged(log)
         state.restore(self._last_finite)
         self.net.forget_optimizer()
-        raise self._divergence(chunk, log, steps_before + len(log.losses))
+        raise self._divergence(chunk, what, len(log.losses), steps_before)
 
-    def _divergence(self, chunk: Chunk, log: StepLog, step: int) -> DivergenceError:
+    def _what_diverged(self, log: StepLog) -> str:
+        """What is not finite any more: the cause before its effect."""
+        array, dtype = self.net.state.nonfinite(), self.net.dtype
+        if array == "buffers":
+            return f"the running mean or variance of a BatchNorm overflowed {dtype}"
+        if array == "slots":
+            name = type(self.optimizer).__name__
+            return (
+                f"the state of {name} overflowed {dtype}, which holds no square of so large a "
+                "gradient: the targets, or X, are too large"
+            )
+        return (
+            "a parameter became infinite or NaN"
+            if log.finite
+            else (f"the loss became {log.losses[-1]}")
+        )
+
+    def _divergence(
+        self, chunk: Chunk, what: str, steps: int, steps_before: int
+    ) -> DivergenceError:
         """The error that says where training diverged; also marks it in the history."""
-        epoch, rate = self.training.epoch, chunk.rates[len(log.losses) - 1]
-        what = "a parameter became infinite or NaN"
-        if not log.finite:
-            what = f"the loss became {log.losses[-1]}"
+        epoch, rate, step = self.training.epoch, chunk.rates[steps - 1], steps_before + steps
         self.training.stop(f"diverged in epoch {epoch}, mini-batch {step}")
         return DivergenceError(
             f"training diverged in epoch {epoch}, mini-batch {step}: {what}; the network keeps its "
             f"last finite parameters. Lower the learning rate (now {rate:g}), clip gradients "
-            f"(clip_norm=1.0) or standardise X",
+            f"(clip_norm=1.0), standardise X, or scale targets of a regression",
             epoch,
             step,
             self.training.history,

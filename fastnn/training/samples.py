@@ -3,8 +3,10 @@
 ``net`` is the `Network` that they are for.
 """
 
+import dataclasses
 import numbers
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,34 +14,76 @@ from fastnn._kernels import opcodes, philox
 from fastnn._kernels.contract import Samples
 from fastnn._utils import checks
 from fastnn.data.targets import Targets, as_targets, class_weights
-from fastnn.data.validation import as_array, as_features, as_sample_weight, on_host
+from fastnn.data.validation import (
+    as_array,
+    as_features,
+    as_numbers,
+    as_sample_weight,
+    on_host,
+    rescaled_weights,
+)
 from fastnn.nn.protocol import NetworkProtocol
 
 
-def checked_samples(
-    net: NetworkProtocol, X: Any, y: Any, sample_weight: Any = None, class_weight: Any = None
-) -> Samples:
-    """Samples of arguments as `Network.fit` takes them."""
+class TrainingData(NamedTuple):
+    """What a training learns from, and what it is scored on."""
+
+    samples: Samples
+    indices: np.ndarray  # of the samples to train on
+    validation: Samples | None
+
+
+def training_data(
+    net: NetworkProtocol,
+    X: Any,
+    y: Any,
+    sample_weight: Any = None,
+    class_weight: Mapping[int, float] | str | None = None,
+    validation: Any = None,
+) -> TrainingData:
+    """The data of arguments as `Network.fit` takes them.
+
+    ``class_weight`` weighs what is trained on, and counts only that where it is "balanced". Scores
+    of the validation data take ``sample_weight`` alone: classes are not known in advance where a
+    network is used.
+    """
+    if net.takes_gpu_arrays:
+        y = on_host(y, "y")
+    samples = checked_samples(net, X, y, sample_weight)
+    indices, held_out = split_off(net, samples, validation)
+    if class_weight is not None:
+        weights = _with_class_weight(net, y, samples, indices, class_weight)
+        samples = dataclasses.replace(samples, weights=weights)
+    return TrainingData(samples, indices, held_out)
+
+
+def checked_samples(net: NetworkProtocol, X: Any, y: Any, sample_weight: Any = None) -> Samples:
+    """Samples of arguments as `Network.evaluate` takes them."""
     X = checked_features(net, X)
     if net.takes_gpu_arrays:
         y, sample_weight = on_host(y, "y"), on_host(sample_weight, "sample_weight")
-    targets = as_targets(y, len(X), net.outputs, net.loss.name, net.dtype)
-    labels = _labels(net, y, targets)
     weights = None
     if sample_weight is not None:
         weights = as_sample_weight(sample_weight, len(X), net.dtype)
-    if class_weight is not None:
-        if labels is None:
-            raise ValueError("class_weight needs integer class labels as y")
-        by_class = class_weights(class_weight, labels, max(net.outputs, 2)).astype(net.dtype)
-        weights = by_class if weights is None else weights * by_class
-        if not weights.any():
-            raise ValueError(
-                "class_weight and sample_weight leave every sample the weight 0; "
-                "at least one must count"
-            )
-    classify = labels is not None or net.loss.spec.classifies
+        y = _without_uncounted(y, weights)
+    targets = as_targets(y, len(X), net.outputs, net.loss.name, net.dtype)
+    classify = _labels(net, y, targets) is not None or net.loss.spec.classifies
     return Samples(X, targets.labels, targets.values, weights, classify)
+
+
+def _without_uncounted(y: Any, weights: np.ndarray) -> Any:
+    """``y`` where samples of weight 0 have the target of a sample that counts.
+
+    Their own may be what fills a gap in a table, such as NaN, −1 or 1e30: nothing looks at it.
+    """
+    if weights.all():
+        return y
+    source = as_numbers(y, "y")
+    if source.ndim == 0 or len(source) != len(weights):
+        return y  # `as_targets` tells what is wrong
+    source = source.copy()
+    source[weights == 0] = source[weights.argmax()]
+    return source
 
 
 def checked_features(net: NetworkProtocol, X: Any) -> Any:
@@ -90,13 +134,38 @@ def _split_share(
     for weights in (held_out.weights, None if samples.weights is None else samples.weights[kept]):
         if weights is not None and not weights.any():
             raise ValueError(
-                f"validation={validation} leaves one part with no sample whose sample_weight and "
-                "class_weight are above 0"
+                f"validation={validation} leaves one part with no sample whose sample_weight is "
+                "above 0"
             )
     return kept, held_out
 
 
-def _labels(net: NetworkProtocol, y: Any, targets: Targets) -> np.ndarray | None:
+def _with_class_weight(
+    net: NetworkProtocol,
+    y: Any,
+    samples: Samples,
+    indices: np.ndarray,
+    class_weight: Mapping[int, float] | str,
+) -> np.ndarray:
+    """The samples' weights times those of their classes."""
+    labels, weights = _labels(net, y, samples), samples.weights
+    if labels is None:
+        raise ValueError("class_weight needs integer class labels as y")
+    counted = indices if weights is None else indices[weights[indices] > 0]
+    by_class = class_weights(class_weight, labels, max(net.outputs, 2), labels[counted])
+    if by_class[counted].any():
+        by_class = rescaled_weights(by_class, net.dtype)
+        # Of two float32 numbers the product in float64 is exact.
+        product = by_class.astype(np.float64) * (1.0 if weights is None else weights)
+        if product[indices].any():
+            return rescaled_weights(product, net.dtype)
+    raise ValueError(
+        "class_weight and sample_weight leave every sample to train on the weight 0; "
+        "at least one must count"
+    )
+
+
+def _labels(net: NetworkProtocol, y: Any, targets: Targets | Samples) -> np.ndarray | None:
     """The integer class labels that y was given as, if it was."""
     if targets.labels is not None:
         return targets.labels

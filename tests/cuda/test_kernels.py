@@ -170,7 +170,7 @@ def test_every_loss(path, loss):
 
 
 @pytest.mark.usefixtures("no_races")
-@pytest.mark.parametrize("outputs", [1, 3, 40])
+@pytest.mark.parametrize("outputs", [2, 3, 40])
 def test_labels_of_few_and_many_classes(path, outputs):
     net = network(
         [fnn.Dense(4, "relu"), fnn.Dense(outputs)],
@@ -340,3 +340,27 @@ def test_two_runs_agree_bit_for_bit(path):
     for state in states:
         CudaEngine(net.program).train_steps(state, samples, chunk)
     np.testing.assert_array_equal(states[0].theta, states[1].theta)
+
+
+def test_numbers_that_overflow_on_the_way(path):
+    """The squares of a gradient, and the loss of a sample of weight 0."""
+    X, y, weights = [[1e160, -1e160], [1e300, 0.0]], [1e140, 0.0], [1.0, 0.0]
+    optimizer, found = fnn.SGD(0.5, clip_norm=1.0), []
+    for backend in ("cuda", "numpy"):
+        net = fnn.Network([fnn.Dense(1, init="zeros")], 2, "mse", "float64", backend)
+        net.fit(X, y, sample_weight=weights, optimizer=optimizer, batch_size=2)
+        found.append(net.parameters["0.weight"][:, 0].copy())
+        net.state.theta[:] = 1e-170
+        scores = net.evaluate(X, [1.0, 0.0], sample_weight=weights)
+        assert scores["loss"] == pytest.approx(1.0)
+        assert np.isfinite(net.gradients(X, y, sample_weight=weights)[1]["0.bias"]).all()
+    np.testing.assert_allclose(found, [np.array([0.5, -0.5]) / 2**0.5] * 2)
+
+
+def test_a_variance_or_a_state_that_overflows_is_an_error(path):
+    X = 1e20 * np.random.default_rng(0).normal(size=(6, 3))
+    for layers, size in (([fnn.BatchNorm(), fnn.Dense(1)], 1.0), ([fnn.Dense(1)], 1e-8)):
+        net = fnn.Network(layers, 3, "mse", backend="cuda")
+        with pytest.raises(fnn.DivergenceError, match="overflowed"):
+            net.fit(size * X, size * 1e5 * X[:, 0], optimizer="adam", batch_size=6)
+        assert net.state.is_finite()

@@ -19,7 +19,7 @@ include "processor.pxi"
 
 cdef extern from "machine.h":
     ctypedef float real
-    const real ZERO, HALF, ONE, TWO, LARGEST
+    const real ZERO, HALF, ONE, TWO, LARGEST, SMALLEST
     ctypedef real* real_target  # no source of the same loop overlaps it
     real absolute(real x) noexcept nogil
     real square_root(real x) noexcept nogil

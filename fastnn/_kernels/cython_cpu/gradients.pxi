@@ -56,7 +56,7 @@ cdef int64_t compute_gradients_and_update(const KernelContext* ctx, const StepCo
     """
     cdef bint clips_norm = ctx.updates and ctx.optimizer.clip_norm > 0, constrained = False
     cdef bint at_once = ctx.updates and not clips_norm
-    cdef double squares = 0
+    cdef double squares = 0, length
     cdef int64_t i
     cdef const Op* op
     cdef double* sums = NULL
@@ -83,7 +83,12 @@ cdef int64_t compute_gradients_and_update(const KernelContext* ctx, const StepCo
     if clips_norm:
         ctx.thread_sums[ctx.rank * ctx.thread_sums_stride + 2] = squares
         phase = barrier_wait(ctx, phase)
-        clip_and_update(ctx, step)
+        squares = total_squares(ctx)
+        length = sqrt(squares)
+        if not isfinite(squares):
+            length = scaled_norm(ctx)
+            phase = barrier_wait(ctx, phase)  # all have read the gradient, which shrinks now
+        clip_and_update(ctx, step, length)
     if ctx.updates and constrained:
         phase = barrier_wait(ctx, phase)
         constrain(ctx)
@@ -217,15 +222,24 @@ cdef WeightSums update_range(const KernelContext* ctx, const StepContext* step, 
 cdef void update_recorded(const KernelContext* ctx, const StepContext* step, double decay,
                           int64_t offset, const real* g, int64_t n, double* sums) noexcept nogil:
     """`update_range`, recording Σ w² and Σ (Δw)², `SUM_BLOCK` elements at a time."""
-    cdef int64_t i, first
+    cdef int64_t i, first, length
     cdef WeightSums block
+    cdef real* before
+    cdef real* w
     if sums == NULL:
         update_range(ctx, step, decay, offset, g, n)
         return
+    before = block_scratch(ctx)
     for i in range(blocks_of(n, SUM_BLOCK)):
         first = i * SUM_BLOCK
-        block = update_range(ctx, step, decay, offset + first, g + first,
-                             min(<int64_t>SUM_BLOCK, n - first))
+        length = min(<int64_t>SUM_BLOCK, n - first)
+        w = ctx.theta + offset + first
+        memcpy(before, w, length * sizeof(real))
+        block = update_range(ctx, step, decay, offset + first, g + first, length)
+        if not is_exact(block.squares):
+            block.squares = moments(before, length, 0).squares
+        if not is_exact(block.moved):
+            block.moved = squared_distance(w, before, length)
         sums[WEIGHT] += block.squares
         sums[UPDATE] += block.moved
 
@@ -246,28 +260,50 @@ cdef void update_bias(const KernelContext* ctx, const StepContext* step,
     update_range(ctx, step, 0, offset, ctx.gradient + offset, mine.last - mine.first)
 
 
-cdef void clip_and_update(const KernelContext* ctx, const StepContext* step) noexcept nogil:
-    """Clipping by global norm: the gradient shrinks, then this thread's shares are updated."""
-    cdef double squares = 0, length
-    cdef int64_t rank, i
+cdef double total_squares(const KernelContext* ctx) noexcept nogil:
+    """Σ g² over all threads."""
+    cdef double squares = 0
+    cdef int64_t rank
+    for rank in range(ctx.n_threads):
+        squares += ctx.thread_sums[rank * ctx.thread_sums_stride + 2]
+    return squares
+
+
+cdef double scaled_norm(const KernelContext* ctx) noexcept nogil:
+    """‖g‖ where Σ g² overflows, by each thread alone."""
+    cdef double total = 0
+    cdef int64_t i
+    cdef const Op* op
+    for i in range(ctx.n_ops):
+        op = &ctx.ops[i]
+        if op.weight >= 0:
+            total += scaled_squares(ctx.gradient + op.weight,
+                                    op.n_in * op.n_out if op.code == DENSE else op.n_out, 1)
+        if op.bias >= 0:
+            total += scaled_squares(ctx.gradient + op.bias, op.n_out, 1)
+    return norm_of_scaled(total)
+
+
+cdef void clip_and_update(const KernelContext* ctx, const StepContext* step,
+                          double length) noexcept nogil:
+    """Clipping by global norm, which ``length`` is: the gradient shrinks, then this thread's shares
+    are updated.
+    """
+    cdef int64_t i
     cdef const Op* op
     cdef WeightRows part
     cdef Range mine
-    for rank in range(ctx.n_threads):
-        squares += ctx.thread_sums[rank * ctx.thread_sums_stride + 2]
-    length = sqrt(squares)
     cdef double longest = ctx.optimizer.clip_norm
-    cdef real factor = <real>(longest / length) if length > longest else 1
     for i in range(ctx.n_ops):
         op = &ctx.ops[i]
         if op.weight >= 0:
             part = thread_rows(ctx, op)
-            scale(ctx.gradient + part.offset, part.rows * part.width, factor)
+            shorten(ctx.gradient + part.offset, part.rows * part.width, longest, length)
             update_weight(ctx, step, op,
                           NULL if step.statistics == NULL else step.statistics + i * N_STATISTICS)
         if op.bias >= 0:
             mine = thread_range(ctx, op.n_out)
-            scale(ctx.gradient + op.bias + mine.first, mine.last - mine.first, factor)
+            shorten(ctx.gradient + op.bias + mine.first, mine.last - mine.first, longest, length)
             update_bias(ctx, step, op)
 
 

@@ -14,6 +14,8 @@ cdef enum:
     # classes up to which a softmax takes a vector of samples at a time: rows of ten are too short
     # for whole vectors
     NARROW = 32
+    # Logits beyond it have their loss taken again: compilers re-order the sums.
+    LARGE_LOGIT = 1000
 
 
 cdef struct Columns:
@@ -57,6 +59,11 @@ cdef LossSums loss_and_gradient(const KernelContext* ctx, const real* z, real* d
     for r in range(rows):
         i = samples[r]
         weight = weight_of(ctx, i)
+        if weight == 0:  # a product with what overflowed would be NaN
+            fill(d, k, 0)
+            z += k
+            d += k
+            continue
         exact_share = weight / weight_sum if weight_sum > 0 else 0.0
         if ctx.labels != NULL:
             value = softmax_label(z, d, k, ctx.labels[i], <real>exact_share, constant)
@@ -121,6 +128,12 @@ cdef void exponentials(const real* z, real* p, int64_t rows, int64_t k) noexcept
     exponentiate(p, rows * k)
 
 
+cdef inline real below(real z, real highest) noexcept nogil:
+    """z − max z, but not −∞ of a finite z: a probability of 0 times that would be NaN."""
+    cdef real difference = z - highest
+    return -LARGEST if difference < -LARGEST and z >= -LARGEST else difference
+
+
 cdef inline int64_t largest(const real* row, int64_t n) noexcept nogil:
     """Index of the first largest element."""
     cdef int64_t j, best = 0
@@ -147,7 +160,12 @@ cdef real softmax_label(const real* z, real* d, int64_t k, int64_t label, real p
     for j in range(k):
         d[j] = part * (d[j] * (ONE / total) - rest)
     d[label] -= part * (ONE - smoothing)
-    return logarithm(total) - ((ONE - smoothing) * (z[label] - highest) + rest * sum_below)
+    cdef real value = (
+        logarithm(total) - ((ONE - smoothing) * (z[label] - highest) + rest * sum_below)
+    )
+    if absolute(value) <= LARGEST and absolute(highest) < LARGE_LOGIT:
+        return value
+    return exact_label_loss(z, k, label, total, smoothing)
 
 
 cdef real softmax_values(const real* z, real* d, const real* t, int64_t k, real part,
@@ -165,7 +183,22 @@ cdef real softmax_values(const real* z, real* d, const real* t, int64_t k, real 
         value += q * (log_total - (z[j] - highest))
     for j in range(k):
         d[j] = part * (d[j] * (ONE / total) * mass - ((ONE - smoothing) * t[j] + rest))
+    if absolute(value) <= LARGEST and absolute(highest) < LARGE_LOGIT:
+        return value
+    value = 0
+    for j in range(k):
+        value += ((ONE - smoothing) * t[j] + rest) * (log_total - below(z[j], highest))
     return value
+
+
+cdef real exact_label_loss(const real* z, int64_t k, int64_t label, real total,
+                           real smoothing) noexcept nogil:
+    """The loss of a label where z is so large that differences overflow, or lose what is small."""
+    cdef real value = 0, highest = z[largest(z, k)]
+    cdef int64_t j
+    for j in range(k):
+        value += (smoothing / k) * below(z[j], highest)
+    return logarithm(total) - ((ONE - smoothing) * (z[label] - highest) + value)
 
 
 cdef LossSums narrow_softmax(const KernelContext* ctx, const real* z, real* d, int64_t rows,
@@ -188,6 +221,8 @@ cdef LossSums narrow_softmax(const KernelContext* ctx, const real* z, real* d, i
         for r in range(WIDTH):
             columns.label[r] = <real>ctx.labels[samples[start + r]] if r < n else ZERO
             columns.weight[r] = <real>weight_of(ctx, samples[start + r]) if r < n else ZERO
+        if ctx.weights != NULL:
+            clear_uncounted(by_column, k, &columns)
         narrow_forward(by_column, k, &columns, smoothing)
         narrow_gradient(by_column, k, &columns, <real>unit, smoothing)
         transpose_back(by_column, WIDTH, n, k, d + start * k, k)
@@ -195,9 +230,46 @@ cdef LossSums narrow_softmax(const KernelContext* ctx, const real* z, real* d, i
         for r in range(WIDTH):
             loss += <double>columns.weight[r] * <double>columns.loss[r]
             correct_weight += <double>columns.correct_weight[r]
+        if not isfinite(loss) or (smoothing > ZERO and has_large_logit(z + start * k, n * k)):
+            loss = exact_narrow_loss(ctx, z + start * k, n, k, samples + start, smoothing)
         sums.loss = multiply_add_double(unit, loss, sums.loss)
         sums.correct_weight += correct_weight
     return sums
+
+
+cdef void clear_uncounted(real* by_column, int64_t k, const Columns* columns) noexcept nogil:
+    """Zeros as outputs of samples of weight 0: a product with what overflowed would be NaN."""
+    cdef int64_t j, r
+    for r in range(WIDTH):
+        if columns.weight[r] == ZERO:
+            for j in range(k):
+                by_column[j * WIDTH + r] = ZERO
+
+
+cdef bint has_large_logit(const real* z, int64_t n) noexcept nogil:
+    cdef int64_t i
+    cdef int found = 0
+    for i in range(n):
+        found |= absolute(z[i]) > <real>LARGE_LOGIT
+    return found
+
+
+cdef double exact_narrow_loss(const KernelContext* ctx, const real* z, int64_t rows, int64_t k,
+                              const int64_t* samples, real smoothing) noexcept nogil:
+    """Σ w ℓ of a few rows, a row at a time, where numbers overflow."""
+    cdef double loss = 0, weight
+    cdef real total, highest
+    cdef int64_t r, j
+    for r in range(rows):
+        weight = weight_of(ctx, samples[r])
+        if weight > 0:
+            total, highest = 0, z[largest(z, k)]
+            for j in range(k):
+                total += exponential(below(z[j], highest))
+            loss += weight * <double>exact_label_loss(z, k, ctx.labels[samples[r]], total,
+                                                      smoothing)
+        z += k
+    return loss
 
 
 cdef inline void narrow_forward(real_target by_column, int64_t k, Columns* columns,
@@ -303,4 +375,16 @@ cdef real regression(int64_t code, const real* z, real_target d, const real* t, 
             rate = exponential(z[j])
             value += rate - t[j] * z[j]
             d[j] = mean_share * (rate - t[j])
+    if code == POISSON and not absolute(value) <= LARGEST:
+        value = exact_poisson(z, t, k)
     return value if code == QUADRATIC else value / k
+
+
+cdef real exact_poisson(const real* z, const real* t, int64_t k) noexcept nogil:
+    """Σ eᶻ − t z where numbers overflow: ∞ where eᶻ is, and not ∞ − ∞."""
+    cdef int64_t j
+    cdef real value = 0, rate
+    for j in range(k):
+        rate = exponential(z[j])
+        value += rate if rate > LARGEST else rate - t[j] * z[j]
+    return value

@@ -26,9 +26,11 @@ typedef REAL real;
 #if IS_FLOAT64
 #define OF_REAL(function) function
 #define LARGEST DBL_MAX /* of finite numbers */
+#define SMALLEST DBL_MIN /* of normal numbers */
 #else
 #define OF_REAL(function) JOIN(function, f)
 #define LARGEST FLT_MAX
+#define SMALLEST FLT_MIN
 #endif
 
 /* A literal is a double, in Cython as in C, and would drag float32 arithmetic with it. */

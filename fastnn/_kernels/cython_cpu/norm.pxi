@@ -118,7 +118,12 @@ cdef inline void invert_std(const real* squares, real* inverse_std, int64_t n, r
     """1/√(factor · squares + ε)."""
     cdef int64_t c
     for c in range(n):
-        inverse_std[c] = ONE / square_root(squares[c] * factor + epsilon)
+        inverse_std[c] = inverse_root(squares[c] * factor + epsilon)
+
+
+cdef inline real inverse_root(real variance) noexcept nogil:
+    """1/√variance; NaN of a variance that overflowed, as 0 would hide it."""
+    return <real>NAN if variance > LARGEST else ONE / square_root(variance)
 
 
 cdef inline void normalise_columns(const real* x, const real* mean, const real* inverse_std,
@@ -230,7 +235,7 @@ cdef void layer_norm(const KernelContext* ctx, const Op* op, int64_t first_row,
         x = input_of(ctx, op, r)
         kept = row_statistics(ctx, op, r)
         kept[0] = total_of(x, n) / n
-        kept[1] = ONE / square_root(squares_about(x, kept[0], n) / n + <real>op.epsilon)
+        kept[1] = inverse_root(squares_about(x, kept[0], n) / n + <real>op.epsilon)
         normalise_row(x, kept[0], kept[1], ctx.theta + op.weight, ctx.theta + op.bias,
                       output_of(ctx, op, r), n)
 

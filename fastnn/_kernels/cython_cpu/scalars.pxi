@@ -220,7 +220,7 @@ cdef inline real fd_mish(real z, real alpha, real* d) noexcept nogil:
     cdef real n = e * (e + TWO)
     cdef real w = ONE / (n + TWO)
     d[0] = n * w + <real>4 * x * (e * (e + ONE) * w) * w
-    return z * (n * w)
+    return z if z > <real>FAR else z * (n * w)  # of a large z a compiler may take z n first
 
 
 # --- optimisers -----------------------------------------------------------------------------------

@@ -11,6 +11,26 @@ cdef struct Moments:
     double total, squares
 
 
+cdef inline bint is_exact(double squares) noexcept nogil:
+    """Whether a sum of squares lost nothing to underflow or overflow in float32."""
+    return squares > 1e-25 and squares < 1e35
+
+
+cdef double squared_distance(const real* a, const real* b, int64_t n) noexcept nogil:
+    """Σ (a − b)², in float64."""
+    cdef int64_t i
+    cdef double total = 0, difference
+    for i in range(n):
+        difference = <double>a[i] - <double>b[i]
+        total += difference * difference
+    return total
+
+
+cdef inline real* block_scratch(const KernelContext* ctx) noexcept nogil:
+    """Room of this thread for `SUM_BLOCK` elements."""
+    return ctx.stats_scratch + (ctx.rank + 1) * ctx.stats_scratch_stride - SUM_BLOCK
+
+
 cdef Moments moments(const real* values, int64_t n, real shift) noexcept nogil:
     """Σ (v − shift) and Σ (v − shift)²."""
     cdef Moments found = Moments(0, 0)
@@ -25,8 +45,7 @@ cdef Moments moments(const real* values, int64_t n, real shift) noexcept nogil:
             v = values[i] - shift
             a += v
             b += v * v
-        # nothing was lost to underflow or overflow in float32
-        if b > <real>1e-25 and b < <real>1e35:
+        if is_exact(b):
             found.total += <double>a
             found.squares += <double>b
         else:
@@ -122,8 +141,7 @@ cdef void record_delta_without_bias(const KernelContext* ctx, const Op* op, int6
                                     double* sums) noexcept nogil:
     """Σ (Σ δ)² over units of this thread's share, where there is no bias whose gradient Σ δ is."""
     cdef Range mine = thread_range(ctx, op.n_out)
-    cdef real* end = ctx.stats_scratch + (ctx.rank + 1) * ctx.stats_scratch_stride
-    cdef real* block_sums = end - SUM_BLOCK
+    cdef real* block_sums = block_scratch(ctx)
     cdef int64_t block, column, n
     for block in range(blocks_of(mine.last - mine.first, SUM_BLOCK)):
         column = mine.first + block * SUM_BLOCK

@@ -74,6 +74,30 @@ cdef double sum_of_squares(const real* g, int64_t n) noexcept nogil:
     return total
 
 
+cdef double scaled_squares(const real* x, int64_t n, int64_t stride) noexcept nogil:
+    """Σ (2⁻⁶⁰⁰ x)² over n elements that lie ``stride`` apart, where Σ x² overflows."""
+    cdef int64_t i
+    cdef double total = 0, scaled
+    for i in range(n):
+        scaled = <double>x[i * stride] * 2.409919865102884e-181
+        total = multiply_add_double(scaled, scaled, total)  # which no compiler takes apart
+    return total
+
+
+cdef double norm_of_scaled(double squares) noexcept nogil:
+    """A norm from its `scaled_squares`; of a norm beyond the numbers, the largest number."""
+    return min(sqrt(squares) * 4.149515568880993e180, 1.7976931348623157e308)
+
+
+cdef void shorten(real* g, int64_t n, double longest, double length) noexcept nogil:
+    """g ← g · longest / length, also where that factor is subnormal in the network's dtype."""
+    cdef double unit = 5.421010862427522e-20  # 2⁻⁶⁴: rounds nothing
+    if longest < <double>SMALLEST * length:
+        scale(g, n, <real>unit)
+        length *= unit
+    scale(g, n, <real>(longest / length) if length > longest else ONE)
+
+
 cdef void limit_columns(real* w, int64_t rows, int64_t stride, int64_t first, int64_t last,
                         double max_norm) noexcept nogil:
     """Scale columns ``first … last − 1`` of w down to Euclidean norm ``max_norm`` where they are
@@ -87,6 +111,8 @@ cdef void limit_columns(real* w, int64_t rows, int64_t stride, int64_t first, in
         for r in range(rows):
             total += <double>w[r * stride + c] * <double>w[r * stride + c]
         if total > max_norm * max_norm:
-            factor = <real>(max_norm / sqrt(total))
+            total = sqrt(total) if isfinite(total) else (
+                norm_of_scaled(scaled_squares(w + c, rows, stride)))
+            factor = <real>(max_norm / total)
             for r in range(rows):
                 w[r * stride + c] *= factor

@@ -74,12 +74,30 @@ def compute_gradients_and_update(ctx, step, statistics, phase):
         step.thread_sums[ctx.rank, 2] = squares
         phase = barrier_wait(ctx.barrier, phase, ctx.n_threads)
         length = np.sqrt(step.thread_sums[:, 2].sum())
+        if length == np.inf:
+            length = _scaled_norm(ctx)
+            # All have read the gradient, which shrinks now.
+            phase = barrier_wait(ctx.barrier, phase, ctx.n_threads)
         factor = min(1.0, optimizer.clip_norm / length) if length > 0 else 1.0
         _scale_and_update(ctx, step, factor, statistics)
     if ctx.updates and constrained:
         phase = barrier_wait(ctx.barrier, phase, ctx.n_threads)
         _constrain(ctx)
     return phase
+
+
+@kernel
+def _scaled_norm(ctx):
+    """‖g‖ where Σ g² overflows, by each thread alone."""
+    total = 0.0
+    for i in range(len(ctx.ops)):
+        op = ctx.ops[i]
+        n = op.n_in * op.n_out if op.code == oc.DENSE else op.n_out
+        if op.weight >= 0:
+            total += update.scaled_squares(segment(ctx.gradient, op.weight, n))
+        if op.bias >= 0:
+            total += update.scaled_squares(segment(ctx.gradient, op.bias, op.n_out))
+    return update.norm_of_scaled(total)
 
 
 @inline
@@ -227,13 +245,16 @@ def _update_bias(ctx, step, op):
 @inline
 def _update_recorded(ctx, step, decay, offset, g, sums):
     """`_update_range`, recording Σ w² and Σ (Δw)², `SUM_BLOCK` elements at a time."""
-    length = oc.SUM_BLOCK if len(sums) > 0 else max(len(g), 1)
-    for first in range(0, len(g), length):
-        part = segment(g, first, min(length, len(g) - first))
+    if len(sums) == 0:
+        _update_range(ctx, step, decay, offset, g)
+        return
+    for first in range(0, len(g), oc.SUM_BLOCK):
+        n = min(oc.SUM_BLOCK, len(g) - first)
+        w, before = segment(ctx.theta, offset + first, n), stats.block_scratch(ctx, n)
+        elementwise.copy(w, before)
+        part = segment(g, first, n)
         squares, moved = _update_range(ctx, step, decay, offset + first, part)
-        if len(sums) > 0:
-            sums[0, oc.WEIGHT] += squares
-            sums[0, oc.UPDATE] += moved
+        stats.update(sums, squares, moved, before, w)
 
 
 @kernel

@@ -10,7 +10,7 @@ from numba import config
 
 from fastnn._kernels import opcodes as oc
 from fastnn._kernels.dispatch import loop_by_code
-from fastnn._kernels.elementary import exp, log1p, sigmoid
+from fastnn._kernels.elementary import below, exp, log1p, sigmoid
 from fastnn._kernels.numba_cpu.compile import inline, kernel
 from fastnn._kernels.numba_cpu.vectors import (
     Corner,
@@ -24,6 +24,7 @@ from fastnn._kernels.tables import LOSSES
 
 # Classes up to which a softmax takes a vector of samples at a time rather than one sample: rows of
 # ten are too short for whole vectors. 128 × 10: 2.0 µs instead of 5.1, 32 × 2: 0.5 instead of 1.1.
+_LARGE = 1000  # logits beyond it have their loss taken again: compilers re-order the sums
 _NARROW = 0 if config.DISABLE_JIT else 32
 
 
@@ -52,6 +53,9 @@ def loss_and_gradient(loss, z, d, samples, labels, targets, weights, weight_sum)
     for r in range(len(z)):
         i = samples[r]
         weight = np.float64(weights[i]) if len(weights) > 0 else 1.0
+        if weight == 0:  # a product with what overflowed would be NaN
+            d[r, :] = 0
+            continue
         exact_share = weight / weight_sum if weight_sum > 0 else 0.0
         share = z.dtype.type(exact_share)
         if len(labels) > 0:
@@ -148,14 +152,8 @@ def _narrow_softmax(z, d, samples, labels, weights, weight_sum, smoothing):
     # what it is, but not a constant: such short loops would be unrolled to scalars
     lanes = min(vector_length(z), vector_length(z) + k)
     transposed, of_sample = stack_matrix(z, _NARROW, 1), stack_matrix(z, 6, 1)
-    highest, best, total, plain_sum, log_total, share = (
-        of_sample[0],
-        of_sample[1],
-        of_sample[2],
-        of_sample[3],
-        of_sample[4],
-        of_sample[5],
-    )
+    highest, best, total = of_sample[0], of_sample[1], of_sample[2]
+    plain_sum, log_total, share = of_sample[3], of_sample[4], of_sample[5]
     value, correct_weight, rest = 0.0, 0.0, smoothing / z.dtype.type(k)
     unit = 1.0 / weight_sum if weight_sum > 0 else 0.0
     for start in range(0, len(z), lanes):
@@ -164,6 +162,7 @@ def _narrow_softmax(z, d, samples, labels, weights, weight_sum, smoothing):
             transpose_square(
                 Corner(z, start, column), rows, k - column, Corner(transposed, column, 0)
             )
+        _clear_uncounted(transposed, k, samples[start : start + rows], weights)
         for r in range(lanes):
             highest[r], best[r], total[r], plain_sum[r], share[r] = transposed[0, r], 0, 0, 0, 0
         for j in range(k):
@@ -183,11 +182,14 @@ def _narrow_softmax(z, d, samples, labels, weights, weight_sum, smoothing):
         for r in range(rows):
             i = samples[start + r]
             weight = np.float64(weights[i]) if len(weights) > 0 else 1.0
+            if weight == 0:
+                continue
             share[r] = z.dtype.type(weight * unit)
-            expected = (one - smoothing) * (
-                z[start + r, labels[i]] - highest[r]
-            ) + rest * plain_sum[r]
-            value += weight * unit * np.float64(log_total[r] - expected)
+            expected = (one - smoothing) * (z[start + r, labels[i]] - highest[r])
+            loss = log_total[r] - (expected + rest * plain_sum[r])
+            if not np.isfinite(loss) or abs(highest[r]) > _LARGE:
+                loss = _exact_label_loss(z[start + r], labels[i], log_total[r], smoothing)
+            value += weight * unit * np.float64(loss)
             correct_weight += weight if best[r] == labels[i] else 0.0
         for r in range(lanes):
             total[r] = share[r] / total[r]
@@ -201,6 +203,26 @@ def _narrow_softmax(z, d, samples, labels, weights, weight_sum, smoothing):
         for r in range(rows):
             d[start + r, labels[samples[start + r]]] -= share[r] * (one - smoothing)
     return value, correct_weight
+
+
+@inline
+def _clear_uncounted(transposed, k, samples, weights):
+    """Zeros as outputs of samples of weight 0: a product with what overflowed would be NaN."""
+    if len(weights) > 0:
+        for r in range(len(samples)):
+            if weights[samples[r]] == 0:
+                for j in range(k):
+                    transposed[j, r] = 0
+
+
+@kernel
+def _exact_label_loss(z, label, log_total, smoothing):
+    """The loss of a label where z is so large that differences overflow, or lose what is small."""
+    highest, rest = z[_largest(z)], smoothing / z.dtype.type(len(z))
+    expected = (z.dtype.type(1) - smoothing) * (z[label] - highest)
+    for j in range(len(z)):
+        expected += rest * below(z[j], highest)
+    return log_total - expected
 
 
 @inline
@@ -251,7 +273,10 @@ def _softmax_label(z, d, label, share, smoothing):
         expected += rest * (z[j] - highest)
         d[j] = share * (d[j] * scale - rest)
     d[label] -= share * (one - smoothing)
-    return log_total - expected
+    value = log_total - expected
+    if not np.isfinite(value) or abs(highest) > _LARGE:
+        return _exact_label_loss(z, label, log_total, smoothing)
+    return value
 
 
 @inline
@@ -267,6 +292,11 @@ def _softmax_values(z, d, t, share, smoothing):
         q = (one - smoothing) * t[j] + rest
         mass += q
         value += q * (log_total - (z[j] - highest))
+    if not np.isfinite(value) or abs(highest) > _LARGE:
+        value = z.dtype.type(0)
+        for j in range(len(z)):
+            q = (one - smoothing) * t[j] + rest
+            value += q * (log_total - below(z[j], highest))
     for j in range(len(z)):
         d[j] = share * (d[j] * scale * mass - ((one - smoothing) * t[j] + rest))
     return value

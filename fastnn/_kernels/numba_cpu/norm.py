@@ -57,19 +57,26 @@ def batch_norm(ctx, op, first_row, n_rows, batch, phase):
                     inverse_std[c] / mean.dtype.type(batch - 1) - running_var[c]
                 )
         for c in range(n):
-            inverse_std[c] = 1 / np.sqrt(
+            inverse_std[c] = _inverse_root(
                 inverse_std[c] / mean.dtype.type(batch) + mean.dtype.type(op.epsilon)
             )
     else:
         for c in range(n):
             mean[c] = running_mean[c]
-            inverse_std[c] = 1 / np.sqrt(running_var[c] + mean.dtype.type(op.epsilon))
+            inverse_std[c] = _inverse_root(running_var[c] + mean.dtype.type(op.epsilon))
     z = matrix(ctx.work, op.y * ctx.capacity + first_row * n, n_rows, n)
     scale, shift = segment(ctx.theta, op.weight, n), segment(ctx.theta, op.bias, n)
     for r in range(n_rows):
         for c in range(n):
             z[r, c] = (x[r, c] - mean[c]) * inverse_std[c] * scale[c] + shift[c]
     return phase
+
+
+@inline
+def _inverse_root(variance):
+    """1/√variance; NaN of a variance that overflowed, as 0 would hide it."""
+    scalar = type(variance)
+    return scalar(np.nan) if variance == scalar(np.inf) else scalar(1) / np.sqrt(variance)
 
 
 @inline
@@ -199,7 +206,7 @@ def layer_norm(ctx, op, first_row, n_rows):
         mean /= scalar(n)
         for c in range(n):
             squares += (x[r, c] - mean) * (x[r, c] - mean)
-        inverse_std = scalar(1) / np.sqrt(squares / scalar(n) + scalar(op.epsilon))
+        inverse_std = _inverse_root(squares / scalar(n) + scalar(op.epsilon))
         statistics[r, 0], statistics[r, 1] = mean, inverse_std
         for c in range(n):
             z[r, c] = (x[r, c] - mean) * inverse_std * scale[c] + shift[c]

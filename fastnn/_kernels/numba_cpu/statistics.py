@@ -143,6 +143,26 @@ def weight(sums, w):
 
 
 @kernel
+def update(sums, squares, moved, before, after):
+    """An update's Σ w² before it and Σ (Δw)², taken again in float64 where they are not exact."""
+    if not _is_exact(squares):
+        squares = _moments(before, before.dtype.type(0))[1]
+    if not _is_exact(moved):
+        moved = 0.0
+        for i in range(len(before)):
+            difference = np.float64(after[i]) - np.float64(before[i])
+            moved += difference * difference
+    sums[0, oc.WEIGHT] += squares
+    sums[0, oc.UPDATE] += moved
+
+
+@inline
+def _is_exact(squares):
+    """Whether a sum of squares lost nothing to underflow or overflow in float32."""
+    return _SAFE_SQUARES[0] < squares < _SAFE_SQUARES[1]
+
+
+@kernel
 def _moments(values, shift):
     """Σ (v − shift) and Σ (v − shift)²."""
     total, squares = 0.0, 0.0
@@ -152,7 +172,7 @@ def _moments(values, shift):
         for i in range(len(part)):
             a += part[i] - shift
             b += (part[i] - shift) * (part[i] - shift)
-        if _SAFE_SQUARES[0] < b < _SAFE_SQUARES[1]:
+        if _is_exact(b):
             total += a
             squares += b
         else:

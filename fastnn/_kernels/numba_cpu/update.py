@@ -7,8 +7,11 @@ import numpy as np
 from fastnn._kernels import opcodes as oc
 from fastnn._kernels import scalars, step_rates
 from fastnn._kernels.dispatch import loop_by_code
+from fastnn._kernels.elementary import scaled_square
 from fastnn._kernels.numba_cpu.compile import inline, kernel
 from fastnn._kernels.tables import OPTIMIZERS
+
+_LARGEST = float(np.finfo(np.float64).max)
 
 momentum_factor = kernel(step_rates.momentum_factor)
 bias_correction = kernel(step_rates.bias_correction)
@@ -104,6 +107,21 @@ def sum_of_squares(g):
 
 
 @kernel
+def scaled_squares(x):
+    """Σ (2⁻⁶⁰⁰ x)², where Σ x² overflows."""
+    total = 0.0
+    for i in range(len(x)):
+        total += scaled_square(np.float64(x[i]))
+    return total
+
+
+@inline
+def norm_of_scaled(squares):
+    """A norm from its `scaled_squares`; of a norm beyond the numbers, the largest number."""
+    return min(math.sqrt(squares) * 2.0**600, _LARGEST)
+
+
+@kernel
 def limit_columns(w, first, last, max_norm):
     """Scale columns ``first … last − 1`` of w down to Euclidean norm ``max_norm`` where longer."""
     for c in range(first, last):
@@ -111,6 +129,9 @@ def limit_columns(w, first, last, max_norm):
         for r in range(len(w)):
             total += np.float64(w[r, c]) * np.float64(w[r, c])
         if total > max_norm * max_norm:
-            factor = w.dtype.type(max_norm / math.sqrt(total))
+            length = math.sqrt(total)
+            if total == np.inf:  # not isfinite, which re-ordering may fold
+                length = norm_of_scaled(scaled_squares(w[:, c]))
+            factor = w.dtype.type(max_norm / length)
             for r in range(len(w)):
                 w[r, c] *= factor

@@ -23,6 +23,7 @@ from fastnn._kernels.numba_cuda.runtime.launcher import Launcher
 from fastnn._kernels.numba_cuda.runtime.plan import Limits, Plan
 from fastnn._kernels.numba_cuda.runtime.sample_transfer import ResidentSamples, StreamedSamples
 from fastnn._kernels.numba_cuda.runtime.workspace import NO_OPTIMIZER, Workspace
+from fastnn._kernels.state import DEVICE_ARRAYS
 from fastnn._kernels.step_rates import step_rates
 
 _SECONDS = 1.0  # that a launch of the persistent kernel should last at most
@@ -119,7 +120,8 @@ class CudaEngine:
                 self._workspace.capacity,
             )
             log, _ = self._read_log(whole, state)
-            return log, self._device.download(self._workspace["gradient"])
+            gradient = self._device.download(self._workspace["gradient"])
+            return log, gradient if log.finite else np.full_like(gradient, np.nan)
 
     @_one_at_a_time
     def forward(self, state: State, X: np.ndarray, linked: bool = False) -> tuple[np.ndarray, bool]:
@@ -315,7 +317,9 @@ class CudaEngine:
                 self._launcher.run(launches, arguments, capacity)
             else:
                 graph.launch(len(piece.rates))
-            self._launcher.check_finite(memory["theta"], arguments)
+            for name in DEVICE_ARRAYS:
+                if memory[name].n:
+                    self._launcher.check_finite(memory[name], arguments)
 
         return start, mu_products
 
@@ -373,7 +377,7 @@ class CudaEngine:
         return blocks, len(self.program.ops), opcodes.N_STATISTICS
 
     def _read_log(self, chunk: Chunk, state: State) -> tuple[StepLog, bool]:
-        """What a chunk has written, and whether its losses and θ are all finite."""
+        """What a chunk has written, and whether its losses and the state are all finite."""
         steps, recorded, device = len(chunk.rates), chunk.recorded(state.step), self._device
         values = device.download(self._workspace["control"])
         written, stopped = int(values[control.K]), bool(values[control.STOPPED])

@@ -12,10 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn._kernels import opcodes as oc
+from fastnn._kernels.elementary import scaled_square
 from fastnn._kernels.numba_cuda.kernels import control, gemm_small, norm, update
 from fastnn._kernels.numba_cuda.kernels.blocks import WARP, block_range, block_sum, divide
 from fastnn._kernels.numba_cuda.kernels.records import operation, optimizer_at
 from fastnn._kernels.numba_cuda.toolchain.shim import cuda, device
+
+_LARGEST = float(np.finfo(np.float64).max)
 
 
 class StoredUpdate(NamedTuple):
@@ -112,9 +115,20 @@ def clipping_factor(ctx, workers):
     for i in range(cuda.threadIdx.x, workers, cuda.blockDim.x):
         total += ctx.sums[2 * workers + i]
     length = math.sqrt(block_sum(ctx, total))
+    if length == math.inf:
+        length = _scaled_norm(ctx)
     if length > 0 and limit / length < 1.0:
         return limit / length
     return 1.0 if length >= 0 else length  # NaN
+
+
+@device
+def _scaled_norm(ctx):
+    """‖g‖ where Σ g² overflows, by each block alone; of one beyond the numbers, the largest."""
+    total, optimizer = 0.0, optimizer_at(ctx, 0)
+    for p in range(cuda.threadIdx.x, len(ctx.gradient), cuda.blockDim.x):
+        total += scaled_square(np.float64(update.clip(optimizer, ctx.gradient[p])))
+    return min(math.sqrt(block_sum(ctx, total)) * 2.0**600, _LARGEST)
 
 
 @device
@@ -175,6 +189,18 @@ def constrain(ctx, op, worker, workers):
                 w = np.float64(ctx.theta_out[op.weight + r * op.n_out + c])
                 total += w * w
             if total > op.max_norm * op.max_norm:
-                factor = ctx.theta_out.dtype.type(op.max_norm / math.sqrt(total))
+                length = math.sqrt(total)
+                if length == math.inf:
+                    length = _scaled_column_norm(ctx, op, c)
+                factor = ctx.theta_out.dtype.type(op.max_norm / length)
                 for r in range(op.n_in):
                     ctx.theta_out[op.weight + r * op.n_out + c] *= factor
+
+
+@device
+def _scaled_column_norm(ctx, op, c):
+    """‖w‖ of a column whose Σ w² overflows."""
+    total = 0.0
+    for r in range(op.n_in):
+        total += scaled_square(np.float64(ctx.theta_out[op.weight + r * op.n_out + c]))
+    return min(math.sqrt(total) * 2.0**600, _LARGEST)

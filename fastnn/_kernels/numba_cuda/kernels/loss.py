@@ -69,7 +69,7 @@ def loss_and_gradient(ctx, start, first_row, n_rows, batch, weight_sum, worker):
         weight = np.float64(ctx.weights[sample]) if len(ctx.weights) > 0 else 1.0
         row_start = output + (r if inside else first_row) * k
         value, correct = _row_loss(ctx, Row(row_start, sample, k, weight * inverse, inside))
-        if inside and lane == 0:
+        if inside and lane == 0 and weight > 0:
             total += weight * inverse * np.float64(value)
             correct_weight += weight if correct else 0.0
         if not inside and r < first_row + n_rows:
@@ -97,7 +97,7 @@ def add_losses(ctx, x_row, first_row, n_rows, worker):
         weight = np.float64(ctx.weights[x_row + r]) if len(ctx.weights) > 0 else 1.0
         row = Row(output + (first_row + r) * k, x_row + r, k, 0.0, False)
         value, correct = _row_loss(ctx, row)
-        if inside and lane == 0:
+        if inside and lane == 0 and weight > 0:
             total += weight * np.float64(value)
             weight_sum += weight
             correct_weight += weight if correct else 0.0
@@ -135,6 +135,12 @@ def _row_loss(ctx, row):
 
 
 @device
+def _weighted(weight, d):
+    """weight · d in d's type, but 0 for a weight of 0, whatever d is."""
+    return type(d)(weight) * d if weight > 0 else type(d)(0)
+
+
+@device
 def _target(ctx, row, j):
     """t of output j: of a label 1 or 0."""
     if len(ctx.labels) > 0:
@@ -164,7 +170,7 @@ def _softmax(ctx, loss, row):
         for j in range(lane, k, WARP):
             q = (real(1) - smoothing) * _target(ctx, row, j) + rest
             softmax = exp(ctx.work[row.start + j] - highest) / total
-            ctx.d_work[row.start + j] = real(row.scale) * (softmax * mass - q)
+            ctx.d_work[row.start + j] = _weighted(row.scale, softmax * mass - q)
     if len(ctx.labels) > 0:
         return value, best == ctx.labels[row.sample]
     return value, best == _argmax(ctx, ctx.targets, row.sample * k, k)[1]
@@ -181,7 +187,7 @@ def _elementwise(ctx, loss, row):
         part, d = elementwise_loss(loss.code, z, t, loss.constant)
         value += part
         if row.writes:
-            ctx.d_work[row.start + j] = real(row.scale) * mean * d
+            ctx.d_work[row.start + j] = _weighted(row.scale, mean * d)
     value = warp_sum(ctx, value) * mean
     if loss.code != oc.BINARY_CROSS_ENTROPY:
         return value, False

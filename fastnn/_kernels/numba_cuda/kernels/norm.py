@@ -60,9 +60,16 @@ def batch_statistics(ctx, op, batch, worker, workers):
             mean, variance = ctx.buffers[op.state + c], ctx.buffers[op.state + n + c]
         if inside and warp == 0:
             ctx.scratch[op.column_stats + MEAN * n + c] = mean
-            ctx.scratch[op.column_stats + INVERSE_STD * n + c] = real(1) / real(
-                math.sqrt(variance + op.epsilon)
+            ctx.scratch[op.column_stats + INVERSE_STD * n + c] = _inverse_root(
+                variance + op.epsilon
             )
+
+
+@device
+def _inverse_root(variance):
+    """1/√variance; NaN of a variance that overflowed, as 0 would hide it."""
+    real = type(variance)
+    return real(math.nan) if variance == math.inf else real(1) / real(math.sqrt(variance))
 
 
 @device
@@ -145,7 +152,7 @@ def layer_norm(ctx, op, first_row, n_rows, step):
         for c in range(lane, n, WARP):
             squares += (ctx.work[x + c] - mean) * (ctx.work[x + c] - mean)
         variance = warp_sum(ctx, squares) / real(n)
-        inverse_std = real(1) / real(math.sqrt(variance + op.epsilon))
+        inverse_std = _inverse_root(variance + op.epsilon)
         if inside:
             for c in range(lane, n, WARP):
                 normalised = (ctx.work[x + c] - mean) * inverse_std

@@ -55,7 +55,7 @@ class DeviceState:
         self._device, self._program, self._lock, self._spare = device, program, lock, spare
         self._host: dict[str, np.ndarray] = {}
         self._changed = False  # whether the device's copy is newer than the host's
-        self._finite: bool | None = None  # whether its θ is finite, where that is known
+        self._finite: bool | None = None  # whether all of it is finite, where that is known
         self._copies: dict[str, np.ndarray] = {}  # that `read_only_copy` has made
         self._spare_snapshots: list[dict[str, Any]] = []  # buffers of collected snapshots
 
@@ -90,7 +90,7 @@ class DeviceState:
         return self.memory
 
     def mark_changed(self, finite: bool | None = None) -> None:
-        """The device's copy is about to change, or has changed and its θ is ``finite``."""
+        """The device's copy is about to change, or has changed and is all ``finite`` or not."""
         self._changed, self._finite = True, finite
         self._copies.clear()
 
@@ -130,7 +130,8 @@ class DeviceState:
 
     def is_finite(self) -> bool:
         if self._finite is None:
-            self._finite = bool(np.isfinite(self.read_only_copy("theta")).all())
+            copies = (self.read_only_copy(name) for name in DEVICE_ARRAYS)
+            self._finite = all(np.isfinite(copy).all() for copy in copies)
         return self._finite
 
     def snapshot(self) -> "DeviceSnapshot":
