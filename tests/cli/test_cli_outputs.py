@@ -119,8 +119,10 @@ def test_names_from_files_reach_no_terminal(run, fails, monkeypatch):
         Column.of_names("id" + EVIL, "text", [f"{i}{EVIL}" for i in range(60)]),
         Column.of_names("y" + EVIL, "text", ["a" + EVIL, "b" + EVIL] * 30),
     ]
-    table = Table(f"evil{EVIL}.csv", {column.name: column for column in columns})
-    monkeypatch.setattr("fastnn.cli.data.read_table", lambda *_: table)
+    monkeypatch.setattr(
+        "fastnn.cli.data.read_table",
+        lambda *_: Table(f"evil{EVIL}.csv", {column.name: column for column in columns}),
+    )
     monkeypatch.setattr("fastnn.cli.data._MANY_CATEGORIES", 10)
     printed = [
         *run("train", "e.csv", *SMALL, "--epochs", 1, "--out", "m.fastnn"),
