@@ -101,7 +101,7 @@ def test_a_network_is_told_and_so_is_who_asks(installed):
         match=r"backend 'cuda' cannot run here: numba-cuda is not installed: "
         r"pip install \"fastnn\[cuda\]\"; avail",
     ):
-        fnn.mlp([2, 1], backend="cuda")
+        fnn.mlp([2, 2], backend="cuda")
 
 
 def test_asking_does_not_load_numba():

@@ -46,7 +46,7 @@ def test_a_signal_ends_the_training_and_saves_the_model(number, status, tmp_path
 
 def test_sigterm_twice_still_saves(tmp_path):
     process = started(*FOREVER, "--out", str(tmp_path / "m.fastnn"))
-    assert ended(process, signal.SIGTERM, signal.SIGTERM, after=0.01)[0] == 143
+    assert ended(process, signal.SIGTERM, signal.SIGTERM)[0] in (143, -signal.SIGTERM)
     assert fnn.load(tmp_path / "m.fastnn", "numpy").epochs >= 0
 
 
