@@ -5,11 +5,11 @@ import time
 from pathlib import Path
 
 import numpy as np
-from campaigns.children import killed_after, process
-from campaigns.running import Fault, check
 from safetensors import safe_open
 
 import fastnn as fnn
+from campaigns.children import killed_after, process
+from campaigns.running import Fault, check
 
 _EPOCHS = 40  # of a training with a checkpoint after each
 _X = np.random.default_rng(0).normal(size=(60, 8)).astype("float32")
