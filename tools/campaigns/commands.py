@@ -20,7 +20,7 @@ def command(*arguments: str, folder: Path, process: bool = False) -> tuple[int, 
     """
     if process:
         return children.run("-m", "fastnn", *arguments, folder=folder)
-    out, err = io.StringIO(), io.StringIO()
+    out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
     with (
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
@@ -28,12 +28,13 @@ def command(*arguments: str, folder: Path, process: bool = False) -> tuple[int, 
     ):
         warnings.simplefilter("error")
         status = main(list(arguments))
-    return status, out.getvalue(), err.getvalue()
+    out.flush()
+    return status, out.buffer.getvalue().decode(), err.getvalue()
 
 
 def check_ending(arguments: tuple[str, ...], status: int, err: str, good: tuple[int, ...]) -> None:
     """Raise `Fault` unless a command ended well, or in one line that says why not."""
-    what = f"`fastnn {' '.join(arguments)}` ended with {status}: {err[-2000:]}"
+    what = f"`fastnn {' '.join(arguments)}` ended with {status}: {_short(err)}"
     check("Traceback" not in err and "Warning:" not in err, what)
     check(status in (*good, 0, 2), what)
     lines = err.splitlines()
@@ -41,3 +42,7 @@ def check_ending(arguments: tuple[str, ...], status: int, err: str, good: tuple[
     check(len(errors) == (status != 0) and (not errors or lines[-1] == errors[0]), what)
     check(not errors or 10 < len(errors[0]) < _LONGEST, what)
     check(err.replace("\n", "").isprintable(), f"control characters on the terminal: {what!r}")
+
+
+def _short(text: str) -> str:
+    return text if len(text) < 1000 else f"{text[:500]} … {text[-500:]}"

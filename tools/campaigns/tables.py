@@ -88,7 +88,7 @@ def _columns(rng: np.random.Generator) -> dict[str, list]:
 
 def _csv(rng: np.random.Generator, columns: dict[str, list]) -> bytes:
     """A CSV file, often with something wrong about its quotes, delimiters, rows or encoding."""
-    plain = rng.random() < 0.4
+    plain = rng.random() < 0.65
     mark = "," if plain else (",", ";", "\t", "|", " ")[rng.integers(5)]
     quote = plain or rng.random() < 0.7
     rows = [list(columns), *(list(row) for row in zip(*columns.values(), strict=False))]
@@ -211,7 +211,7 @@ class Campaign:
 
     def _options(self, rng: np.random.Generator, kind: str) -> tuple[str, ...]:
         """None, or one or two options for odd tables, of those that this version has."""
-        if rng.random() < 0.5:
+        if rng.random() < 0.7:
             return ()
         drawn = [_OPTIONS[i] for i in rng.choice(len(_OPTIONS), rng.integers(1, 3), replace=False)]
         return tuple(word for option in drawn if option[0] in self.known[kind] for word in option)
