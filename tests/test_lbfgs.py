@@ -104,3 +104,27 @@ def test_lbfgs_says_that_it_began_with_an_infinite_loss():
     np.testing.assert_array_equal(net.state.theta, before)
     faults = [finding.fault for finding in net.diagnose(X, VALUES, optimizer="lbfgs")]
     assert faults
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e290])
+@pytest.mark.parametrize("loss", ["mse", "poisson"])
+@pytest.mark.parametrize("decay", [0.0, 1e-3])
+def test_lbfgs_leaves_finite_parameters_whatever_the_numbers(engine, size, loss, decay):
+    """SciPy's line search has squares of its own, which overflow where loss and gradient do not."""
+    net = fnn.Network(
+        [fnn.Dense(5, "silu"), fnn.Dense(3)], 4, loss, dtype="float64", backend=engine
+    )
+    y = np.abs(VALUES[:, [0, 1, 1]]) * 1e150
+    try:
+        net.fit(X * size, y, epochs=5, optimizer=fnn.LBFGS(weight_decay=decay))
+    except fnn.DivergenceError as error:
+        assert error.history is not None
+    assert np.isfinite(net.state.theta).all()
+
+
+def test_lbfgs_decays_weights_of_any_size(engine):
+    """A weight whose square is infinite but whose decay is 0 costs nothing."""
+    net = fnn.Network([fnn.Dense(1)], 1, "mse", dtype="float64", backend=engine)
+    net.parameters["0.weight"] = np.array([[1e160]])
+    net.fit(np.array([[0.0], [1e-160]]), [0.0, 1.0], epochs=2, optimizer="lbfgs")
+    assert np.isfinite(net.state.theta).all()
