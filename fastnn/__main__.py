@@ -25,7 +25,7 @@ def main() -> int:
         if not pressed:
             raise
         # While modules load; of one that is interrupted other errors may come than Ctrl-C's.
-        print("fastnn: interrupted", file=sys.stderr)
+        sys.stderr.write("fastnn: interrupted\n")
         return _INTERRUPTED
     # All is done but the end of the interpreter, which would show a traceback.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -15,10 +15,12 @@ _LONGEST = 300  # seconds; what takes longer hangs
 
 
 def environment() -> dict[str, str]:
-    """That of this process, with its fastnn first in the path."""
+    """That of this process, with its fastnn first in the path, and BLAS as users have it."""
     home = str(Path(fastnn.__file__).parents[1])
     path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH", "")]))
-    return {**os.environ, "PYTHONPATH": path}
+    found = {**os.environ, "PYTHONPATH": path}
+    found.pop("OPENBLAS_NUM_THREADS", None)  # which campaign.py sets for its own process
+    return found
 
 
 @contextlib.contextmanager
