@@ -35,6 +35,9 @@ class Campaign:
     """Signals at random moments, from the start of Python to the end of the process."""
 
     def __init__(self, folder: Path):
+        # Children would inherit that Ctrl-C is ignored, as under nohup.
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         self.folder = folder
         folder.joinpath("d.csv").write_text(_TABLE)
         started = time.perf_counter()
