@@ -76,6 +76,7 @@ BROKEN_IMPORT = """
 import os, signal, sys, time
 from fastnn import __main__
 from fastnn.cli import app
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored, as under nohup
 def main():
     try:
         os.kill(os.getpid(), signal.SIGINT)
