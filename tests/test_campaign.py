@@ -90,6 +90,9 @@ def test_ctrl_c_ends_a_campaign_with_its_counts():
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as tool:
         time.sleep(5)
         tool.send_signal(signal.SIGINT)
-        output = tool.communicate(timeout=60)[0]
+        try:
+            output = tool.communicate(timeout=60)[0]
+        finally:
+            tool.kill()
     assert "interrupted; so far:" in output
     assert "numbers, seed 16:" in output

@@ -8,6 +8,7 @@ from pathlib import Path
 from campaigns import children
 from campaigns.running import check
 from fastnn.cli import main
+from fastnn.cli.interrupts import INTERRUPTED
 
 _LONGEST = 4200  # letters of an error message
 
@@ -28,6 +29,8 @@ def command(*arguments: str, folder: Path, process: bool = False) -> tuple[int, 
     ):
         warnings.simplefilter("error")
         status = main(list(arguments))
+    if status == INTERRUPTED:  # the campaign is meant
+        raise KeyboardInterrupt
     out.flush()
     return status, out.buffer.getvalue().decode(), err.getvalue()
 

@@ -12,6 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
+from fastnn.training.interrupts import ctrl_c_raises
+
 _MOST_FAULTS = 20  # shown; more are only counted
 
 
@@ -41,13 +43,14 @@ def run(name: str, kind: type, options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="fastnn-campaign-") as folder:
         try:
             campaign = kind(Path(folder))
-            for number in _numbers(options, started):
-                outcome, fault = _outcome(campaign, options.seed, number)
-                outcomes[outcome] += 1
-                if fault:
-                    faults.append(number)
-                    _show_fault(name, options.seed, number, fault, len(faults))
-                _show_progress(outcomes, len(faults))
+            with ctrl_c_raises():  # out of a training too, which would only end early
+                for number in _numbers(options, started):
+                    outcome, fault = _outcome(campaign, options.seed, number)
+                    outcomes[outcome] += 1
+                    if fault:
+                        faults.append(number)
+                        _show_fault(name, options.seed, number, fault, len(faults))
+                    _show_progress(outcomes, len(faults))
         except KeyboardInterrupt:
             print("interrupted; so far:")
         finally:
