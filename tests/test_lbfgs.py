@@ -104,3 +104,24 @@ def test_lbfgs_says_that_it_began_with_an_infinite_loss():
     np.testing.assert_array_equal(net.state.theta, before)
     faults = [finding.fault for finding in net.diagnose(X, VALUES, optimizer="lbfgs")]
     assert faults
+
+
+@pytest.mark.parametrize("activation", [None, "silu", "relu"])
+@pytest.mark.parametrize("size", [1e-100, 1.0])
+def test_lbfgs_leaves_finite_parameters_whatever_the_numbers(engine, activation, size):
+    """SciPy's line search has squares of its own, which overflow where loss and gradient do not."""
+    hidden = [] if activation is None else [fnn.Dense(5, activation)]
+    layers = [*hidden, fnn.Dense(3)]
+    net = fnn.Network(layers, 4, "poisson", dtype="float64", seed=0, backend=engine)
+    y = size * np.array([[0, 0, 0], [2e117, 4e229, 6e285]])
+    with pytest.raises(fnn.DivergenceError, match="too large for its line search"):
+        net.fit([[1, 2, 3, 4], [-1, 0, 2, 1]], y, epochs=3, optimizer="lbfgs")
+    assert np.isfinite(net.state.theta).all()
+
+
+def test_lbfgs_decays_weights_of_any_size(engine):
+    """A weight whose square is infinite but whose decay is 0 costs nothing."""
+    net = fnn.Network([fnn.Dense(1)], 1, "mse", dtype="float64", backend=engine)
+    net.parameters["0.weight"] = np.array([[1e160]])
+    net.fit(np.array([[0.0], [1e-160]]), [0.0, 1.0], epochs=2, optimizer="lbfgs")
+    assert np.isfinite(net.state.theta).all()

@@ -129,8 +129,9 @@ class ReferenceEngine:
             losses, d_z = np.where(share[:, 0] > 0, losses, 0), np.where(share > 0, d_z, 0)
             gradient = self._backward(state, values, share * d_z, training, statistics)
             self._measure_values(values, statistics)
+            loss = float((share[:, 0] * losses).sum())
         correct = float(w @ is_correct(loss_code, z, t)) if loss_code in _CLASSIFIES else 0.0
-        return float((share[:, 0] * losses).sum()), float(w.sum()), correct, gradient
+        return loss, float(w.sum()), correct, gradient
 
     def _forward(self, state, X, training, learning):
         """Column offset of each value → (value, z, dropout mask or 1, extra)."""

@@ -24,7 +24,9 @@ class EpochTotals:
     def add(self, log: StepLog) -> None:
         """Add a chunk."""
         self.steps += len(log.losses)
-        self._figures.append(np.stack([log.losses * log.weights, log.correct_weight, log.weights]))
+        with np.errstate(over="ignore"):  # the mean of the largest losses is shown as infinite
+            losses = log.losses * log.weights
+        self._figures.append(np.stack([losses, log.correct_weight, log.weights]))
 
     @property
     def loss(self) -> float:

@@ -76,7 +76,9 @@ class _Problem:
         state.theta[:] = theta
         measure = self.training.flow_recorder is not None
         log, gradient = net.engine.gradients(state, self.samples, training=True, measure=measure)
-        value = float(log.losses[0]) + net.penalty() + 0.5 * float(self._decay @ theta**2)
+        with np.errstate(over="ignore"):  # an infinite cost is rejected
+            decay = 0.5 * float(theta @ (self._decay * theta))
+        value = float(log.losses[0]) + net.penalty() + decay
         if not (np.isfinite(value) and np.isfinite(gradient).all()):
             if self._evaluated is None:
                 message = f"L-BFGS met a loss of {value} at the parameters it began with"
@@ -92,6 +94,13 @@ class _Problem:
         if self._evaluated is None or not np.array_equal(theta, self._evaluated[0]):
             self.cost(theta)
         assert self._evaluated is not None
+        if not np.array_equal(theta, self._evaluated[0]):
+            # SciPy's own numbers overflowed, or it took a trial point of a huge loss.
+            message = (
+                "L-BFGS met numbers too large for its line search; the network keeps its last "
+                "accepted parameters. Standardise X and y"
+            )
+            raise DivergenceError(message, training.epoch + 1, 1, training.history)
         log = self._evaluated[1]
         before, self.accepted = self.accepted, theta.astype(net.program.dtype)
         net.state.theta[:] = self.accepted

@@ -72,6 +72,30 @@ def test_ctrl_c_while_modules_load_is_one_line(delay):
         assert err.splitlines()[-1:] in ([], ["fastnn: interrupted"])
 
 
+BROKEN_IMPORT = """
+import os, signal, sys, time
+from fastnn import __main__
+from fastnn.cli import app
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored, as under nohup
+def main():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(10)
+    except KeyboardInterrupt as error:
+        raise AttributeError("partially initialized module") from error
+app.main = main
+sys.exit(__main__.main())
+"""
+
+
+def test_ctrl_c_that_an_import_turns_into_another_error_is_one_line():
+    """As pandas does, which pyarrow imports while a table is read."""
+    done = subprocess.run(
+        [sys.executable, "-c", BROKEN_IMPORT], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, "fastnn: interrupted\n")
+
+
 # click writes UTF-8 where the encoding is ASCII, which tells nothing of the console.
 @pytest.mark.parametrize(("encoding", "shown"), [("ascii", "→".encode()), ("cp1252", b"\\u2192")])
 def test_a_console_without_the_letters_shows_their_codes(encoding, shown, tmp_path):
