@@ -14,13 +14,15 @@ import os
 from collections.abc import Iterator
 
 # The share that threads get of the cores that they may use, below which the machine is busy.
-_BUSY = 0.9
-_CHUNKS_BETWEEN_TRIALS = 8
-# A thread spins for tens of microseconds, about what it takes to wake one, before it sleeps at a
-# barrier. Where threads share a core, none can arrive while another spins.
-_SPINS = 1024
+_BUSY = 0.75
+_CHUNKS_BETWEEN_TRIALS, _MOST_BETWEEN = 8, 64
+# A thread spins for about 0.1 ms, what it may take to wake one, before it sleeps at a barrier.
+# Where threads share a core, none can arrive while another spins.
+_SPINS = 8192
 
-SUPPORTED = hasattr(os, "sched_setaffinity")  # Linux
+_LOAD, _STATUS = "/proc/loadavg", "/proc/thread-self/stat"
+# Linux, with its /proc
+SUPPORTED = hasattr(os, "sched_setaffinity") and all(map(os.path.exists, (_LOAD, _STATUS)))
 
 
 class CoreSharing:
@@ -37,6 +39,7 @@ class CoreSharing:
         self._speeds: dict[bool, float] = {}
         self._trial = False
         self._until_trial = 0
+        self._between = _CHUNKS_BETWEEN_TRIALS
 
     @property
     def spins(self) -> int:
@@ -63,13 +66,21 @@ class CoreSharing:
         self._speeds[self.shared] = samples / seconds
         on_cores = cpu_seconds / seconds / (1 if self.shared else threads)
         if self._trial:
-            self._trial, self._until_trial = False, _CHUNKS_BETWEEN_TRIALS
-            self.shared = self._speeds[True] > self._speeds[False]
+            shared = self._speeds[True] > self._speeds[False]
+            # What failed is tried less and less often.
+            changed = shared == self.shared
+            self._between = (
+                _CHUNKS_BETWEEN_TRIALS if changed else min(2 * self._between, _MOST_BETWEEN)
+            )
+            self._trial, self._until_trial, self.shared = False, self._between, shared
             return
         self._until_trial -= 1
-        # Threads that share a core without other processes there, may find the others free too.
-        calm = self.shared and on_cores > _BUSY
-        if calm or (self._until_trial <= 0 and (self.shared or on_cores < _BUSY)):
+        if self.shared:
+            # Where nobody else runs any more, the other cores are free.
+            try_other = self._until_trial <= 0 or not _others_run(threads)
+        else:
+            try_other = self._until_trial <= 0 and on_cores < _BUSY and _others_run(threads)
+        if try_other:
             self._trial, self.shared = True, not self.shared
 
 
@@ -87,8 +98,21 @@ def on_core(core: int | None) -> Iterator[None]:
         os.sched_setaffinity(0, allowed)
 
 
+def _others_run(threads: int) -> bool:
+    """Whether other processes want more cores than so many threads leave.
+
+    In a first chunk threads may be late only because the scheduler began them on one core.
+    """
+    cores = os.cpu_count() or 1
+    if len(os.sched_getaffinity(0)) < cores:
+        return True  # the system does not say who wants these cores
+    with open(_LOAD) as load:
+        runnable = int(load.read().split()[3].partition("/")[0])  # this thread included
+    return runnable - 1 + threads > cores
+
+
 def _current_core() -> int:
     """The core that this thread runs on: the scheduler has put it where there is room."""
-    with open("/proc/thread-self/stat", "rb") as status:
+    with open(_STATUS, "rb") as status:
         # The name of the program, in brackets, may hold spaces.
         return int(status.read().rpartition(b")")[2].split()[36])

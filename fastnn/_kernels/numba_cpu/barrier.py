@@ -5,7 +5,7 @@ counter that only grows: a thread adds 1 and spins until every thread has. It co
 when no thread is late, where leaving and entering an OpenMP region costs several. It needs neither
 OpenMP nor TBB: no clash with the pools of other libraries, nothing that dies after a fork.
 
-A thread that has spun for tens of microseconds sleeps: on a busy machine the late one may be
+A thread that has spun for about 0.1 ms sleeps: on a busy machine the late one may be
 without a core for milliseconds. Linux wakes it (a futex); elsewhere it looks again after 50 µs.
 Yielding the core instead costs up to ten times as long there: whoever yields goes to the end of
 the queue, whoever is woken comes first.
