@@ -25,7 +25,7 @@ typedef REAL real;
 
 #if IS_FLOAT64
 #define OF_REAL(function) function
-#define LARGEST DBL_MAX /* of finite numbers */
+#define LARGEST DBL_MAX  /* of finite numbers */
 #define SMALLEST DBL_MIN /* of normal numbers */
 #else
 #define OF_REAL(function) JOIN(function, f)
