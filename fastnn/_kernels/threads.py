@@ -103,7 +103,7 @@ def _quota_of(group: Path) -> float:
     """Cores that one control group grants: ``cpu.max`` of version 2, two files of version 1."""
     try:
         limit, period = (group / "cpu.max").read_text().split()
-    except OSError:
+    except (OSError, ValueError):  # none here, or empty
         try:
             limit, period = (
                 (group / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period")

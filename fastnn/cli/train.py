@@ -193,9 +193,9 @@ def _train_and_save(
     history, divergence = _fit(net, options, sets, optimizer)
     shield.trained = True
     seconds = time.perf_counter() - started
-    scores = net.evaluate(*sets.test)
     if options.out is not None:
         net.save(options.out)
+    scores = net.evaluate(*sets.test)
     if options.metrics is not None:
         write_json(options.metrics, _figures(net, history, scores, seconds))
     ending = f"; {history.stopped}" if history.stopped else ""
