@@ -14,9 +14,11 @@ import fastnn
 
 TOOL = Path(__file__).parents[1] / "tools" / "campaign.py"
 if not TOOL.exists():
-    pytest.skip("needs the source tree", allow_module_level=True)
+    pytest.skip(
+        "tools/ is not beside the tests: they run without the sources", allow_module_level=True
+    )
 if sys.platform == "win32":
-    pytest.skip("signals and forks of POSIX", allow_module_level=True)
+    pytest.skip("Windows has no SIGKILL, SIGTERM and fork as POSIX has", allow_module_level=True)
 
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(fastnn.__file__).parents[1])}

@@ -12,7 +12,9 @@ import fastnn
 
 TOOL = Path(__file__).parents[1] / "tools" / "compare_bits"
 if not TOOL.exists():
-    pytest.skip("needs the source tree", allow_module_level=True)
+    pytest.skip(
+        "tools/ is not beside the tests: they run without the sources", allow_module_level=True
+    )
 
 CASE = "numpy float32 1 | shape: 3-2-2"
 

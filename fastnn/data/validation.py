@@ -240,7 +240,7 @@ def rescaled_weights(weight: np.ndarray, dtype: DTypeLike) -> np.ndarray:
 
     Losses are weighted means, so a common factor of the weights cancels. Where the largest is very
     large or very small, all are divided by a power of two near it, which rounds nothing. A weight
-    that is then below the smallest normal number of ``dtype`` becomes 0, as engines flush it.
+    that is then subnormal in ``dtype`` becomes 0, as engines flush it.
     """
     largest = weight.max()
     if not _SAFE_WEIGHTS[0] <= largest <= _SAFE_WEIGHTS[1]:

@@ -18,7 +18,7 @@ from fastnn.training.history import History
 
 
 class Training:
-    """One running call of `fit`; what callbacks see.
+    """One running call of `fit`; callbacks see it as a `TrainingProtocol`.
 
     Parameters
     ----------
@@ -32,16 +32,8 @@ class Training:
 
     Attributes
     ----------
-    net : Network
-    history : History
-    epoch : int
-        The current epoch of this call, from 1.
-    epochs : int
-        Epochs that `fit` is to train.
-    logged : tuple of str
-        The keys that ``history`` will have.
-    rate_factor : float
-        Multiplies every learning rate; callbacks may change it.
+    net, history, epoch, epochs, logged, rate_factor
+        See `fastnn.callbacks.TrainingProtocol`.
     interrupted : bool
         Whether Ctrl-C was pressed: training ends after the current chunk.
     """

@@ -46,8 +46,9 @@ def test_a_signal_ends_the_training_and_saves_the_model(number, status, tmp_path
 
 def test_sigterm_twice_still_saves(tmp_path):
     process = started(*FOREVER, "--out", str(tmp_path / "m.fastnn"))
+    # The second may come when all is saved and the process is about to end.
     assert ended(process, signal.SIGTERM, signal.SIGTERM)[0] in (143, -signal.SIGTERM)
-    assert fnn.load(tmp_path / "m.fastnn", "numpy").epochs >= 0
+    assert fnn.load(tmp_path / "m.fastnn", "numpy").epochs >= 1
 
 
 def test_a_signal_that_is_ignored_stays_so(tmp_path):

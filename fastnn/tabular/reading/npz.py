@@ -25,8 +25,8 @@ _DAMAGE = (
     OverflowError,
     RecursionError,
     SyntaxError,
-    NotImplementedError,  # another compression
-    RuntimeError,  # encryption
+    NotImplementedError,  # zipfile's, of a compression that it does not know
+    RuntimeError,  # zipfile's, of an encrypted file
     struct.error,
     zipfile.BadZipFile,
     zlib.error,
