@@ -1,6 +1,8 @@
 """Fixtures that all tests share; `builders` makes networks and data."""
 
 import os
+import subprocess
+import sys
 
 # Before NumPy loads: the test processes occupy the cores, and its threads would spin.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -20,6 +22,13 @@ collect_ignore = [
 # The first call of a kernel may compile it.
 settings.register_profile("fastnn", deadline=None, derandomize=True)
 settings.load_profile("fastnn")
+
+
+def pytest_sessionstart(session):
+    """Compile the Numba engine once, before workers would do so side by side."""
+    starts_workers = getattr(session.config.option, "dist", "no") != "no"
+    if starts_workers and "numba" in ENGINES and os.environ.get("NUMBA_DISABLE_JIT", "0") == "0":
+        subprocess.run([sys.executable, "-m", "fastnn", "warmup"], check=True)
 
 
 @pytest.fixture(params=ENGINES)

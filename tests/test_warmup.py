@@ -13,6 +13,7 @@ import pytest
 from builders import empty_cache
 
 from fastnn import engines
+from fastnn._kernels.contract import DTYPES
 from fastnn._kernels.numba_cpu import cache
 from fastnn.cli import main, warmup
 
@@ -32,6 +33,7 @@ CUT_SHORT = COMPILES.replace(
     "cache.write_manifest(sys.argv[1])", "print('trace'); sys.exit('MemoryError: no memory')"
 )
 SILENT = "pass"
+TRUE_SCRIPT = warmup._COMPILE
 ENDLESS = CUT_SHORT.replace("print('trace')", "import time; time.sleep(600)")
 
 
@@ -51,6 +53,14 @@ def run(capsys):
         return out if status == 0 else err
 
     return call
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_script_makes_the_kernels_run(dtype, monkeypatch):
+    monkeypatch.undo()  # the kernels that the other tests have compiled
+    command = [sys.executable, "-c", "import sys\n" + TRUE_SCRIPT, dtype]
+    subprocess.run(command, check=True)
+    assert cache.ready(dtype)
 
 
 def test_both_number_types_then_nothing_more(run):

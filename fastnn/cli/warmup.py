@@ -21,7 +21,7 @@ from fastnn.cli.output import count
 _BOTH = "both"
 _SAME_MODULES = "import sys; sys.path[:] = sys.argv[2:]\n"
 # One prediction: the kernel is the same for training.
-_COMPILE = "import fastnn; fastnn.mlp([1, 1], dtype=sys.argv[1], backend='numba').predict([[0.0]])"
+_COMPILE = "import fastnn; fastnn.mlp([1, 2], dtype=sys.argv[1], backend='numba').predict([[0.0]])"
 _COMPILE_CUDA = """
 from fastnn._kernels.numba_cuda.driver import ptx_compiler
 ptx_compiler.keep(sys.argv[1], {capability})

@@ -53,8 +53,8 @@ def load(dispatcher: Callable, name: str, arguments: tuple) -> Callable:
     """
     if numba.config.DISABLE_JIT:
         return dispatcher
-    types = tuple(numba.typeof(argument) for argument in arguments)
     with loading, scipy_blas.alone():  # Numba asks whether there is a BLAS
+        types = tuple(numba.typeof(argument) for argument in arguments)  # imports numpy.ma
         if _is_kept(dispatcher, name):
             _compile_and_keep(dispatcher, name, types)
         else:
