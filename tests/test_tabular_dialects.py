@@ -113,12 +113,18 @@ def test_usual_files_need_no_options(write, written):
         (dict(delimiter='"'), "delimiter is"),
         (dict(delimiter=""), "delimiter is ''"),
         (dict(decimal=";"), "decimal is ';'"),
-        (dict(decimal=","), "--delimiter"),
     ],
 )
 def test_impossible_options(options, problem):
     with raises(ValueError, problem):
         ReadOptions(**options)
+
+
+@pytest.mark.parametrize("given", [{}, {"delimiter": ","}])
+def test_one_comma_cannot_be_both(write, given):
+    path = write(contents())
+    with raises(ValueError, "t.csv has commas between its columns", "needs another --delimiter"):
+        read_table(path, ReadOptions(decimal=",", **given))
 
 
 def test_an_encoding_that_is_not_the_file_s(write):

@@ -67,7 +67,7 @@ def test_task_can_be_chosen():
 @pytest.mark.parametrize(
     ("target", "task", "problem"),
     [
-        (column(1, 1), "auto", "is 1 in every row"),
+        (column(1, 1), "auto", "is '1' in every row"),
         (column("a", "", kind="text"), "auto", "empty in row 2"),
         (column(1.0, 2.0, np.nan, kind="real"), "auto", "empty in row 3"),
         (column(1.0, np.inf, kind="real"), "auto", "infinite in row 2"),
@@ -228,7 +228,7 @@ def test_what_cannot_be_fitted(arguments, problem):
 
 def test_fractions_are_no_classes():
     table = Table("t", {"x": column(1, 2), "y": Column("y", "real", np.array([1.0, 2.5]))})
-    with raises(ValueError, "column 'y' is 2.5 in row 2; classification takes"):
+    with raises(ValueError, "column 'y' is '2.5' in row 2; classification takes"):
         Preprocessing.fit(table, "y", "classification", np.arange(2))
 
 

@@ -136,6 +136,16 @@ def test_parquet(arrow, tmp_path):
     assert list(table["b"].names()) == ["false", "true"]
 
 
+def test_decimal_commas_in_text_of_parquet(arrow, tmp_path):
+    from pyarrow import parquet
+
+    path = tmp_path / "t.parquet"
+    parquet.write_table(arrow.table({"c": ["-0,08", "1,5"]}), path)
+    with raises(ValueError, f"{path}: column 'c' is '-0,08' in row 1", "--decimal ','"):
+        read_table(path)
+    assert read_table(path, ReadOptions(decimal=","))["c"].values.tolist() == [-0.08, 1.5]
+
+
 @pytest.mark.parametrize("name", ["customer", None])
 def test_the_index_of_pandas_is_no_column(arrow, tmp_path, name):
     pandas = pytest.importorskip("pandas")

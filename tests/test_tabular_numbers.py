@@ -175,9 +175,11 @@ def test_booleans():
 
 
 def test_a_decimal_comma_is_pointed_out():
-    with raises(ValueError, "'c' is '1,5' in row 1", "--decimal ,", "--delimiter"):
+    with raises(ValueError, "'c' is '1,5' in row 1", "--decimal ',' and another --delimiter"):
+        read(["1,5", "2", "1,75"], delimiter=",")
+    with pytest.raises(ValueError, match=r"--decimal ','$"):  # of Parquet, which has no delimiter
         read(["1,5", "2", "1,75"])
-    with raises(ValueError, "'c' is '1.5' in row 2", "--decimal ."):
+    with raises(ValueError, "'c' is '1.5' in row 2", "--decimal '.'"):
         read(["1", "1.5"], delimiter=";", decimal=",")
     with raises(ValueError, "'1,234' in row 2", "--decimal . or --decimal ,"):
         read(["1", "1,234"], delimiter=";")

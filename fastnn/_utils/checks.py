@@ -5,6 +5,7 @@ The message names the argument, the value given and the values accepted.
 
 import difflib
 import numbers
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any
@@ -12,13 +13,17 @@ from typing import Any
 import numpy as np
 
 _HIGHEST = 2**64  # no count, width or seed is as high
+_LETTERS = 200  # of a value in a message
 _SHOWN = 50  # names in a message; a table may have a hundred thousand columns
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _LETTERS
 
 
 def integer(name: str, value: Any, least: int = 1) -> int:
     """``value`` as an ``int`` of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name} must be an integer of at least {least}, not {value!r}")
+        raise TypeError(f"{name} must be an integer of at least {least}, not {_shown(value)}")
     if value < least:
         raise ValueError(f"{name} must be an integer of at least {least}, not {_shown(value)}")
     whole = int(value)
@@ -37,7 +42,7 @@ def number(
 ) -> float:
     """``value`` as a finite ``float`` between ``low`` and ``high``."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a number, not {value!r}")
+        raise TypeError(f"{name} must be a number, not {_shown(value)}")
     try:
         amount = float(value)
     except OverflowError:  # an integer of hundreds of digits
@@ -53,7 +58,7 @@ def number(
 def boolean(name: str, value: Any) -> bool:
     """``value`` as a ``bool`` if it is True or False, Python's or NumPy's."""
     if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be True or False, not {value!r}")
+        raise TypeError(f"{name} must be True or False, not {_shown(value)}")
     return bool(value)
 
 
@@ -61,13 +66,13 @@ def one_of(name: str, value: Any, known: Iterable[str]) -> str:
     """``value`` if it is one of ``known``; the error lists them and suggests the nearest."""
     known = list(known)
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be one of {', '.join(known)}; got {value!r}")
+        raise TypeError(f"{name} must be one of {', '.join(known)}; got {_shown(value)}")
     if value not in known:
-        near = difflib.get_close_matches(value, known, n=1)
+        near = difflib.get_close_matches(value, known, n=1) if len(value) <= _LETTERS else []
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         more = f" and {len(known) - _SHOWN:,} more" if len(known) > _SHOWN else ""
         raise ValueError(
-            f"unknown {name} {value!r}{hint}; known: {', '.join(known[:_SHOWN])}{more}"
+            f"unknown {name} {_shown(value)}{hint}; known: {', '.join(known[:_SHOWN])}{more}"
         )
     return str.__str__(value)  # not of a subclass, such as NumPy's
 
@@ -78,7 +83,7 @@ def constants(owner: str, given: dict[str, Any], accepted: Iterable[str]) -> Non
     for key in given:
         if key not in accepted:
             takes = f"takes only {', '.join(accepted)}" if accepted else "takes no constants"
-            raise TypeError(f"{owner} {takes}; got {key}={given[key]!r}")
+            raise TypeError(f"{owner} {takes}; got {key}={_shown(given[key])}")
 
 
 def filled_constants(
@@ -96,10 +101,10 @@ def filled_constants(
 
 
 def _shown(value: Any) -> str:
-    """A number for a message; one of many digits is cut."""
+    """A value for a message; a long one is cut before its text is made."""
     if isinstance(value, int) and abs(value) >= 10**40:
         return f"an integer of about {value.bit_length() * 0.30103:.0f} digits"
-    return repr(value)
+    return _SHORT.repr(value)
 
 
 def docstring_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -16,7 +16,7 @@ from fastnn.data.splits import train_test_split, train_validation_test_split
 from fastnn.network import Network
 from fastnn.tabular.encoder import Preprocessing, by_rows
 from fastnn.tabular.formats import read_table
-from fastnn.tabular.reading.notes import listed
+from fastnn.tabular.messages import listed, naming, quoted
 from fastnn.tabular.reading.options import ReadOptions
 from fastnn.tabular.table import Column, Table
 from fastnn.tabular.targets import Task, choose_task
@@ -59,7 +59,8 @@ class TrainingSets:
 def training_sets(options: TrainOptions) -> TrainingSets:
     """Read the data that ``fastnn train`` names, and split them."""
     if options.data not in (SAMPLE, MNIST):
-        return _split_table(_read(options.data, options.reading()), options)
+        with naming(options.data):
+            return _split_table(_read(options.data, options.reading()), options)
     if options.target is not None or options.task != "auto" or options.reading() != ReadOptions():
         raise click.UsageError(
             "--target, --task and the options of columns and files go with a data file, "
@@ -101,8 +102,9 @@ def _split_table(table: Table, options: TrainOptions) -> TrainingSets:
 
 def _split_rows(target: Column, by_class: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """The rows in the order of the sets, and where each begins and ends."""
+    n = len(target.values)
     parts = train_validation_test_split(
-        np.arange(len(target.values)),
+        np.arange(n, dtype=np.min_scalar_type(n)),
         target.coded()[0] if by_class else target.values,
         seed=seed,
         stratify=by_class,
@@ -116,7 +118,8 @@ def _describe(sets: TrainingSets, source: str, task: Task, options: TrainOptions
     assert preprocessing is not None
     options.note(f"{source}: {sets.sizes()}; {count(len(preprocessing.features), 'column')}")
     options.note(
-        f"target {preprocessing.target.name!r}{'' if options.target else ', the last column'}: "
+        f"target {quoted(preprocessing.target.name)}"
+        f"{'' if options.target else ', the last column'}: "
         f"{f'{sets.outputs} classes' if sets.classification else 'a number'}"
         f"{f' ({task.reason})' if task.reason else ''}"
     )
@@ -128,7 +131,7 @@ def _describe(sets: TrainingSets, source: str, task: Task, options: TrainOptions
     ]
     for feature in many[:_MANY_NOTES]:
         options.note(
-            f"note: column {feature.name!r} has {feature.width:,} categories; "
+            f"note: column {quoted(feature.name)} has {feature.width:,} categories; "
             "if it only names the rows, --ignore it"
         )
 
@@ -174,12 +177,13 @@ def evaluation_data(net: Network, data: str, target: str | None, options: ReadOp
         return _plain_inputs(net, table, column.name), _plain_numbers(column)
     if target not in (None, preprocessing.target.name):
         raise ValueError(
-            f"--target is {target!r}, but the model was trained to predict "
-            f"{preprocessing.target.name!r}"
+            f"--target is {quoted(target)}, but the model was trained to predict "
+            f"{quoted(preprocessing.target.name)}"
         )
-    table = _read(data, preprocessing.read_options(options, with_target=True))
-    y = preprocessing.targets(table)
-    return _inputs(net, preprocessing, table), y
+    with naming(data):
+        table = _read(data, preprocessing.read_options(options, with_target=True))
+        y = preprocessing.targets(table)
+        return _inputs(net, preprocessing, table), y
 
 
 def prediction_inputs(
@@ -189,14 +193,15 @@ def prediction_inputs(
     if data in (SAMPLE, MNIST):
         return _test_images(preprocessing, data)[0]
     if preprocessing is not None:
-        table = _read(data, preprocessing.read_options(options, with_target=False))
-        return _inputs(net, preprocessing, table)
+        with naming(data):
+            table = _read(data, preprocessing.read_options(options, with_target=False))
+            return _inputs(net, preprocessing, table)
     table = _read(data, options)
     if len(table.names) != net.inputs + 1:
         return _plain_inputs(net, table)
     note(
         f"the model takes {count(net.inputs, 'column')}; "
-        f"the last one of {data}, {table.names[-1]!r}, is taken for the target"
+        f"the last one of {data}, {quoted(table.names[-1])}, is taken for the target"
     )
     return _plain_inputs(net, table, table.names[-1])
 
@@ -215,7 +220,7 @@ def _plain_inputs(net: Network, table: Table, target: str | None = None) -> np.n
     names = [name for name in table.columns if name != target]
     X = np.empty((len(names), len(table)), net.dtype)
     for values, name in zip(X, names, strict=True):
-        with np.errstate(over="ignore"):  # the network names infinite inputs
+        with naming(table.source), np.errstate(over="ignore"):  # the network names infinite inputs
             values[:] = _plain_numbers(table.columns.pop(name))
     return by_rows(X)
 
@@ -248,7 +253,7 @@ def _inputs(net: Network, preprocessing: Preprocessing, table: Table) -> np.ndar
         note(f"note: {line}")
     _note_filled(preprocessing, table, note)
     unknown = [
-        f"{u.count:,} in {name!r} ({repr(u.text) if u.text else 'empty'} in row {u.row})"
+        f"{u.count:,} in {quoted(name)} ({quoted(u.text) if u.text else 'empty'} in row {u.row})"
         for name, u in preprocessing.unknown(table).items()
     ]
     if unknown:
@@ -259,5 +264,5 @@ def _inputs(net: Network, preprocessing: Preprocessing, table: Table) -> np.ndar
 def _note_filled(preprocessing: Preprocessing, table: Table, say: Callable[[str], None]) -> None:
     filled = preprocessing.filled(table)
     if filled:
-        counts = listed([f"{missing:,} in {name!r}" for name, missing in filled.items()])
+        counts = listed([f"{missing:,} in {quoted(name)}" for name, missing in filled.items()])
         say(f"note: missing numbers are replaced by the mean of the training rows: {counts}")

@@ -115,7 +115,8 @@ def _rows(data: Any, index: np.ndarray) -> Any:
 
 
 def _order(seed: int, n: int) -> np.ndarray:
-    return permutation(checks.integer("seed", seed, least=0), STREAM_SPLIT, 0, n)
+    order = permutation(checks.integer("seed", seed, least=0), STREAM_SPLIT, 0, n)
+    return order.astype(np.int32) if n < 1 << 31 else order  # half the memory
 
 
 def _count(size: Any, n: int, name: str) -> int:
@@ -141,7 +142,9 @@ def _classes(y: Any) -> np.ndarray:
     labels = np.asarray(y)
     if labels.size != len(labels):
         raise ValueError(f"stratify needs one class per sample, but y has shape {labels.shape}")
-    return np.unique(labels.reshape(-1), return_inverse=True)[1]
+    labels = labels.reshape(-1)
+    distinct = np.unique(labels)  # its return_inverse would take three times the memory
+    return np.searchsorted(distinct, labels).astype(np.min_scalar_type(len(distinct)))
 
 
 def _hold_out(
@@ -150,13 +153,14 @@ def _hold_out(
     """Divide a random order into ``count`` samples held out and the rest, both in random order.
 
     With classes, samples are sorted by class, and of n places those are taken at which
-    floor(place * count / n) steps up. Any run of places then gives its share to within one sample,
-    and so does every class.
+    floor((place + 1) * count / n) steps up. Any run of places then gives its share to within one
+    sample, and so does every class.
     """
     if classes is None:
         return order[:count], order[count:]
     n = len(order)
     by_class = np.argsort(classes[order], kind="stable")
     held_out = np.zeros(n, bool)
-    held_out[by_class[np.diff(np.arange(n + 1) * count // n) == 1]] = True
+    places = -(-np.arange(1, count + 1) * n // count) - 1
+    held_out[by_class[places]] = True
     return order[held_out], order[~held_out]

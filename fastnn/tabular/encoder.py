@@ -3,6 +3,7 @@
 `Preprocessing` is learnt from the training rows and stored in the model file.
 """
 
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
@@ -12,7 +13,7 @@ from numpy.typing import DTypeLike
 
 from fastnn._utils import checks
 from fastnn.tabular.features import Category, Number, Unknown
-from fastnn.tabular.reading.notes import listed
+from fastnn.tabular.messages import listed, quoted
 from fastnn.tabular.reading.options import ReadOptions
 from fastnn.tabular.table import NAME_KINDS, NUMBER_KINDS, Table
 from fastnn.tabular.targets import Classes, Value
@@ -77,7 +78,8 @@ class Preprocessing:
                 else ""
             )
             raise ValueError(
-                f"{table.source} has no column to learn from beside the target {target!r}{hint}"
+                f"{table.source} has no column to learn from beside the target {quoted(target)}"
+                + hint
             )
         for column in columns:
             column.check_usable()
@@ -159,7 +161,7 @@ class Preprocessing:
         """Class numbers or standardised values (n,)."""
         if self.target.name not in table.columns:
             raise ValueError(
-                f"{table.source} lacks the target column {self.target.name!r}; "
+                f"{table.source} lacks the target column {quoted(self.target.name)}; "
                 f"it has {listed(table.names)}"
             )
         return self.target.encode(table[self.target.name])
@@ -208,9 +210,9 @@ def _check_size(features: Iterable[Number | Category], n: int) -> None:
     if size > _MOST_BYTES:
         widest = max(wide, key=lambda feature: feature.width)
         raise ValueError(
-            f"column {widest.name!r} has {widest.width:,} categories, which in {n:,} rows take "
-            f"{4 * n * widest.width / 1e9:.1f} GB as one-hot columns: if it only names the rows, "
-            f"--ignore {widest.name}"
+            f"column {quoted(widest.name)} has {widest.width:,} categories, "
+            f"which in {n:,} rows take {4 * n * widest.width / 1e9:.1f} GB as one-hot columns: "
+            f"if it only names the rows, --ignore {shlex.quote(widest.name)}"
         )
 
 

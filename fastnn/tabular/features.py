@@ -7,6 +7,7 @@ from typing import Self
 import numpy as np
 
 from fastnn.data.scalers import Standardizer
+from fastnn.tabular.messages import cell, quoted
 from fastnn.tabular.table import Column, first_row
 
 _TRUTH = {
@@ -101,10 +102,10 @@ class Unknown:
         row = first_row(unknown)
         text = column.name_in(row)
         if count == len(unknown) and sum(map(bool, column.coded()[1])) > 1:
-            known = ", ".join(map(repr, feature.categories[:5]))
+            known = ", ".join(map(quoted, feature.categories[:5]))
             more = ", …" if len(feature.categories) > 5 else ""
             raise ValueError(
-                f"column {feature.name!r} is {text!r} in row {row}, and none of its values is a "
+                f"{cell(feature.name, text, row)}, and none of its values is a "
                 f"category that the model knows: {known}{more}"
             )
         return cls(count, row, text)

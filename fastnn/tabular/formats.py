@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastnn._utils.files import check_writable, write_atomically
+from fastnn.tabular.messages import naming
 from fastnn.tabular.reading.arrow import pyarrow
 from fastnn.tabular.reading.csv_file import read_csv
 from fastnn.tabular.reading.npz import read_npz
@@ -48,7 +49,8 @@ def read_table(path: str | os.PathLike[str], options: ReadOptions | None = None)
         raise FileNotFoundError(f"there is no file {path}")
     if not path.is_file():
         raise ValueError(f"{path} is a folder or a device, not a file")
-    table = _READERS[path.suffix.lower()](path, options)
+    with naming(path):
+        table = _READERS[path.suffix.lower()](path, options)
     if table.columns and not len(table):
         raise ValueError(f"{path} has no rows")
     for name in options.text:

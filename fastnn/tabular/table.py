@@ -7,6 +7,7 @@ from typing import Self
 import numpy as np
 
 from fastnn._utils import checks
+from fastnn.tabular.messages import cell, quoted
 
 NUMBER_KINDS = ("integer", "real")
 NAME_KINDS = ("text", "boolean")
@@ -58,14 +59,12 @@ class Column:
         if self.kind == "text":
             is_text = np.array([not is_number(name) for name in self.categories])
             row = first_row(is_text[self.values])
-            raise ValueError(
-                f"column {self.name!r} is {self.name_in(row)!r} in row {row}; expected a number"
-            )
+            raise ValueError(f"{cell(self.name, self.name_in(row), row)}; expected a number")
         self.check_usable()
         values = self.values.astype(np.float64, copy=False)
         if np.isinf(values).any():
             raise ValueError(
-                f"column {self.name!r} is infinite in row {first_row(np.isinf(values))}; "
+                f"column {quoted(self.name)} is infinite in row {first_row(np.isinf(values))}; "
                 "every number must be finite"
             )
         return values
@@ -96,8 +95,8 @@ class Column:
         """ValueError unless this is a column of numbers, text or booleans."""
         if self.kind not in (*NUMBER_KINDS, *NAME_KINDS):
             raise ValueError(
-                f"column {self.name!r} holds {self.kind}; expected numbers, text or booleans: "
-                "convert or --ignore it"
+                f"column {quoted(self.name)} holds {self.kind}; "
+                "expected numbers, text or booleans: convert or --ignore it"
             )
 
     def check_complete(self) -> None:
@@ -109,8 +108,8 @@ class Column:
             missing = np.array([name == "" for name in self.categories])[self.values]
         if missing.any():
             raise ValueError(
-                f"column {self.name!r} is empty in row {first_row(missing)}, or marked as missing; "
-                "fill it in or drop the row"
+                f"column {quoted(self.name)} is empty in row {first_row(missing)}, "
+                "or marked as missing; fill it in or drop the row"
             )
 
 
@@ -153,7 +152,7 @@ def check_names(names: Sequence[str], source: str) -> None:
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise ValueError(f"{source} has two columns named {name!r}")
+            raise ValueError(f"{source} has two columns named {quoted(name)}")
         seen.add(name)
 
 

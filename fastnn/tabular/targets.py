@@ -7,6 +7,7 @@ import numpy as np
 
 from fastnn._utils import checks
 from fastnn.tabular.features import Number, places_of
+from fastnn.tabular.messages import cell, quoted
 from fastnn.tabular.table import NAME_KINDS, NUMBER_KINDS, Column, first_row
 
 TASKS = ("auto", "classification", "regression")
@@ -48,7 +49,7 @@ def choose_task(target: Column, task: str = "auto") -> Task:
     codes, names = target.coded()
     if len(names) == 1:
         raise ValueError(
-            f"the target column {target.name!r} is {names[0]} in every row; "
+            f"the target column {quoted(target.name)} is {quoted(names[0])} in every row; "
             "there is nothing to learn"
         )
     if task != "auto":
@@ -82,8 +83,8 @@ class Classes:
         longest = max(self.classes, key=len, default="")
         if len(longest) > _LONGEST_CLASS:
             raise ValueError(
-                f"column {self.name!r} has a class of {len(longest):,} letters, "
-                f"{longest[:20]!r}…; the name of a class has at most {_LONGEST_CLASS:,}"
+                f"column {quoted(self.name)} has the class {quoted(longest)}; "
+                f"the name of a class has at most {_LONGEST_CLASS:,}"
             )
 
     @classmethod
@@ -91,7 +92,7 @@ class Classes:
         if column.kind == "real" and not _is_whole(column.values):
             row = first_row(column.values != np.floor(column.values))
             raise ValueError(
-                f"column {column.name!r} is {column.name_in(row)} in row {row}; "
+                f"{cell(column.name, column.name_in(row), row)}; "
                 "classification takes text, booleans or whole numbers"
             )
         numeric = column.kind in NUMBER_KINDS
@@ -111,8 +112,7 @@ class Classes:
             row = first_row(places < 0)
             known = ", ".join(self.classes[:20]) + (", …" if len(self.classes) > 20 else "")
             raise ValueError(
-                f"column {column.name!r} is {column.name_in(row)!r} in row {row}; "
-                f"the classes are {known}"
+                f"{cell(column.name, column.name_in(row), row)}; the classes are {known}"
             )
         return places
 

@@ -198,7 +198,8 @@ class Campaign:
         chance = rng.random()
         if chance < 0.1:
             return f"{what}: {self._command(rng, process=chance < 0.005)}"
-        with guard.within(_SECONDS, _MEGABYTES):
+        seconds = _SECONDS * max(1.0, self.bad.stat().st_size / 1e6)
+        with guard.within(seconds, _MEGABYTES):
             try:
                 net = fnn.load(self.bad, "numpy")
             except fnn.ModelFileError as error:

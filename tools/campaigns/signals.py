@@ -70,7 +70,7 @@ class Campaign:
         if status == 0:
             check(saved, "ended well and saved nothing")
             return "the command had ended"
-        if _is_before_fastnn(err):
+        if _is_before_fastnn(err) or (status == -signal.SIGINT and not out + err):
             return "before Python had read the command's module"
         check("Traceback" not in err, err)
         if saved:
@@ -119,7 +119,7 @@ def _statuses(number: signal.Signals) -> tuple[int, ...]:
 
 
 def _is_before_fastnn(err: str) -> bool:
-    """Whether a signal ended Python itself, before anything of fastnn could catch it."""
+    """Whether a traceback is Python's own, before anything of fastnn could catch the signal."""
     return "Traceback" in err and "fastnn/" not in err.replace("\\", "/")
 
 

@@ -1,6 +1,7 @@
 """Reading a CSV file in blocks: no more of its text is in memory than a few of them."""
 
 import csv
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,10 @@ def read_csv(path: Path, options: ReadOptions) -> Table:
     arrow = pyarrow("CSV")
     try:
         skip = check_head(path, options)
+        options = dataclasses.replace(options, delimiter=options.mark)
         names = header(path, options, skip)
         _check_header(names, path)
-        rows = check_quotes(_text_blocks(path, options), str(path), options.delimiter or ",")
+        rows = check_quotes(_text_blocks(path, options), str(path), options.mark)
         return _read(path, options, names, skip, rows)
     except UnicodeError as error:
         raise wrong_encoding(path, options) from error
@@ -103,7 +105,7 @@ def _batches(
                 use_threads=False, block_size=block_size, skip_rows=skip
             ),
             parse_options=arrow_csv.ParseOptions(
-                delimiter=options.delimiter or ",", newlines_in_values=True
+                delimiter=options.mark, newlines_in_values=True
             ),
             convert_options=arrow_csv.ConvertOptions(
                 column_types=dict.fromkeys(names, arrow.string()), include_columns=names

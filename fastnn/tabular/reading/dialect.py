@@ -38,11 +38,15 @@ def check_head(path: Path, options: ReadOptions) -> int:
     lines = head.decode(options.codec, "replace").splitlines()
     lines = [line for line in (lines if whole else lines[:-1] or lines) if line.strip()][:_LINES]
     declared = re.fullmatch(r'"?sep=(.)"?', lines[0], re.IGNORECASE) if lines else None
-    delimiter = options.delimiter or ","
+    delimiter = options.mark
     if options.delimiter is None:
         found = declared[1] if declared else _delimiter(lines)
         if found not in (None, ","):
             raise ValueError(_advice(path, found, lines, options))
+    if options.decimal == "," == delimiter:
+        raise ValueError(
+            f"{path} has commas between its columns; --decimal , needs another --delimiter"
+        )
     return 1 if declared and declared[1] == delimiter else 0
 
 
@@ -51,7 +55,7 @@ def header(path: Path, options: ReadOptions, skip: int) -> list[str]:
     with path.open(encoding=options.codec, newline="") as file:
         for _ in range(skip):
             file.readline()
-        rows = csv.reader(file, delimiter=options.delimiter or ",")
+        rows = csv.reader(file, delimiter=options.mark)
         return next((row for row in rows if row), [])
 
 

@@ -1,6 +1,6 @@
 """What may surprise about the way a table was read, in a few lines however many columns it has."""
 
-_SHOWN = 5  # columns in a line
+from fastnn.tabular.messages import listed
 
 
 class ReadNotes:
@@ -16,9 +16,3 @@ class ReadNotes:
     def lines(self) -> list[str]:
         """The notes: a line for each thing that is said."""
         return [f"{what}: {listed(columns)}" for what, columns in self._columns.items()]
-
-
-def listed(items: list[str], shown: int = _SHOWN) -> str:
-    """The first of many things, and the number of the others."""
-    more = len(items) - shown
-    return ", ".join(items[:shown]) + (f" and {more:,} more" if more > 0 else "")

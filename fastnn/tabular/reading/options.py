@@ -60,8 +60,6 @@ class ReadOptions:
             )
         if self.decimal not in (None, *DECIMALS):
             raise ValueError(f"decimal is {self.decimal!r}; expected '.' or ','")
-        if self.decimal == "," == (mark or ","):
-            raise ValueError("decimal commas need another delimiter than ',': give --delimiter too")
         if self.encoding is not None:
             try:
                 "a".encode(self.encoding)  # raises for `hex` and others that are no text, too
@@ -72,6 +70,11 @@ class ReadOptions:
                     f"unknown encoding {self.encoding!r}; "
                     "known are utf-8, utf-16, latin-1, cp1252 and the others of Python"
                 ) from error
+
+    @property
+    def mark(self) -> str:
+        """The delimiter, which is a comma unless another is given."""
+        return self.delimiter or ","
 
     @property
     def codec(self) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.tabular.messages import quoted
 from fastnn.tabular.reading.arrow import pyarrow
 from fastnn.tabular.reading.notes import ReadNotes
 from fastnn.tabular.reading.options import ReadOptions
@@ -53,7 +54,7 @@ def _read(path: Path, file: Any, options: ReadOptions) -> Table:
     check_names(names, str(path))
     index = _pandas_index(schema) & set(names)
     for name in sorted(index):
-        notes.add("index of pandas, left out", repr(name))
+        notes.add("index of pandas, left out", quoted(name))
     names = [name for name in names if name not in index]
     chosen = options.chosen(names)
     rows = file.metadata.num_rows
@@ -113,7 +114,7 @@ class _Text(TextColumn):
         if column.kind in NUMBER_KINDS and self.is_free:
             notes.add(
                 "text that is numbers, taken as numbers (--text COLUMN takes it as names)",
-                repr(self.name),
+                quoted(self.name),
             )
         return column
 

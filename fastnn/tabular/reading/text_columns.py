@@ -5,11 +5,13 @@ bytes a row. What a column holds is decided after its last block.
 """
 
 import re
+import shlex
 from collections import Counter
 from typing import Any
 
 import numpy as np
 
+from fastnn.tabular.messages import cell, quoted
 from fastnn.tabular.reading.notes import ReadNotes
 from fastnn.tabular.reading.numbers import (
     DECIMALS,
@@ -160,11 +162,11 @@ class TextColumn:
                 self._other = (row, text)
         elif self._is_guess and has_ambiguous_comma(text):
             raise ValueError(
-                f"column {self.name!r} is {text!r} in row {row}: is that more than a thousand, or "
+                f"{cell(self.name, text, row)}: is that more than a thousand, or "
                 "a decimal comma? Say --decimal . or --decimal ,"
             )
         elif "%" in text and not self._percent[0]:
-            self._percent = (row, f"{text!r} in row {row} is {number}")
+            self._percent = (row, f"{quoted(text)} in row {row} is {number}")
 
     def _keep_names(self, cells: Any) -> None:
         block = cells.dictionary_encode()
@@ -192,19 +194,19 @@ class TextColumn:
         row, text = self._other
         if self._others and self._wanted == "number":
             self._check_decimal()
-            raise ValueError(f"column {self.name!r} is {text!r} in row {row}; expected a number")
+            raise ValueError(f"{cell(self.name, text, row)}; expected a number")
         if self._others:
             notes.add(
                 "cells that are no numbers, taken as missing",
-                f"{self._others.total():,} of {self.name!r} ({text!r} in row {row})",
+                f"{self._others.total():,} of {quoted(self.name)} ({quoted(text)} in row {row})",
             )
-        markers = [repr(text) for text in self._missing if text]
+        markers = [quoted(text) for text in self._missing if text]
         if markers:
             shown = ", ".join(markers[:3]) + (", …" if len(markers) > 3 else "")
             n = self._missing.total() - self._missing[""]
-            notes.add("markers of missing numbers", f"{n:,} in {self.name!r} ({shown})")
+            notes.add("markers of missing numbers", f"{n:,} in {quoted(self.name)} ({shown})")
         if self._percent[0]:
-            notes.add("percentages", f"{self.name!r} ({self._percent[1]})")
+            notes.add("percentages", f"{quoted(self.name)} ({self._percent[1]})")
         values = np.empty(0) if self._values is None else self._values[: self._rows]
         self._values = None
         whole = self._n_numbers and not self._has_fractions
@@ -215,34 +217,33 @@ class TextColumn:
         other = DECIMALS[1 - DECIMALS.index(self._decimal)]
         if self._others and all(parse_number(text, other) is not None for text in self._others):
             row, text = self._other
-            mark = self._options.delimiter or ","
-            delimiter = ", and columns need another --delimiter then" if other == mark else ""
+            is_taken = other == self._options.delimiter
             raise ValueError(
-                f"column {self.name!r} is {text!r} in row {row}, which is a number with "
-                f"--decimal {other}{delimiter}"
+                f"{cell(self.name, text, row)}, which is a number "
+                f"with --decimal '{other}'" + (" and another --delimiter" if is_taken else "")
             )
 
     def _check_others(self, notes: ReadNotes) -> None:
         """A note, or a ValueError, where names stand among numbers, or numbers have zeros ahead."""
         n, share = self._n_numbers, self._n_numbers / (self._n_numbers + self._others.total())
         row, text = self._other
-        column = repr(self.name)
+        column, option = quoted(self.name), shlex.quote(self.name)
         if not self._others:
             row, text = self._zero
             notes.add(
                 "names, not numbers, for zeros in front (--number COLUMN drops them)",
-                f"{column} ({text!r} in row {row})",
+                f"{column} ({quoted(text)} in row {row})",
             )
         elif share >= _NEARLY_ALL:
             raise ValueError(
-                f"column {column} is {text!r} in row {row}, while {n:,} of its cells are numbers: "
-                f"correct it, or say --number {self.name} to take such cells as missing, "
-                f"--text {self.name} to take all as names, or --ignore {self.name}"
+                f"{cell(self.name, text, row)}, while {n:,} of its cells are numbers: "
+                f"correct it, or say --number {option} to take such cells as missing, "
+                f"--text {option} to take all as names, or --ignore {option}"
             )
         elif n:
             notes.add(
                 "names, not numbers (--number COLUMN takes the others as missing)",
-                f"{column} ({n:,} cells are numbers, {text!r} in row {row} is none)",
+                f"{column} ({n:,} cells are numbers, {quoted(text)} in row {row} is none)",
             )
 
 
