@@ -104,9 +104,7 @@ def _batches(
             read_options=arrow_csv.ReadOptions(
                 use_threads=False, block_size=block_size, skip_rows=skip
             ),
-            parse_options=arrow_csv.ParseOptions(
-                delimiter=options.mark, newlines_in_values=True
-            ),
+            parse_options=arrow_csv.ParseOptions(delimiter=options.mark, newlines_in_values=True),
             convert_options=arrow_csv.ConvertOptions(
                 column_types=dict.fromkeys(names, arrow.string()), include_columns=names
             ),
