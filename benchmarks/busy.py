@@ -124,6 +124,9 @@ def compare(options: argparse.Namespace, engines: list[str]) -> None:
                     quick = ["--quick"] if options.quick else []
                     outcome = processes.run(__file__, ["--measure", engine, *quick], threads)
                     raw.setdefault(n, {}).setdefault(f"{engine} {threads}", []).append(outcome)
+                    print(
+                        f"round {number}, {n} busy: {engine} {threads} {outcome}", file=sys.stderr
+                    )
         figures = {"date": options.date, "rounds": number, "raw": raw}
         report.write(options.json, figures)
     show(raw, [f"{engine} {threads}" for engine, threads in columns(engines, options.threads)])
