@@ -2,7 +2,7 @@
 
 import argparse
 import datetime
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 
 def parser(doc: str, engines: Collection[str]) -> argparse.ArgumentParser:
@@ -12,7 +12,7 @@ def parser(doc: str, engines: Collection[str]) -> argparse.ArgumentParser:
     made.add_argument("--threads", type=int, default=2)
     made.add_argument(
         "--engines",
-        type=_names(engines),
+        type=names(engines),
         help=f"some of {','.join(engines)}; default: all that are installed",
     )
     made.add_argument("--json", help="file for the figures, written after every round")
@@ -25,7 +25,9 @@ def today() -> str:
     return datetime.date.today().isoformat()
 
 
-def _names(known):
+def names(known: Collection[str]) -> Callable[[str], list[str]]:
+    """A parser of names between commas, each of which must be known."""
+
     def parse(text):
         unknown = set(text.split(",")) - set(known)
         if unknown:

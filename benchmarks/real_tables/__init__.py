@@ -1,0 +1,1 @@
+"""What `tables.py` is made of: the sets, the contenders, their scores, the comparison."""
