@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from builders import (
     ENGINES,
+    INNER_LAYERS,
     INPUTS,
     LOSS_CASES,
     OUTPUTS,
@@ -38,7 +39,6 @@ from fastnn._kernels.contract import Chunk, Engine
 from fastnn._kernels.reference import is_correct, per_sample_loss, target_values
 from fastnn._kernels.tables import ACTIVATIONS, LOSSES, OPTIMIZERS
 from fastnn.engines import ENGINES as TABLE
-from fastnn.nn.layers import LAYERS
 from fastnn.training.samples import checked_samples
 
 ROWS, BATCH = 23, 6
@@ -138,7 +138,7 @@ def test_no_engine_forgets_a_link(engine):
 
 
 def test_no_engine_forgets_a_layer_or_operation(engine):
-    stacks = {kind: example(kind) for kind in LAYERS} | STACKS
+    stacks = {kind: example(kind) for kind in INNER_LAYERS} | STACKS
     codes = {
         code for layers in stacks.values() for code in network(layers).program.ops["code"].tolist()
     }
