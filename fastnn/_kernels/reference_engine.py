@@ -254,10 +254,12 @@ class ReferenceEngine:
 
         What is no code of its table counts as 0.
         """
-        first = self._array(state.buffers, op["state"], op["codes"] + 1).astype(np.int64)
+        first = self._array(state.buffers, op["state"], op["codes"] + 1)
         code = x[:, op["n_in"] - op["codes"] :]
-        known = (code >= 0) & (code < np.diff(first))
-        return np.clip(first[:-1] + np.where(known, code, 0).astype(np.int64), 0, op["rows"] - 1)
+        known = (code > 0) & (code < np.diff(first))
+        with np.errstate(invalid="ignore"):  # buffers may hold anything
+            rows = first[:-1].astype(np.int64) + np.where(known, code, 0).astype(np.int64)
+        return np.clip(rows, 0, op["rows"] - 1)
 
     def _update(self, state, gradient, eta, optimizer):
         optimizer, eta = _record(optimizer[0]), float(eta)

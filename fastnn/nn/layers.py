@@ -60,6 +60,7 @@ class Dense(Layer):
         Naming the argument.
     """
 
+    # Parameters: each is part of the public contract, and all but the first have defaults.
     def __init__(
         self,
         units: int,

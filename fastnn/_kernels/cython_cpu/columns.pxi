@@ -71,7 +71,7 @@ cdef void mix_slope(const real* alpha, real_target slope, int64_t n) noexcept no
     """∂z/∂x ← 1 + α ⊙ (f′(x) − 1)."""
     cdef int64_t c
     for c in range(n):
-        slope[c] = 1 + alpha[c] * (slope[c] - 1)
+        slope[c] = ONE + alpha[c] * (slope[c] - ONE)
 
 
 cdef void parametric_backward(const KernelContext* ctx, const Op* op, int64_t first_row,

@@ -10,7 +10,7 @@ cdef inline int64_t table_row(const KernelContext* ctx, const Op* op, const real
     cdef const real* first = ctx.buffers + op.state + j
     cdef real code = codes[j]
     cdef int64_t row = <int64_t>first[0]
-    if code > 0 and code < first[1] - first[0]:
+    if code > ZERO and code < first[1] - first[0]:
         row += <int64_t>code
     return max(<int64_t>0, min(row, op.rows - 1))
 
