@@ -29,8 +29,10 @@ if TYPE_CHECKING:  # The names of _NAMES and _SUBMODULES again: a test compares 
     from fastnn.models import load as load
     from fastnn.models import mlp as mlp
     from fastnn.network import Network as Network
+    from fastnn.nn.feature_layers import Embedding as Embedding
+    from fastnn.nn.feature_layers import Scale as Scale
     from fastnn.nn.initializers import Initializer as Initializer
-    from fastnn.nn.layers import Activation as Activation
+    from fastnn.nn.layer import Activation as Activation
     from fastnn.nn.layers import BatchNorm as BatchNorm
     from fastnn.nn.layers import Dense as Dense
     from fastnn.nn.layers import Dropout as Dropout
@@ -48,7 +50,9 @@ if TYPE_CHECKING:  # The names of _NAMES and _SUBMODULES again: a test compares 
     from fastnn.optim.optimizers import RMSProp as RMSProp
     from fastnn.optim.schedules import Constant as Constant
     from fastnn.optim.schedules import Cosine as Cosine
+    from fastnn.optim.schedules import CosineLog as CosineLog
     from fastnn.optim.schedules import Exponential as Exponential
+    from fastnn.optim.schedules import FlatCosine as FlatCosine
     from fastnn.optim.schedules import InverseTime as InverseTime
     from fastnn.optim.schedules import OneCycle as OneCycle
     from fastnn.optim.schedules import StepDecay as StepDecay
@@ -58,8 +62,8 @@ if TYPE_CHECKING:  # The names of _NAMES and _SUBMODULES again: a test compares 
 _NAMES = {
     "network": ("Network",),
     "models": ("load", "mlp"),
+    "nn.layer": ("Activation",),
     "nn.layers": (
-        "Activation",
         "BatchNorm",
         "Dense",
         "Dropout",
@@ -67,6 +71,7 @@ _NAMES = {
         "LayerNorm",
         "Residual",
     ),
+    "nn.feature_layers": ("Embedding", "Scale"),
     "nn.initializers": ("Initializer",),
     "nn.losses": ("Loss",),
     "optim.optimizers": (
@@ -82,7 +87,9 @@ _NAMES = {
     "optim.schedules": (
         "Constant",
         "Cosine",
+        "CosineLog",
         "Exponential",
+        "FlatCosine",
         "InverseTime",
         "OneCycle",
         "StepDecay",

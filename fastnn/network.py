@@ -11,7 +11,7 @@ import numpy as np
 from fastnn import engines, serialization
 from fastnn._kernels.contract import Engine, Program, Samples, State
 from fastnn._utils import checks
-from fastnn.data.validation import as_features, on_host
+from fastnn.data.validation import as_features, check_codes, on_host
 from fastnn.diagnostics.diagnosis import examine
 from fastnn.diagnostics.findings import Diagnosis
 from fastnn.diagnostics.layer_outputs import layer_outputs
@@ -108,8 +108,7 @@ class Network:
     def from_saved(cls, saved: SavedModel, backend: str, precision: str) -> "Network":
         """The network of a model file, on an engine that can run here; see `fastnn.load`."""
         net = cls.__new__(cls)
-        description = saved.description.with_precision(precision)
-        net._build(description, backend, saved.state)
+        net._build(saved.description.with_precision(precision), backend, saved.state)
         net.optimizer_kind, net.epochs, net.metadata = saved.optimizer, saved.epochs, saved.metadata
         return net
 
@@ -285,8 +284,9 @@ class Network:
         return self._outputs(X, linked=True)
 
     def _outputs(self, X: Any, linked: bool) -> np.ndarray:
-        """Outputs for X. The engine says whether a number was not finite, so X is read once."""
+        # The engine says whether a number was not finite, so X is read once.
         features = as_features(X, self.dtype, self.inputs, "X", False, self.takes_gpu_arrays)
+        check_codes(features, self.program.cardinalities)
         outputs, finite = self.engine.forward(self.state, features, linked)
         if not finite:
             as_features(on_host(X, "X"), self.dtype)  # raises the error that names the place

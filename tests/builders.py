@@ -20,6 +20,8 @@ ENGINES = [name for name, status in fnn.backends().items() if status == "availab
 ENGINES = [
     name for name in ENGINES if name in os.environ.get("FASTNN_TEST_ENGINES", name).split(",")
 ]
+# Those that may stand anywhere; Embedding must be the first.
+INNER_LAYERS = [kind for kind in LAYERS if kind != "Embedding"]
 COMPILED = [name for name in ENGINES if name != "numpy"]
 INPUTS, OUTPUTS, WIDTH = 4, 3, 5
 
@@ -188,6 +190,23 @@ STACKS = {
         fnn.Dense(OUTPUTS, l2=0.4),
     ],
     "max norm": [fnn.Dense(WIDTH, "tanh", max_norm=0.7), fnn.Dense(OUTPUTS, max_norm=0.2, l2=0.1)],
+    "parametric activations": [
+        fnn.Dense(WIDTH, fnn.Activation("selu", parametric=True)),
+        fnn.Dropout(0.3),
+        fnn.Residual(
+            [fnn.Dense(WIDTH), fnn.Activation("mish", parametric=True, lr_factor=0.1)],
+            activation=fnn.Activation("leaky_relu", parametric=True, alpha=0.3),
+        ),
+        fnn.Dense(OUTPUTS),
+    ],
+    "scaled": [
+        fnn.Scale(lr_factor=6.0, decay_factor=2.0),
+        fnn.Dense(WIDTH, "tanh", scaling="ntk", l1=0.1, l2=0.2),
+        fnn.Residual([fnn.Scale(), fnn.Dense(WIDTH, "gelu", lr_factor=0.5)]),
+        fnn.Dropout(0.2),
+        fnn.Scale(),
+        fnn.Dense(OUTPUTS, scaling="ntk", decay_factor=0.0, bias_lr_factor=0.1, max_norm=0.7),
+    ],
     "wide": [
         fnn.Dense(37, "relu"),
         fnn.BatchNorm(),
@@ -208,7 +227,9 @@ EVERYTHING = [
         [fnn.LayerNorm(), fnn.Dense(7, "gelu", l1=0.001), fnn.GaussianNoise(0.1), fnn.Dense(7)],
         activation="softplus",
     ),
-    fnn.Dense(OUTPUTS),
+    fnn.Scale(lr_factor=2.0),
+    fnn.Dense(6, fnn.Activation("selu", parametric=True, lr_factor=0.1), scaling="ntk"),
+    fnn.Dense(OUTPUTS, decay_factor=0.5),
 ]
 
 
@@ -219,6 +240,8 @@ def network(layers, loss="quadratic", backend="numpy", dtype="float64", inputs=I
     for name, values in net.parameters.items():
         net.parameters[name] = values + 0.1 * rng.normal(size=values.shape)
     for name, values in net.buffers.items():
+        if name.endswith("first_rows"):  # those of an embedding are no statistics
+            continue
         net.buffers[name] = values + 0.1 * rng.uniform(size=values.shape)
     return net
 

@@ -46,14 +46,18 @@ few = st.integers(1, 65)
 nothing = st.just(())
 large = st.sampled_from([100, 128, 131, 256, 300, 512, 515, 1024, 2100])
 penalties = st.sampled_from([0.0, 0.0, 0.02])
+factors = st.sampled_from([1.0, 1.0, 0.3, 2.0])
+rarely, always, never = st.sampled_from([False, False, True]), st.just(True), st.just(False)
 epsilons = st.sampled_from([0.01, 1.0])
 
 
 @st.composite
-def activations(draw, name=None):
+def activations(draw, name=None, parametric=rarely):
     name = name or draw(st.sampled_from(list(ACTIVATIONS)))
     return fnn.Activation(
         name,
+        draw(parametric),
+        draw(factors),
         **{constant: draw(st.sampled_from([0.1, 0.6])) for constant in ACTIVATIONS[name].constants},
     )
 
@@ -64,6 +68,10 @@ def dense(activation, sizes=sizes):
         "l1": penalties,
         "l2": penalties,
         "max_norm": st.sampled_from([None, None, 0.8]),
+        "scaling": st.sampled_from(["standard", "ntk"]),
+        "lr_factor": factors,
+        "decay_factor": factors,
+        "bias_lr_factor": factors,
     }
     return st.builds(fnn.Dense, sizes, activation, **constants)
 
@@ -76,6 +84,7 @@ one_layer = {
     "noise": st.builds(fnn.GaussianNoise, rates),
     "dropout": st.builds(fnn.Dropout, rates),
     "activation": activations(),
+    "scale": st.builds(fnn.Scale, factors, factors),
 }
 blocks = st.recursive(
     st.one_of(*one_layer.values()),
@@ -127,12 +136,18 @@ def graphs(draw):
 
 # Layers that make each operation.
 MAKES = {
-    **{name: st.tuples(one_layer[name]) for name in ("dense", "batch_norm", "layer_norm", "noise")},
+    **{
+        name: st.tuples(one_layer[name])
+        for name in ("dense", "batch_norm", "layer_norm", "noise", "scale")
+    },
     "add": st.tuples(
         st.builds(fnn.Residual, st.lists(blocks, min_size=1, max_size=3), activations())
     ),
     "elementwise": st.tuples(
-        *[activations().filter(lambda activation: activation.name != "linear")] * 2
+        *[activations(parametric=never).filter(lambda activation: activation.name != "linear")] * 2
+    ),
+    "parametric": st.tuples(
+        activations(parametric=always).filter(lambda activation: activation.name != "linear")
     ),
 }
 
@@ -167,6 +182,15 @@ def stacks(draw, inside=nothing):
     return layers if layers and draw(st.booleans()) else [*layers, draw(dense(activations()))]
 
 
+@st.composite
+def embedded(draw):
+    """Layers behind an embedding of up to three columns."""
+    cardinalities = draw(st.lists(st.integers(1, 9), min_size=1, max_size=3))
+    first = fnn.Embedding(cardinalities, draw(st.integers(1, 20)), "normal", *draw(two_factors))
+    return [first, *draw(stacks())]
+
+
+two_factors = st.tuples(factors, factors)
 any_stack = stacks()
 wide_stacks = st.tuples(
     dense(activations(), large),

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from builders import (
     ENGINES,
+    INNER_LAYERS,
     INPUTS,
     LOSS_CASES,
     OUTPUTS,
@@ -38,7 +39,6 @@ from fastnn._kernels.contract import Chunk, Engine
 from fastnn._kernels.reference import is_correct, per_sample_loss, target_values
 from fastnn._kernels.tables import ACTIVATIONS, LOSSES, OPTIMIZERS
 from fastnn.engines import ENGINES as TABLE
-from fastnn.nn.layers import LAYERS
 from fastnn.training.samples import checked_samples
 
 ROWS, BATCH = 23, 6
@@ -98,9 +98,10 @@ def check(
 
 def gradients(engine, layers, loss="quadratic", **options):
     net = network(layers, LOSS_CASES[loss][0], engine)
-    return net.gradients(
-        features(ROWS), targets(LOSS_CASES[loss][1], ROWS), training=True, **options
-    )[1]
+    X = features(ROWS)
+    codes = len(net.program.cardinalities)
+    X[:, net.inputs - codes :] = np.arange(ROWS * codes).reshape(ROWS, codes) % 2
+    return net.gradients(X, targets(LOSS_CASES[loss][1], ROWS), training=True, **options)[1]
 
 
 def test_no_engine_forgets_an_activation(engine):
@@ -138,7 +139,8 @@ def test_no_engine_forgets_a_link(engine):
 
 
 def test_no_engine_forgets_a_layer_or_operation(engine):
-    stacks = {kind: example(kind) for kind in LAYERS} | STACKS
+    stacks = {kind: example(kind) for kind in INNER_LAYERS} | STACKS
+    stacks["Embedding"] = [fnn.Embedding([2, 3], 3), fnn.Dense(OUTPUTS)]
     codes = {
         code for layers in stacks.values() for code in network(layers).program.ops["code"].tolist()
     }

@@ -16,6 +16,7 @@ from fuzz_cases import (
     activations,
     cases,
     dense,
+    embedded,
     graphs,
     large,
     lower_graph,
@@ -67,8 +68,10 @@ def check(case):
 
 @pytest.mark.parametrize("operation", opcodes.OPERATIONS)
 def test_operations(operation):
+    layers = embedded() if operation == "embedding" else stacks(MAKES[operation])
+
     @fuzz
-    @given(case=cases(stacks(MAKES[operation])))
+    @given(case=cases(layers, inputs=st.integers(3, 70)))
     def check_operation(case):
         assert opcodes.OPERATIONS[operation] in check(case).ops["code"]
 

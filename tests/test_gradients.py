@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from builders import (
     COMPILED,
+    INNER_LAYERS,
     LOSS_CASES,
     OUTPUTS,
     STACKS,
@@ -20,12 +21,11 @@ from hypothesis import strategies as st
 
 import fastnn as fnn
 from fastnn.nn.activations import ACTIVATIONS
-from fastnn.nn.layers import LAYERS
 
 AGREEMENT = {"float64": 1e-10, "float32": 2e-5}
 either_pass = pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
 each_loss = pytest.mark.parametrize("case", LOSS_CASES)
-each_layer = pytest.mark.parametrize("kind", LAYERS)
+each_layer = pytest.mark.parametrize("kind", INNER_LAYERS)
 each_stack = pytest.mark.parametrize("stack", STACKS)
 
 
@@ -55,7 +55,7 @@ def test_each_layer_with_each_activation(engine, kind, training):
 @either_pass
 @each_loss
 def test_each_loss_with_each_layer(engine, case, training):
-    for kind in LAYERS:
+    for kind in INNER_LAYERS:
         check(example(kind), case, engine, training, samples=4)
 
 
@@ -154,7 +154,7 @@ names = st.sampled_from(list(ACTIVATIONS))
 widths = st.integers(1, 40)
 simple = st.builds(
     layer,
-    st.sampled_from([kind for kind in LAYERS if kind != "Residual"]),
+    st.sampled_from([kind for kind in INNER_LAYERS if kind != "Residual"]),
     names,
     widths,
     st.floats(0, 0.9),

@@ -14,6 +14,8 @@ EXAMPLES = {
     "Exponential": fnn.Exponential(0.5, 0.9),
     "InverseTime": fnn.InverseTime(1.0, 0.25),
     "Cosine": fnn.Cosine(1.0, 20, 0.2),
+    "FlatCosine": fnn.FlatCosine(0.5, 20),
+    "CosineLog": fnn.CosineLog(0.5, 150),
     "Warmup": fnn.Warmup(4, fnn.Cosine(1.0, 10)),
     "OneCycle": fnn.OneCycle(1.0, 100),
 }
@@ -23,6 +25,9 @@ BY_HAND = {  # step → rate
     "Exponential": {0: 0.5, 1: 0.45, 2: 0.405},
     "InverseTime": {0: 1.0, 4: 0.5, 12: 0.25},
     "Cosine": {0: 1.0, 5: 0.2 + 0.4 * (1 + np.sqrt(0.5)), 10: 0.6, 20: 0.2, 1000: 0.2},
+    "FlatCosine": {0: 0.5, 10: 0.5, 15: 0.25, 20: 0.0, 1000: 0.0},
+    # log₂(1 + t/10) is whole at the ends of the cycles, 10, 30 and 70, and a half in their middle.
+    "CosineLog": {0: 0.0, 10: 0.0, 30: 0.0, 70: 0.0, 150: 0.0, 10 * (2**1.5 - 1): 0.5, 1000: 0.0},
     "Warmup": {0: 0.25, 1: 0.5, 2: 0.75, 3: 1.0, 4: 1.0, 9: 0.5, 14: 0.0},
     "OneCycle": {0: 0.04, 15: 0.52, 30: 1.0, 65: 0.5 + 0.5 * 4e-6, 100: 4e-6, 1000: 4e-6},
 }

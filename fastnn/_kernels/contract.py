@@ -30,7 +30,8 @@ class ArrayInfo:
     name: str
     offset: int
     shape: tuple[int, ...]
-    kind: str  # weight, bias, scale, shift; mean or variance for buffers
+    # weight, bias, scale, shift, alpha, table; mean, variance or first_rows of buffers
+    kind: str
     init: Any = None
 
     @property
@@ -58,6 +59,8 @@ class Program:
     n_scratch: int  # batch-independent scratch, per thread
     loss: np.ndarray  # one opcodes.LOSS record
     dtype: np.dtype
+    # of the last columns of X, which hold codes of categories
+    cardinalities: tuple[int, ...] = ()
     # of the CUDA engine's products, one of PRECISIONS; parameters are of ``dtype`` whatever it says
     precision: str = "float32"
 

@@ -10,12 +10,15 @@ import numpy as np
 from fastnn._kernels.tables import ACTIVATIONS, LOSSES, OPTIMIZERS
 
 # --- operations: what turns the input value(s) of a layer into z ----------------------------------
-DENSE = 0  # z = x W + b
+DENSE = 0  # z = c · x W + b
 BATCH_NORM = 1  # z = scale · (x − μ_batch) / √(σ²_batch + ε) + shift, column by column
 LAYER_NORM = 2  # z = scale · (x − μ_row) / √(σ²_row + ε) + shift, row by row
 ADD = 3  # z = x + skip: the end of a residual block
 NOISE = 4  # z = x + std · N(0, 1) while training
 ELEMENTWISE = 5  # z = x: a free-standing activation or dropout
+SCALE = 6  # z = scale ⊙ x
+EMBEDDING = 7  # z = [x without its codes, a row of a table for each code], of the mini-batch itself
+PARAMETRIC = 8  # z = x + α ⊙ (f(x) − x), with f the activation `inner`
 
 OPERATIONS = {
     "dense": DENSE,
@@ -24,6 +27,9 @@ OPERATIONS = {
     "add": ADD,
     "noise": NOISE,
     "elementwise": ELEMENTWISE,
+    "scale": SCALE,
+    "embedding": EMBEDDING,
+    "parametric": PARAMETRIC,
 }
 
 # --- activations, losses, optimisers: rows of `tables` --------------------------------------------
@@ -78,22 +84,34 @@ OP = np.dtype(
     [
         ("code", np.int64),
         ("activation", np.int64),
+        ("inner", np.int64),  # activation that PARAMETRIC mixes with the identity
         ("n_in", np.int64),
         ("n_out", np.int64),
+        ("codes", np.int64),  # columns of EMBEDDING's input that hold codes, its last ones
+        ("size", np.int64),  # columns that EMBEDDING makes of a code
+        ("rows", np.int64),  # of all tables of EMBEDDING
         ("x", np.int64),  # column offset of the input value
         ("y", np.int64),  # column offset of the output value
         ("skip", np.int64),  # column offset of the second input of ADD
         ("aux", np.int64),  # column offset of f′(z) · m, where it is stored
+        ("slope", np.int64),  # column offset of PARAMETRIC's ∂z/∂x
+        ("change", np.int64),  # column offset of PARAMETRIC's f(x) − x
         ("row_stats", np.int64),  # column offset of LAYER_NORM's mean and 1/σ, two values a row
         ("column_stats", np.int64),  # offset of BATCH_NORM's statistics in the per-thread scratch
-        ("weight", np.int64),  # offset in θ: weight (n_in, n_out), or scale (n_out,)
+        # offset in θ: weight (n_in, n_out), tables (rows of all, size), or scale or α (n_out,)
+        ("weight", np.int64),
         ("bias", np.int64),  # offset in θ: bias or shift (n_out,)
-        # offset in the buffers: running mean (n_out,), then running variance (n_out,)
+        # offset in the buffers: running mean (n_out,), then running variance (n_out,); or the first
+        # row of each of EMBEDDING's tables, and the rows of all (codes + 1,)
         ("state", np.int64),
         ("stream", np.int64),  # number of the operation, added to STREAM_MASK and STREAM_NOISE
         ("x_grad", np.int64),  # GRAD_…
         ("skip_grad", np.int64),  # GRAD_…
         ("alpha", np.float64),  # constant of the activation
+        ("factor", np.float64),  # c of DENSE
+        ("weight_rate", np.float64),  # factors of the learning rate
+        ("bias_rate", np.float64),
+        ("weight_decay", np.float64),  # factor of the optimiser's weight decay; 0 for none
         ("rate", np.float64),  # dropout rate of the epilogue, 0 for none
         ("epsilon", np.float64),
         ("momentum", np.float64),

@@ -36,9 +36,15 @@ class ReferenceEngine:
     def __init__(self, program: Program):
         self.program = program
         self._ops = [_record(op) for op in program.ops]
-        self._decay = np.zeros(program.n_parameters, program.dtype)  # 1 where θ holds a weight
-        for array in program.parameters:
-            array.view(self._decay)[...] = array.kind == "weight"
+        # For each number of θ the factors of the optimiser's weight decay and learning rate.
+        self._decay = np.zeros(program.n_parameters, program.dtype)
+        self._rates = np.ones(program.n_parameters, program.dtype)
+        for op in self._ops:
+            if op["weight"] >= 0:
+                self._weight(self._decay, op)[...] = op["weight_decay"]
+                self._weight(self._rates, op)[...] = op["weight_rate"]
+            if op["bias"] >= 0:
+                self._array(self._rates, op["bias"], op["n_out"])[...] = op["bias_rate"]
 
     def train_steps(self, state: State, samples: Samples, chunk: Chunk) -> StepLog:
         losses, weights, correct, statistics = [], [], [], []
@@ -139,7 +145,7 @@ class ReferenceEngine:
         for op in self._ops:
             x, extra = values[op["x"]][0], None
             if op["code"] == opcodes.DENSE:
-                z = x @ self._array(state.theta, op["weight"], op["n_in"], op["n_out"])
+                z = op["factor"] * (x @ self._weight(state.theta, op))
                 if op["bias"] >= 0:
                     z = z + self._array(state.theta, op["bias"], op["n_out"])
             elif op["code"] == opcodes.BATCH_NORM:
@@ -153,6 +159,15 @@ class ReferenceEngine:
                 z = x + values[op["skip"]][0]
             elif op["code"] == opcodes.NOISE:
                 z = x + (_noise(state, op, x.shape) * op["std"]).astype(x.dtype) if training else x
+            elif op["code"] == opcodes.SCALE:
+                z = x * self._weight(state.theta, op)
+            elif op["code"] == opcodes.EMBEDDING:
+                extra = self._table_rows(state, op, x)
+                rows = self._weight(state.theta, op)[extra].reshape(len(x), -1)
+                z = np.hstack([x[:, : op["n_in"] - op["codes"]], rows])
+            elif op["code"] == opcodes.PARAMETRIC:
+                extra = ACTIVATION_OF[op["inner"]][0](x, op["alpha"]).astype(x.dtype) - x
+                z = x + self._weight(state.theta, op) * extra
             else:  # ELEMENTWISE
                 z = x
             f = ACTIVATION_OF[op["activation"]][0]
@@ -171,18 +186,28 @@ class ReferenceEngine:
             d_z = (d_values[op["y"]] * mask * f_prime(z, op["alpha"])).astype(z.dtype)
             d_x = d_z
             if op["code"] == opcodes.DENSE:
-                w = self._array(state.theta, op["weight"], op["n_in"], op["n_out"])
-                d_x = d_z @ w.T
-                d_w = x.T @ d_z + op["l2"] * w + op["l1"] * np.sign(w)
-                self._array(gradient, op["weight"], op["n_in"], op["n_out"])[...] = d_w
+                w = self._weight(state.theta, op)
+                d_x = op["factor"] * (d_z @ w.T)
+                d_w = op["factor"] * (x.T @ d_z) + op["l2"] * w + op["l1"] * np.sign(w)
+                self._weight(gradient, op)[...] = d_w
                 if op["bias"] >= 0:
                     self._array(gradient, op["bias"], op["n_out"])[...] = d_z.sum(axis=0)
             elif op["code"] in (opcodes.BATCH_NORM, opcodes.LAYER_NORM):
                 d_x = self._norm_backward(state, op, d_z, extra, gradient, training)
+            elif op["code"] == opcodes.SCALE:
+                self._weight(gradient, op)[...] = (d_z * x).sum(axis=0)
+                d_x = d_z * self._weight(state.theta, op)
+            elif op["code"] == opcodes.EMBEDDING:
+                d_rows = d_z[:, op["n_in"] - op["codes"] :].reshape(*extra.shape, op["size"])
+                np.add.at(self._weight(gradient, op), extra, d_rows)
+            elif op["code"] == opcodes.PARAMETRIC:
+                self._weight(gradient, op)[...] = (d_z * extra).sum(axis=0)
+                f_prime = ACTIVATION_OF[op["inner"]][1](x, op["alpha"]).astype(x.dtype)
+                d_x = d_z * (1 + self._weight(state.theta, op) * (f_prime - 1))
             if op["weight"] >= 0:
                 statistics[:, i, opcodes.DELTA] = _sum_of_squares(d_z.sum(axis=0, dtype=np.float64))
-                statistics[:, i, opcodes.GRADIENT] = _sum_of_squares(self._weight_of(op, gradient))
-                statistics[:, i, opcodes.WEIGHT] = _sum_of_squares(self._weight_of(op, state.theta))
+                statistics[:, i, opcodes.GRADIENT] = _sum_of_squares(self._weight(gradient, op))
+                statistics[:, i, opcodes.WEIGHT] = _sum_of_squares(self._weight(state.theta, op))
             for value, flag, d in (("skip", "skip_grad", d_z), ("x", "x_grad", d_x)):
                 if op[flag] != opcodes.GRAD_NONE:
                     d_values[op[value]] = d + d_values.get(op[value], 0)
@@ -224,22 +249,36 @@ class ReferenceEngine:
         )
         return inverse_std * (d - mean_d - normalised * mean_dx)
 
+    def _table_rows(self, state, op, x):
+        """For each code of x (n, codes) its row of the tables, which lie one after the other.
+
+        What is no code of its table counts as 0.
+        """
+        first = self._array(state.buffers, op["state"], op["codes"] + 1)
+        code = x[:, op["n_in"] - op["codes"] :]
+        known = (code > 0) & (code < np.diff(first))
+        with np.errstate(invalid="ignore"):  # buffers may hold anything
+            rows = first[:-1].astype(np.int64) + np.where(known, code, 0).astype(np.int64)
+        return np.clip(rows, 0, op["rows"] - 1)
+
     def _update(self, state, gradient, eta, optimizer):
-        optimizer = _record(optimizer[0])
+        optimizer, eta = _record(optimizer[0]), float(eta)
+        if (self._rates != 1).any():
+            eta = eta * self._rates
         if optimizer["clip_value"] > 0:
             np.clip(gradient, -optimizer["clip_value"], optimizer["clip_value"], out=gradient)
         if optimizer["clip_norm"] > 0:
             norm = float(_norm(gradient))
             gradient *= min(1.0, optimizer["clip_norm"] / norm) if norm > 0 else 1.0
         if optimizer["code"] in _DECOUPLED:
-            state.theta *= 1 - float(eta) * optimizer["weight_decay"] * self._decay
+            state.theta *= 1 - eta * optimizer["weight_decay"] * self._decay
         else:
             gradient = gradient + optimizer["weight_decay"] * self._decay * state.theta
         UPDATE_OF[optimizer["code"]](
             state.theta,
             gradient,
             state.slots,
-            float(eta),
+            eta,
             optimizer,
             state.optimizer_step + 1,
             state.mu_product,
@@ -248,7 +287,7 @@ class ReferenceEngine:
     def _constrain(self, state):
         for op in self._ops:
             if op["max_norm"] > 0:
-                w = self._array(state.theta, op["weight"], op["n_in"], op["n_out"])
+                w = self._weight(state.theta, op)
                 norms = _norm(w, axis=0)
                 w *= np.minimum(
                     1.0, op["max_norm"] / np.maximum(norms, np.finfo(float).tiny)
@@ -274,12 +313,15 @@ class ReferenceEngine:
     def _measure_update(self, change, statistics):
         for i, op in enumerate(self._ops):
             if op["weight"] >= 0:
-                statistics[:, i, opcodes.UPDATE] = _sum_of_squares(self._weight_of(op, change))
+                statistics[:, i, opcodes.UPDATE] = _sum_of_squares(self._weight(change, op))
 
-    def _weight_of(self, op, vector):
-        """The operation's weight or scale in a vector like θ."""
-        n = op["n_in"] * op["n_out"] if op["code"] == opcodes.DENSE else op["n_out"]
-        return self._array(vector, op["weight"], n)
+    def _weight(self, vector, op):
+        """The operation's weight, tables, scale or α in a vector like θ."""
+        shape = {
+            opcodes.DENSE: (op["n_in"], op["n_out"]),
+            opcodes.EMBEDDING: (op["rows"], op["size"]),
+        }.get(op["code"], (op["n_out"],))
+        return self._array(vector, op["weight"], *shape)
 
     @staticmethod
     def _array(vector, offset, *shape):

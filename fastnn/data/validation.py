@@ -4,7 +4,7 @@ Every mistake in an array is named here, once. `targets` does the same for y.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -172,6 +172,28 @@ def as_features(
     if n_inputs is not None and columns != n_inputs:
         raise ValueError(f"{name} has {columns} columns, but the network takes {n_inputs}")
     return convert(source, dtype, name, finite) if isinstance(source, np.ndarray) else source
+
+
+def check_codes(X: Any, cardinalities: Sequence[int], name: str = "X") -> None:
+    """ValueError where one of the last columns of X holds something else than codes.
+
+    Parameters
+    ----------
+    X : ndarray (n, features)
+    cardinalities : sequence of int
+        For each of the last columns the number of its codes, which begin with 0.
+    """
+    if not cardinalities:
+        return
+    codes = X[:, X.shape[1] - len(cardinalities) :]
+    wrong = ~((codes >= 0) & (codes < np.asarray(cardinalities)) & (codes == np.floor(codes)))
+    if wrong.any():
+        row, k = np.argwhere(wrong)[0]
+        column = X.shape[1] - len(cardinalities) + k
+        raise ValueError(
+            f"{name}[{row}, {column}] is {codes[row, k]:g}; column {column} holds codes, "
+            f"whole numbers from 0 to {cardinalities[k] - 1}"
+        )
 
 
 def is_on_gpu(values: Any) -> bool:

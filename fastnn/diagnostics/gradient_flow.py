@@ -29,7 +29,7 @@ SCALES = ("input_scale", "target_scale")
 _ROWS_FOR_SCALE = 2000
 _FEWEST = 16  # samples on which a unit must be off to count as dead
 _NORMS = (oc.BATCH_NORM, oc.LAYER_NORM)
-_FOLLOWS = (*_NORMS, oc.ELEMENTWISE, oc.NOISE)
+_FOLLOWS = (*_NORMS, oc.ELEMENTWISE, oc.NOISE, oc.PARAMETRIC)
 _NAME_OF_CODE = {spec.code: name for name, spec in ACTIVATIONS.items()}
 
 
@@ -82,7 +82,7 @@ def layer_ops(program: Program) -> list[LayerOps]:
 
 def _successors(ops: np.ndarray, i: int) -> Iterator[int]:
     """The element-wise operations behind operation i, up to and with its activation."""
-    while ops[i]["activation"] == oc.LINEAR:
+    while ops[i]["activation"] == oc.LINEAR and ops[i]["code"] != oc.PARAMETRIC:
         readers = np.flatnonzero((ops["x"] == ops[i]["y"]) | (ops["skip"] == ops[i]["y"]))
         if len(readers) != 1 or ops[readers[0]]["code"] not in _FOLLOWS:
             return

@@ -5,5 +5,9 @@ from collections.abc import Mapping
 
 def named_call(kind: str, name: str, constants: Mapping[str, float]) -> str:
     """The call that makes one, such as ``Activation('elu', alpha=0.5)``."""
-    arguments = [repr(name), *(f"{key}={value:g}" for key, value in constants.items())]
+    arguments = [repr(name), *(f"{key}={_shown(value)}" for key, value in constants.items())]
     return f"{kind}({', '.join(arguments)})"
+
+
+def _shown(value: float) -> str:
+    return str(value) if isinstance(value, bool) else f"{value:g}"

@@ -79,7 +79,7 @@ class Description:
         program = self.program
         buffers = np.zeros(program.n_buffers, program.dtype)
         for array in program.buffers:
-            array.view(buffers)[...] = array.kind == "variance"
+            array.view(buffers)[...] = array.init
         no_slots = program.new_vectors(0)
         return State(program.new_vector(), buffers, self.seed, no_slots, np.ones(1))
 

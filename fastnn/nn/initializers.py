@@ -169,3 +169,11 @@ def as_initializer(init: Any) -> Initializer | ArrayInitializer:
     if isinstance(init, Initializer | ArrayInitializer):
         return init
     return Initializer(init) if isinstance(init, str) else ArrayInitializer(init)
+
+
+def explicit_initializer(name: str, init: Any) -> Initializer | ArrayInitializer:
+    """The same for argument ``name``, where no activation could decide on "auto"."""
+    initializer = as_initializer(init)
+    if initializer.to_config()["name"] == "auto":
+        raise ValueError(f"{name} cannot be 'auto'; known: {', '.join(INITIALIZERS)}, or an array")
+    return initializer

@@ -4,75 +4,24 @@
 samples: a layer takes x of shape (batch, n_in) and gives y of shape (batch, n_out).
 """
 
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from fastnn._utils import checks
-from fastnn.nn.activations import activation_table, check_activation
-from fastnn.nn.calls import named_call
-from fastnn.nn.initializers import INITIALIZERS, ArrayInitializer, Initializer, as_initializer
+from fastnn.nn.feature_layers import Embedding, Scale
+from fastnn.nn.initializers import (
+    ArrayInitializer,
+    Initializer,
+    as_initializer,
+    explicit_initializer,
+)
+from fastnn.nn.layer import Activation, Layer, as_activation
 
-
-class Layer:
-    """Base of all layers."""
-
-    def to_config(self) -> dict[str, Any]:
-        """The layer as plain data for a model file."""
-        return {
-            "layer": type(self).__name__,
-            **{key: _plain(value) for key, value in vars(self).items()},
-        }
-
-    def __repr__(self) -> str:
-        """The call that makes the layer, without arguments that have their default value."""
-        defaults = {name: p.default for name, p in inspect.signature(type(self)).parameters.items()}
-        shown = {name: _plain_name(value) for name, value in vars(self).items()}
-        arguments = [
-            f"{name}={value!r}" for name, value in shown.items() if value != defaults[name]
-        ]
-        return f"{type(self).__name__}({', '.join(arguments)})"
-
-
-def _plain_name(value: Any) -> Any:
-    """The name that stands for an activation or initialiser with its default constants."""
-    is_named = isinstance(value, Activation | Initializer) and value.is_default()
-    return value.name if is_named else value
-
-
-class Activation(Layer):
-    """An elementwise non-linearity y = f(x), as a layer of its own or as ``Dense(activation=…)``.
-
-    {table}
-
-    The derivative of ReLU at its kink is 0, as in PyTorch, JAX and scikit-learn; the bounds of the
-    hard ones count as flat too.
-
-    Parameters
-    ----------
-    name : str
-        A name of the table.
-    **constants : float
-        ``alpha`` of leaky_relu, in (0, 1), and of elu, positive.
-
-    Raises
-    ------
-    ValueError, TypeError
-        Unknown name (the known ones are listed), unknown constant, constant out of range.
-    """
-
-    def __init__(self, name: str, **constants: float):
-        self.constants: dict[str, float] = check_activation(name, constants)
-        self.name: str = checks.one_of("activation", name, [name])
-
-    def is_default(self) -> bool:
-        """Whether the constants are the activation's defaults."""
-        return self.constants == check_activation(self.name, {})
-
-    def __repr__(self) -> str:
-        return named_call("Activation", self.name, self.constants)
+SCALINGS = ("standard", "ntk")
+# What Dense can be told since 0.2, with the defaults: earlier versions read files without it.
+_LATER = {"scaling": "standard", "lr_factor": 1.0, "decay_factor": 1.0, "bias_lr_factor": 1.0}
 
 
 class Dense(Layer):
@@ -97,6 +46,13 @@ class Dense(Layer):
     max_norm : float, optional
         After each step the incoming weights of a unit (a column of W) are scaled down to this
         Euclidean norm where they are longer (Srivastava et al. 2014).
+    scaling : {"standard", "ntk"}
+        "ntk": y = f(x W/√n_in + b), whose W starts with N(0, 1) where ``init`` is "auto" (Jacot,
+        Gabriel & Hongler 2018).
+    lr_factor, decay_factor : float
+        Factors of the learning rate and of the optimiser's ``weight_decay`` for W.
+    bias_lr_factor : float
+        Factor of the learning rate for b.
 
     Raises
     ------
@@ -104,6 +60,7 @@ class Dense(Layer):
         Naming the argument.
     """
 
+    # Parameters: each is part of the public contract, and all but the first have defaults.
     def __init__(
         self,
         units: int,
@@ -114,24 +71,32 @@ class Dense(Layer):
         l1: float = 0.0,
         l2: float = 0.0,
         max_norm: float | None = None,
+        scaling: str = "standard",
+        lr_factor: float = 1.0,
+        decay_factor: float = 1.0,
+        bias_lr_factor: float = 1.0,
     ):
         self.units: int = checks.integer("units", units)
         self.activation: Activation = as_activation(activation)
         self.init: Initializer | ArrayInitializer = as_initializer(init)
         self.bias: bool = checks.boolean("bias", bias)
-        self.bias_init: Initializer | ArrayInitializer = as_initializer(bias_init)
-        if self.bias_init.to_config()["name"] == "auto":
-            raise ValueError(
-                f"bias_init cannot be 'auto'; known: {', '.join(INITIALIZERS)}, or an array"
-            )
+        self.bias_init: Initializer | ArrayInitializer = explicit_initializer(
+            "bias_init", bias_init
+        )
         self.l1: float = checks.number("l1", l1)
         self.l2: float = checks.number("l2", l2)
         self.max_norm: float | None = None
         if max_norm is not None:
             self.max_norm = checks.number("max_norm", max_norm, low_open=True)
+        self.scaling: str = checks.one_of("scaling", scaling, SCALINGS)
+        self.lr_factor: float = checks.number("lr_factor", lr_factor)
+        self.decay_factor: float = checks.number("decay_factor", decay_factor)
+        self.bias_lr_factor: float = checks.number("bias_lr_factor", bias_lr_factor)
 
-
-Activation.__doc__ = checks.with_table(Activation.__doc__, activation_table())
+    def to_config(self) -> dict[str, Any]:
+        """The layer as plain data for a model file, without what has its default value."""
+        plain = super().to_config()
+        return {key: value for key, value in plain.items() if value != _LATER.get(key)}
 
 
 class BatchNorm(Layer):
@@ -232,13 +197,11 @@ _DEEPEST = 40  # Residual blocks one inside the other: copies recurse ten calls 
 
 LAYERS: dict[str, type[Layer]] = {
     layer.__name__: layer
-    for layer in (Dense, Activation, BatchNorm, LayerNorm, Dropout, GaussianNoise, Residual)
+    for layer in (
+        *(Dense, Activation, BatchNorm, LayerNorm, Dropout, GaussianNoise, Residual),
+        *(Scale, Embedding),
+    )
 }
-
-
-def as_activation(activation: str | Activation) -> Activation:
-    """An `Activation` from a name or an `Activation`."""
-    return activation if isinstance(activation, Activation) else Activation(activation)
 
 
 def check_layers(name: str, layers: Any) -> list[Layer]:
@@ -285,7 +248,8 @@ def layer_from_config(config: dict[str, Any]) -> Layer:
 
 
 def _activation_from_config(config: dict[str, Any]) -> Activation:
-    return Activation(config["name"], **config["constants"])
+    options = {key: value for key, value in config.items() if key not in ("constants", "layer")}
+    return Activation(**options, **config["constants"])
 
 
 def _initializer_from_config(config: dict[str, Any]) -> Initializer | ArrayInitializer:
@@ -295,10 +259,3 @@ def _initializer_from_config(config: dict[str, Any]) -> Initializer | ArrayIniti
         if config["name"] == "array"
         else Initializer(config["name"], **constants)
     )
-
-
-def _plain(value: Any) -> Any:
-    """A layer's argument as plain data."""
-    if isinstance(value, list):
-        return [_plain(v) for v in value]
-    return value.to_config() if hasattr(value, "to_config") else value

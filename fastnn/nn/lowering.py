@@ -19,18 +19,31 @@ from fastnn.nn.layers import (
     BatchNorm,
     Dense,
     Dropout,
+    Embedding,
     GaussianNoise,
     Layer,
     LayerNorm,
     Residual,
+    Scale,
 )
 from fastnn.nn.losses import Loss
 
 _NEEDS_Z = {row.code for row in ACTIVATIONS.values() if row.needs_z}
 _FIELDS = opcodes.OP.names or ()
 # Absent where they are -1.
-_OFFSETS = ("skip", "aux", "row_stats", "column_stats", "weight", "bias", "state")
-_BLANK = dict.fromkeys(_FIELDS, 0) | dict.fromkeys(_OFFSETS, -1)
+_OFFSETS = (
+    "skip",
+    "aux",
+    "slope",
+    "change",
+    "row_stats",
+    "column_stats",
+    "weight",
+    "bias",
+    "state",
+)
+_FACTORS = ("factor", "weight_rate", "bias_rate")  # 1 where nothing else is said
+_BLANK = dict.fromkeys(_FIELDS, 0) | dict.fromkeys(_OFFSETS, -1) | dict.fromkeys(_FACTORS, 1.0)
 _Value = tuple[int, int]  # column offset of a value, and its width
 _ALIGNMENT = 16  # elements: a parameter array begins on a cache line of float32
 _MOST_NUMBERS = 2**60  # of float64, more than a machine can address
@@ -78,6 +91,7 @@ def lower(
         n_scratch=lowering.n_scratch,
         loss=record,
         dtype=np.dtype(dtype),
+        cardinalities=lowering.cardinalities,
         precision=precision,
     )
 
@@ -92,6 +106,7 @@ class _Lowering:
         self.n_parameters = self.n_buffers = self.n_scratch = 0
         self.n_columns = inputs  # column 0 … inputs − 1 hold the mini-batch itself
         self.pinned = {opcodes.INPUT}  # values that must stay as they are
+        self.cardinalities: tuple[int, ...] = ()
 
     # --- pieces -----------------------------------------------------------------------------------
 
@@ -100,6 +115,13 @@ class _Lowering:
         offset = self.n_parameters
         self.parameters.append(ArrayInfo(name, offset, shape, kind, init))
         self.n_parameters += -(-math.prod(shape) // _ALIGNMENT) * _ALIGNMENT
+        return offset
+
+    def buffer(self, name: str, shape: tuple[int, ...], kind: str, init: Any) -> int:
+        """Append a buffer, which is no parameter, and return its offset in the buffers."""
+        offset = self.n_buffers
+        self.buffers.append(ArrayInfo(name, offset, shape, kind, init))
+        self.n_buffers += math.prod(shape)
         return offset
 
     def columns(self, n: int) -> int:
@@ -129,14 +151,28 @@ class _Lowering:
         self.emit(opcodes.ELEMENTWISE, x, width, width)
         return self.ops[-1]
 
-    def activate(self, x: int, width: int, activation: Activation) -> int:
+    def activate(self, x: int, width: int, activation: Activation, name: str) -> int:
         """Apply an activation to value x and return the new value."""
         spec = ACTIVATIONS[activation.name]
         if spec.code == opcodes.LINEAR:
             return x
+        if activation.parametric:
+            return self.parametric(x, width, activation, name)
         op = self.epilogue(x, width, free=("activation", "rate"))
         op["activation"], op["alpha"] = spec.code, activation.constants.get("alpha", 0.0)
         return op["y"]
+
+    def parametric(self, x: int, width: int, activation: Activation, name: str) -> int:
+        """x + α ⊙ (f(x) − x)."""
+        fields = {
+            "weight": self.parameter(f"{name}alpha", (width,), "alpha", _ones),
+            "weight_rate": activation.lr_factor,
+            "inner": ACTIVATIONS[activation.name].code,
+            "alpha": activation.constants.get("alpha", 0.0),
+            "slope": self.columns(width),
+            "change": self.columns(width),
+        }
+        return self.emit(opcodes.PARAMETRIC, x, width, width, **fields)
 
     # --- layers: each takes value x of a width and returns the new value and width ----------------
 
@@ -153,7 +189,12 @@ class _Lowering:
     ) -> _Value:
         init = layer.init
         if isinstance(init, Initializer) and init.name == "auto":
-            init = Initializer(ACTIVATIONS[_effective_activation(layer, following)].init)
+            is_ntk = layer.scaling == "ntk"
+            init = Initializer(
+                "standard_normal"
+                if is_ntk
+                else ACTIVATIONS[_effective_activation(layer, following)].init
+            )
         weight = self.parameter(f"{name}weight", (width, layer.units), "weight", init)
         bias = -1
         if layer.bias:
@@ -164,14 +205,18 @@ class _Lowering:
             "l1": layer.l1,
             "l2": layer.l2,
             "max_norm": layer.max_norm or 0.0,
+            "factor": 1 / math.sqrt(width) if layer.scaling == "ntk" else 1.0,
+            "weight_rate": layer.lr_factor,
+            "bias_rate": layer.bias_lr_factor,
+            "weight_decay": layer.decay_factor,
         }
         y = self.emit(opcodes.DENSE, x, width, layer.units, **fields)
-        return self.activate(y, layer.units, layer.activation), layer.units
+        return self.activate(y, layer.units, layer.activation, name), layer.units
 
     def activation(
         self, layer: Activation, x: int, width: int, name: str, following: Iterable[Layer]
     ) -> _Value:
-        return self.activate(x, width, layer), width
+        return self.activate(x, width, layer, name), width
 
     def _scale_and_shift(self, name: str, width: int) -> dict[str, int]:
         return {
@@ -182,10 +227,8 @@ class _Lowering:
     def batch_norm(
         self, layer: BatchNorm, x: int, width: int, name: str, following: Iterable[Layer]
     ) -> _Value:
-        state = self.n_buffers
-        self.buffers.append(ArrayInfo(f"{name}running_mean", state, (width,), "mean"))
-        self.buffers.append(ArrayInfo(f"{name}running_var", state + width, (width,), "variance"))
-        self.n_buffers += 2 * width
+        state = self.buffer(f"{name}running_mean", (width,), "mean", 0.0)
+        self.buffer(f"{name}running_var", (width,), "variance", 1.0)
         fields = {
             "state": state,
             "column_stats": self.n_scratch,
@@ -236,9 +279,47 @@ class _Lowering:
             weight = self.parameter(
                 f"{name}projection.weight", (width, inner), "weight", Initializer("glorot_uniform")
             )
-            skip = self.emit(opcodes.DENSE, x, width, inner, weight=weight)
+            skip = self.emit(opcodes.DENSE, x, width, inner, weight=weight, weight_decay=1.0)
         total = self.emit(opcodes.ADD, y, inner, inner, skip=skip)
-        return self.activate(total, inner, layer.activation), inner
+        return self.activate(total, inner, layer.activation, name), inner
+
+    def scale(
+        self, layer: Scale, x: int, width: int, name: str, following: Iterable[Layer]
+    ) -> _Value:
+        fields = {
+            "weight": self.parameter(f"{name}scale", (width,), "scale", _ones),
+            "weight_rate": layer.lr_factor,
+            "weight_decay": layer.decay_factor,
+        }
+        return self.emit(opcodes.SCALE, x, width, width, **fields), width
+
+    def embedding(
+        self, layer: Embedding, x: int, width: int, name: str, following: Iterable[Layer]
+    ) -> _Value:
+        codes, rows = len(layer.cardinalities), sum(layer.cardinalities)
+        if name != "0.":
+            raise ValueError(
+                f"layer {name[:-1]} (Embedding): expected as the first layer, "
+                "as its codes are columns of X"
+            )
+        if codes > width:
+            raise ValueError(
+                f"layer 0 (Embedding): it has {codes} cardinalities, "
+                f"but the network only {width} inputs"
+            )
+        self.cardinalities = tuple(layer.cardinalities)
+        first_rows = np.cumsum([0, *layer.cardinalities])
+        fields = {
+            "weight": self.parameter(f"{name}weight", (rows, layer.size), "table", layer.init),
+            "weight_rate": layer.lr_factor,
+            "weight_decay": layer.decay_factor,
+            "state": self.buffer(f"{name}first_rows", (codes + 1,), "first_rows", first_rows),
+            "codes": codes,
+            "size": layer.size,
+            "rows": rows,
+        }
+        n_out = width - codes + codes * layer.size
+        return self.emit(opcodes.EMBEDDING, x, width, n_out, **fields), n_out
 
     # --- finishing touches ------------------------------------------------------------------------
 
@@ -276,6 +357,8 @@ class _Lowering:
 
 _LOWERINGS = {
     Dense: _Lowering.dense,
+    Scale: _Lowering.scale,
+    Embedding: _Lowering.embedding,
     Activation: _Lowering.activation,
     BatchNorm: _Lowering.batch_norm,
     LayerNorm: _Lowering.layer_norm,

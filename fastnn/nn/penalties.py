@@ -1,4 +1,4 @@
-"""Penalties on weights: ½λ₂Σw² and λ₁Σ|w|, and where the weights lie in θ."""
+"""Penalties on weights: ½λ₂Σw² and λ₁Σ|w|, and where weight decay acts."""
 
 import numpy as np
 
@@ -22,9 +22,11 @@ def penalty(program: Program, state: State) -> float:
     return float(total)
 
 
-def weight_mask(program: Program) -> np.ndarray:
-    """A vector like θ: 1 where it holds a weight, 0 at biases, scales, shifts and padding."""
-    mask = np.zeros(program.n_parameters)
-    for array in program.parameters:
-        array.view(mask)[...] = array.kind == "weight"
-    return mask
+def decay_factors(program: Program) -> np.ndarray:
+    """A vector like θ: what weight decay is multiplied by at each number, 0 at biases."""
+    factors = np.zeros(program.n_parameters)
+    arrays = {array.offset: array for array in program.parameters}
+    for op in program.ops:
+        if op["weight"] >= 0:
+            arrays[int(op["weight"])].view(factors)[...] = op["weight_decay"]
+    return factors

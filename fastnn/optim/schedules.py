@@ -12,7 +12,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if name == "steps":
+            if name in ("steps", "cycles"):
                 object.__setattr__(self, name, checks.integer(name, value))
             elif not isinstance(value, Schedule):
                 object.__setattr__(self, name, checks.number(name, value))
@@ -93,6 +93,60 @@ class Cosine(Schedule):
 
 
 @dataclass(frozen=True)
+class FlatCosine(Schedule):
+    """A constant rate, then a fall to 0 along half a cosine (Holzmüller et al. 2024: flat_cos).
+
+    η(t) = lr up to t = flat · steps, then lr · (1 + cos(π s)) / 2 with s rising from 0 to 1 at
+    ``steps``; 0 afterwards.
+
+    Parameters
+    ----------
+    lr : float
+    steps : int
+        Of the whole training.
+    flat : float
+        Share of ``steps`` with the constant rate, in [0, 1).
+    """
+
+    lr: float
+    steps: int
+    flat: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.number("flat", self.flat, 0.0, 1.0, high_open=True)
+
+    def _at(self, t: np.ndarray) -> np.ndarray | float:
+        s = np.clip((t / self.steps - self.flat) / (1.0 - self.flat), 0.0, 1.0)
+        return self.lr * 0.5 * (1.0 + np.cos(np.pi * s))
+
+
+@dataclass(frozen=True)
+class CosineLog(Schedule):
+    """Cycles of a cosine that grow longer (Holzmüller et al. 2024: coslog4).
+
+    η(t) = lr · (1 − cos(2π log₂(1 + (2ᶜ − 1) t / steps))) / 2 with c = ``cycles``; 0 from ``steps``
+    on. Each cycle is twice as long as the one before.
+
+    Parameters
+    ----------
+    lr : float
+    steps : int
+        Of the whole training.
+    cycles : int
+    """
+
+    lr: float
+    steps: int
+    cycles: int = 4
+
+    def _at(self, t: np.ndarray) -> np.ndarray | float:
+        share = np.minimum(t / self.steps, 1.0)
+        turns = np.log2(1.0 + (2.0**self.cycles - 1.0) * share)
+        return np.where(share < 1.0, self.lr * 0.5 * (1.0 - np.cos(2.0 * np.pi * turns)), 0.0)
+
+
+@dataclass(frozen=True)
 class Warmup(Schedule):
     """A linear rise over ``steps`` to the first rate of ``then``, which follows.
 
@@ -144,7 +198,11 @@ class OneCycle(Schedule):
 
 
 SCHEDULES = {
-    s.__name__: s for s in (Constant, StepDecay, Exponential, InverseTime, Cosine, Warmup, OneCycle)
+    s.__name__: s
+    for s in (
+        *(Constant, StepDecay, Exponential, InverseTime, Cosine, FlatCosine, CosineLog),
+        *(Warmup, OneCycle),
+    )
 }
 
 

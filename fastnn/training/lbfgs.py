@@ -8,7 +8,7 @@ import numpy as np
 from fastnn._kernels import opcodes
 from fastnn._kernels.contract import Chunk, StepLog
 from fastnn.errors import DivergenceError
-from fastnn.nn.penalties import weight_mask
+from fastnn.nn.penalties import decay_factors
 from fastnn.optim.optimizers import LBFGS, SGD
 from fastnn.training.epoch_totals import EpochTotals
 from fastnn.training.training import Training
@@ -65,7 +65,7 @@ class _Problem:
         if len(training.indices) < len(training.samples):
             self.samples = training.samples.take(training.indices)
         self.accepted = self.net.state.theta.copy()
-        self._decay = optimizer.weight_decay * weight_mask(self.net.program)
+        self._decay = optimizer.weight_decay * decay_factors(self.net.program)
         # The last point with a finite cost, and its log.
         self._evaluated: tuple[np.ndarray, StepLog] | None = None
         self._started = time.perf_counter()

@@ -19,6 +19,7 @@ from fastnn.data.validation import (
     as_features,
     as_numbers,
     as_sample_weight,
+    check_codes,
     on_host,
     rescaled_weights,
 )
@@ -89,6 +90,7 @@ def _without_uncounted(y: Any, weights: np.ndarray) -> Any:
 def checked_features(net: NetworkProtocol, X: Any) -> Any:
     """X alone, every number of it finite: an array, or one that stays on the GPU."""
     X = as_features(X, net.dtype, net.inputs, "X", True, net.takes_gpu_arrays)
+    check_codes(X, net.program.cardinalities)
     # `as_features` has checked a NumPy array; the engine checks one on the GPU.
     if not isinstance(X, np.ndarray) and not net.engine.is_finite(X):
         as_features(X.to_host(), net.dtype)  # raises the error that names the place

@@ -33,6 +33,15 @@ BLOCK = [
     fnn.GaussianNoise(0.1),
     fnn.Dense(3),
 ]
+# What has a number for each column or category, and arrays with factors of their own.
+TABLE = [
+    fnn.Embedding([3, 40], 5, lr_factor=2.0, decay_factor=0.5),
+    fnn.Scale(lr_factor=6.0, decay_factor=2.0),
+    fnn.Dense(6, fnn.Activation("mish", parametric=True, lr_factor=0.1), scaling="ntk", l2=0.1),
+    fnn.Dropout(0.3),
+    fnn.Residual([fnn.Scale(), fnn.Activation("selu", parametric=True)]),
+    fnn.Dense(3, scaling="ntk", lr_factor=0.5, bias_lr_factor=0.1, decay_factor=0.3),
+]
 
 
 @pytest.fixture
@@ -72,6 +81,8 @@ def network(layers, loss="softmax_cross_entropy", dtype="float64", inputs=4):
 def samples_for(net, n, labels=False, weights=False):
     rng, dtype = np.random.default_rng(1), net.program.dtype
     X, k = rng.normal(size=(n, net.inputs)).astype(dtype), net.outputs
+    for column, codes in enumerate(reversed(net.program.cardinalities), 1):
+        X[:, -column] = rng.integers(0, codes, n)
     w = (rng.random(n) + 0.1).astype(dtype) if weights else None
     if labels:
         return Samples(X, labels=rng.integers(0, k, n), weights=w)
@@ -125,11 +136,35 @@ def assert_close(expected, found, tolerance, what):
 
 @pytest.mark.usefixtures("no_races")
 def test_every_operation(path):
-    net = network(BLOCK)
-    assert {int(code) for code in net.program.ops["code"]} == set(opcodes.OPERATIONS.values()) - {
-        opcodes.ELEMENTWISE
-    }
+    net, table = network(BLOCK), network(TABLE)
+    codes = {int(code) for each in (net, table) for code in each.program.ops["code"]}
+    assert codes == set(opcodes.OPERATIONS.values()) - {opcodes.ELEMENTWISE}
     assert_steps_agree(net, samples_for(net, 7), fnn.Adam(), 3, every=1)
+    assert_steps_agree(table, samples_for(table, 7), fnn.Adam(), 3, every=1)
+
+
+@pytest.mark.usefixtures("no_races")
+@pytest.mark.parametrize(
+    "optimizer",
+    [fnn.SGD(0.1, weight_decay=0.1), fnn.AdamW(weight_decay=0.1), fnn.NAdam(clip_norm=0.1)],
+    ids=["sgd", "adamw", "clipped"],
+)
+def test_factors_of_single_arrays(path, optimizer):
+    net = network(TABLE)
+    assert_steps_agree(net, samples_for(net, 7, weights=True), optimizer, 3)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_gradients_and_predictions_of_a_table(path, training):
+    net = network(TABLE)
+    samples, engines = (
+        samples_for(net, 7),
+        [make(net.program) for make in (ReferenceEngine, CudaEngine)],
+    )
+    (_, expected), (_, found) = (e.gradients(net.state, samples, training) for e in engines)
+    assert_close(expected, found, TOLERANCE["float64"], "gradients")
+    expected, found = (e.forward(net.state, samples.X)[0] for e in engines)
+    assert_close(expected, found, TOLERANCE["float64"], "outputs")
 
 
 @pytest.mark.usefixtures("no_races")

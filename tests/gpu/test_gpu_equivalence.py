@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from builders import (
+    INNER_LAYERS,
     LOSS_CASES,
     OUTPUTS,
     STEPPING,
@@ -40,7 +41,6 @@ import fastnn as fnn
 from fastnn._kernels import opcodes, philox
 from fastnn._kernels.contract import Chunk
 from fastnn.nn.activations import ACTIVATIONS
-from fastnn.nn.layers import LAYERS
 from fastnn.training.samples import checked_samples
 
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)
@@ -91,7 +91,7 @@ def test_losses(loss, weighted, dtype, path):
 
 
 @each_dtype
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("kind", INNER_LAYERS)
 def test_layers(kind, dtype):
     assert_gradients(make(example(kind), dtype=dtype), *data(dtype=dtype))
     assert_gradients(make(wide_example(kind), dtype=dtype), *data(dtype=dtype, rows=70))

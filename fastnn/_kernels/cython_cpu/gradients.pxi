@@ -15,7 +15,7 @@ cdef enum:
 
 
 cdef struct WeightRows:
-    # This thread's rows of a weight (n_in, n_out), or elements of a scale as rows of one.
+    # This thread's rows of a weight or of tables, or elements of a scale as rows of one.
     int64_t offset  # in θ
     int64_t rows
     int64_t width
@@ -29,10 +29,18 @@ cdef struct StepContext:
 
 
 cdef inline WeightRows thread_rows(const KernelContext* ctx, const Op* op) noexcept nogil:
-    cdef bint dense = op.code == DENSE
-    cdef Range rows = thread_range(ctx, op.n_in if dense else op.n_out)
-    cdef int64_t width = op.n_out if dense else 1
-    return WeightRows(op.weight + rows.first * width, rows.last - rows.first, width)
+    cdef WeightRows whole = weight_rows(op)
+    cdef Range mine = thread_range(ctx, whole.rows)
+    return WeightRows(op.weight + mine.first * whole.width, mine.last - mine.first, whole.width)
+
+
+cdef inline WeightRows weight_rows(const Op* op) noexcept nogil:
+    """All rows of a weight."""
+    if op.code == DENSE:
+        return WeightRows(op.weight, op.n_in, op.n_out)
+    if op.code == EMBEDDING:
+        return WeightRows(op.weight, op.rows, op.size)
+    return WeightRows(op.weight, op.n_out, 1)
 
 
 cdef inline Operand thread_inputs(const KernelContext* ctx, const Op* op) noexcept nogil:
@@ -114,9 +122,10 @@ cdef void fused_sgd_update(const KernelContext* ctx, const StepContext* step,
                            const Op* op) noexcept nogil:
     """W ← (1 − η(λ₂ + decay)) W − η xᵀ δ, as one GEMM."""
     cdef WeightRows part = thread_rows(ctx, op)
-    cdef double eta = step.rates.eta, beta = 1 - eta * (op.l2 + ctx.optimizer.weight_decay)
+    cdef double eta = step.rates.eta * op.weight_rate
+    cdef double beta = 1 - eta * (op.l2 + ctx.optimizer.weight_decay * op.weight_decay)
     cdef real* w = ctx.theta + part.offset
-    gemm(ctx, GemmShape(part.rows, part.width, step.batch), <real>-eta, thread_inputs(ctx, op),
+    gemm(ctx, GemmShape(part.rows, part.width, step.batch), <real>(-eta * op.factor), thread_inputs(ctx, op),
          delta_of(ctx, op), SourceMatrix(<real>beta, w, part.width), OutputMatrix(w, part.width))
 
 
@@ -137,7 +146,7 @@ cdef void blocked_weight_update(const KernelContext* ctx, const StepContext* ste
         for k in range(blocks_of(part.rows, height)):
             row = k * height
             shape = GemmShape(min(height, part.rows - row), min(breadth, n_out - column), batch)
-            gemm(ctx, shape, 1, transposed(x.data + row, x.stride), operand(delta.data + column,
+            gemm(ctx, shape, <real>op.factor, transposed(x.data + row, x.stride), operand(delta.data + column,
                                                                             n_out),
                  no_source(), OutputMatrix(g, shape.n))
             update_block(ctx, step, op, shape, part.offset + row * n_out + column, g, sums)
@@ -159,7 +168,7 @@ cdef void update_block(const KernelContext* ctx, const StepContext* step, const 
     if optimizer.clip_value > 0:
         clip(g, n, <real>optimizer.clip_value)
     for i in range(runs):
-        update_recorded(ctx, step, optimizer.weight_decay, start + i * op.n_out, g + i * length,
+        update_recorded(ctx, step, weight_factors(ctx, op), start + i * op.n_out, g + i * length,
                         length, sums)
 
 
@@ -173,15 +182,20 @@ cdef double weight_gradient(const KernelContext* ctx, const StepContext* step, c
     Returns its sum of squares where the global norm is clipped, else 0.
     """
     cdef WeightRows part = thread_rows(ctx, op)
-    cdef int64_t n = part.rows * part.width
+    cdef int64_t n = part.rows * part.width, row
     cdef real* g = ctx.gradient + part.offset
     if op.code == DENSE:
-        gemm(ctx, GemmShape(part.rows, part.width, step.batch), 1, thread_inputs(ctx, op),
+        gemm(ctx, GemmShape(part.rows, part.width, step.batch), <real>op.factor, thread_inputs(ctx, op),
              delta_of(ctx, op), no_source(), OutputMatrix(g, part.width))
         if op.l1 > 0 or op.l2 > 0:
             add_penalties(ctx.theta + part.offset, g, n, <real>op.l1, <real>op.l2)
     elif op.code == LAYER_NORM:
         layer_norm_parameter_gradients(ctx, op, step.batch)
+    elif op.code == EMBEDDING:
+        row = (part.offset - op.weight) // op.size
+        embedding_gradient(ctx, op, row, row + part.rows, step.batch)
+    elif op.code == SCALE or op.code == PARAMETRIC:
+        column_gradients(ctx, op, step.batch)
     if sums != NULL:
         sums[GRADIENT] += moments(g, n, 0).squares
         if not ctx.updates:
@@ -211,15 +225,28 @@ cdef double clip_and_sum_squares(const Optimizer* optimizer, real* g, int64_t n)
 # --- updates --------------------------------------------------------------------------------------
 
 
-cdef WeightSums update_range(const KernelContext* ctx, const StepContext* step, double decay,
+cdef struct Factors:
+    double rate  # of the learning rate
+    double decay  # weight decay
+
+
+cdef inline Factors weight_factors(const KernelContext* ctx, const Op* op) noexcept nogil:
+    return Factors(op.weight_rate, ctx.optimizer.weight_decay * op.weight_decay)
+
+
+cdef WeightSums update_range(const KernelContext* ctx, const StepContext* step, Factors factors,
                              int64_t offset, const real* g, int64_t n) noexcept nogil:
     """Update the parameters from element ``offset`` of θ on with their gradient."""
     cdef real* m = ctx.slots + offset  # slots that the optimiser lacks are not touched
-    return update_by_code(ctx.optimizer, &step.rates, decay, ctx.theta + offset, g, m,
+    cdef StepRates rates = step.rates
+    rates.eta *= factors.rate
+    rates.step *= factors.rate
+    rates.step_gradient *= factors.rate
+    return update_by_code(ctx.optimizer, &rates, factors.decay, ctx.theta + offset, g, m,
                           m + ctx.slots_stride, n)
 
 
-cdef void update_recorded(const KernelContext* ctx, const StepContext* step, double decay,
+cdef void update_recorded(const KernelContext* ctx, const StepContext* step, Factors factors,
                           int64_t offset, const real* g, int64_t n, double* sums) noexcept nogil:
     """`update_range`, recording Σ w² and Σ (Δw)², `SUM_BLOCK` elements at a time."""
     cdef int64_t i, first, length
@@ -227,7 +254,7 @@ cdef void update_recorded(const KernelContext* ctx, const StepContext* step, dou
     cdef real* before
     cdef real* w
     if sums == NULL:
-        update_range(ctx, step, decay, offset, g, n)
+        update_range(ctx, step, factors, offset, g, n)
         return
     before = block_scratch(ctx)
     for i in range(blocks_of(n, SUM_BLOCK)):
@@ -235,7 +262,7 @@ cdef void update_recorded(const KernelContext* ctx, const StepContext* step, dou
         length = min(<int64_t>SUM_BLOCK, n - first)
         w = ctx.theta + offset + first
         memcpy(before, w, length * sizeof(real))
-        block = update_range(ctx, step, decay, offset + first, g + first, length)
+        block = update_range(ctx, step, factors, offset + first, g + first, length)
         if not is_exact(block.squares):
             block.squares = moments(before, length, 0).squares
         if not is_exact(block.moved):
@@ -246,10 +273,8 @@ cdef void update_recorded(const KernelContext* ctx, const StepContext* step, dou
 
 cdef void update_weight(const KernelContext* ctx, const StepContext* step, const Op* op,
                         double* sums) noexcept nogil:
-    """Weight decay is for weights, not for scales."""
     cdef WeightRows part = thread_rows(ctx, op)
-    cdef double decay = ctx.optimizer.weight_decay if op.code == DENSE else 0
-    update_recorded(ctx, step, decay, part.offset, ctx.gradient + part.offset,
+    update_recorded(ctx, step, weight_factors(ctx, op), part.offset, ctx.gradient + part.offset,
                     part.rows * part.width, sums)
 
 
@@ -257,7 +282,8 @@ cdef void update_bias(const KernelContext* ctx, const StepContext* step,
                       const Op* op) noexcept nogil:
     cdef Range mine = thread_range(ctx, op.n_out)
     cdef int64_t offset = op.bias + mine.first
-    update_range(ctx, step, 0, offset, ctx.gradient + offset, mine.last - mine.first)
+    update_range(ctx, step, Factors(op.bias_rate, 0), offset, ctx.gradient + offset,
+                 mine.last - mine.first)
 
 
 cdef double total_squares(const KernelContext* ctx) noexcept nogil:
@@ -274,11 +300,12 @@ cdef double scaled_norm(const KernelContext* ctx) noexcept nogil:
     cdef double total = 0
     cdef int64_t i
     cdef const Op* op
+    cdef WeightRows whole
     for i in range(ctx.n_ops):
         op = &ctx.ops[i]
         if op.weight >= 0:
-            total += scaled_squares(ctx.gradient + op.weight,
-                                    op.n_in * op.n_out if op.code == DENSE else op.n_out, 1)
+            whole = weight_rows(op)
+            total += scaled_squares(ctx.gradient + op.weight, whole.rows * whole.width, 1)
         if op.bias >= 0:
             total += scaled_squares(ctx.gradient + op.bias, op.n_out, 1)
     return norm_of_scaled(total)

@@ -173,7 +173,7 @@ cdef void split_k_gemm(const KernelContext* ctx, const int64_t* samples,
     cdef int64_t width = mine.last - mine.first
     cdef real* x = ctx.work + ctx.capacity * mine.first
     gather(ctx.X, ctx.n_inputs, samples, batch, mine.first, width, x)
-    gemm(ctx, GemmShape(batch, op.n_out, width), 1, operand(x, width),
+    gemm(ctx, GemmShape(batch, op.n_out, width), <real>op.factor, operand(x, width),
          operand(ctx.theta + op.weight + mine.first * op.n_out, op.n_out), no_source(),
          OutputMatrix(split_k_partial(ctx, op, ctx.rank, 0), op.n_out))
 
@@ -252,13 +252,19 @@ cdef int64_t forward(const KernelContext* ctx, const real* X, int64_t step, int6
             reduce_split_k(ctx, op, first_row, n_rows)
         elif op.code == DENSE:
             x = X if X != NULL and op.x == INPUT else input_of(ctx, op, first_row)
-            gemm(ctx, GemmShape(n_rows, op.n_out, op.n_in), 1, operand(x, op.n_in),
+            gemm(ctx, GemmShape(n_rows, op.n_out, op.n_in), <real>op.factor, operand(x, op.n_in),
                  operand(ctx.theta + op.weight, op.n_out), bias_of(ctx, op),
                  OutputMatrix(output_of(ctx, op, first_row), op.n_out))
         elif op.code == BATCH_NORM:
             phase = batch_norm(ctx, op, first_row, n_rows, batch, phase)
         elif op.code == LAYER_NORM:
             layer_norm(ctx, op, first_row, n_rows)
+        elif op.code == SCALE:
+            scale_columns(ctx, op, first_row, n_rows)
+        elif op.code == EMBEDDING:
+            embedding(ctx, op, first_row, n_rows)
+        elif op.code == PARAMETRIC:
+            parametric(ctx, op, first_row, n_rows)
         else:
             elementwise_op(ctx, op, step, first_row, n_rows)
         epilogue(ctx, op, step, first_row, n_rows)
@@ -302,6 +308,10 @@ cdef int64_t backpropagate(const KernelContext* ctx, int64_t first_row, int64_t 
             dense_input_gradient(ctx, op, first_row, n_rows)
         elif op.code == LAYER_NORM:
             layer_norm_backward(ctx, op, first_row, n_rows)
+        elif op.code == SCALE:
+            scale_columns_backward(ctx, op, first_row, n_rows)
+        elif op.code == PARAMETRIC:
+            parametric_backward(ctx, op, first_row, n_rows)
         else:
             elementwise_op_backward(ctx, op, first_row, n_rows)
     return phase
@@ -314,7 +324,7 @@ cdef void dense_input_gradient(const KernelContext* ctx, const Op* op, int64_t f
     cdef SourceMatrix before = no_source()
     if op.x_grad == GRAD_ADD:
         before = SourceMatrix(1, d_x, op.n_in)
-    gemm(ctx, GemmShape(n_rows, op.n_in, op.n_out), 1,
+    gemm(ctx, GemmShape(n_rows, op.n_in, op.n_out), <real>op.factor,
          operand(output_gradient_of(ctx, op, first_row), op.n_out),
          transposed(ctx.theta + op.weight, op.n_out), before, OutputMatrix(d_x, op.n_in))
 

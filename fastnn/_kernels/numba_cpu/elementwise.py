@@ -101,9 +101,9 @@ def epilogue(ctx, op, step, first_row, n_rows):
     stores, drops = op.aux >= 0 and ctx.backward, ctx.training and op.rate > 0
     if stores:
         aux = matrix(ctx.work, op.aux * ctx.capacity + first_row * n, n_rows, n)
-        _activate_and_store(op.activation, z, aux, bias, alpha)
+        activate_and_store(op.activation, z, aux, bias, alpha)
     elif op.activation != oc.LINEAR or has_bias:
-        _activate(op.activation, z, bias, alpha)
+        activate_all(op.activation, z, bias, alpha)
     if drops:
         # free until the backward pass
         masks = matrix(ctx.d_work, op.y * ctx.capacity + first_row * n, n_rows, n)
@@ -121,12 +121,12 @@ def _multiply(factors, target):
 
 
 @inline
-def _activate_and_store(code, z, aux, bias, alpha):
+def activate_and_store(code, z, aux, bias, alpha):
     """z ← f(z + bias) and aux ← f′(z + bias)."""
     if _NEEDS_Z[code]:
         _activate_with_derivative(code, z, aux, bias, alpha)
     else:
-        _activate(code, z, bias, alpha)
+        activate_all(code, z, bias, alpha)
         aux[:, :] = 1
         _multiply_by_derivative(code, aux.reshape(-1), z.reshape(-1), alpha)
 
@@ -173,7 +173,7 @@ _CODES = {row.code: "" for row in ACTIVATIONS.values()}
 _FROM_Z = {row.code: "" for row in ACTIVATIONS.values() if row.needs_z}
 _FROM_OUTPUT = {code: "" for code in _CODES if code != oc.LINEAR and code not in _FROM_Z}
 
-_activate = kernel(loop_by_code("z, bias, alpha", _activate_loop, _CODES))
+activate_all = kernel(loop_by_code("z, bias, alpha", _activate_loop, _CODES))
 _activate_with_derivative = kernel(
     loop_by_code("z, aux, bias, alpha", _activate_with_derivative_loop, _FROM_Z)
 )

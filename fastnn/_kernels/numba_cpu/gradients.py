@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastnn._kernels import opcodes as oc
-from fastnn._kernels.numba_cpu import elementwise, norm, update
+from fastnn._kernels.numba_cpu import columns, elementwise, embedding, norm, update
 from fastnn._kernels.numba_cpu import statistics as stats
 from fastnn._kernels.numba_cpu.barrier import barrier_wait, partition
 from fastnn._kernels.numba_cpu.compile import inline, kernel
@@ -92,8 +92,9 @@ def _scaled_norm(ctx):
     total = 0.0
     for i in range(len(ctx.ops)):
         op = ctx.ops[i]
-        n = op.n_in * op.n_out if op.code == oc.DENSE else op.n_out
         if op.weight >= 0:
+            rows, width = _weight_shape(op)
+            n = rows * width
             total += update.scaled_squares(segment(ctx.gradient, op.weight, n))
         if op.bias >= 0:
             total += update.scaled_squares(segment(ctx.gradient, op.bias, op.n_out))
@@ -107,12 +108,20 @@ def _is_plain_sgd(optimizer):
 
 @inline
 def thread_rows(ctx, op):
-    """Offset in θ and shape of the rows of a weight (or elements of a scale) of this thread."""
+    """Offset in θ and shape of this thread's rows of a weight or of tables."""
+    rows, width = _weight_shape(op)
+    first, last = partition(rows, ctx.rank, ctx.n_threads)
+    return op.weight + first * width, last - first, width
+
+
+@inline
+def _weight_shape(op):
+    """Rows and columns of a weight or of tables; elements of a scale are rows of one."""
     if op.code == oc.DENSE:
-        first, last = partition(op.n_in, ctx.rank, ctx.n_threads)
-        return op.weight + first * op.n_out, last - first, op.n_out
-    first, last = partition(op.n_out, ctx.rank, ctx.n_threads)
-    return op.weight + first, last - first, 1
+        return op.n_in, op.n_out
+    if op.code == oc.EMBEDDING:
+        return op.rows, op.size
+    return op.n_out, 1
 
 
 @inline
@@ -131,7 +140,9 @@ def _fused_sgd_update(ctx, step, op):
     """W ← (1 − η(λ₂ + decay)) W − η xᵀ δ, as one GEMM."""
     offset, rows, n_out = thread_rows(ctx, op)
     d_z = matrix(ctx.d_work, op.y * ctx.capacity, step.batch, n_out)
-    alpha, beta = -step.rates.eta, 1.0 - step.rates.eta * (op.l2 + step.optimizer.weight_decay)
+    eta = step.rates.eta * op.weight_rate
+    decay = op.l2 + step.optimizer.weight_decay * op.weight_decay
+    alpha, beta = -eta * op.factor, 1.0 - eta * decay
     x, w = _thread_inputs(ctx, op, step.batch), matrix(ctx.theta, offset, rows, n_out)
     gemm(True, False, alpha, x, d_z, beta, w)
 
@@ -157,7 +168,7 @@ def _blocked_weight_update(ctx, step, op, sums):
             # The same memory for every block, which keeps it in cache.
             g = matrix(ctx.gradient, offset, n_rows, columns)
             delta = d_z[:, column : column + columns]
-            gemm(True, False, 1.0, x[:, row : row + n_rows], delta, 0.0, g)
+            gemm(True, False, op.factor, x[:, row : row + n_rows], delta, 0.0, g)
             _update_block(ctx, step, op, sums, offset, offset + row * n_out + column, g)
 
 
@@ -177,10 +188,10 @@ def _update_block(ctx, step, op, sums, offset, start, g):
         stats.gradient(sums, block)
     if step.optimizer.clip_value > 0:
         update.clip(block, step.optimizer.clip_value)
-    decay = step.optimizer.weight_decay
+    decay = step.optimizer.weight_decay * op.weight_decay
     for i in range(runs):
         part = segment(block, i * length, length)
-        _update_recorded(ctx, step, decay, start + i * op.n_out, part, sums)
+        _update_recorded(ctx, step, op.weight_rate, decay, start + i * op.n_out, part, sums)
 
 
 @inline
@@ -194,11 +205,16 @@ def _weight_gradient(ctx, step, op, sums):
     if op.code == oc.DENSE:
         d_z = matrix(ctx.d_work, op.y * ctx.capacity, step.batch, n_out)
         x, target = _thread_inputs(ctx, op, step.batch), matrix(ctx.gradient, offset, rows, n_out)
-        gemm(True, False, 1.0, x, d_z, 0.0, target)
+        gemm(True, False, op.factor, x, d_z, 0.0, target)
         if op.l1 > 0 or op.l2 > 0:
             update.add_penalties(segment(ctx.theta, offset, rows * n_out), g, op.l1, op.l2)
     elif op.code == oc.LAYER_NORM:
         norm.layer_norm_parameter_gradients(ctx, op, step.batch)
+    elif op.code == oc.EMBEDDING:
+        first = (offset - op.weight) // op.size
+        embedding.embedding_gradient(ctx, op, first, first + rows, step.batch)
+    elif op.code == oc.SCALE or op.code == oc.PARAMETRIC:
+        columns.column_gradients(ctx, op, step.batch)
     if len(sums) > 0:
         stats.gradient(sums, g)
         if not ctx.updates:
@@ -228,43 +244,47 @@ def _clip_and_sum_squares(optimizer, g):
 
 @inline
 def _update_weight(ctx, step, op, sums):
-    """Weight decay is for weights, not for scales."""
     offset, rows, n_out = thread_rows(ctx, op)
-    decay = step.optimizer.weight_decay if op.code == oc.DENSE else 0.0
+    decay = step.optimizer.weight_decay * op.weight_decay
     g = segment(ctx.gradient, offset, rows * n_out)
-    _update_recorded(ctx, step, decay, offset, g, sums)
+    _update_recorded(ctx, step, op.weight_rate, decay, offset, g, sums)
 
 
 @inline
 def _update_bias(ctx, step, op):
     first, last = partition(op.n_out, ctx.rank, ctx.n_threads)
     g = segment(ctx.gradient, op.bias + first, last - first)
-    _update_range(ctx, step, 0.0, op.bias + first, g)
+    _update_range(ctx, step, op.bias_rate, 0.0, op.bias + first, g)
 
 
 @inline
-def _update_recorded(ctx, step, decay, offset, g, sums):
+def _update_recorded(ctx, step, rate, decay, offset, g, sums):
     """`_update_range`, recording Σ w² and Σ (Δw)², `SUM_BLOCK` elements at a time."""
     if len(sums) == 0:
-        _update_range(ctx, step, decay, offset, g)
+        _update_range(ctx, step, rate, decay, offset, g)
         return
     for first in range(0, len(g), oc.SUM_BLOCK):
         n = min(oc.SUM_BLOCK, len(g) - first)
         w, before = segment(ctx.theta, offset + first, n), stats.block_scratch(ctx, n)
         elementwise.copy(w, before)
         part = segment(g, first, n)
-        squares, moved = _update_range(ctx, step, decay, offset + first, part)
+        squares, moved = _update_range(ctx, step, rate, decay, offset + first, part)
         stats.update(sums, squares, moved, before, w)
 
 
 @kernel
-def _update_range(ctx, step, decay, offset, g):
-    """Update the parameters from element ``offset`` of θ on: Σ θ² before, and Σ (Δθ)²."""
+def _update_range(ctx, step, rate, decay, offset, g):
+    """Update the parameters from element ``offset`` of θ on: Σ θ² before, and Σ (Δθ)².
+
+    ``rate`` is a factor of the learning rate, ``decay`` the weight decay.
+    """
     n, length, n_slots = len(g), len(ctx.theta), len(ctx.slots) // len(ctx.theta)
     m = segment(ctx.slots, offset, n if n_slots > 0 else 0)
     v = segment(ctx.slots, length + offset, n if n_slots > 1 else 0)
     w = segment(ctx.theta, offset, n)
-    return update.update(step.optimizer, step.rates, decay, w, g, m, v)
+    eta, of_m, of_g, inv_sqrt_bias2 = step.rates
+    rates = StepRates(rate * eta, rate * of_m, rate * of_g, inv_sqrt_bias2)
+    return update.update(step.optimizer, rates, decay, w, g, m, v)
 
 
 @inline

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastnn._kernels import opcodes as oc
-from fastnn._kernels.numba_cpu import elementwise, norm, philox, update
+from fastnn._kernels.numba_cpu import columns, elementwise, embedding, norm, philox, update
 from fastnn._kernels.numba_cpu import statistics as stats
 from fastnn._kernels.numba_cpu.barrier import barrier_wait, partition
 from fastnn._kernels.numba_cpu.compile import inline
@@ -185,7 +185,7 @@ def _split_k_gemm(ctx, X, samples):
     gemm(
         False,
         False,
-        1.0,
+        op.factor,
         x,
         matrix(ctx.theta, op.weight + first * op.n_out, last - first, op.n_out),
         0.0,
@@ -258,14 +258,20 @@ def forward(ctx, X, x_row, step, first_row, n_rows, batch, phase):
             if splits_k(ctx, op):
                 _reduce_split_k(ctx, op, first_row, z)
             elif op.x == oc.INPUT and x_row >= 0:
-                gemm(False, False, 1.0, X[x_row : x_row + n_rows], w, 0.0, z)
+                gemm(False, False, op.factor, X[x_row : x_row + n_rows], w, 0.0, z)
             else:
                 x = rows_of(ctx, ctx.work, op.x, op.n_in, first_row, n_rows)
-                gemm(False, False, 1.0, x, w, 0.0, z)
+                gemm(False, False, op.factor, x, w, 0.0, z)
         elif op.code == oc.BATCH_NORM:
             phase = norm.batch_norm(ctx, op, first_row, n_rows, batch, phase)
         elif op.code == oc.LAYER_NORM:
             norm.layer_norm(ctx, op, first_row, n_rows)
+        elif op.code == oc.SCALE:
+            columns.scale_columns(ctx, op, first_row, n_rows)
+        elif op.code == oc.EMBEDDING:
+            embedding.embedding(ctx, op, first_row, n_rows)
+        elif op.code == oc.PARAMETRIC:
+            columns.parametric(ctx, op, first_row, n_rows)
         else:
             _elementwise_op(ctx, op, step, first_row, n_rows)
         elementwise.epilogue(ctx, op, step, first_row, n_rows)
@@ -309,9 +315,13 @@ def backpropagate(ctx, first_row, n_rows, batch, phase):
             d_x = rows_of(ctx, ctx.d_work, op.x, op.n_in, first_row, n_rows)
             w = matrix(ctx.theta, op.weight, op.n_in, op.n_out)
             beta = 1.0 if op.x_grad == oc.GRAD_ADD else 0.0
-            gemm(False, True, 1.0, d_z, w, beta, d_x)
+            gemm(False, True, op.factor, d_z, w, beta, d_x)
         elif op.code == oc.LAYER_NORM:
             norm.layer_norm_backward(ctx, op, first_row, n_rows)
+        elif op.code == oc.SCALE:
+            columns.scale_columns_backward(ctx, op, first_row, n_rows)
+        elif op.code == oc.PARAMETRIC:
+            columns.parametric_backward(ctx, op, first_row, n_rows)
         else:
             _elementwise_op_backward(ctx, op, first_row, n_rows)
     return phase

@@ -11,7 +11,7 @@ from fastnn._kernels.scalars import activate, derivative, derivative_from_z
 from fastnn._kernels.tables import ACTIVATIONS
 
 # A bit for each activation, by its code.
-_NEEDS_Z = sum(1 << row.code for row in ACTIVATIONS.values() if row.needs_z)
+NEEDS_Z = sum(1 << row.code for row in ACTIVATIONS.values() if row.needs_z)
 
 
 @device
@@ -47,7 +47,7 @@ def epilogue(ctx, op, row, column, z, step):
     if op.aux >= 0:
         slope = (
             derivative_from_z(op.activation, z, op.alpha)
-            if (_NEEDS_Z >> op.activation) & 1 != 0
+            if (NEEDS_Z >> op.activation) & 1 != 0
             else derivative(op.activation, y, op.alpha)
         )
         ctx.work[op.aux + element] = slope * mask

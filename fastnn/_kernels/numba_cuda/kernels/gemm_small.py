@@ -201,10 +201,13 @@ def store(ctx, result, r, c, total):
     """The epilogue of result (r, c)."""
     op, kind = result.op, result.kind
     if kind == FORWARD:
-        z = total + ctx.theta[op.bias + c] if op.bias >= 0 else total
+        z = op.factor * total
+        if op.bias >= 0:
+            z += ctx.theta[op.bias + c]
         epilogue(ctx, op, result.first_row + r, c, z, result.step)
     elif kind == INPUT:
-        store_input_gradient(ctx, op, (result.first_row + r) * op.n_in + c, total)
+        element = (result.first_row + r) * op.n_in + c
+        store_input_gradient(ctx, op, element, op.factor * total)
     else:
         weight_epilogue(ctx, result, r, c, total)
 
@@ -218,11 +221,14 @@ def weight_epilogue(ctx, result, r, c, g):
     op, optimizer = result.op, result.optimizer
     is_bias = r == op.n_in
     p = op.bias + c if is_bias else op.weight + r * op.n_out + c
-    if not is_bias and (op.l1 > 0 or op.l2 > 0):
-        w = ctx.theta[p]
-        g += op.l2 * w + (op.l1 if w > 0 else -op.l1 if w < 0 else w)
+    if not is_bias:
+        g *= op.factor
+        if op.l1 > 0 or op.l2 > 0:
+            w = ctx.theta[p]
+            g += op.l2 * w + (op.l1 if w > 0 else -op.l1 if w < 0 else w)
     if result.fused:
-        decay = 0.0 if is_bias else optimizer.weight_decay
-        update.update(ctx, optimizer, p, update.clip(optimizer, g), decay)
+        rate = op.bias_rate if is_bias else op.weight_rate
+        decay = 0.0 if is_bias else optimizer.weight_decay * op.weight_decay
+        update.update(ctx, optimizer, p, update.clip(optimizer, g), rate, decay)
     else:
         ctx.gradient[p] = g

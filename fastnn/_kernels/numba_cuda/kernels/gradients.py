@@ -13,7 +13,7 @@ import numpy as np
 
 from fastnn._kernels import opcodes as oc
 from fastnn._kernels.elementary import scaled_square
-from fastnn._kernels.numba_cuda.kernels import control, gemm_small, norm, update
+from fastnn._kernels.numba_cuda.kernels import columns, control, embedding, gemm_small, norm, update
 from fastnn._kernels.numba_cuda.kernels.blocks import WARP, block_range, block_sum, divide
 from fastnn._kernels.numba_cuda.kernels.records import operation, optimizer_at
 from fastnn._kernels.numba_cuda.toolchain.shim import cuda, device
@@ -50,19 +50,37 @@ def operation_gradient(ctx, op, batch, k, fused, worker, workers):
     if op.code == oc.DENSE:
         optimizer = optimizer_at(ctx, k)
         gemm_small.weight_gradient(ctx, op, batch, optimizer, fused, worker, workers)
+    elif op.code == oc.EMBEDDING:
+        _table_gradient(ctx, op, batch, k, fused, worker, workers)
     elif op.weight >= 0:
         lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
         optimizer = optimizer_at(ctx, k)
         for first in range(worker * WARP, op.n_out, workers * WARP):
-            c = min(first + lane, op.n_out - 1)
-            if op.code == oc.LAYER_NORM:
+            c, d_shift = min(first + lane, op.n_out - 1), ctx.work.dtype.type(0)
+            if op.code == oc.SCALE or op.code == oc.PARAMETRIC:
+                d_scale = columns.column_sum(ctx, op, batch, c)
+            elif op.code == oc.LAYER_NORM:
                 d_shift, d_scale = norm.layer_sums(ctx, op, batch, c)
             else:
                 d_shift = ctx.scratch[op.column_stats + norm.SUM * op.n_out + c]
                 d_scale = ctx.scratch[op.column_stats + norm.PRODUCT * op.n_out + c]
             if warp == 0 and first + lane < op.n_out:
-                _apply_or_store(ctx, op.weight + c, d_scale, optimizer, fused)
-                _apply_or_store(ctx, op.bias + c, d_shift, optimizer, fused)
+                _apply_or_store(ctx, op, op.weight + c, d_scale, optimizer, fused)
+                if op.bias >= 0:
+                    _apply_or_store(ctx, op, op.bias + c, d_shift, optimizer, fused)
+
+
+@device
+def _table_gradient(ctx, op, batch, k, fused, worker, workers):
+    """The gradient of this thread's warp's rows of the tables, or at once their update."""
+    optimizer, lane = optimizer_at(ctx, k), cuda.threadIdx.x % WARP
+    first, last = embedding.own_elements(ctx, op, worker, workers)
+    embedding.gradient(ctx, op, batch, first, last)
+    if fused:
+        for row in range(first, last, op.size):
+            for column in range(lane, op.size, WARP):
+                p = op.weight + row + column
+                _apply_or_store(ctx, op, p, ctx.gradient[p], optimizer, fused)
 
 
 @device
@@ -86,9 +104,13 @@ def all_gradients(ctx, batch, k, fused, worker, workers):
 
 
 @device
-def _apply_or_store(ctx, p, g, optimizer, fused):
+def _apply_or_store(ctx, op, p, g, optimizer, fused):
+    """Update parameter p, which is none of a product, with gradient g, or store g."""
     if fused:
-        update.update(ctx, optimizer, p, update.clip(optimizer, g), 0.0)
+        is_bias = op.bias >= 0 and p >= op.bias
+        rate = op.bias_rate if is_bias else op.weight_rate
+        decay = 0.0 if is_bias else optimizer.weight_decay * op.weight_decay
+        update.update(ctx, optimizer, p, update.clip(optimizer, g), rate, decay)
     else:
         ctx.gradient[p] = g
 
@@ -140,16 +162,19 @@ def apply_update(ctx, op, stored, worker, workers):
     """
     if op.weight < 0:
         return
-    is_dense = op.code == oc.DENSE
-    n_weights = op.n_in * op.n_out if is_dense else op.n_out
-    decay = ctx.optimizer[0].weight_decay if is_dense else 0.0
+    n_weights = op.n_out
+    if op.code == oc.DENSE:
+        n_weights = op.n_in * op.n_out
+    elif op.code == oc.EMBEDDING:
+        n_weights = op.rows * op.size
+    decay = ctx.optimizer[0].weight_decay * op.weight_decay
     first, last = block_range(n_weights, worker, workers)
     gradients, weights, moved = _apply_range(
-        ctx, op.weight + first, op.weight + last, stored.k, stored.factor, decay
+        ctx, op.weight + first, op.weight + last, stored, op.weight_rate, decay
     )
     if op.bias >= 0:
         first, last = block_range(op.n_out, worker, workers)
-        _apply_range(ctx, op.bias + first, op.bias + last, stored.k, stored.factor, 0.0)
+        _apply_range(ctx, op.bias + first, op.bias + last, stored, op.bias_rate, 0.0)
     if stored.recorded:
         gradients, weights = block_sum(ctx, gradients), block_sum(ctx, weights)
         moved = block_sum(ctx, moved)
@@ -160,15 +185,15 @@ def apply_update(ctx, op, stored, worker, workers):
 
 
 @device
-def _apply_range(ctx, first, last, k, factor, decay):
+def _apply_range(ctx, first, last, stored, rate, decay):
     """Σ g² before clipping, Σ w² before the update and Σ (Δw)² of this thread's parameters."""
-    optimizer, gradients, weights, moved = optimizer_at(ctx, k), 0.0, 0.0, 0.0
+    optimizer, gradients, weights, moved = optimizer_at(ctx, stored.k), 0.0, 0.0, 0.0
     for p in range(first + cuda.threadIdx.x, last, cuda.blockDim.x):
         g = ctx.gradient[p]
         old, new = ctx.theta[p], ctx.theta[p]
         if optimizer.code != oc.NO_UPDATE:
-            clipped = update.clip(optimizer, g) * type(g)(factor)
-            old, new = update.update(ctx, optimizer, p, clipped, decay)
+            clipped = update.clip(optimizer, g) * type(g)(stored.factor)
+            old, new = update.update(ctx, optimizer, p, clipped, rate, decay)
         gradients += np.float64(g) * np.float64(g)
         weights += np.float64(old) * np.float64(old)
         moved += (np.float64(new) - np.float64(old)) * (np.float64(new) - np.float64(old))

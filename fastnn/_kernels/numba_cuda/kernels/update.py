@@ -18,20 +18,42 @@ def clip(optimizer, g):
 
 
 @device
-def update(ctx, optimizer, p, g, decay):
-    """Take one step on parameter p of θ with gradient g; return its value before and after."""
+def _rated(c, rate):
+    """The constants at ``rate`` times the learning rate."""
+    return scalars.UpdateConstants(
+        rate * c.lr,
+        rate * c.step,
+        rate * c.step_gradient,
+        c.beta1,
+        c.one_minus_beta1,
+        c.beta2,
+        c.one_minus_beta2,
+        c.inv_sqrt_bias2,
+        c.epsilon,
+        c.coupled_decay,
+        c.decay_factor,
+    )
+
+
+@device
+def update(ctx, optimizer, p, g, rate, decay):
+    """Take one step on parameter p of θ with gradient g; return its value before and after.
+
+    ``rate`` is a factor of the learning rate, ``decay`` the weight decay.
+    """
     real, length = ctx.theta_out.dtype.type, len(ctx.theta_out)
     old = ctx.theta[p]
     w = old
     if (_DECOUPLED >> optimizer.code) & 1 != 0:
-        w = real(1.0 - optimizer.eta * decay) * old
+        w = real(1.0 - optimizer.eta * rate * decay) * old
     elif decay > 0:
         g += real(decay) * old
     # The slots that the optimiser has; `scalars.update` passes others through.
     has_m, has_v = len(ctx.slots) > 0, len(ctx.slots) > length
     m = ctx.slots[p] if has_m else old
     v = ctx.slots[length + p] if has_v else old
-    w, m, v = scalars.update(optimizer.formula, w, g, m, v, optimizer.constants)
+    constants = _rated(optimizer.constants, rate)
+    w, m, v = scalars.update(optimizer.formula, w, g, m, v, constants)
     if has_m:
         ctx.slots[p] = m
     if has_v:

@@ -242,7 +242,8 @@ class Plan:
         """
         m, n, depth = map(int, shape)
         multiprocessors, (small, large) = self._limits.multiprocessors, _GEMM_KERNELS[kind]
-        if self._cublaslt and m * n * depth >= self._cublaslt_from:
+        has_factor = self._ops[index]["factor"] != 1  # which cuBLASLt's epilogues here have not
+        if self._cublaslt and not has_factor and m * n * depth >= self._cublaslt_from:
             return self._cublaslt_gemm(kind, index, depth if kind == "weight" else m)
         large_tiles = _tiles(m, n, LARGE_TILE)
         if large_tiles >= multiprocessors:
