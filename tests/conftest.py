@@ -1,6 +1,7 @@
 """Fixtures that all tests share; `builders` makes networks and data."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -22,6 +23,10 @@ collect_ignore = [
 # The first call of a kernel may compile it.
 settings.register_profile("fastnn", deadline=None, derandomize=True)
 settings.load_profile("fastnn")
+
+# A shell that starts tests in the background has them ignore Ctrl-C, and so would what they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_sessionstart(session):
