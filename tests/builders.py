@@ -22,6 +22,8 @@ ENGINES = [
 ]
 # Those that may stand anywhere; Embedding must be the first.
 INNER_LAYERS = [kind for kind in LAYERS if kind != "Embedding"]
+# Of three numbers, for `PiecewiseLinear`.
+EDGES = [[-1.0, -0.2, 0.1, 0.9], [-2.0, 0.0], [-1.0, -0.5, 0.0, 0.5, 1.0]]
 COMPILED = [name for name in ENGINES if name != "numpy"]
 INPUTS, OUTPUTS, WIDTH = 4, 3, 5
 
@@ -87,6 +89,8 @@ def layer(kind, activation="tanh", units=WIDTH, rate=0.4, std=0.3):
         "rate": rate,
         "std": std,
         "layers": inner,
+        "bins": EDGES,
+        "size": 3,
     }
     accepted = inspect.signature(LAYERS[kind]).parameters
     return LAYERS[kind](**{name: value for name, value in given.items() if name in accepted})
@@ -199,6 +203,12 @@ STACKS = {
         ),
         fnn.Dense(OUTPUTS),
     ],
+    "piecewise": [
+        fnn.PiecewiseLinear(EDGES, 4, lr_factor=2.0, decay_factor=0.5),
+        fnn.Dropout(0.2),
+        fnn.Residual([fnn.PiecewiseLinear(EDGES[:2], 1), fnn.Dense(13, "tanh")]),
+        fnn.Dense(OUTPUTS),
+    ],
     "scaled": [
         fnn.Scale(lr_factor=6.0, decay_factor=2.0),
         fnn.Dense(WIDTH, "tanh", scaling="ntk", l1=0.1, l2=0.2),
@@ -240,7 +250,7 @@ def network(layers, loss="quadratic", backend="numpy", dtype="float64", inputs=I
     for name, values in net.parameters.items():
         net.parameters[name] = values + 0.1 * rng.normal(size=values.shape)
     for name, values in net.buffers.items():
-        if name.endswith("first_rows"):  # those of an embedding are no statistics
+        if name.endswith(("first_rows", "bins")):  # which are no statistics
             continue
         net.buffers[name] = values + 0.1 * rng.uniform(size=values.shape)
     return net

@@ -47,6 +47,7 @@ nothing = st.just(())
 large = st.sampled_from([100, 128, 131, 256, 300, 512, 515, 1024, 2100])
 penalties = st.sampled_from([0.0, 0.0, 0.02])
 factors = st.sampled_from([1.0, 1.0, 0.3, 2.0])
+two_factors = st.tuples(factors, factors)
 rarely, always, never = st.sampled_from([False, False, True]), st.just(True), st.just(False)
 epsilons = st.sampled_from([0.01, 1.0])
 
@@ -86,6 +87,16 @@ one_layer = {
     "activation": activations(),
     "scale": st.builds(fnn.Scale, factors, factors),
 }
+
+
+@st.composite
+def piecewise(draw):
+    """An encoding of at most three columns, which any layer may follow or go before."""
+    edges = st.lists(st.integers(-20, 20), min_size=2, max_size=12, unique=True).map(sorted)
+    bins = draw(st.lists(edges.map(lambda e: [0.1 * each for each in e]), min_size=1, max_size=3))
+    return fnn.PiecewiseLinear(bins, draw(st.integers(1, 20)), None, *draw(two_factors))
+
+
 blocks = st.recursive(
     st.one_of(*one_layer.values()),
     lambda inner: st.builds(
@@ -140,6 +151,8 @@ MAKES = {
         name: st.tuples(one_layer[name])
         for name in ("dense", "batch_norm", "layer_norm", "noise", "scale")
     },
+    # Behind a layer that makes columns enough.
+    "piecewise": st.tuples(dense(activations(), st.integers(3, 40)), piecewise()),
     "add": st.tuples(
         st.builds(fnn.Residual, st.lists(blocks, min_size=1, max_size=3), activations())
     ),
@@ -190,7 +203,6 @@ def embedded(draw):
     return [first, *draw(stacks())]
 
 
-two_factors = st.tuples(factors, factors)
 any_stack = stacks()
 wide_stacks = st.tuples(
     dense(activations(), large),

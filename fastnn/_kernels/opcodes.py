@@ -19,6 +19,7 @@ ELEMENTWISE = 5  # z = x: a free-standing activation or dropout
 SCALE = 6  # z = scale ⊙ x
 EMBEDDING = 7  # z = [x without its codes, a row of a table for each code], of the mini-batch itself
 PARAMETRIC = 8  # z = x + α ⊙ (f(x) − x), with f the activation `inner`
+PIECEWISE = 9  # z = [x_f a_f + Σ_t v_t(x_f) W_ft + b_f for each feature f, the other columns of x]
 
 OPERATIONS = {
     "dense": DENSE,
@@ -30,6 +31,7 @@ OPERATIONS = {
     "scale": SCALE,
     "embedding": EMBEDDING,
     "parametric": PARAMETRIC,
+    "piecewise": PIECEWISE,
 }
 
 # --- activations, losses, optimisers: rows of `tables` --------------------------------------------
@@ -88,7 +90,9 @@ OP = np.dtype(
         ("n_in", np.int64),
         ("n_out", np.int64),
         ("codes", np.int64),  # columns of EMBEDDING's input that hold codes, its last ones
-        ("size", np.int64),  # columns that EMBEDDING makes of a code
+        ("features", np.int64),  # columns of PIECEWISE's input that are encoded, its first ones
+        ("bins", np.int64),  # T, the most that a feature of PIECEWISE has
+        ("size", np.int64),  # columns that EMBEDDING makes of a code, PIECEWISE of a feature
         ("rows", np.int64),  # of all tables of EMBEDDING
         ("x", np.int64),  # column offset of the input value
         ("y", np.int64),  # column offset of the output value
@@ -97,12 +101,15 @@ OP = np.dtype(
         ("slope", np.int64),  # column offset of PARAMETRIC's ∂z/∂x
         ("change", np.int64),  # column offset of PARAMETRIC's f(x) − x
         ("row_stats", np.int64),  # column offset of LAYER_NORM's mean and 1/σ, two values a row
-        ("column_stats", np.int64),  # offset of BATCH_NORM's statistics in the per-thread scratch
-        # offset in θ: weight (n_in, n_out), tables (rows of all, size), or scale or α (n_out,)
+        # offset in the per-thread scratch: BATCH_NORM's statistics, PIECEWISE's sums
+        ("column_stats", np.int64),
+        # offset in θ: weight (n_in, n_out), tables (rows of all, size), scale or α (n_out,), or W
+        # and as its last row a of each feature (features, bins + 1, size)
         ("weight", np.int64),
-        ("bias", np.int64),  # offset in θ: bias or shift (n_out,)
+        ("bias", np.int64),  # offset in θ: bias or shift (n_out,), or (features, size)
         # offset in the buffers: running mean (n_out,), then running variance (n_out,); or the first
-        # row of each of EMBEDDING's tables, and the rows of all (codes + 1,)
+        # row of each of EMBEDDING's tables, and the rows of all (codes + 1,); or of each feature of
+        # PIECEWISE the number of its bins, then their edges (features, bins + 2)
         ("state", np.int64),
         ("stream", np.int64),  # number of the operation, added to STREAM_MASK and STREAM_NOISE
         ("x_grad", np.int64),  # GRAD_…

@@ -44,7 +44,7 @@ class ReferenceEngine:
                 self._weight(self._decay, op)[...] = op["weight_decay"]
                 self._weight(self._rates, op)[...] = op["weight_rate"]
             if op["bias"] >= 0:
-                self._array(self._rates, op["bias"], op["n_out"])[...] = op["bias_rate"]
+                self._bias(self._rates, op)[...] = op["bias_rate"]
 
     def train_steps(self, state: State, samples: Samples, chunk: Chunk) -> StepLog:
         losses, weights, correct, statistics = [], [], [], []
@@ -165,6 +165,11 @@ class ReferenceEngine:
                 extra = self._table_rows(state, op, x)
                 rows = self._weight(state.theta, op)[extra].reshape(len(x), -1)
                 z = np.hstack([x[:, : op["n_in"] - op["codes"]], rows])
+            elif op["code"] == opcodes.PIECEWISE:
+                extra = _encoding(self._edges(state, op), x[:, : op["features"]])
+                z = np.einsum("rft,fts->rfs", extra, self._weight(state.theta, op))
+                z = (z + self._bias(state.theta, op)).reshape(len(x), -1)
+                z = np.hstack([z, x[:, op["features"] :]])
             elif op["code"] == opcodes.PARAMETRIC:
                 extra = ACTIVATION_OF[op["inner"]][0](x, op["alpha"]).astype(x.dtype) - x
                 z = x + self._weight(state.theta, op) * extra
@@ -200,6 +205,8 @@ class ReferenceEngine:
             elif op["code"] == opcodes.EMBEDDING:
                 d_rows = d_z[:, op["n_in"] - op["codes"] :].reshape(*extra.shape, op["size"])
                 np.add.at(self._weight(gradient, op), extra, d_rows)
+            elif op["code"] == opcodes.PIECEWISE:
+                d_x = self._piecewise_backward(state, op, x, d_z, extra, gradient)
             elif op["code"] == opcodes.PARAMETRIC:
                 self._weight(gradient, op)[...] = (d_z * extra).sum(axis=0)
                 f_prime = ACTIVATION_OF[op["inner"]][1](x, op["alpha"]).astype(x.dtype)
@@ -261,6 +268,26 @@ class ReferenceEngine:
             rows = first[:-1].astype(np.int64) + np.where(known, code, 0).astype(np.int64)
         return np.clip(rows, 0, op["rows"] - 1)
 
+    def _edges(self, state, op):
+        """Number of bins (features,), and their edges (features, bins + 1)."""
+        table = self._array(state.buffers, op["state"], op["features"], op["bins"] + 2)
+        with np.errstate(invalid="ignore"):  # buffers may hold anything
+            return np.clip(table[:, 0].astype(np.int64), 0, op["bins"]), table[:, 1:]
+
+    def _piecewise_backward(self, state, op, x, d_z, encoding, gradient):
+        (counts, edges), features = self._edges(state, op), op["features"]
+        d = d_z[:, : features * op["size"]].reshape(len(x), features, op["size"])
+        self._weight(gradient, op)[...] = np.einsum("rft,rfs->fts", encoding, d)
+        self._bias(gradient, op)[...] = d.sum(axis=0)
+        w = self._weight(state.theta, op)
+        d_numbers = np.einsum("rfs,fs->rf", d, w[:, -1])
+        for f, count in enumerate(counts):
+            if count > 0:
+                k = _bin_of(edges[f], count, x[:, f])
+                slope = w[f, k] / (edges[f, k + 1] - edges[f, k])[:, None]
+                d_numbers[:, f] += (d[:, f] * slope).sum(axis=1)
+        return np.hstack([d_numbers, d_z[:, features * op["size"] :]])
+
     def _update(self, state, gradient, eta, optimizer):
         optimizer, eta = _record(optimizer[0]), float(eta)
         if (self._rates != 1).any():
@@ -320,8 +347,15 @@ class ReferenceEngine:
         shape = {
             opcodes.DENSE: (op["n_in"], op["n_out"]),
             opcodes.EMBEDDING: (op["rows"], op["size"]),
+            opcodes.PIECEWISE: (op["features"], op["bins"] + 1, op["size"]),
         }.get(op["code"], (op["n_out"],))
         return self._array(vector, op["weight"], *shape)
+
+    def _bias(self, vector, op):
+        """The operation's bias or shift in a vector like θ."""
+        is_piecewise = op["code"] == opcodes.PIECEWISE
+        shape = (op["features"], op["size"]) if is_piecewise else (op["n_out"],)
+        return self._array(vector, op["bias"], *shape)
 
     @staticmethod
     def _array(vector, offset, *shape):
@@ -370,3 +404,23 @@ def _noise(state, op, shape):
     )
     u = (bits.astype(np.float64) + 0.5) * 2.0**-32
     return np.sqrt(-2 * np.log(u[:, :n])) * np.cos(2 * np.pi * u[:, n:])
+
+
+def _bin_of(edges, count, x):
+    """The bin of each number: the first also of what lies below, the last of what lies above."""
+    return np.searchsorted(edges[1:count], x, side="right")
+
+
+def _encoding(bins, x):
+    """Shares of the bins that lie below each number, then the number: (n, features, bins + 1)."""
+    counts, edges = bins
+    encoding = np.zeros((*x.shape, edges.shape[1]), x.dtype)
+    encoding[:, :, -1] = x
+    for f, count in enumerate(counts):
+        if count > 0:
+            k = _bin_of(edges[f], count, x[:, f])
+            encoding[:, f, :-1] = np.arange(edges.shape[1] - 1) < k[:, None]
+            with np.errstate(divide="ignore", invalid="ignore"):  # buffers may hold anything
+                share = (x[:, f] - edges[f, k]) / (edges[f, k + 1] - edges[f, k])
+            encoding[np.arange(len(x)), f, k] = share
+    return encoding

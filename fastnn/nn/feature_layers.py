@@ -1,4 +1,4 @@
-"""Layers for the columns of a table: a factor for each, and vectors for codes of categories."""
+"""Layers for the columns of a table: factors, vectors for codes, encodings of numbers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastnn._utils import checks
+from fastnn.data.validation import as_numbers
 from fastnn.nn.initializers import ArrayInitializer, Initializer, explicit_initializer
 from fastnn.nn.layer import Layer
 
@@ -74,3 +75,102 @@ class Embedding(Layer):
         self.init: Initializer | ArrayInitializer = explicit_initializer("init", init)
         self.lr_factor: float = checks.number("lr_factor", lr_factor)
         self.decay_factor: float = checks.number("decay_factor", decay_factor)
+
+
+class PiecewiseLinear(Layer):
+    """The piecewise-linear encoding of numbers, and a learnt map of it (Gorishniy et al. 2022).
+
+    The range of a number x is cut into T bins with edges e₀ < e₁ < … < e_T. Its encoding has
+    a component for each bin, vₜ = (x − eₜ₋₁)/(eₜ − eₜ₋₁), which is cut to [0, 1]: 1 for the bins
+    below x, 0 for those above. The first is not cut from below and the last not from above. Each
+    number then has a map of its own, y = x a + v W + b of ``size`` numbers, in which W starts at
+    zero. This is version "B" of the authors' package.
+
+    Parameters
+    ----------
+    bins : int or sequence of arrays
+        T, for edges at the quantiles of the first data that the network is fitted to; or the edges
+        of each number.
+    size : int
+        Numbers that each number becomes.
+    features : int, optional
+        How many leading columns are numbers; by default all. The others pass through behind.
+    lr_factor, decay_factor : float
+        Factors of the learning rate and of the optimiser's ``weight_decay`` for the maps.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument.
+    """
+
+    def __init__(
+        self,
+        bins: Any = 48,
+        size: int = 16,
+        features: int | None = None,
+        lr_factor: float = 1.0,
+        decay_factor: float = 0.0,
+    ):
+        self.bins: int | list[list[float]] = _checked_bins(bins)
+        self.size: int = checks.integer("size", size)
+        self.features: int | None = _checked_features(features)
+        if isinstance(self.bins, list) and self.features is None:
+            self.features = len(self.bins)
+        if isinstance(self.bins, list) and self.features != len(self.bins):
+            raise ValueError(
+                f"bins has edges for {len(self.bins)} numbers, but features is {self.features}"
+            )
+        self.lr_factor: float = checks.number("lr_factor", lr_factor)
+        self.decay_factor: float = checks.number("decay_factor", decay_factor)
+
+    @property
+    def most_bins(self) -> int:
+        """T, of the number with the most bins."""
+        if isinstance(self.bins, int):
+            return self.bins
+        return max(len(edges) - 1 for edges in self.bins)
+
+    def table(self) -> Any:
+        """What the engines read of the edges; 0, no bins at all, until data have been seen."""
+        return 0.0 if isinstance(self.bins, int) else edge_table(self.bins, self.most_bins)
+
+
+def edge_table(edges: Sequence[Any], bins: int) -> np.ndarray:
+    """For each number how many bins it has, then their edges: (numbers, bins + 2)."""
+    table = np.zeros((len(edges), bins + 2))
+    for row, of_one in zip(table, edges, strict=True):
+        row[0] = max(0, len(of_one) - 1)
+        row[1 : 1 + len(of_one)] = of_one
+    return table
+
+
+def quantile_edges(X: np.ndarray, bins: int) -> list[np.ndarray]:
+    """Edges of bins with equally many rows of each column of X (n, numbers), at most so many bins.
+
+    A column of one value has no bins.
+    """
+    shares = np.linspace(0.0, 1.0, bins + 1)
+    edges = [np.unique(np.quantile(column, shares).astype(X.dtype)) for column in X.T]
+    return [of_one if len(of_one) > 1 else of_one[:0] for of_one in edges]
+
+
+def _checked_features(features: Any) -> int | None:
+    return None if features is None else checks.integer("features", features)
+
+
+def _checked_bins(bins: Any) -> int | list[list[float]]:
+    """A number of bins, or the edges of each number's as plain lists."""
+    if isinstance(bins, int | np.integer):
+        return checks.integer("bins", bins)
+    if isinstance(bins, str) or not isinstance(bins, Sequence | np.ndarray) or not len(bins):
+        raise TypeError(f"bins must be an integer or a list of arrays of edges, not {bins!r}")
+    edges = [as_numbers(of_one, f"bins[{i}]").astype(np.float64) for i, of_one in enumerate(bins)]
+    for i, of_one in enumerate(edges):
+        with np.errstate(over="ignore"):
+            rounded = of_one.astype(np.float32)  # in which they must differ, too
+        if of_one.ndim != 1 or len(of_one) < 2 or not (np.diff(rounded) > 0).all():
+            raise ValueError(f"bins[{i}] must be two or more edges, each above the one before")
+        if not np.isfinite(rounded).all():
+            raise ValueError(f"bins[{i}] has edges that are not finite in float32")
+    return [of_one.tolist() for of_one in edges]

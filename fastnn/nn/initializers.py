@@ -164,6 +164,29 @@ class ArrayInitializer:
         return self.values
 
 
+class Uniform:
+    """U(−bound, bound)."""
+
+    def __init__(self, bound: float):
+        self.bound: float = bound
+
+    def __call__(self, name: str, shape: Shape, draw: Draw) -> np.ndarray:
+        n = int(np.prod(shape))
+        return self.bound * (2.0 * draw.uniform(n) - 1.0).reshape(shape)
+
+
+class OnlyLastRow:
+    """Zeros but for the last row of each matrix of (…, rows, columns), which another one draws."""
+
+    def __init__(self, last: Uniform):
+        self.last: Uniform = last
+
+    def __call__(self, name: str, shape: Shape, draw: Draw) -> np.ndarray:
+        values = np.zeros(shape)
+        values[..., -1, :] = self.last(name, (*shape[:-2], shape[-1]), draw)
+        return values
+
+
 def as_initializer(init: Any) -> Initializer | ArrayInitializer:
     """An initialiser from a name, an `Initializer` or an array."""
     if isinstance(init, Initializer | ArrayInitializer):

@@ -13,7 +13,7 @@ import numpy as np
 from fastnn._kernels import opcodes
 from fastnn._kernels.contract import ArrayInfo, Program
 from fastnn.nn.activations import ACTIVATIONS
-from fastnn.nn.initializers import Draw, Initializer
+from fastnn.nn.initializers import Draw, Initializer, OnlyLastRow, Uniform
 from fastnn.nn.layers import (
     Activation,
     BatchNorm,
@@ -23,6 +23,7 @@ from fastnn.nn.layers import (
     GaussianNoise,
     Layer,
     LayerNorm,
+    PiecewiseLinear,
     Residual,
     Scale,
 )
@@ -321,6 +322,42 @@ class _Lowering:
         n_out = width - codes + codes * layer.size
         return self.emit(opcodes.EMBEDDING, x, width, n_out, **fields), n_out
 
+    def piecewise(
+        self, layer: PiecewiseLinear, x: int, width: int, name: str, following: Iterable[Layer]
+    ) -> _Value:
+        features, size = layer.features or width, layer.size
+        before = [op["code"] for op in self.ops if op["y"] == x]
+        if isinstance(layer.bins, int) and x != opcodes.INPUT and before != [opcodes.EMBEDDING]:
+            raise ValueError(
+                f"layer {name[:-1]} (PiecewiseLinear): bins must be edges, not {layer.bins}, "
+                "where its input is not X itself"
+            )
+        most = width - sum(op["codes"] * op["size"] for op in self.ops if op["y"] == x)
+        if features > most:
+            raise ValueError(
+                f"layer {name[:-1]} (PiecewiseLinear): it encodes {features} columns, "
+                f"but its input has only {most} that are numbers; say features={most}"
+            )
+        bins = layer.most_bins
+        start = Uniform(1 / math.sqrt(size))
+        fields = {
+            "weight": self.parameter(
+                f"{name}weight", (features, bins + 1, size), "map", OnlyLastRow(start)
+            ),
+            "bias": self.parameter(f"{name}bias", (features, size), "bias", start),
+            "weight_rate": layer.lr_factor,
+            "bias_rate": layer.lr_factor,
+            "weight_decay": layer.decay_factor,
+            "state": self.buffer(f"{name}bins", (features, bins + 2), "bins", layer.table()),
+            "column_stats": self.n_scratch,
+            "features": features,
+            "bins": bins,
+            "size": size,
+        }
+        self.n_scratch += features * bins * size
+        n_out = features * size + width - features
+        return self.emit(opcodes.PIECEWISE, x, width, n_out, **fields), n_out
+
     # --- finishing touches ------------------------------------------------------------------------
 
     def check_size(self) -> None:
@@ -359,6 +396,7 @@ _LOWERINGS = {
     Dense: _Lowering.dense,
     Scale: _Lowering.scale,
     Embedding: _Lowering.embedding,
+    PiecewiseLinear: _Lowering.piecewise,
     Activation: _Lowering.activation,
     BatchNorm: _Lowering.batch_norm,
     LayerNorm: _Lowering.layer_norm,

@@ -36,6 +36,8 @@ BLOCK = [
 # What has a number for each column or category, and arrays with factors of their own.
 TABLE = [
     fnn.Embedding([3, 40], 5, lr_factor=2.0, decay_factor=0.5),
+    fnn.PiecewiseLinear([[-1.0, -0.2, 0.1, 0.9], [-2.0, 0.0]], 3, lr_factor=0.5),
+    fnn.PiecewiseLinear([[-1.0, 0.0, 0.5, 1.0]], 2, decay_factor=0.5),
     fnn.Scale(lr_factor=6.0, decay_factor=2.0),
     fnn.Dense(6, fnn.Activation("mish", parametric=True, lr_factor=0.1), scaling="ntk", l2=0.1),
     fnn.Dropout(0.3),

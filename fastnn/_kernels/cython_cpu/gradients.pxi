@@ -40,7 +40,19 @@ cdef inline WeightRows weight_rows(const Op* op) noexcept nogil:
         return WeightRows(op.weight, op.n_in, op.n_out)
     if op.code == EMBEDDING:
         return WeightRows(op.weight, op.rows, op.size)
+    if op.code == PIECEWISE:
+        return WeightRows(op.weight, op.features, (op.bins + 1) * op.size)
     return WeightRows(op.weight, op.n_out, 1)
+
+
+cdef inline int64_t bias_length(const Op* op) noexcept nogil:
+    """Numbers of a bias or shift."""
+    return op.features * op.size if op.code == PIECEWISE else op.n_out
+
+
+cdef inline bint has_bias_everywhere(const Op* op) noexcept nogil:
+    """Whether the gradient of a bias is Σ δ of every unit."""
+    return op.bias >= 0 and op.code != PIECEWISE
 
 
 cdef inline Operand thread_inputs(const KernelContext* ctx, const Op* op) noexcept nogil:
@@ -86,8 +98,8 @@ cdef int64_t compute_gradients_and_update(const KernelContext* ctx, const StepCo
             squares += bias_gradient(ctx, step, op, sums)
             if at_once:
                 update_bias(ctx, step, op)
-        elif sums != NULL:
-            record_delta_without_bias(ctx, op, step.batch, sums)
+        if sums != NULL and not has_bias_everywhere(op):
+            record_delta(ctx, op, step.batch, sums)
     if clips_norm:
         ctx.thread_sums[ctx.rank * ctx.thread_sums_stride + 2] = squares
         phase = barrier_wait(ctx, phase)
@@ -194,6 +206,9 @@ cdef double weight_gradient(const KernelContext* ctx, const StepContext* step, c
     elif op.code == EMBEDDING:
         row = (part.offset - op.weight) // op.size
         embedding_gradient(ctx, op, row, row + part.rows, step.batch)
+    elif op.code == PIECEWISE:
+        row = (part.offset - op.weight) // part.width
+        piecewise_gradient(ctx, op, row, row + part.rows, step.batch)
     elif op.code == SCALE or op.code == PARAMETRIC:
         column_gradients(ctx, op, step.batch)
     if sums != NULL:
@@ -206,12 +221,12 @@ cdef double weight_gradient(const KernelContext* ctx, const StepContext* step, c
 cdef double bias_gradient(const KernelContext* ctx, const StepContext* step, const Op* op,
                           double* sums) noexcept nogil:
     """The same for a bias, Σ δ over the mini-batch; a norm's shift has its gradient already."""
-    cdef Range mine = thread_range(ctx, op.n_out)
+    cdef Range mine = thread_range(ctx, bias_length(op))
     cdef int64_t n = mine.last - mine.first
     cdef real* g = ctx.gradient + op.bias + mine.first
-    if op.code == DENSE:
+    if op.code == DENSE or op.code == PIECEWISE:
         sum_of_rows(output_gradient_of(ctx, op, 0) + mine.first, step.batch, n, op.n_out, g)
-    if sums != NULL:
+    if sums != NULL and has_bias_everywhere(op):
         sums[DELTA] += moments(g, n, 0).squares
     return clip_and_sum_squares(ctx.optimizer, g, n)
 
@@ -280,7 +295,7 @@ cdef void update_weight(const KernelContext* ctx, const StepContext* step, const
 
 cdef void update_bias(const KernelContext* ctx, const StepContext* step,
                       const Op* op) noexcept nogil:
-    cdef Range mine = thread_range(ctx, op.n_out)
+    cdef Range mine = thread_range(ctx, bias_length(op))
     cdef int64_t offset = op.bias + mine.first
     update_range(ctx, step, Factors(op.bias_rate, 0), offset, ctx.gradient + offset,
                  mine.last - mine.first)
@@ -307,7 +322,7 @@ cdef double scaled_norm(const KernelContext* ctx) noexcept nogil:
             whole = weight_rows(op)
             total += scaled_squares(ctx.gradient + op.weight, whole.rows * whole.width, 1)
         if op.bias >= 0:
-            total += scaled_squares(ctx.gradient + op.bias, op.n_out, 1)
+            total += scaled_squares(ctx.gradient + op.bias, bias_length(op), 1)
     return norm_of_scaled(total)
 
 
@@ -329,7 +344,7 @@ cdef void clip_and_update(const KernelContext* ctx, const StepContext* step,
             update_weight(ctx, step, op,
                           NULL if step.statistics == NULL else step.statistics + i * N_STATISTICS)
         if op.bias >= 0:
-            mine = thread_range(ctx, op.n_out)
+            mine = thread_range(ctx, bias_length(op))
             shorten(ctx.gradient + op.bias + mine.first, mine.last - mine.first, longest, length)
             update_bias(ctx, step, op)
 

@@ -137,9 +137,9 @@ cdef void count_dead_units(const KernelContext* ctx, const Op* op, double* sums)
             sums[DEAD] += 0 if alive else 1
 
 
-cdef void record_delta_without_bias(const KernelContext* ctx, const Op* op, int64_t batch,
-                                    double* sums) noexcept nogil:
-    """Σ (Σ δ)² over units of this thread's share, where there is no bias whose gradient Σ δ is."""
+cdef void record_delta(const KernelContext* ctx, const Op* op, int64_t batch,
+                       double* sums) noexcept nogil:
+    """Σ (Σ δ)² over units of this thread's share, where Σ δ is not the gradient of a bias."""
     cdef Range mine = thread_range(ctx, op.n_out)
     cdef real* block_sums = block_scratch(ctx)
     cdef int64_t block, column, n

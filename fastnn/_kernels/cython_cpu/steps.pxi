@@ -265,6 +265,8 @@ cdef int64_t forward(const KernelContext* ctx, const real* X, int64_t step, int6
             embedding(ctx, op, first_row, n_rows)
         elif op.code == PARAMETRIC:
             parametric(ctx, op, first_row, n_rows)
+        elif op.code == PIECEWISE:
+            piecewise(ctx, op, first_row, n_rows)
         else:
             elementwise_op(ctx, op, step, first_row, n_rows)
         epilogue(ctx, op, step, first_row, n_rows)
@@ -312,6 +314,8 @@ cdef int64_t backpropagate(const KernelContext* ctx, int64_t first_row, int64_t 
             scale_columns_backward(ctx, op, first_row, n_rows)
         elif op.code == PARAMETRIC:
             parametric_backward(ctx, op, first_row, n_rows)
+        elif op.code == PIECEWISE:
+            piecewise_backward(ctx, op, first_row, n_rows)
         else:
             elementwise_op_backward(ctx, op, first_row, n_rows)
     return phase

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastnn._kernels import opcodes as oc
-from fastnn._kernels.numba_cpu import columns, elementwise, embedding, norm, update
+from fastnn._kernels.numba_cpu import columns, elementwise, embedding, norm, piecewise, update
 from fastnn._kernels.numba_cpu import statistics as stats
 from fastnn._kernels.numba_cpu.barrier import barrier_wait, partition
 from fastnn._kernels.numba_cpu.compile import inline, kernel
@@ -68,8 +68,8 @@ def compute_gradients_and_update(ctx, step, statistics, phase):
             squares += _bias_gradient(ctx, step, op, sums)
             if at_once:
                 _update_bias(ctx, step, op)
-        elif len(sums) > 0:
-            stats.delta_without_bias(ctx, op, step.batch, sums)
+        if len(sums) > 0 and not _has_bias_everywhere(op):
+            stats.delta_of_units(ctx, op, step.batch, sums)
     if clips_norm:
         step.thread_sums[ctx.rank, 2] = squares
         phase = barrier_wait(ctx.barrier, phase, ctx.n_threads)
@@ -97,7 +97,7 @@ def _scaled_norm(ctx):
             n = rows * width
             total += update.scaled_squares(segment(ctx.gradient, op.weight, n))
         if op.bias >= 0:
-            total += update.scaled_squares(segment(ctx.gradient, op.bias, op.n_out))
+            total += update.scaled_squares(segment(ctx.gradient, op.bias, _bias_length(op)))
     return update.norm_of_scaled(total)
 
 
@@ -121,7 +121,21 @@ def _weight_shape(op):
         return op.n_in, op.n_out
     if op.code == oc.EMBEDDING:
         return op.rows, op.size
+    if op.code == oc.PIECEWISE:
+        return op.features, (op.bins + 1) * op.size
     return op.n_out, 1
+
+
+@inline
+def _bias_length(op):
+    """Numbers of a bias or shift."""
+    return op.features * op.size if op.code == oc.PIECEWISE else op.n_out
+
+
+@inline
+def _has_bias_everywhere(op):
+    """Whether the gradient of a bias is Σ δ of every unit."""
+    return op.bias >= 0 and op.code != oc.PIECEWISE
 
 
 @inline
@@ -213,6 +227,9 @@ def _weight_gradient(ctx, step, op, sums):
     elif op.code == oc.EMBEDDING:
         first = (offset - op.weight) // op.size
         embedding.embedding_gradient(ctx, op, first, first + rows, step.batch)
+    elif op.code == oc.PIECEWISE:
+        first = (offset - op.weight) // n_out
+        piecewise.piecewise_gradient(ctx, op, first, first + rows, step.batch)
     elif op.code == oc.SCALE or op.code == oc.PARAMETRIC:
         columns.column_gradients(ctx, op, step.batch)
     if len(sums) > 0:
@@ -225,12 +242,12 @@ def _weight_gradient(ctx, step, op, sums):
 @inline
 def _bias_gradient(ctx, step, op, sums):
     """The same for a bias, Σ δ over the mini-batch; a norm's shift has its gradient already."""
-    first, last = partition(op.n_out, ctx.rank, ctx.n_threads)
+    first, last = partition(_bias_length(op), ctx.rank, ctx.n_threads)
     g = segment(ctx.gradient, op.bias + first, last - first)
-    if op.code == oc.DENSE:
+    if op.code == oc.DENSE or op.code == oc.PIECEWISE:
         delta = segment(ctx.d_work, op.y * ctx.capacity, step.batch * op.n_out)
         elementwise.sum_of_rows(delta, op.n_out, first, g)
-    if len(sums) > 0:
+    if len(sums) > 0 and _has_bias_everywhere(op):
         stats.delta(sums, g)
     return _clip_and_sum_squares(step.optimizer, g)
 
@@ -252,7 +269,7 @@ def _update_weight(ctx, step, op, sums):
 
 @inline
 def _update_bias(ctx, step, op):
-    first, last = partition(op.n_out, ctx.rank, ctx.n_threads)
+    first, last = partition(_bias_length(op), ctx.rank, ctx.n_threads)
     g = segment(ctx.gradient, op.bias + first, last - first)
     _update_range(ctx, step, op.bias_rate, 0.0, op.bias + first, g)
 
@@ -298,7 +315,7 @@ def _scale_and_update(ctx, step, factor, statistics):
             _scale(segment(ctx.gradient, offset, rows * n_out), scale)
             _update_weight(ctx, step, op, statistics[i : i + 1])
         if op.bias >= 0:
-            first, last = partition(op.n_out, ctx.rank, ctx.n_threads)
+            first, last = partition(_bias_length(op), ctx.rank, ctx.n_threads)
             _scale(segment(ctx.gradient, op.bias + first, last - first), scale)
             _update_bias(ctx, step, op)
 

@@ -119,7 +119,7 @@ def delta(sums, g):
 
 
 @kernel
-def delta_without_bias(ctx, op, batch, sums):
+def delta_of_units(ctx, op, batch, sums):
     """The same where there is no bias to have a gradient."""
     first, last = partition(op.n_out, ctx.rank, ctx.n_threads)
     for column in range(first, last, oc.SUM_BLOCK):

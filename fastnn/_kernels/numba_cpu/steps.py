@@ -22,7 +22,15 @@ from typing import NamedTuple
 import numpy as np
 
 from fastnn._kernels import opcodes as oc
-from fastnn._kernels.numba_cpu import columns, elementwise, embedding, norm, philox, update
+from fastnn._kernels.numba_cpu import (
+    columns,
+    elementwise,
+    embedding,
+    norm,
+    philox,
+    piecewise,
+    update,
+)
 from fastnn._kernels.numba_cpu import statistics as stats
 from fastnn._kernels.numba_cpu.barrier import barrier_wait, partition
 from fastnn._kernels.numba_cpu.compile import inline
@@ -272,6 +280,8 @@ def forward(ctx, X, x_row, step, first_row, n_rows, batch, phase):
             embedding.embedding(ctx, op, first_row, n_rows)
         elif op.code == oc.PARAMETRIC:
             columns.parametric(ctx, op, first_row, n_rows)
+        elif op.code == oc.PIECEWISE:
+            piecewise.piecewise(ctx, op, first_row, n_rows)
         else:
             _elementwise_op(ctx, op, step, first_row, n_rows)
         elementwise.epilogue(ctx, op, step, first_row, n_rows)
@@ -322,6 +332,8 @@ def backpropagate(ctx, first_row, n_rows, batch, phase):
             columns.scale_columns_backward(ctx, op, first_row, n_rows)
         elif op.code == oc.PARAMETRIC:
             columns.parametric_backward(ctx, op, first_row, n_rows)
+        elif op.code == oc.PIECEWISE:
+            piecewise.piecewise_backward(ctx, op, first_row, n_rows)
         else:
             _elementwise_op_backward(ctx, op, first_row, n_rows)
     return phase

@@ -13,7 +13,15 @@ import numpy as np
 
 from fastnn._kernels import opcodes as oc
 from fastnn._kernels.elementary import scaled_square
-from fastnn._kernels.numba_cuda.kernels import columns, control, embedding, gemm_small, norm, update
+from fastnn._kernels.numba_cuda.kernels import (
+    columns,
+    control,
+    embedding,
+    gemm_small,
+    norm,
+    piecewise,
+    update,
+)
 from fastnn._kernels.numba_cuda.kernels.blocks import WARP, block_range, block_sum, divide
 from fastnn._kernels.numba_cuda.kernels.records import operation, optimizer_at
 from fastnn._kernels.numba_cuda.toolchain.shim import cuda, device
@@ -52,6 +60,8 @@ def operation_gradient(ctx, op, batch, k, fused, worker, workers):
         gemm_small.weight_gradient(ctx, op, batch, optimizer, fused, worker, workers)
     elif op.code == oc.EMBEDDING:
         _table_gradient(ctx, op, batch, k, fused, worker, workers)
+    elif op.code == oc.PIECEWISE:
+        _map_gradient(ctx, op, batch, k, fused, worker, workers)
     elif op.weight >= 0:
         lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
         optimizer = optimizer_at(ctx, k)
@@ -81,6 +91,20 @@ def _table_gradient(ctx, op, batch, k, fused, worker, workers):
             for column in range(lane, op.size, WARP):
                 p = op.weight + row + column
                 _apply_or_store(ctx, op, p, ctx.gradient[p], optimizer, fused)
+
+
+@device
+def _map_gradient(ctx, op, batch, k, fused, worker, workers):
+    """The gradient of this block's elements of the maps and of their bias, or their update."""
+    optimizer = optimizer_at(ctx, k)
+    first, last = piecewise.own_elements(op, worker, workers)
+    for e in range(first + cuda.threadIdx.x, last, cuda.blockDim.x):
+        g = piecewise.map_gradient(ctx, op, batch, e)
+        _apply_or_store(ctx, op, op.weight + e, g, optimizer, fused)
+    first, last = block_range(op.features * op.size, worker, workers)
+    for e in range(first + cuda.threadIdx.x, last, cuda.blockDim.x):
+        g = piecewise.bias_gradient(ctx, op, batch, e)
+        _apply_or_store(ctx, op, op.bias + e, g, optimizer, fused)
 
 
 @device
@@ -167,13 +191,16 @@ def apply_update(ctx, op, stored, worker, workers):
         n_weights = op.n_in * op.n_out
     elif op.code == oc.EMBEDDING:
         n_weights = op.rows * op.size
+    elif op.code == oc.PIECEWISE:
+        n_weights = op.features * (op.bins + 1) * op.size
     decay = ctx.optimizer[0].weight_decay * op.weight_decay
     first, last = block_range(n_weights, worker, workers)
     gradients, weights, moved = _apply_range(
         ctx, op.weight + first, op.weight + last, stored, op.weight_rate, decay
     )
     if op.bias >= 0:
-        first, last = block_range(op.n_out, worker, workers)
+        n_bias = op.features * op.size if op.code == oc.PIECEWISE else op.n_out
+        first, last = block_range(n_bias, worker, workers)
         _apply_range(ctx, op.bias + first, op.bias + last, stored, op.bias_rate, 0.0)
     if stored.recorded:
         gradients, weights = block_sum(ctx, gradients), block_sum(ctx, weights)

@@ -6,7 +6,7 @@ mini-batch beforehand.
 """
 
 from fastnn._kernels import opcodes as oc
-from fastnn._kernels.numba_cuda.kernels import columns, elementwise, embedding, norm
+from fastnn._kernels.numba_cuda.kernels import columns, elementwise, embedding, norm, piecewise
 from fastnn._kernels.numba_cuda.toolchain.shim import device
 
 
@@ -21,6 +21,8 @@ def forward(ctx, op, first_row, n_rows, step):
         columns.forward(ctx, op, first_row, n_rows, step)
     elif op.code == oc.EMBEDDING:
         embedding.forward(ctx, op, first_row, n_rows, step)
+    elif op.code == oc.PIECEWISE:
+        piecewise.forward(ctx, op, first_row, n_rows, step)
     else:
         elementwise.epilogue_rows(ctx, op, first_row, n_rows, step)
 
@@ -43,5 +45,8 @@ def backward(ctx, op, first_row, n_rows, batch):
     elif op.code == oc.SCALE or op.code == oc.PARAMETRIC:
         if op.x_grad != oc.GRAD_NONE:
             columns.backward(ctx, op, first_row, n_rows)
+    elif op.code == oc.PIECEWISE:
+        if op.x_grad != oc.GRAD_NONE:
+            piecewise.backward(ctx, op, first_row, n_rows)
     elif op.code != oc.DENSE and op.code != oc.EMBEDDING:
         elementwise.elementwise_backward(ctx, op, first_row, n_rows)

@@ -28,6 +28,8 @@ _OPERATION_FIELDS = (
     ("n_in", "raw"),
     ("n_out", "raw"),
     ("codes", "raw"),
+    ("features", "raw"),
+    ("bins", "raw"),
     ("size", "raw"),
     ("rows", "raw"),
     ("x", "column"),
