@@ -117,7 +117,7 @@ class Column:
         else:
             self.check_usable()
             missing = np.array([name == "" for name in self.categories])[self.values]
-        if missing.all():
+        if missing.all() and len(missing) > 1:
             raise ValueError(f"column {quoted(self.name)} is empty in every row")
         if missing.any():
             raise ValueError(

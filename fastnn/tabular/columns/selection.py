@@ -44,7 +44,7 @@ def names_rows(column: Column) -> bool:
     counts = np.bincount(column.values, minlength=len(column.categories))
     counts[[i for i, name in enumerate(column.categories) if not name]] = 0
     distinct = np.count_nonzero(counts)
-    return distinct > _FEW and distinct >= _NEARLY_ALL * counts.sum()
+    return bool(distinct > _FEW and distinct >= _NEARLY_ALL * counts.sum())
 
 
 def _rises(values: np.ndarray) -> bool:
@@ -56,14 +56,12 @@ def _digest(column: Column) -> bytes:
     """What two columns have in common if, and but for chance only if, their rows are the same."""
     digest = hashlib.blake2b(digest_size=16)
     if column.kind in (*NUMBER_KINDS, DATES):
-        numbers, kind = column.values, column.kind == DATES
-        as_numbers = None
+        kind, as_numbers = DATES if column.kind == DATES else "numbers", None
     else:
-        numbers, kind = column.values, "names"
-        as_numbers = np.array([hash(name) for name in column.categories], np.int64)
-    digest.update(str(kind).encode())
-    for start in range(0, len(numbers), _BLOCK):
-        block = numbers[start : start + _BLOCK]
+        kind, as_numbers = "names", np.array([hash(name) for name in column.categories], np.int64)
+    digest.update(kind.encode())
+    for start in range(0, len(column.values), _BLOCK):
+        block = column.values[start : start + _BLOCK]
         block = block.astype(np.float64) + 0.0 if as_numbers is None else as_numbers[block]
         digest.update(block.tobytes())
     return digest.digest()
