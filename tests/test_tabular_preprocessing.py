@@ -312,7 +312,7 @@ def test_booleans_and_numbers_mean_the_same(numbers):
 
 def test_other_words_of_one_meaning_are_not_mixed():
     """Of yes, no and perhaps, or beside a name that is known, nothing is translated."""
-    unknown = of_names("yes", "no", "perhaps").unknown(with_names("1", "1", "1"))
+    unknown = of_names("yes", "no", "perhaps").unknown(with_names("true", "true", "true"))
     assert unknown["x"].count == 3
     assert of_names("yes", "no").unknown(with_names("yes", "0"))["x"].count == 1
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastnn.data.scalers import Standardizer
 from fastnn.tabular.messages import cell, quoted
-from fastnn.tabular.table import NUMBER_KINDS, Column, first_row, is_number
+from fastnn.tabular.table import Column, first_row, is_number
 
 _TRUTH = {
     **dict.fromkeys(("true", "yes", "y", "t", "on", "1", "1.0"), True),
@@ -123,7 +123,7 @@ def check_known(
         return
     names = column.coded()[1]
     given = [name for name in names if name]
-    turned = column.kind in NUMBER_KINDS and given and not any(map(is_number, known))
+    turned = given and all(map(is_number, given)) and not any(map(is_number, known))
     if not turned and (all_new or len(given) < 2):
         return
     row = first_row(np.array([name != "" for name in names])[column.coded()[0]])

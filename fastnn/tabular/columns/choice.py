@@ -55,15 +55,15 @@ def choose(
     Numbers come first and codes last.
     """
     by_name = {column.name: column for column in columns}
-    left_out: dict[str, str] = {}
+    wanted = {*options.keep, *options.categories}
+    free = [column for name, column in by_name.items() if name not in wanted]
+    left_out = {column.name: IDENTIFIER for column in free if names_rows(column)}
     found: dict[str, list[Feature]] = {}
     for name, column in by_name.items():
-        found[name] = _features(column, rows, options)
-        if not found[name]:
-            left_out[name] = "the same in every row" if len(column.values) else "empty"
-    wanted = {*options.keep, *options.categories}
-    free = [c for name, c in by_name.items() if name not in left_out and name not in wanted]
-    left_out |= {column.name: IDENTIFIER for column in free if names_rows(column)}
+        if name not in left_out:
+            found[name] = _features(column, rows, options)
+            if not found[name]:
+                left_out[name] = _reason(column, rows, options)
     counting = {column.name: IDENTIFIER for column in free if counts_rows(column)}
     if len(left_out) + len(counting) < len(by_name):  # else they are all that there is
         left_out |= counting
@@ -91,6 +91,17 @@ def _features(column: Column, rows: np.ndarray | slice, options: FeatureOptions)
         return [*date_features(column, rows, options.numbers, tuple(options.dates), keep)]
     coerce = name in options.coerce
     return [*number_features(column, rows, options.numbers, coerce, keep)]
+
+
+def _reason(column: Column, rows: np.ndarray | slice, options: FeatureOptions) -> str:
+    """Why a column makes no feature."""
+    if column.kind == DATES and not options.dates:
+        return "dates"
+    codes, names = column.coded()
+    found = {names[code] for code in np.unique(codes[rows])}
+    if found <= {""}:
+        return "empty"
+    return "the same in every row" if len(found) == 1 else f"no name in {options.min_count} rows"
 
 
 def check_usable(columns: Iterable[Column], hint: str) -> None:
