@@ -90,7 +90,7 @@ def test_names_that_are_numbers():
         ({"a": []}, "no rows"),
         ({"a": [1, 2], "b": [1]}, "'b' has 1 rows, but 'a' has 2"),
         ({"a": [[1, 2], [3, 4]]}, "'a' has shape (2, 2)"),
-        ({"a": np.array([1j, 2])}, "'a' holds complex128", "ignore=[…]"),
+        ({"a": np.array([1j, 2])}, "'a' holds complex128", "ignore=['a']"),
         ({"a": [{}, {"b": 1}]}, "'a' holds struct"),
         ({"a": ["1.5"] * 30 + ["O.5"]}, "'a' is 'O.5' in row 31", "coerce=['a']", "categories=["),
     ],

@@ -120,7 +120,7 @@ class TableEncoder(FeatureOptions):
             skipped = {*self.ignore, *([target.name] if target and isinstance(y, str) else [])}
             columns = [column for name, column in table.columns.items() if name not in skipped]
             part = slice(None) if rows is None else rows
-            check_usable(columns, option("ignore", None, table.in_python))
+            check_usable(columns, table.in_python)
             features, left_out = choose(columns, part, self)
             if not features:
                 raise ValueError(_nothing_left(table, target, left_out))

@@ -11,7 +11,7 @@ from fastnn.tabular.columns.names import Codes, OneHot, name_feature
 from fastnn.tabular.columns.numbers import DatePart, Gap, Number, date_features, number_features
 from fastnn.tabular.columns.scaling import SCALINGS
 from fastnn.tabular.columns.selection import IDENTIFIER, counts_rows, names_rows, repeats
-from fastnn.tabular.messages import listed, quoted
+from fastnn.tabular.messages import listed, option, quoted
 from fastnn.tabular.table import DATES, NAME_KINDS, NUMBER_KINDS, Column
 
 Feature = Number | DatePart | Gap | OneHot | Codes
@@ -104,13 +104,14 @@ def _reason(column: Column, rows: np.ndarray | slice, options: FeatureOptions) -
     return "the same in every row" if len(found) == 1 else f"no name in {options.min_count} rows"
 
 
-def check_usable(columns: Iterable[Column], hint: str) -> None:
+def check_usable(columns: Iterable[Column], in_python: bool) -> None:
     """ValueError where a column is of a type that makes no feature."""
     for column in columns:
         if column.kind not in (*NUMBER_KINDS, *NAME_KINDS, DATES):
             raise ValueError(
                 f"column {quoted(column.name)} holds {column.kind}; expected numbers, text, "
-                f"booleans or dates: convert it, or leave it out with {hint}"
+                "booleans or dates: convert it, or leave it out with "
+                + option("ignore", column.name, in_python)
             )
 
 
