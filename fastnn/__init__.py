@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # The names of _NAMES and _SUBMODULES again: a test compares 
     from fastnn import experiments as experiments
     from fastnn import nielsen as nielsen
     from fastnn import plotting as plotting
+    from fastnn import tabular as tabular
     from fastnn._kernels.threads import num_threads as num_threads
     from fastnn._kernels.threads import set_num_threads as set_num_threads
     from fastnn._version import __version__ as __version__
@@ -106,7 +107,7 @@ _NAMES = {
     "_version": ("__version__",),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
-_SUBMODULES = ("data", "datasets", "experiments", "nielsen", "plotting")
+_SUBMODULES = ("data", "datasets", "experiments", "nielsen", "plotting", "tabular")
 # Matplotlib may be missing; ``from fastnn import *`` works all the same.
 _OPTIONAL = {"plotting"}
 

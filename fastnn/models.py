@@ -81,6 +81,25 @@ def mlp(
     **network
         ``dtype``, ``backend``, ``seed``, ``precision`` of `Network`.
     """
+    layers = mlp_layers(
+        sizes, activation, output, init, dropout, batch_norm, residual, l1=l1, l2=l2
+    )
+    return Network(layers, inputs=sizes[0], loss=loss, **network)
+
+
+# Parameters: those of `mlp` that the layers have.
+def mlp_layers(
+    sizes: Sequence[int],
+    activation: str | Activation = "relu",
+    output: str | Activation = "linear",
+    init: Any = "auto",
+    dropout: float = 0.0,
+    batch_norm: bool = False,
+    residual: bool = False,
+    l1: float = 0.0,
+    l2: float = 0.0,
+) -> list[Layer]:
+    """The layers of `mlp`."""
     if isinstance(sizes, str) or not isinstance(sizes, Sequence | np.ndarray) or len(sizes) < 2:
         raise ValueError(
             "sizes must list at least the input's and the output's width, such as [784, 30, 10]; "
@@ -98,7 +117,7 @@ def mlp(
         block = _hidden_block(units, activation, batch_norm, dropout, options)
         layers += [Residual(block)] if residual and units == n_in else block
     layers.append(Dense(sizes[-1], activation=output, **options))
-    return Network(layers, inputs=sizes[0], loss=loss, **network)
+    return layers
 
 
 def _hidden_block(

@@ -43,7 +43,9 @@ def test_the_peak_of_every_format(tmp_path, table, kind):
         numbers = np.column_stack([values for name, values in table.items() if name[0] == "x"])
         np.savez(path, X=np.hstack([numbers, numbers[:, :4]]), y=table["y"])
     elif kind == "zeros.npz":  # half a megabyte
-        np.savez_compressed(path, X=np.zeros((ROWS, COLUMNS)), y=table["y"])
+        rare = np.zeros((ROWS, COLUMNS))  # of nothing but zeros there were nothing to learn
+        rare[np.arange(0, ROWS, 1000), np.arange(ROWS // 1000) % COLUMNS] = 1
+        np.savez_compressed(path, X=rare, y=table["y"])
     else:
         arrow = pytest.importorskip("pyarrow")
         from pyarrow import csv, parquet

@@ -1,7 +1,6 @@
 """The data that the commands train on, score and predict."""
 
 import itertools
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,19 +13,19 @@ from fastnn.cli.options import MNIST, SAMPLE, TrainOptions
 from fastnn.cli.output import count, note
 from fastnn.data.splits import train_test_split, train_validation_test_split
 from fastnn.network import Network
-from fastnn.tabular.encoder import Preprocessing, by_rows
+from fastnn.tabular.columns.matrix import by_rows
+from fastnn.tabular.encoder import TableEncoder
 from fastnn.tabular.formats import read_table
-from fastnn.tabular.messages import listed, naming, quoted
+from fastnn.tabular.messages import naming, quoted
+from fastnn.tabular.preprocessing import Preprocessing
 from fastnn.tabular.reading.options import ReadOptions
 from fastnn.tabular.table import Column, Table
 from fastnn.tabular.targets import Task, choose_task
 
 _SAMPLE_VALIDATION = 500  # of the sample's 5,000 training images
-_MANY_CATEGORIES = 100  # more in one column look like names or numbers of the rows
-_FEW_CATEGORIES = 10  # not more are no cause for a note, however few the rows
-_MANY_NOTES = 5  # columns of such that are named
 
 Samples = tuple[np.ndarray, np.ndarray]
+Encoder = TableEncoder | Preprocessing  # the latter of model files of version 0.1.0
 
 
 # --- for training ---------------------------------------------------------------------------------
@@ -34,14 +33,14 @@ Samples = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class TrainingSets:
-    """What a network is trained, validated and tested on; ``preprocessing`` is that of a file."""
+    """What a network is trained, validated and tested on; ``encoder`` is that of a file."""
 
     training: Samples
     validation: Samples
     test: Samples
     outputs: int
     classification: bool = True
-    preprocessing: Preprocessing | None = None
+    encoder: TableEncoder | None = None
 
     @property
     def inputs(self) -> int:
@@ -78,25 +77,29 @@ def training_sets(options: TrainOptions) -> TrainingSets:
 
 
 def _split_table(table: Table, options: TrainOptions) -> TrainingSets:
-    for name in (*options.ignore, *options.text, *options.number):
+    for name in (*options.ignore, *options.keep, *options.text, *options.number):
         checks.one_of("column", name, dict.fromkeys(table.names))
     target = table[options.target or next(reversed(table.columns), "")]
     task = choose_task(target, options.task)
     classification = task.name == "classification"
     order, ends = _split_rows(target, classification, options.seed)
-    preprocessing = Preprocessing.fit(
-        table, target.name, task.name, order[: ends[1]], coerce=options.number
-    )
-    for line in table.notes:
+    encoder = TableEncoder(
+        keep=[name for name in options.keep if name in table.columns],
+        coerce=[name for name in options.number if name in table.columns],
+        task=task.name,
+        dtype=options.dtype,
+    ).fit(table, target.name, order[: ends[1]])
+    for line in encoder.notes:
         options.note(f"note: {line}")
-    _note_filled(preprocessing, table, options.note)
-    y = preprocessing.targets(table)[order]
+    y = encoder.transform_target(table)[order]
     # One array in the order of the sets, so that they are views of it.
-    X = preprocessing.inputs(table, options.dtype, order, consume=True)
+    X = encoder.transform(table, order, consume=True)
     training, validation, test = ((X[a:b], y[a:b]) for a, b in itertools.pairwise(ends))
-    outputs = preprocessing.outputs
-    sets = TrainingSets(training, validation, test, outputs, classification, preprocessing)
-    _describe(sets, table.source, task, options)
+    sets = TrainingSets(training, validation, test, encoder.outputs, classification, encoder)
+    options.note(f"{table.source}: {sets.sizes()}; {count(len(encoder.columns), 'column')}")
+    for line in encoder.decisions.splitlines():
+        options.note(f"  {line}")
+    _describe_target(sets, task, options)
     return sets
 
 
@@ -112,47 +115,36 @@ def _split_rows(target: Column, by_class: bool, seed: int) -> tuple[np.ndarray, 
     return np.concatenate(parts), np.cumsum([0, *map(len, parts)])
 
 
-def _describe(sets: TrainingSets, source: str, task: Task, options: TrainOptions) -> None:
-    """Print what the table is taken for."""
-    preprocessing = sets.preprocessing
-    assert preprocessing is not None
-    options.note(f"{source}: {sets.sizes()}; {count(len(preprocessing.features), 'column')}")
+def _describe_target(sets: TrainingSets, task: Task, options: TrainOptions) -> None:
+    """Print what the target is taken for."""
+    assert sets.encoder is not None
     options.note(
-        f"target {quoted(preprocessing.target.name)}"
+        f"target {quoted(sets.encoder.target_name)}"
         f"{'' if options.target else ', the last column'}: "
         f"{f'{sets.outputs} classes' if sets.classification else 'a number'}"
         f"{f' ({task.reason})' if task.reason else ''}"
     )
-    rows = len(sets.training[0])
-    many = [
-        feature
-        for feature in preprocessing.features
-        if feature.width > min(_MANY_CATEGORIES, max(_FEW_CATEGORIES, rows // 2))
-    ]
-    for feature in many[:_MANY_NOTES]:
-        options.note(
-            f"note: column {quoted(feature.name)} has {feature.width:,} categories; "
-            "if it only names the rows, --ignore it"
-        )
 
 
 # --- for a trained model --------------------------------------------------------------------------
 
 
-def preprocessing_of(net: Network) -> Preprocessing | None:
-    """The preprocessing that a model file of ``fastnn train`` carries."""
-    description = net.metadata.get("preprocessing")
-    if description is None:
+def encoder_of(net: Network) -> Encoder | None:
+    """The encoder that a model file of ``fastnn train`` carries."""
+    kinds: dict[str, type[Encoder]] = {"encoder": TableEncoder, "preprocessing": Preprocessing}
+    key = next((key for key in kinds if net.metadata.get(key) is not None), None)
+    if key is None:
         return None
-    preprocessing = Preprocessing.from_dict(description)
-    inputs = sum(feature.width for feature in preprocessing.features)
-    if (inputs, preprocessing.outputs) != (net.inputs, net.outputs):
+    encoder = kinds[key].from_dict(net.metadata[key])
+    if encoder.target is None:
+        raise ValueError(f"the model's metadata '{key}' has no target")
+    if (encoder.inputs, encoder.outputs) != (net.inputs, net.outputs):
         raise ValueError(
-            f"the model's metadata 'preprocessing' makes {count(inputs, 'input')} and "
-            f"{count(preprocessing.outputs, 'output')} of a table, but the network has "
+            f"the model's metadata '{key}' makes {count(encoder.inputs, 'input')} and "
+            f"{count(encoder.outputs, 'output')} of a table, but the network has "
             f"{net.inputs:,} and {net.outputs:,}"
         )
-    return preprocessing
+    return encoder
 
 
 def evaluation_data(net: Network, data: str, target: str | None, options: ReadOptions) -> Samples:
@@ -164,38 +156,38 @@ def evaluation_data(net: Network, data: str, target: str | None, options: ReadOp
     data : str
         A file, or `MNIST` or `SAMPLE` for their test images.
     target : str, optional
-        The target column, for a network that was saved without preprocessing.
+        The target column, for a network that was saved without an encoder.
     options : ReadOptions
         How the file is written.
     """
-    preprocessing = preprocessing_of(net)
+    encoder = encoder_of(net)
     if data in (SAMPLE, MNIST):
-        return _test_images(preprocessing, data)
-    if preprocessing is None:
+        return _test_images(encoder, data)
+    if encoder is None:
         table = _read(data, options)
         column = table[target or table.names[-1]]
         return _plain_inputs(net, table, column.name), _plain_numbers(column)
-    if target not in (None, preprocessing.target.name):
+    if target not in (None, encoder.target_name):
         raise ValueError(
             f"--target is {quoted(target)}, but the model was trained to predict "
-            f"{quoted(preprocessing.target.name)}"
+            f"{quoted(encoder.target_name)}"
         )
     with naming(data):
-        table = _read(data, preprocessing.read_options(options, with_target=True))
-        y = preprocessing.targets(table)
-        return _inputs(net, preprocessing, table), y
+        table = _read(data, encoder.read_options(options, with_target=True))
+        y = encoder.transform_target(table)
+        return _inputs(net, encoder, table), y
 
 
 def prediction_inputs(
-    net: Network, preprocessing: Preprocessing | None, data: str, options: ReadOptions
+    net: Network, encoder: Encoder | None, data: str, options: ReadOptions
 ) -> np.ndarray:
     """Inputs (n, features) of all rows of ``data``; a target column is left out."""
     if data in (SAMPLE, MNIST):
-        return _test_images(preprocessing, data)[0]
-    if preprocessing is not None:
+        return _test_images(encoder, data)[0]
+    if encoder is not None:
         with naming(data):
-            table = _read(data, preprocessing.read_options(options, with_target=False))
-            return _inputs(net, preprocessing, table)
+            table = _read(data, encoder.read_options(options, with_target=False))
+            return _inputs(net, encoder, table)
     table = _read(data, options)
     if len(table.names) != net.inputs + 1:
         return _plain_inputs(net, table)
@@ -206,14 +198,14 @@ def prediction_inputs(
     return _plain_inputs(net, table, table.names[-1])
 
 
-def _test_images(preprocessing: Preprocessing | None, data: str) -> Samples:
-    if preprocessing is not None:
+def _test_images(encoder: Encoder | None, data: str) -> Samples:
+    if encoder is not None:
         raise ValueError(f"the model takes the columns of a table, not the images of {data}")
     return datasets.mnist()[2] if data == MNIST else datasets.mnist_sample()[1]
 
 
 def _plain_inputs(net: Network, table: Table, target: str | None = None) -> np.ndarray:
-    """All columns but the target, for a network that was saved without preprocessing.
+    """All columns but the target, for a network that was saved without an encoder.
 
     They are taken out of the table, so that it and the inputs need not both be in memory.
     """
@@ -246,23 +238,11 @@ def _read(data: str, options: ReadOptions) -> Table:
     return read_table(data, options)
 
 
-def _inputs(net: Network, preprocessing: Preprocessing, table: Table) -> np.ndarray:
+def _inputs(net: Network, encoder: Encoder, table: Table) -> np.ndarray:
     """The inputs of a network that was trained on a table, and notes on what they leave out."""
-    preprocessing.check_columns(table)
-    for line in table.notes:
+    encoder.check_columns(table)
+    for line in encoder.remarks(table):
         note(f"note: {line}")
-    _note_filled(preprocessing, table, note)
-    unknown = [
-        f"{u.count:,} in {quoted(name)} ({quoted(u.text) if u.text else 'empty'} in row {u.row})"
-        for name, u in preprocessing.unknown(table).items()
-    ]
-    if unknown:
-        note(f"note: values that are no category of the training rows: {listed(unknown)}")
-    return preprocessing.inputs(table, net.dtype, consume=True)
-
-
-def _note_filled(preprocessing: Preprocessing, table: Table, say: Callable[[str], None]) -> None:
-    filled = preprocessing.filled(table)
-    if filled:
-        counts = listed([f"{missing:,} in {quoted(name)}" for name, missing in filled.items()])
-        say(f"note: missing numbers are replaced by the mean of the training rows: {counts}")
+    if isinstance(encoder, Preprocessing):
+        return encoder.transform(table, dtype=net.dtype, consume=True)
+    return encoder.transform(table, consume=True)

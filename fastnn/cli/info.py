@@ -15,7 +15,7 @@ from fastnn._kernels.numba_cuda.toolchain import available, ptx_cache
 from fastnn._kernels.threads import num_threads
 from fastnn._utils.files import cache_directory
 from fastnn._version import __version__
-from fastnn.cli.data import preprocessing_of
+from fastnn.cli.data import encoder_of
 from fastnn.cli.options import FILE
 from fastnn.cli.output import printable
 from fastnn.network import Network
@@ -70,7 +70,7 @@ def _model(path: Path) -> dict[str, object]:
     saved = serialization.read(path)
     precision = saved.description.precision  # a network on the CPU has float32 alone
     net = Network.from_saved(saved, "numpy", "float32")
-    preprocessing = preprocessing_of(net)
+    encoder = encoder_of(net)
     lines = {
         "inputs": net.inputs,
         **{f"layer {i}": repr(layer) for i, layer in enumerate(net.layers)},
@@ -81,13 +81,13 @@ def _model(path: Path) -> dict[str, object]:
         "epochs": net.epochs,
         "optimizer": net.optimizer_kind or "none",
     }
-    if preprocessing is None:
+    if encoder is None:
         return lines
-    target = preprocessing.target
+    target = encoder.target
     classes = {"classes": ", ".join(target.classes)} if isinstance(target, Classes) else {}
     return {
         **lines,
-        "target": target.name,
+        "target": encoder.target_name,
         **classes,
-        "columns": ", ".join(feature.name for feature in preprocessing.features),
+        "columns": ", ".join(encoder.columns),
     }

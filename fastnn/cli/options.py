@@ -29,6 +29,7 @@ class TrainOptions:
     data: str
     target: str | None
     ignore: tuple[str, ...]
+    keep: tuple[str, ...]
     text: tuple[str, ...]
     number: tuple[str, ...]
     delimiter: str | None

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from fastnn.cli.data import prediction_inputs, preprocessing_of
+from fastnn.cli.data import encoder_of, prediction_inputs
 from fastnn.cli.options import (
     FILE,
     backend_option,
@@ -54,13 +54,9 @@ def predict(
         check_destination(out)
     options = ReadOptions(delimiter, decimal, encoding)
     net = load(model, backend)
-    preprocessing = preprocessing_of(net)
-    X = prediction_inputs(net, preprocessing, data, options)
-    columns = (
-        _plain_predictions(net, X)
-        if preprocessing is None
-        else preprocessing.target.decode(net.predict(X))
-    )
+    encoder = encoder_of(net)
+    X = prediction_inputs(net, encoder, data, options)
+    columns = _plain_predictions(net, X) if encoder is None else encoder.decode(net.predict(X))
     if out is None:
         table = to_csv(columns)
         # Names from files reach another program as they are, but no terminal.
@@ -72,7 +68,7 @@ def predict(
 
 
 def _plain_predictions(net: Network, X: np.ndarray) -> dict[str, np.ndarray]:
-    """Predictions of a network that was saved without preprocessing; its classes are numbers."""
+    """Predictions of a network that was saved without an encoder; its classes are numbers."""
     output = net.predict(X)
     if not net.loss.spec.classifies:
         names = (

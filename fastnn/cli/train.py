@@ -15,6 +15,7 @@ from fastnn._version import __version__
 from fastnn.callbacks import EarlyStopping
 from fastnn.cli.data import TrainingSets, training_sets
 from fastnn.cli.interrupts import InterruptShield
+from fastnn.cli.layers import network_layers
 from fastnn.cli.options import (
     FILE,
     NOT_NEGATIVE,
@@ -29,7 +30,6 @@ from fastnn.cli.options import (
 )
 from fastnn.cli.output import count, printable, score, write_json
 from fastnn.errors import DivergenceError, HistoryProtocol
-from fastnn.models import mlp
 from fastnn.network import Network
 from fastnn.nn.activations import ACTIVATIONS
 from fastnn.nn.layers import Residual
@@ -46,6 +46,12 @@ from fastnn.training.history import History
     metavar="COLUMN",
     multiple=True,
     help="Column to leave out, such as an identifier; may be repeated.",
+)
+@click.option(
+    "--keep",
+    metavar="COLUMN",
+    multiple=True,
+    help="Column that is never left out; may be repeated.",
 )
 @click.option(
     "--text",
@@ -159,8 +165,8 @@ def train(**arguments: Any) -> int:
 
     DATA is a CSV, Parquet or NPZ file, `mnist` for all of MNIST, or, by default, `sample` for the
     sample of MNIST inside the package. A file's rows are split at random: 70 % to train on, 15 % to
-    validate, 15 % to test. Numbers are standardised, text becomes categories; the model file
-    remembers how. Ctrl-C ends training early and keeps what was learnt.
+    validate, 15 % to test. Numbers are scaled, text becomes categories, dates numbers; the model
+    file remembers how. Ctrl-C ends training early and keeps what was learnt.
     """
     options = TrainOptions(**arguments)
     optimizer = _make_optimizer(options)
@@ -169,10 +175,10 @@ def train(**arguments: Any) -> int:
     )
     sets = training_sets(options)
     net = _make_network(options, sets)
-    if options.out is not None and sets.preprocessing is not None:
+    if options.out is not None and sets.encoder is not None:
         # Here, as a name that cannot be saved is refused before training.
         net.metadata = plain_data(
-            "what the model file remembers", {"preprocessing": sets.preprocessing.to_dict()}
+            "what the model file remembers", {"encoder": sets.encoder.to_dict()}
         )
     _describe(net, options, sets)
     with InterruptShield() as shield:
@@ -248,15 +254,11 @@ def _make_optimizer(options: TrainOptions) -> Optimizer | LBFGS:
 
 
 def _make_network(options: TrainOptions, sets: TrainingSets) -> Network:
-    return mlp(
-        [sets.inputs, *options.layers, sets.outputs],
-        activation=options.activation,
+    cardinalities = sets.encoder.cardinalities if sets.encoder else []
+    return Network(
+        network_layers(options, sets.inputs, sets.outputs, cardinalities),
+        inputs=sets.inputs,
         loss="softmax_cross_entropy" if sets.classification else "mse",
-        dropout=options.dropout,
-        batch_norm=options.batch_norm,
-        residual=options.residual,
-        l1=options.l1,
-        l2=options.l2,
         dtype=options.dtype,
         backend=options.backend,
         seed=options.seed,

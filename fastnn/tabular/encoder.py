@@ -1,265 +1,387 @@
-"""Encoding the columns of a table as the inputs and targets of a network, and decoding its outputs.
+"""`TableEncoder`: the columns of a table as a network's inputs and target, and its outputs back."""
 
-`Preprocessing` is learnt from the training rows and stored in the model file.
-"""
-
-import shlex
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from fastnn._utils import checks
-from fastnn.tabular.features import Category, Number, Unknown
-from fastnn.tabular.messages import listed, quoted
+from fastnn.tabular.columns.choice import (
+    FEATURES,
+    Feature,
+    FeatureOptions,
+    as_names,
+    check_usable,
+    choose,
+    decisions,
+    group,
+)
+from fastnn.tabular.columns.dates import seconds_in
+from fastnn.tabular.columns.description import described, restored
+from fastnn.tabular.columns.matrix import encode
+from fastnn.tabular.columns.names import Codes, OneHot
+from fastnn.tabular.columns.numbers import DatePart, Number
+from fastnn.tabular.features import Unknown
+from fastnn.tabular.frames import as_column, as_table, name_of
+from fastnn.tabular.messages import listed, naming, option, quoted
 from fastnn.tabular.reading.options import ReadOptions
-from fastnn.tabular.table import NAME_KINDS, NUMBER_KINDS, Table
-from fastnn.tabular.targets import Classes, Value
+from fastnn.tabular.remarks import gaps, remarks_on_gaps, remarks_on_names, unknown
+from fastnn.tabular.table import DATES, Column, Table
+from fastnn.tabular.targets import TASKS, BoundedValue, Classes, choose_task
 
-_TARGET_KINDS = ("integer", *NAME_KINDS)  # of classes
-_WIDE = 1000  # a column with more categories is limited in size:
-_MOST_BYTES = 1 << 28  # of all such columns, one-hot in float32
-_BLOCK_BYTES = 1 << 22  # inputs are put into the order of rows in pieces of this size
-
-_KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Number, Category, Classes, Value)}
+_TARGETS = {kind.__name__: kind for kind in (Classes, BoundedValue)}
+_BOOLEANS = {"true", "false"}
+_DTYPES = ("float32", "float64")
 
 
-@dataclass(frozen=True)
-class Preprocessing:
-    """How a table becomes a network's inputs and targets, learnt from the training rows.
+@dataclass(eq=False)
+class TableEncoder(FeatureOptions):
+    """Tables as arrays for a network, and its outputs as predictions.
+
+    `fit` learns from the training rows what each column is; `transform` makes inputs of any table
+    with these columns. The command line does the same with files. Columns of the matrix are first
+    numbers, then gaps and one-hot columns, and last codes.
+
+    Parameters
+    ----------
+    numbers : {"robust", "quantile", "standard"}
+        How numbers are scaled. A missing one counts as the median, and where the training rows have
+        gaps another column is 1 for a gap.
+    one_hot : int
+        The most different names of a column, a missing one counted, that become one-hot columns.
+        A column of more becomes one of codes, for a layer that learns a vector for each.
+    min_count : int
+        Rows that a name must be in to have a code of its own; rarer ones share code 0 with names
+        that training did not meet.
+    categories : collection of str
+        Columns to take as names, whatever they hold.
+    keep : collection of str
+        Columns that are never left out.
+    dates : collection of str
+        Numbers that a date becomes, those that vary: "year", "month", "day of year", "weekday",
+        "hour", "time". With none, columns of dates are left out.
+    coerce : collection of str
+        Columns of numbers in which text that is no number counts as missing.
+    ignore : collection of str
+        Columns to leave out.
+    task : {"auto", "classification", "regression"}
+        What the target asks for. By default text, booleans and few whole numbers are classes.
+    dtype : {"float32", "float64"}
+        Of the inputs.
 
     Attributes
     ----------
-    features : tuple of Number and Category
-        In the order of the network's inputs.
-    target : Classes or Value
+    features : tuple
+        Learnt from each column, in the order of the inputs.
+    target : Classes, BoundedValue or None
+    left_out : dict of str to str
+        The reason, by column.
+    notes : list of str
+        What may surprise about the training table.
     """
 
-    features: tuple[Number | Category, ...]
-    target: Classes | Value
+    ignore: Collection[str] = ()
+    task: str = "auto"
+    dtype: str = "float32"
+    features: tuple[Feature, ...] = field(default=(), init=False, repr=False)
+    target: Classes | BoundedValue | None = field(default=None, init=False, repr=False)
+    left_out: dict[str, str] = field(default_factory=dict, init=False, repr=False)
+    notes: list[str] = field(default_factory=list, init=False, repr=False)
 
-    @classmethod
-    def fit(
-        cls,
-        table: Table,
-        target: str,
-        task: str,
-        rows: np.ndarray,
-        ignore: Iterable[str] = (),
-        coerce: Iterable[str] = (),
-    ) -> Self:
-        """Learn from the rows that the index array ``rows`` picks.
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.ignore = as_names("ignore", self.ignore)
+        checks.one_of("task", self.task, TASKS)
+        self.dtype = checks.one_of("dtype", np.dtype(self.dtype).name, _DTYPES)
+
+    # --- learning ---------------------------------------------------------------------------------
+
+    def fit(self, frame: Any, y: Any = None, rows: np.ndarray | None = None) -> Self:
+        """Learn from a table; returns the encoder itself.
 
         Parameters
         ----------
-        table : Table
-        target : str
-            Column to predict; all others but those of ``ignore`` are features.
-        task : {"classification", "regression"}
-        rows : ndarray of int
-        ignore : iterable of str
-        coerce : iterable of str
-            Columns of numbers in which text that is none counts as missing.
+        frame : DataFrame of pandas or Polars, Table of pyarrow, dict of arrays, or 2-D array
+        y : str, array-like (n,), or None
+            The target: a column of the frame, by its name, or values.
+        rows : ndarray of int, optional
+            The rows to learn from; by default all.
 
         Raises
         ------
-        ValueError
-            A column that cannot be used, or that would take too much memory as one-hot columns: it
-            has more than 1,000 categories, and with the others like it takes more than 256 MB.
+        TypeError, ValueError
+            Naming the column, the row, the value and the option that helps.
         """
-        left_out = {target, *(table[name].name for name in ignore)}
-        columns = [column for name, column in table.columns.items() if name not in left_out]
-        if not columns:
-            hint = (
-                "; if its columns are not separated by commas, give --delimiter"
-                if len(table.names) == 1
-                else ""
-            )
+        table = as_table(frame, self._options_of_reading())
+        with naming(table.source):
+            self._check_names(table)
+            target = self._target_column(table, y)
+            skipped = {*self.ignore, *([target.name] if target and isinstance(y, str) else [])}
+            columns = [column for name, column in table.columns.items() if name not in skipped]
+            part = slice(None) if rows is None else rows
+            check_usable(columns, table.in_python)
+            features, left_out = choose(columns, part, self)
+            if not features:
+                raise ValueError(_nothing_left(table, target, left_out))
+            self.target, notes = self._fitted_target(target, part)
+            self.features, self.left_out = features, left_out
+            filled = remarks_on_gaps(self.filled(table), "median")
+            self.notes = [*table.notes, *notes, *filled]
+        return self
+
+    def _options_of_reading(self) -> ReadOptions:
+        return ReadOptions(
+            text=self.categories, coerce=self.coerce, ignore=self.ignore, in_python=True
+        )
+
+    def _check_names(self, table: Table) -> None:
+        for name in (*self.categories, *self.keep, *self.coerce, *self.ignore):
+            checks.one_of("column", name, dict.fromkeys(table.names))
+
+    def _target_column(self, table: Table, y: Any) -> Column | None:
+        if y is None or isinstance(y, str):
+            return None if y is None else table[y]
+        name = name_of(y, "y")
+        # Labels that were given as text come back as text.
+        names = set() if self.task == "regression" else {name}
+        column = _labels(y, name, names)
+        if len(column.values) != len(table):
             raise ValueError(
-                f"{table.source} has no column to learn from beside the target {quoted(target)}"
-                + hint
+                f"y has {len(column.values):,} values for the {len(table):,} rows of {table.source}"
             )
-        for column in columns:
-            column.check_usable()
-        kinds = [Number if column.kind in NUMBER_KINDS else Category for column in columns]
-        features = tuple(
-            kind.fit(column, rows) for kind, column in zip(kinds, columns, strict=True)
-        )
-        _check_size(features, len(table))
-        coerced = set(coerce)
-        features = tuple(
-            replace(f, coerce=True) if isinstance(f, Number) and f.name in coerced else f
-            for f in features
-        )
-        return cls(
-            features, (Classes if task == "classification" else Value).fit(table[target], rows)
-        )
+        return column
+
+    def _fitted_target(
+        self, column: Column | None, rows: np.ndarray | slice
+    ) -> tuple[Classes | BoundedValue | None, list[str]]:
+        if column is None:
+            return None, []
+        task = choose_task(column, self.task)
+        kind = Classes if task.name == "classification" else BoundedValue
+        chosen = rows if isinstance(rows, np.ndarray) else np.arange(len(column.values))
+        return kind.fit(column, chosen), [f"target: {task.reason}"] if task.reason else []
+
+    # --- using ------------------------------------------------------------------------------------
+
+    def transform(
+        self, frame: Any, rows: np.ndarray | None = None, consume: bool = False
+    ) -> np.ndarray:
+        """The inputs (n, inputs) of a table.
+
+        The order of its columns does not matter, nor do columns that training left out.
+
+        Parameters
+        ----------
+        frame : as `fit` takes it
+        rows : ndarray of int, optional
+            Their order; by default all as they come.
+        consume : bool
+            Whether to take the columns out of a `Table`, so that their memory is free again while
+            the inputs grow.
+        """
+        table = self._table(frame)
+        with naming(table.source):
+            return encode(self.features, table, self.dtype, rows, consume)
+
+    def transform_target(self, y: Any) -> np.ndarray:
+        """Class numbers or standardised values (n,) of values, or of a table with the target."""
+        target = self._known_target()
+        if isinstance(y, Table | Mapping) or len(getattr(y, "shape", ())) == 2:
+            table = as_table(y, replace(self._named_target(), only={target.name}))
+            if target.name not in table.columns:
+                raise ValueError(
+                    f"{table.source} lacks the target column {quoted(target.name)}; "
+                    f"it has {listed(table.names)}"
+                )
+            return target.encode(table[target.name])
+        return target.encode(as_column(y, target.name, self._named_target()))
+
+    def decode(self, outputs: np.ndarray) -> dict[str, np.ndarray]:
+        """Predictions from a network's outputs (n, outputs), as `Network.predict` gives them.
+
+        Returns
+        -------
+        dict of str to ndarray (n,)
+            "prediction", and of classes "probability_…" of each. Values are in the unit of the
+            target, and stay within the range of the training rows.
+        """
+        outputs = np.asarray(outputs)
+        if outputs.ndim != 2 or outputs.shape[1] != self.outputs:
+            raise ValueError(f"outputs have shape {outputs.shape}; expected (n, {self.outputs})")
+        return self._known_target().decode(outputs)
+
+    def filled(self, table: Table) -> dict[str, int]:
+        """The number of gaps that `transform` fills with the training median, by column."""
+        dates = {f.name: seconds_in for f in self.features if isinstance(f, DatePart)}
+        values = {f.name: Column.numbers for f in self.features if type(f) is Number} | dates
+        return gaps((name, read(table[name])) for name, read in values.items())
+
+    def unknown(self, table: Table) -> dict[str, Unknown]:
+        """The names that are no category, by column with such."""
+        named = [f for f in self.features if isinstance(f, OneHot | Codes)]
+        many = [f.name for f in named if isinstance(f, Codes)]
+        return unknown(table, {f.name: f.known for f in named}, many)
+
+    def remarks(self, frame: Any) -> list[str]:
+        """What may surprise about a table that is to be predicted, a line for each thing."""
+        table = self._table(frame)
+        with naming(table.source):
+            return [
+                *table.notes,
+                *remarks_on_gaps(self.filled(table), "median"),
+                *remarks_on_names(self.unknown(table)),
+            ]
+
+    # --- what was learnt --------------------------------------------------------------------------
+
+    @property
+    def inputs(self) -> int:
+        """Columns of the matrix."""
+        return sum(feature.width for feature in self.features)
+
+    @property
+    def target_name(self) -> str:
+        """The name of the target."""
+        return self._known_target().name
 
     @property
     def outputs(self) -> int:
         """Outputs that the network needs: one for each class, or one for values."""
-        return len(self.target.classes) if isinstance(self.target, Classes) else 1
+        target = self._known_target()
+        return len(target.classes) if isinstance(target, Classes) else 1
+
+    @property
+    def n_numbers(self) -> int:
+        """The number of leading columns that hold numbers, parts of dates included."""
+        return sum(isinstance(feature, Number) for feature in self.features)
+
+    @property
+    def cardinalities(self) -> list[int]:
+        """Of the trailing columns that hold codes, how many codes each has."""
+        return [feature.cardinality for feature in self.features if isinstance(feature, Codes)]
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of a table that the inputs come from."""
+        return list(dict.fromkeys(feature.name for feature in self.features))
+
+    @property
+    def decisions(self) -> str:
+        """What was decided about the columns, as a short table: a line for each kind."""
+        return decisions(self.features, self.left_out)
 
     def read_options(self, options: ReadOptions, with_target: bool) -> ReadOptions:
         """How to read a file for the network: the columns that it takes, as what they were."""
         kinds: dict[str, set[str]] = {"text": set(), "number": set(), "coerce": set()}
         for feature in self.features:
-            if isinstance(feature, Number):
+            if type(feature) is Number:
                 kinds["coerce" if feature.coerce else "number"].add(feature.name)
-            elif not _is_boolean(feature.categories):  # which the reader recognises itself
+            elif isinstance(feature, OneHot | Codes) and not _BOOLEANS.issuperset(
+                feature.categories  # which the reader recognises itself
+            ):
                 kinds["text"].add(feature.name)
         names = {feature.name for feature in self.features}
         if with_target:
-            names.add(self.target.name)
-            if isinstance(self.target, Value):
-                kinds["number"].add(self.target.name)
-            elif self.target.kind == "text":
-                kinds["text"].add(self.target.name)
+            target = self._named_target()
+            names.add(self._known_target().name)
+            kinds["text"] |= set(target.text)
+            kinds["number"] |= set(target.number)
         return replace(options, only=names, **kinds)
 
+    def to_dict(self) -> dict[str, Any]:
+        """What was learnt as plain data for a model file; the options are no part of it."""
+        return {
+            "dtype": self.dtype,
+            "features": [described(feature) for feature in self.features],
+            "target": None if self.target is None else described(self.target),
+            "left_out": dict(self.left_out),
+        }
+
+    @classmethod
+    def from_dict(cls, description: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`. Runs no code from the description."""
+        try:
+            encoder = cls(dtype=checks.one_of("dtype", description["dtype"], _DTYPES))
+            encoder.features = tuple(restored(f, FEATURES) for f in description["features"])
+            target = description["target"]
+            encoder.target = None if target is None else restored(target, _TARGETS)
+            encoder.left_out = _reasons(description["left_out"])
+            groups = list(map(group, encoder.features))
+            if groups != sorted(groups):
+                raise ValueError("features are numbers, then others, then codes")
+        except (
+            KeyError,
+            TypeError,
+            AttributeError,
+            OverflowError,
+            ValueError,
+            RecursionError,
+        ) as error:
+            raise ValueError(
+                f"the model's metadata 'encoder' is not what TableEncoder.to_dict gives ({error!r})"
+            ) from error
+        return encoder
+
+    # --- shared -----------------------------------------------------------------------------------
+
+    def _table(self, frame: Any) -> Table:
+        """A frame that has all columns."""
+        if not self.features:
+            raise ValueError("this TableEncoder has not been fitted: call fit first")
+        reading = self.read_options(ReadOptions(in_python=True), with_target=False)
+        table = as_table(frame, reading)
+        self.check_columns(table)
+        return table
+
     def check_columns(self, table: Table) -> None:
-        """ValueError unless the table has a column for each feature."""
-        missing = [feature.name for feature in self.features if feature.name not in table.columns]
+        """ValueError unless the table has the columns that the inputs come from."""
+        missing = [name for name in self.columns if name not in table.columns]
         if missing:
             raise ValueError(
                 f"{table.source} lacks the columns {listed(missing)}; it has {listed(table.names)}"
             )
 
-    def inputs(
-        self,
-        table: Table,
-        dtype: DTypeLike = np.float64,
-        order: np.ndarray | None = None,
-        consume: bool = False,
-    ) -> np.ndarray:
-        """The features (n, inputs) of a table.
+    def _known_target(self) -> Classes | BoundedValue:
+        if self.target is None:
+            raise ValueError("this TableEncoder has no target: call fit with y first")
+        return self.target
 
-        The order of its columns does not matter, nor do columns that are no features.
-
-        Parameters
-        ----------
-        table : Table
-        dtype : dtype
-        order : ndarray of int, optional
-            The rows in their order; by default all as they come.
-        consume : bool
-            Whether to take the columns out of the table, so that their memory is free again while
-            the inputs grow.
-        """
-        self.check_columns(table)
-        ends = np.cumsum([0, *(feature.width for feature in self.features)])
-        # Column by column: a page of memory is taken when its first number is written.
-        X = np.empty((ends[-1], len(table)), dtype)
-        for feature, start, end in zip(self.features, ends, ends[1:], strict=False):
-            column = table.columns.pop(feature.name) if consume else table[feature.name]
-            feature.encode(column, X[start:end].T)
-        return by_rows(X, order)
-
-    def targets(self, table: Table) -> np.ndarray:
-        """Class numbers or standardised values (n,)."""
-        if self.target.name not in table.columns:
-            raise ValueError(
-                f"{table.source} lacks the target column {quoted(self.target.name)}; "
-                f"it has {listed(table.names)}"
-            )
-        return self.target.encode(table[self.target.name])
-
-    def filled(self, table: Table) -> dict[str, int]:
-        """The number of gaps that `inputs` fills with the training mean, by column with gaps."""
-        names = [feature.name for feature in self.features if isinstance(feature, Number)]
-        counts = {name: int(np.isnan(table[name].numbers()).sum()) for name in names}
-        return {name: count for name, count in counts.items() if count}
-
-    def unknown(self, table: Table) -> dict[str, Unknown]:
-        """The names that are no category, by column with such."""
-        found = {
-            feature.name: Unknown.find(feature, table[feature.name])
-            for feature in self.features
-            if isinstance(feature, Category)
-        }
-        return {name: unknown for name, unknown in found.items() if unknown is not None}
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain data for a model file."""
-        return {
-            "features": [_to_dict(feature) for feature in self.features],
-            "target": _to_dict(self.target),
-        }
-
-    @classmethod
-    def from_dict(cls, description: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`."""
-        try:
-            return cls(
-                tuple(_from_dict(feature) for feature in description["features"]),
-                _from_dict(description["target"]),
-            )
-        except (KeyError, TypeError, AttributeError, OverflowError, ValueError) as error:
-            raise ValueError(
-                "the model's metadata 'preprocessing' is not what Preprocessing.to_dict gives "
-                f"({error!r})"
-            ) from error
+    def _named_target(self) -> ReadOptions:
+        """How to read the target: as what it was."""
+        target = self._known_target()
+        if isinstance(target, BoundedValue):
+            return ReadOptions(number={target.name}, in_python=True)
+        return ReadOptions(text={target.name} if target.kind == "text" else (), in_python=True)
 
 
-def _check_size(features: Iterable[Number | Category], n: int) -> None:
-    """ValueError where one-hot columns of very many categories would not fit into memory."""
-    wide = [feature for feature in features if feature.width > _WIDE]
-    size = 4 * n * sum(feature.width for feature in wide)
-    if size > _MOST_BYTES:
-        widest = max(wide, key=lambda feature: feature.width)
-        raise ValueError(
-            f"column {quoted(widest.name)} has {widest.width:,} categories, "
-            f"which in {n:,} rows take {4 * n * widest.width / 1e9:.1f} GB as one-hot columns: "
-            f"if it only names the rows, --ignore {shlex.quote(widest.name)}"
+def _labels(y: Any, name: str, names: Iterable[str]) -> Column:
+    """Values of a target; text among them stays text."""
+    column = as_column(y, name)
+    is_text = np.asarray(y).dtype.kind in "OSTU" and column.kind not in (DATES, "boolean")
+    if not is_text or name not in set(names):
+        return column
+    first = next((v for v in np.asarray(y, object).ravel() if v is not None), None)
+    return as_column(y, name, ReadOptions(text={name})) if isinstance(first, str) else column
+
+
+def _nothing_left(table: Table, target: Column | None, left_out: Mapping[str, str]) -> str:
+    """Why a table has no column to learn from."""
+    beside = f" beside the target {quoted(target.name)}" if target else ""
+    message = f"{table.source} has no column to learn from{beside}"
+    if left_out:
+        reasons = listed([f"{quoted(name)} is left out ({why})" for name, why in left_out.items()])
+        return (
+            f"{message}: {reasons}; {option('keep', None, table.in_python)} takes it all the same"
         )
+    if len(table.names) == 1 and not table.in_python:
+        return f"{message}; if its columns are not separated by commas, give --delimiter"
+    return message
 
 
-def _is_boolean(categories: Iterable[str]) -> bool:
-    return set(categories) <= {"true", "false", ""}
-
-
-def by_rows(X: np.ndarray, order: np.ndarray | None = None) -> np.ndarray:
-    """The transpose of X, C-contiguous, its rows in another order."""
-    width, n = X.shape
-    result = np.empty((n, width), X.dtype)
-    step = max(1, _BLOCK_BYTES // max(1, width * X.itemsize))
-    for start in range(0, n, step):
-        rows = slice(start, start + step)
-        result[rows] = X[:, rows if order is None else order[rows]].T
-    return result
-
-
-def _to_dict(part: Any) -> dict[str, Any]:
-    plain = {
-        key: list(value) if isinstance(value, tuple) else value
-        for key, value in asdict(part).items()
-        if value is not False  # earlier versions know no ``coerce``
-    }
-    return {"type": type(part).__name__, **plain}
-
-
-def _from_dict(description: Mapping[str, Any]) -> Any:
-    kind = _KINDS[description["type"]]
-    types = {field.name: field.type for field in fields(kind)}
-    constants = {key: value for key, value in description.items() if key != "type"}
-    for key, value in constants.items():
-        constants[key] = _constant(key, value, types[key])
-    return kind(**constants)
-
-
-def _constant(key: str, value: Any, kind: Any) -> Any:
-    """A constant of a description, of the type that its field has; a file may hold anything."""
-    if kind is bool:
-        return checks.boolean(key, value)
-    if kind is float:
-        low = 0.0 if key == "scale" else -float("inf")
-        return checks.number(key, value, low, low_open=True)
-    if kind is str:
-        if not isinstance(value, str):
-            raise TypeError(f"{key} must be text, not {type(value).__name__}")
-        return checks.one_of(key, value, _TARGET_KINDS) if key == "kind" else value
-    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise TypeError(f"{key} must be a list of text")
-    return tuple(value)
+def _reasons(left_out: Any) -> dict[str, str]:
+    if not isinstance(left_out, dict) or not all(
+        isinstance(text, str) for pair in left_out.items() for text in pair
+    ):
+        raise TypeError("left_out must be a dict of text")
+    return dict(left_out)

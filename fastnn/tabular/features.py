@@ -8,7 +8,7 @@ import numpy as np
 
 from fastnn.data.scalers import Standardizer
 from fastnn.tabular.messages import cell, quoted
-from fastnn.tabular.table import Column, first_row
+from fastnn.tabular.table import Column, first_row, is_number
 
 _TRUTH = {
     **dict.fromkeys(("true", "yes", "y", "t", "on", "1", "1.0"), True),
@@ -86,29 +86,53 @@ class Unknown:
     text: str
 
     @classmethod
-    def find(cls, feature: Category, column: Column) -> Self | None:
+    def find(cls, column: Column, known: Sequence[str], all_new: bool = False) -> Self | None:
         """None where every value is known.
 
         Raises
         ------
         ValueError
-            Several different values and none of them known: the column means something else, or
-            is spelt otherwise.
+            As `check_known` does.
         """
-        unknown = places_of(column, feature.categories) < 0
+        places = places_of(column, known)
+        check_known(column, known, places, all_new)
+        unknown = places < 0
         count = int(np.count_nonzero(unknown))
         if not count:
             return None
         row = first_row(unknown)
-        text = column.name_in(row)
-        if count == len(unknown) and sum(map(bool, column.coded()[1])) > 1:
-            known = ", ".join(map(quoted, feature.categories[:5]))
-            more = ", …" if len(feature.categories) > 5 else ""
-            raise ValueError(
-                f"{cell(feature.name, text, row)}, and none of its values is a "
-                f"category that the model knows: {known}{more}"
-            )
-        return cls(count, row, text)
+        return cls(count, row, column.name_in(row))
+
+
+def check_known(
+    column: Column, known: Sequence[str], places: np.ndarray, all_new: bool = False
+) -> None:
+    """ValueError where no value is known: the column means something else, or is spelt otherwise.
+
+    Parameters
+    ----------
+    column : Column
+    known : sequence of str
+        The categories of the training rows.
+    places : ndarray (n,)
+        What `places_of` gives for them.
+    all_new : bool
+        Whether it is no surprise that all of several names are new, as among thousands it is none.
+    """
+    if not places.size or places.max() >= 0:
+        return
+    names = column.coded()[1]
+    given = [name for name in names if name]
+    turned = given and all(map(is_number, given)) and not any(map(is_number, known))
+    if not turned and (all_new or len(given) < 2):
+        return
+    row = first_row(np.array([name != "" for name in names])[column.coded()[0]])
+    shown = ", ".join(map(quoted, known[:5])) + (", …" if len(known) > 5 else "")
+    number = ": it holds numbers now" if turned else ""
+    raise ValueError(
+        f"{cell(column.name, column.name_in(row), row)}, and none of its values is a "
+        f"category that the model knows: {shown}{number}"
+    )
 
 
 def places_of(column: Column, known: Sequence[str]) -> np.ndarray:

@@ -1,7 +1,6 @@
 """Reading a `Table` from a CSV, Parquet or NPZ file, and writing columns to one."""
 
 import csv
-import dataclasses
 import io
 import os
 from collections.abc import Iterable, Mapping
@@ -17,7 +16,7 @@ from fastnn.tabular.reading.csv_file import read_csv
 from fastnn.tabular.reading.npz import read_npz
 from fastnn.tabular.reading.options import ReadOptions
 from fastnn.tabular.reading.parquet import read_parquet
-from fastnn.tabular.table import NUMBER_KINDS, Table
+from fastnn.tabular.table import DATES, NUMBER_KINDS, Table
 
 _ROWS = 1 << 14  # of a CSV file that are made text at a time
 _READERS = {".csv": read_csv, ".parquet": read_parquet, ".npz": read_npz}
@@ -55,11 +54,8 @@ def read_table(path: str | os.PathLike[str], options: ReadOptions | None = None)
         raise ValueError(f"{path} has no rows")
     for name in options.text:
         column = table.columns.get(name)
-        if column is not None and column.kind in NUMBER_KINDS:
-            codes, names = column.coded()
-            table.columns[name] = dataclasses.replace(
-                column, kind="text", values=codes, categories=names
-            )
+        if column is not None and column.kind in (*NUMBER_KINDS, DATES):
+            table.columns[name] = column.as_text()
     return table
 
 

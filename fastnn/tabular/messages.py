@@ -2,10 +2,12 @@
 
 import contextlib
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 
 _SHOWN = 5  # things of a list
 _LETTERS = 80  # of a name or cell
+_FLAGS = {"coerce": "number", "categories": "text"}  # where the command line has another word
 
 
 def listed(items: Sequence[str], shown: int = _SHOWN) -> str:
@@ -22,6 +24,13 @@ def quoted(text: str) -> str:
 def cell(column: str, text: str, row: int) -> str:
     """The beginning of a message about one cell."""
     return f"column {quoted(column)} is {quoted(text)} in row {row}"
+
+
+def option(name: str, column: str | None = None, in_python: bool = False) -> str:
+    """How a user gives an option a column: as an argument in Python, or on the command line."""
+    if in_python:
+        return f"{name}=[{'…' if column is None else quoted(column)}]"
+    return f"--{_FLAGS.get(name, name)} {'COLUMN' if column is None else shlex.quote(column)}"
 
 
 @contextlib.contextmanager

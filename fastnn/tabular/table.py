@@ -11,6 +11,8 @@ from fastnn.tabular.messages import cell, quoted
 
 NUMBER_KINDS = ("integer", "real")
 NAME_KINDS = ("text", "boolean")
+DATES = "dates or times"
+UNREAD_DATES = "dates or times in another form than 2020-12-31 and 23:59"
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,11 +23,11 @@ class Column:
     ----------
     name : str
     kind : str
-        "integer" or "real", "text" or "boolean"; any other word is the type of a column that cannot
-        be used.
+        "integer" or "real", "text" or "boolean", or `DATES`; any other word is the type of a column
+        that cannot be used.
     values : ndarray (n,)
-        Numbers, NaN where one is missing; of text and booleans the place of each row's string in
-        ``categories``.
+        Numbers, NaN where one is missing; of dates and times seconds since 1970; of text and
+        booleans the place of each row's string in ``categories``.
     categories : tuple of str
         The distinct strings of text and booleans, of the latter "true" and "false"; "" is a missing
         one.
@@ -74,12 +76,18 @@ class Column:
 
         A missing value is "". Whole numbers have no decimal point, whatever their type.
         """
-        self.check_usable()
+        if self.kind != DATES:
+            self.check_usable()
         if self.kind in NAME_KINDS:
             return self.values, self.categories
         distinct = np.unique(self.values)  # its return_inverse would take five times the memory
         codes = np.searchsorted(distinct, self.values).astype(np.min_scalar_type(len(distinct)))
-        return codes, tuple(_number_name(value) for value in distinct.tolist())
+        return codes, tuple(map(self._name_of, distinct.tolist()))
+
+    def as_text(self) -> Self:
+        """The same column as one of names."""
+        codes, names = self.coded()
+        return type(self)(self.name, "text", codes, names)
 
     def names(self) -> np.ndarray:
         """The column as strings, as `coded` has them."""
@@ -89,7 +97,10 @@ class Column:
     def name_in(self, row: int) -> str:
         """The string in a row, counted from 1."""
         value = self.values[row - 1]
-        return self.categories[value] if self.kind in NAME_KINDS else _number_name(value.item())
+        return self.categories[value] if self.kind in NAME_KINDS else self._name_of(value.item())
+
+    def _name_of(self, value: float) -> str:
+        return _date_name(value) if self.kind == DATES else _number_name(value)
 
     def check_usable(self) -> None:
         """ValueError unless this is a column of numbers, text or booleans."""
@@ -106,6 +117,8 @@ class Column:
         else:
             self.check_usable()
             missing = np.array([name == "" for name in self.categories])[self.values]
+        if missing.all() and len(missing) > 1:
+            raise ValueError(f"column {quoted(self.name)} is empty in every row")
         if missing.any():
             raise ValueError(
                 f"column {quoted(self.name)} is empty in row {first_row(missing)}, "
@@ -127,12 +140,15 @@ class Table:
         Of all columns of the file; by default those that were read.
     notes : list of str
         What may surprise about the way they were read.
+    in_python : bool
+        Whether messages name options as Python's arguments, and not as the command line's.
     """
 
     source: str
     columns: dict[str, Column]
     names: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    in_python: bool = False
 
     def __post_init__(self) -> None:
         if not self.names:
@@ -174,3 +190,10 @@ def _number_name(value: float) -> str:
     if value != value:
         return ""
     return str(int(value)) if value == value // 1 else repr(value)
+
+
+def _date_name(seconds: float) -> str:
+    if seconds != seconds:
+        return ""
+    moment = np.datetime64(0, "us") + np.timedelta64(round(seconds * 1e6), "us")
+    return str(moment.astype("datetime64[s]") if seconds == seconds // 1 else moment)

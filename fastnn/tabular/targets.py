@@ -133,7 +133,7 @@ class Classes:
 
 @dataclass(frozen=True)
 class Value:
-    """A target of numbers, standardised."""
+    """A target of numbers, standardised; of model files of version 0.1.0."""
 
     name: str
     mean: float
@@ -157,3 +157,26 @@ class Value:
         They are float64: seconds since 1970, for example, differ by less than float32 can tell.
         """
         return {"prediction": output[:, 0].astype(np.float64) * self.scale + self.mean}
+
+
+@dataclass(frozen=True)
+class BoundedValue(Value):
+    """A target of numbers, standardised; predictions stay within the range of the training rows."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if self.low > self.high:
+            raise ValueError(f"low must be at most high, not {self.low} and {self.high}")
+
+    @classmethod
+    def fit(cls, column: Column, rows: np.ndarray) -> Self:
+        number = Number.fit(column, rows)
+        known = column.numbers()[rows]
+        return cls(number.name, number.mean, number.scale, float(known.min()), float(known.max()))
+
+    def decode(self, output: np.ndarray) -> dict[str, np.ndarray]:
+        """The values in the column's own units, by column name."""
+        values = super().decode(output)
+        return {name: np.clip(value, self.low, self.high) for name, value in values.items()}

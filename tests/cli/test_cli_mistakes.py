@@ -8,7 +8,7 @@ import pytest
 from cli_cases import RNG, SMALL, npz, read, save
 
 import fastnn as fnn
-from fastnn.cli import train as train_command
+from fastnn.cli import layers
 from fastnn.serialization import FORMAT
 
 
@@ -16,7 +16,7 @@ from fastnn.serialization import FORMAT
     ("line", "problem"),
     [
         ("trian", "Did you mean 'train'?"),
-        ("train --epoch 3", "Did you mean '--epochs'?"),
+        ("train --epoch 3", "'--epochs'"),
         ("train --epochs 0", "'--epochs'"),
         ("train --epochs many", "'many'"),
         ("train --epochs", "'--epochs'"),
@@ -108,7 +108,7 @@ def test_models_and_data_that_do_not_fit(fails, run, data):
     assert "prices.csv lacks the target column 'label'" in fails(
         "evaluate", "m.fastnn", "prices.csv", *with_numpy
     )
-    assert "lacks the columns size, kind" in fails(
+    assert "lacks the columns size, age" in fails(
         "predict", "m.fastnn", npz(X=np.ones((3, 2))), *with_numpy
     )
     assert "not the images of sample" in fails("predict", "m.fastnn", "sample", *with_numpy)
@@ -148,7 +148,7 @@ def test_not_enough_memory(run, monkeypatch):
     def exhaust(*sizes, **options):
         raise MemoryError("1 TiB")
 
-    monkeypatch.setattr(train_command, "mlp", exhaust)
+    monkeypatch.setattr(layers, "mlp_layers", exhaust)
     assert (
         run("train", "--quiet", "--backend", "numpy", status=2)[1]
         == "fastnn: not enough memory: 1 TiB\n"

@@ -88,7 +88,7 @@ def test_info_of_a_model(run, data):
         "softmax_cross_entropy",
         "float32",
         "Adam",
-        "size, kind, age, flag",
+        "size, age, kind, flag",
         "no, yes",
     ):
         assert word in out

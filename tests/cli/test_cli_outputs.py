@@ -123,7 +123,6 @@ def test_names_from_files_reach_no_terminal(run, fails, monkeypatch):
         "fastnn.cli.data.read_table",
         lambda *_: Table(f"evil{EVIL}.csv", {column.name: column for column in columns}),
     )
-    monkeypatch.setattr("fastnn.cli.data._MANY_CATEGORIES", 10)
     printed = [
         *run("train", "e.csv", *SMALL, "--epochs", 1, "--out", "m.fastnn"),
         *run("info", "m.fastnn"),
@@ -189,7 +188,7 @@ def test_every_name_is_saved_and_comes_back(run, name):
     rows = [f"{i % 7},{('x', quoted)[i % 2]},{(quoted, 'b', 'c')[i % 3]}" for i in range(60)]
     Path("d.csv").write_text("\n".join([f"{quoted},kind,y", *rows]), encoding="utf-8")
     run("train", "d.csv", *SMALL, "--epochs", 1, "--out", "m.fastnn", "--metrics", "m.json")
-    description = fnn.load("m.fastnn").metadata["preprocessing"]
+    description = fnn.load("m.fastnn").metadata["encoder"]
     assert [f["name"] for f in description["features"]] == [name, "kind"]
     assert name in description["target"]["classes"]
     assert name in description["features"][1]["categories"]
@@ -226,12 +225,19 @@ def test_numbers_at_the_edge_end_in_one_line(run, table, option):
     assert len(err.splitlines()) == 1
 
 
-FEATURE, TARGET = ("features", 0), ("target",)
+FEATURE, SCALING, TARGET = ("features", 0), ("features", 0, "scaling"), ("target",)
 CHANGES = {
-    "a mean of 400 digits": (*FEATURE, "mean", 10**400),
-    "a mean of text": (*FEATURE, "mean", "1"),
-    "an infinite mean": (*FEATURE, "mean", float("inf")),
-    "a scale of 0": (*FEATURE, "scale", 0),
+    "a median of 400 digits": (*FEATURE, "fill", 10**400),
+    "a median of text": (*FEATURE, "fill", "1"),
+    "an infinite median": (*SCALING, "center", float("inf")),
+    "a spread below 0": (*SCALING, "spread", -1),
+    "another scaling": (*SCALING, "type", "Number"),
+    "a scaling of text": (*FEATURE, "scaling", "robust"),
+    "codes before numbers": (
+        *FEATURE[:1],
+        0,
+        {"type": "Codes", "name": "a", "categories": [], "missing": False},
+    ),
     "a name that is a number": (*FEATURE, "name", 3),
     "another type": (*FEATURE, "type", "object"),
     "a type that is a list": (*FEATURE, "type", []),
@@ -248,15 +254,62 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_preprocessing_of_a_crafted_file(fails, run, table, change):
+def test_the_encoder_of_a_crafted_file(fails, run, table, change):
     run(*TRAIN, "--out", "m.fastnn")
     net = fnn.load("m.fastnn")
     *path, last, value = change
-    place = net.metadata["preprocessing"]
+    place = net.metadata["encoder"]
     for key in path:
         place = place[key]
     place[last] = value
     net.save("m.fastnn")
     for command in (["info"], ["evaluate"], ["predict"]):
         words = [] if command == ["info"] else ["d.npz", "--backend", "numpy"]
-        assert "preprocessing" in fails(*command, "m.fastnn", *words)
+        assert "metadata 'encoder'" in fails(*command, "m.fastnn", *words)
+
+
+# --- models of version 0.1.0 ----------------------------------------------------------------------
+
+OLD_CHANGES = {
+    "a mean of 400 digits": (*FEATURE, "mean", 10**400),
+    "a mean of text": (*FEATURE, "mean", "1"),
+    "an infinite mean": (*FEATURE, "mean", float("inf")),
+    "a scale of 0": (*FEATURE, "scale", 0),
+    "another type": (*FEATURE, "type", "Codes"),
+    "too few classes": (*TARGET, "classes", ["0"]),
+    "no features": ("features", []),
+    "no target": ("target", None),
+}
+
+
+@pytest.fixture
+def old_model(table):
+    """A model file as version 0.1.0 wrote it."""
+    net = fnn.mlp([3, 4, 3], backend="numpy")
+    target = {"type": "Classes", "name": "y", "kind": "integer", "classes": ["0", "1", "2"]}
+    numbers = [{"type": "Number", "name": f"x{i}", "mean": 0.5, "scale": 2.0} for i in range(3)]
+    net.metadata["preprocessing"] = {"features": numbers, "target": target}
+    net.save("m.fastnn")
+    return net
+
+
+def test_models_of_older_versions_predict_as_before(run, old_model):
+    run("predict", "m.fastnn", "d.npz", "-o", "p.npz", "--backend", "numpy")
+    with np.load("d.npz") as data, np.load("p.npz") as predicted:
+        expected = old_model.predict((data["X"] - 0.5) / 2)
+        np.testing.assert_allclose(predicted["probability_1"], expected[:, 1], rtol=1e-5)
+    assert "on 60 rows" in run("evaluate", "m.fastnn", "d.npz", "--backend", "numpy")[0]
+    assert "x0, x1, x2" in run("info", "m.fastnn")[0]
+
+
+@pytest.mark.parametrize("change", OLD_CHANGES.values(), ids=OLD_CHANGES)
+def test_crafted_files_of_older_versions(fails, old_model, change):
+    *path, last, value = change
+    place = old_model.metadata["preprocessing"]
+    for key in path:
+        place = place[key]
+    place[last] = value
+    old_model.save("m.fastnn")
+    for command in (["info"], ["evaluate"], ["predict"]):
+        words = [] if command == ["info"] else ["d.npz", "--backend", "numpy"]
+        assert "metadata 'preprocessing'" in fails(*command, "m.fastnn", *words)

@@ -67,8 +67,8 @@ def test_classes_by_name_from_csv_to_csv(run, data):
         "m.json",
     )[1]
     assert (
-        "84 to train on, 18 to validate, 18 to test; 4 columns\ntarget 'label', the last column: "
-        "2 classes" in err
+        "84 to train on, 18 to validate, 18 to test; 4 columns\n  numbers 2: size, age\n"
+        "  one-hot 2: kind (3), flag (−1 or 1)\ntarget 'label', the last column: 2 classes" in err
     )
     assert read("m.json")["test_accuracy"] > 0.8
     assert "accuracy" in run("evaluate", "m.fastnn", "things.csv", "--backend", "numpy")[0]
@@ -135,7 +135,8 @@ def test_target_task_and_columns_can_be_chosen(run, data):
     err = run(
         "train", "things.csv", "--target", "age", "--ignore", "label", "--ignore", "kind", *SMALL
     )[1]
-    assert "2 columns\ntarget 'age': a number" in err
+    assert "2 columns\n" in err
+    assert "\ntarget 'age': a number" in err
     assert (
         "3 classes" in run("train", npz(X=RNG.normal(size=(40, 2)), y=np.arange(40) % 3), *SMALL)[1]
     )
@@ -145,20 +146,43 @@ def test_target_task_and_columns_can_be_chosen(run, data):
 def test_missing_numbers_are_announced(run, data):
     values = [*AGE[:-3].astype(str), "", "", ""]
     formats.write_columns("holes.csv", {"age": np.array(values), "size": SIZE, "label": LABEL})
-    note = "replaced by the mean of the training rows: 3 in 'age'"
+    note = "replaced by the median of the training rows: 3 in 'age'"
     assert note in run("train", "holes.csv", *SMALL, "--out", "m.fastnn")[1]
     assert note in run("evaluate", "m.fastnn", "holes.csv", "--backend", "numpy")[1]
 
 
-def test_names_of_rows_are_pointed_out(run, data):
+def test_names_of_rows_are_left_out(run, fails, data):
     formats.write_columns(
         "named.csv", {"id": np.array([f"row {i}" for i in range(200)]), "y": np.arange(200) % 2}
     )
-    assert "column 'id' has 140 categories" in run("train", "named.csv", *SMALL)[1]
-    formats.write_columns(
-        "few.csv", {"size": np.array([f"{i} kg" for i in range(40)]), "y": np.arange(40) % 2}
+    assert "'id' is left out (looks like an identifier); --keep COLUMN" in fails(
+        "train", "named.csv", *SMALL
     )
-    assert "column 'size' has 28 categories" in run("train", "few.csv", *SMALL)[1]
+    formats.write_columns(
+        "few.csv",
+        {
+            "size": np.array([f"{i % 20} kg" for i in range(40)]),
+            "n": RNG.normal(size=40),
+            "y": np.arange(40) % 2,
+        },
+    )
+    err = run("train", "few.csv", *SMALL)[1]
+    assert "codes 1: size (" in err
+    assert "network 2-8-2" in err
+
+
+def test_a_vector_is_learnt_for_each_of_many_names(run):
+    names = np.array([f"{i % 20} kg" for i in range(200)])
+    columns = {"size": names, "n": RNG.normal(size=200), "y": np.arange(200) % 2}
+    formats.write_columns("d.csv", columns)
+    run("train", "d.csv", *SMALL, "--epochs", "1", "--out", "m.fastnn")
+    first, *dense = fnn.load("m.fastnn").layers
+    assert isinstance(first, fnn.Embedding)
+    assert (first.cardinalities, first.size) == ([21], 8)
+    assert [layer.units for layer in dense] == [8, 2]
+    assert run("predict", "m.fastnn", "d.csv", "--backend", "numpy")[1] == ""
+    formats.write_columns("names.csv", {"size": names, "y": np.arange(200) % 2})
+    run("train", "names.csv", *SMALL, "--epochs", "1")
 
 
 def test_a_class_with_one_member(run):

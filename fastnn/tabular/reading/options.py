@@ -4,6 +4,7 @@ import codecs
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from fastnn.tabular.messages import option
 from fastnn.tabular.reading.numbers import DECIMALS
 
 DELIMITERS = {
@@ -38,6 +39,8 @@ class ReadOptions:
         Columns that are not read.
     only : collection of str, optional
         Columns to read, where the file has them; by default all.
+    in_python : bool
+        Whether messages name options as Python's arguments, and not as the command line's.
     """
 
     delimiter: str | None = None
@@ -48,6 +51,7 @@ class ReadOptions:
     coerce: Collection[str] = frozenset()
     ignore: Collection[str] = frozenset()
     only: Collection[str] | None = None
+    in_python: bool = False
 
     def __post_init__(self) -> None:
         for name in ("text", "number", "coerce", "ignore", "only"):  # looked up for each column
@@ -88,6 +92,10 @@ class ReadOptions:
             if name in getattr(self, kind):
                 return kind
         return "auto"
+
+    def option(self, name: str, column: str | None = None) -> str:
+        """An option for a column, as a message names it."""
+        return option(name, column, self.in_python)
 
     def chosen(self, names: list[str]) -> list[str]:
         """Those of a file's columns that are read."""

@@ -1,6 +1,5 @@
 """Reading a Parquet file, row group by row group."""
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,10 @@ import numpy as np
 
 from fastnn.tabular.messages import quoted
 from fastnn.tabular.reading.arrow import pyarrow
+from fastnn.tabular.reading.arrow_columns import column_maker
 from fastnn.tabular.reading.notes import ReadNotes
 from fastnn.tabular.reading.options import ReadOptions
-from fastnn.tabular.reading.text_columns import TextColumn
-from fastnn.tabular.table import NUMBER_KINDS, Column, Table, check_names
+from fastnn.tabular.table import Column, Table, check_names
 
 _BATCH_CELLS = 1 << 17  # a batch twice as large adds 20 MB to the peak
 _BUFFER = 1 << 16  # bytes
@@ -60,7 +59,7 @@ def _read(path: Path, file: Any, options: ReadOptions) -> Table:
     rows = file.metadata.num_rows
     if rows < 0:
         raise ValueError(f"{path} is damaged: it says that it has {rows} rows")
-    columns = {name: _column(name, schema.field(name).type, options, rows) for name in chosen}
+    columns = {name: column_maker(name, schema.field(name).type, options, rows) for name in chosen}
     readable = [name for name in chosen if columns[name] is not None]
     size, seen = max(1, _BATCH_CELLS // max(1, len(readable))), 0
     for batch in file.iter_batches(size, columns=readable, use_threads=False) if readable else ():
@@ -83,97 +82,6 @@ def _read(path: Path, file: Any, options: ReadOptions) -> Table:
             else column.finish(notes)
         )
     return Table(str(path), finished, names, notes.lines())
-
-
-def _column(name: str, kind: Any, options: ReadOptions, rows: int) -> Any:
-    """A column in the making, or None where its type cannot be used."""
-    import pyarrow as arrow
-
-    types = arrow.types
-    if types.is_dictionary(kind):
-        kind = kind.value_type
-    if types.is_boolean(kind):
-        return _Booleans(name, options, rows)
-    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
-        return _Text(name, options, rows, keep_names=True)
-    if types.is_integer(kind):
-        return _Numbers(name, kind, "integer", rows)
-    if types.is_floating(kind) or types.is_decimal(kind) or types.is_null(kind):
-        return _Numbers(name, kind, "real", rows)
-    return None
-
-
-class _Text(TextColumn):
-    """A column of strings of any of Arrow's types."""
-
-    def add(self, cells: Any) -> None:
-        super().add(_plain(cells).cast("string"))
-
-    def finish(self, notes: ReadNotes) -> Column:
-        column = super().finish(notes)
-        if column.kind in NUMBER_KINDS and self.is_free:
-            notes.add(
-                "text that is numbers, taken as numbers (--text COLUMN takes it as names)",
-                quoted(self.name),
-            )
-        return column
-
-
-class _Booleans(TextColumn):
-    """A column of booleans, which are not looked at for numbers or anything else."""
-
-    def __init__(self, name: str, options: ReadOptions, rows: int):
-        super().__init__(name, dataclasses.replace(options, text=[name]), rows)
-
-    def add(self, cells: Any) -> None:
-        super().add(_plain(cells).cast("string"))
-
-    def finish(self, notes: ReadNotes) -> Column:
-        return dataclasses.replace(super().finish(notes), kind="boolean")
-
-
-class _Numbers:
-    """A column of numbers."""
-
-    def __init__(self, name: str, kind: Any, shown: str, rows: int):
-        self._name = name
-        self._kind = kind
-        self._shown = shown
-        self._values = np.empty(rows, _dtype(kind))
-        self._rows = 0
-
-    def add(self, cells: Any) -> None:
-        import pyarrow as arrow
-
-        cells = _plain(cells)
-        if cells.null_count or not _is_exact(self._kind):
-            cells = cells.cast(arrow.float64(), safe=False)
-            self._values = self._values.astype(np.float64, copy=False)
-        rows = slice(self._rows, self._rows + len(cells))
-        self._values[rows] = cells.to_numpy(zero_copy_only=False)
-        self._rows += len(cells)
-
-    def finish(self, notes: ReadNotes) -> Column:
-        return Column(self._name, self._shown, self._values)
-
-
-def _is_exact(kind: Any) -> bool:
-    """Whether NumPy has the type."""
-    import pyarrow as arrow
-
-    return not arrow.types.is_decimal(kind) and not arrow.types.is_null(kind)
-
-
-def _dtype(kind: Any) -> Any:
-    return kind.to_pandas_dtype() if _is_exact(kind) else np.float64
-
-
-def _plain(cells: Any) -> Any:
-    """Without the dictionary of a categorical column."""
-    import pyarrow as arrow
-
-    is_coded = arrow.types.is_dictionary(cells.type)
-    return cells.cast(cells.type.value_type) if is_coded else cells
 
 
 def _pandas_index(schema: Any) -> set[str]:

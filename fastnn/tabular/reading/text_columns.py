@@ -4,14 +4,13 @@ Numbers are kept as numbers and names as places in a list, so that no column tak
 bytes a row. What a column holds is decided after its last block.
 """
 
-import re
-import shlex
 from collections import Counter
 from typing import Any
 
 import numpy as np
 
 from fastnn.tabular.messages import cell, quoted
+from fastnn.tabular.reading.dates import are_dates, seconds_of
 from fastnn.tabular.reading.notes import ReadNotes
 from fastnn.tabular.reading.numbers import (
     DECIMALS,
@@ -22,16 +21,11 @@ from fastnn.tabular.reading.numbers import (
     read_numbers,
 )
 from fastnn.tabular.reading.options import ReadOptions
-from fastnn.tabular.table import Column
+from fastnn.tabular.table import DATES, UNREAD_DATES, Column
 
 _NEARLY_ALL = 0.9  # a column with this share of numbers was meant to hold numbers
 _SURELY_NAMES = 1000  # after so many cells and no number, none is looked for
 _BOOLEANS = {"true": 1.0, "false": 0.0}
-_DATE = re.compile(
-    r"(?:\d{4}-\d{1,2}-\d{1,2}|\d{4}/\d{1,2}/\d{1,2}|\d{1,2}([-/.])\d{1,2}\1(?:\d{4}|\d{2}))"
-    r"(?:[T ]\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?(?: ?[AaPp][Mm])?(?:Z| ?[+-]\d{2}:?\d{2})?)?"
-    r"|\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?"
-)
 
 
 class TextColumn:
@@ -109,13 +103,12 @@ class TextColumn:
         codes = np.concatenate(self._codes or [np.empty(0, np.uint8)])
         names = tuple(self._places)
         known = [name for name in names if name]
-        kind = "text"
         if self.is_free and known:
             if all(name.lower() in _BOOLEANS for name in known):
                 return _booleans(self.name, codes, names)
-            if all(map(_DATE.fullmatch, known)):
-                kind = "dates or times"
-        return Column(self.name, kind, codes, names)
+            if are_dates(names):
+                return _dates(self.name, codes, names)
+        return Column(self.name, "text", codes, names)
 
     # --- blocks -----------------------------------------------------------------------------------
 
@@ -227,22 +220,23 @@ class TextColumn:
         """A note, or a ValueError, where names stand among numbers, or numbers have zeros ahead."""
         n, share = self._n_numbers, self._n_numbers / (self._n_numbers + self._others.total())
         row, text = self._other
-        column, option = quoted(self.name), shlex.quote(self.name)
+        column, option = quoted(self.name), self._options.option
         if not self._others:
             row, text = self._zero
             notes.add(
-                "names, not numbers, for zeros in front (--number COLUMN drops them)",
+                f"names, not numbers, for zeros in front ({option('coerce')} drops them)",
                 f"{column} ({quoted(text)} in row {row})",
             )
         elif share >= _NEARLY_ALL:
             raise ValueError(
                 f"{cell(self.name, text, row)}, while {n:,} of its cells are numbers: "
-                f"correct it, or say --number {option} to take such cells as missing, "
-                f"--text {option} to take all as names, or --ignore {option}"
+                f"correct it, or say {option('coerce', self.name)} to take such cells as missing, "
+                f"{option('categories', self.name)} to take all as names, "
+                f"or {option('ignore', self.name)}"
             )
         elif n:
             notes.add(
-                "names, not numbers (--number COLUMN takes the others as missing)",
+                f"names, not numbers ({option('coerce')} takes the others as missing)",
                 f"{column} ({n:,} cells are numbers, {quoted(text)} in row {row} is none)",
             )
 
@@ -259,3 +253,11 @@ def _booleans(name: str, codes: np.ndarray, names: tuple[str, ...]) -> Column:
     places: dict[str, int] = {}
     codes_by_name = [places.setdefault(text.lower(), len(places)) for text in names]
     return Column(name, "boolean", np.array(codes_by_name, np.uint8)[codes], tuple(places))
+
+
+def _dates(name: str, codes: np.ndarray, names: tuple[str, ...]) -> Column:
+    """Moments where each names its year first; else a column that cannot be used."""
+    seconds = seconds_of(names)
+    if seconds is None:
+        return Column(name, UNREAD_DATES, codes, names)
+    return Column(name, DATES, seconds[codes])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from network_cases import raises
 
-from fastnn.tabular.encoder import Preprocessing
+from fastnn.tabular.preprocessing import Preprocessing
 from fastnn.tabular.reading.options import ReadOptions
 from fastnn.tabular.table import Column, Table
 from fastnn.tabular.targets import choose_task
@@ -90,14 +90,14 @@ def test_inputs_are_scaled_by_the_training_rows():
         [1, 0, 1, 0, 1, 0],
         [98, 0, 0, 0, 1, 0],  # the kind z is not in the training rows
     ]
-    np.testing.assert_allclose(fitted().inputs(TABLE), expected)
-    assert fitted().inputs(TABLE, np.float32).dtype == np.float32
+    np.testing.assert_allclose(fitted().transform(TABLE), expected)
+    assert fitted().transform(TABLE, np.float32).dtype == np.float32
     assert fitted().filled(TABLE) == {"size": 1}
 
 
 def test_values_come_back_in_their_units():
     preprocessing = fitted()
-    targets = preprocessing.targets(TABLE)
+    targets = preprocessing.transform_target(TABLE)
     np.testing.assert_allclose(targets[:3], [-(1.5**0.5), 0, 1.5**0.5])
     np.testing.assert_allclose(
         preprocessing.target.decode(targets[:, None])["prediction"], TABLE["price"].values
@@ -116,7 +116,7 @@ def test_values_come_back_in_their_units():
 def test_classes_keep_their_names(target, classes, labels, prediction):
     preprocessing = fitted("classification", target, ["day"])
     assert preprocessing.target.classes == classes
-    np.testing.assert_array_equal(preprocessing.targets(TABLE), labels)
+    np.testing.assert_array_equal(preprocessing.transform_target(TABLE), labels)
     output = np.eye(len(classes))[labels[:2]]
     decoded = preprocessing.target.decode(output)
     np.testing.assert_array_equal(decoded["prediction"], prediction)
@@ -150,7 +150,7 @@ def test_foreign_descriptions(description):
 def test_order_and_further_columns_do_not_matter():
     columns = dict(reversed(TABLE.columns.items()))
     np.testing.assert_array_equal(
-        fitted().inputs(Table("other.csv", columns)), fitted().inputs(TABLE)
+        fitted().transform(Table("other.csv", columns)), fitted().transform(TABLE)
     )
 
 
@@ -169,7 +169,8 @@ def test_whole_reals_are_labels():
     numbers = Column("label", "real", TABLE["label"].values.astype(float))
     preprocessing = fitted("classification", "label", ["day"])
     np.testing.assert_array_equal(
-        preprocessing.targets(Table("t", {**TABLE.columns, "label": numbers})), [1, 0, 0, 0]
+        preprocessing.transform_target(Table("t", {**TABLE.columns, "label": numbers})),
+        [1, 0, 0, 0],
     )
 
 
@@ -200,13 +201,13 @@ def test_tables_that_do_not_fit(name, replacement, problem):
     table = Table("things.csv", columns if replacement is None else {**columns, name: replacement})
     preprocessing = fitted()
     with raises(ValueError, problem):
-        preprocessing.inputs(table), preprocessing.targets(table)
+        preprocessing.transform(table), preprocessing.transform_target(table)
 
 
 def test_unknown_class():
     table = Table("t", {"kind": Column.of_names("kind", "text", ["a", "new"])})
     with raises(ValueError, "column 'kind' is 'new' in row 2; the classes are a, b, z"):
-        fitted("classification", "kind", ["day"]).targets(table)
+        fitted("classification", "kind", ["day"]).transform_target(table)
 
 
 @pytest.mark.parametrize(
@@ -237,13 +238,13 @@ def test_numbers_of_any_size_are_standardised(size):
     values = size * np.array([1.0, -1.0])
     table = Table("t", {"x": Column("x", "real", values), "y": column(1, 2)})
     fitted = Preprocessing.fit(table, "y", "classification", np.arange(2))
-    np.testing.assert_allclose(fitted.inputs(table), [[1.0], [-1.0]])
+    np.testing.assert_allclose(fitted.transform(table), [[1.0], [-1.0]])
 
 
 def test_a_column_without_any_number():
     table = Table("t", {"x": Column("x", "real", np.full(2, np.nan)), "y": column(1, 2)})
     np.testing.assert_array_equal(
-        Preprocessing.fit(table, "y", "regression", np.arange(2)).inputs(table), [[0], [0]]
+        Preprocessing.fit(table, "y", "regression", np.arange(2)).transform(table), [[0], [0]]
     )
 
 
@@ -265,7 +266,7 @@ def test_unknown_names_are_counted():
     table = with_names("a", "green ", "", "", "violet")
     unknown = of_names("a", "b").unknown(table)["x"]
     assert (unknown.count, unknown.row, unknown.text) == (4, 2, "green ")
-    np.testing.assert_array_equal(of_names("a", "b").inputs(table)[1:], 0)
+    np.testing.assert_array_equal(of_names("a", "b").transform(table)[1:], 0)
     assert of_names("a", "").unknown(with_names("a", "")) == {}  # a gap was met in training
 
 
@@ -292,9 +293,9 @@ TRUTHS = [
 @pytest.mark.parametrize(("asked", "asked_kind"), TRUTHS)
 def test_booleans_mean_the_same_in_other_words(learnt, kind, asked, asked_kind):
     preprocessing = of_names(*learnt, kind=kind)
-    expected = preprocessing.inputs(with_names(*learnt, *learnt, kind=kind))
+    expected = preprocessing.transform(with_names(*learnt, *learnt, kind=kind))
     table = with_names(*asked, *asked, kind=asked_kind)
-    np.testing.assert_array_equal(preprocessing.inputs(table), expected)
+    np.testing.assert_array_equal(preprocessing.transform(table), expected)
     assert not preprocessing.unknown(table)
 
 
@@ -304,12 +305,14 @@ def test_booleans_and_numbers_mean_the_same(numbers):
     as_booleans = with_names("true", "false", kind="boolean")
     for learnt, asked in ((as_numbers, as_booleans), (as_booleans, as_numbers)):
         preprocessing = Preprocessing.fit(learnt, "y", "regression", np.arange(2))
-        np.testing.assert_array_equal(preprocessing.inputs(asked), preprocessing.inputs(learnt))
+        np.testing.assert_array_equal(
+            preprocessing.transform(asked), preprocessing.transform(learnt)
+        )
 
 
 def test_other_words_of_one_meaning_are_not_mixed():
     """Of yes, no and perhaps, or beside a name that is known, nothing is translated."""
-    unknown = of_names("yes", "no", "perhaps").unknown(with_names("1", "1", "1"))
+    unknown = of_names("yes", "no", "perhaps").unknown(with_names("true", "true", "true"))
     assert unknown["x"].count == 3
     assert of_names("yes", "no").unknown(with_names("yes", "0"))["x"].count == 1
 
@@ -341,9 +344,9 @@ def test_numbers_that_float32_cannot_tell_apart_stay_apart():
     seconds = 1.7e9 + np.arange(400.0)
     table = Table("t", {"x": Column("x", "real", seconds), "y": Column("y", "real", seconds)})
     preprocessing = Preprocessing.fit(table, "y", "regression", np.arange(400))
-    X = preprocessing.inputs(table, np.float32)
+    X = preprocessing.transform(table, np.float32)
     assert len(np.unique(X)) == 400
-    outputs = preprocessing.targets(table).astype(np.float32)
+    outputs = preprocessing.transform_target(table).astype(np.float32)
     decoded = preprocessing.target.decode(outputs[:, None])["prediction"]
     assert len(np.unique(decoded)) == 400
     np.testing.assert_allclose(decoded, seconds, rtol=0, atol=1e-4)
@@ -353,8 +356,8 @@ def test_inputs_in_another_order_and_without_the_table():
     order = np.array([2, 0, 3, 1])
     columns = dict(TABLE.columns)
     table = Table("t", columns)
-    expected = fitted().inputs(TABLE)[order]
-    np.testing.assert_array_equal(fitted().inputs(table, order=order, consume=True), expected)
+    expected = fitted().transform(TABLE)[order]
+    np.testing.assert_array_equal(fitted().transform(table, rows=order, consume=True), expected)
     assert set(columns) == {"price", "label", "day"}  # the others' memory is free
 
 
@@ -384,7 +387,7 @@ def test_fifty_thousand_columns():
     table = Table("t", {**columns, "y": column(1, 2, 3)})
     started = time.process_time()
     preprocessing = Preprocessing.fit(table, "y", "regression", np.arange(3))
-    assert preprocessing.inputs(table).shape == (3, n)
+    assert preprocessing.transform(table).shape == (3, n)
     assert preprocessing.read_options(ReadOptions(), True).wanted("c7") == "number"
     assert not preprocessing.unknown(table)
     with raises(ValueError, "unknown column", "and 49,951 more"):
