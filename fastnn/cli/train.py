@@ -139,7 +139,8 @@ from fastnn.training.history import History
     "--patience",
     metavar="N",
     type=click.IntRange(0),
-    help="Stop after more epochs than this without a lower validation loss; keep the best.",
+    help="Stop after more epochs than this without a lower validation loss, and keep the best one. "
+    "Of a data file the best one is kept in any case.",
 )
 @backend_option
 @threads_option
@@ -222,7 +223,11 @@ def _fit(
     net: Network, options: TrainOptions, sets: TrainingSets, optimizer: Optimizer | LBFGS
 ) -> tuple[HistoryProtocol, DivergenceError | None]:
     """Train; a divergence is handed back, so that what was learnt before it is not lost."""
-    callbacks = [] if options.patience is None else [EarlyStopping(patience=options.patience)]
+    callbacks = []
+    if options.patience is not None or sets.encoder is not None:
+        # The rows of a table are few: its best epoch is kept, whenever training ends.
+        patience = options.epochs if options.patience is None else options.patience
+        callbacks.append(EarlyStopping(patience=patience))
     try:
         history = net.fit(
             *sets.training,

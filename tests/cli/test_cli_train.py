@@ -185,6 +185,19 @@ def test_a_vector_is_learnt_for_each_of_many_names(run):
     run("train", "names.csv", *SMALL, "--epochs", "1")
 
 
+def test_the_best_epoch_of_a_table_is_kept(run):
+    X = RNG.normal(size=(200, 5))
+    npz(X=X, y=(X[:, 0] + RNG.normal(size=200) > 0).astype(int))
+    fast = (*SMALL, "--lr", "0.05", "--metrics", "m.json")
+    run("train", "d.npz", *fast, "--epochs", "30", "--out", "a.fastnn")
+    best = 1 + int(np.argmin(read("m.json")["val_loss"]))
+    assert best < 30
+    run("train", "d.npz", *fast, "--epochs", str(best), "--out", "b.fastnn")
+    found, expected = (fnn.load(f"{name}.fastnn").parameters for name in "ab")
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array)
+
+
 def test_a_class_with_one_member(run):
     run("train", npz(X=RNG.normal(size=(30, 2)), y=np.array([5, *[1] * 14, *[2] * 15])), *SMALL)
 
