@@ -37,6 +37,8 @@ from fastnn.optim.optimizers import LBFGS, OPTIMIZERS, Optimizer
 from fastnn.tabular.targets import TASKS
 from fastnn.training.history import History
 
+_FOR_EVER = 1 << 62  # epochs
+
 
 @click.command()
 @click.argument("data", default=SAMPLE)
@@ -226,7 +228,7 @@ def _fit(
     callbacks = []
     if options.patience is not None or sets.encoder is not None:
         # The rows of a table are few: its best epoch is kept, whenever training ends.
-        patience = options.epochs if options.patience is None else options.patience
+        patience = _FOR_EVER if options.patience is None else options.patience
         callbacks.append(EarlyStopping(patience=patience))
     try:
         history = net.fit(
