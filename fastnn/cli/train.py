@@ -28,7 +28,9 @@ from fastnn.cli.options import (
     reading_options,
     threads_option,
 )
-from fastnn.cli.output import count, printable, score, write_json
+from fastnn.cli.output import count, note, printable, score, write_json
+from fastnn.cli.table_scores import figures as table_figures
+from fastnn.cli.table_scores import in_words, is_no_better, table_scores
 from fastnn.errors import DivergenceError, HistoryProtocol
 from fastnn.network import Network
 from fastnn.nn.activations import ACTIVATIONS
@@ -205,8 +207,9 @@ def _train_and_save(
     if options.out is not None:
         net.save(options.out)
     scores = net.evaluate(*sets.test)
+    beside = {} if sets.encoder is None else table_scores(net, sets)
     if options.metrics is not None:
-        write_json(options.metrics, _figures(net, history, scores, seconds))
+        write_json(options.metrics, _figures(net, history, scores, seconds) | table_figures(beside))
     ending = f"; {history.stopped}" if history.stopped else ""
     saved = f"saved to {options.out}" if options.out else "not saved: --out MODEL does that"
     if divergence is not None:
@@ -218,6 +221,10 @@ def _train_and_save(
         ),
         err=on_stdout,
     )
+    if beside:
+        options.note(in_words(beside))
+        if is_no_better(beside):
+            note("note: the network is no better than that: it has learnt nothing from the columns")
     return history.stopped
 
 

@@ -1,0 +1,66 @@
+"""Scores of a table beside those of the best constant answer."""
+
+import numpy as np
+import pytest
+from cli_cases import RNG, SMALL, npz, read
+
+from fastnn.cli.table_scores import auc, log_loss
+
+
+def pairs_in_order(score, positive):
+    """The area under the ROC curve by its definition."""
+    differences = score[positive][:, None] - score[~positive][None]
+    return ((differences > 0) + 0.5 * (differences == 0)).mean()
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_the_area_counts_pairs_in_order(classes):
+    P = RNG.integers(0, 5, (60, classes)) / 4
+    y = RNG.integers(0, classes, 60)
+    wanted = [1] if classes == 2 else range(classes)
+    expected = np.mean([pairs_in_order(P[:, c], y == c) for c in wanted])
+    assert auc(P, y) == pytest.approx(expected, rel=1e-12)
+
+
+def test_one_class_has_no_area():
+    assert np.isnan(auc(np.full((3, 2), 0.5), np.zeros(3, int)))
+
+
+def test_log_loss():
+    P = np.array([[0.25, 0.75], [1.0, 0.0]])
+    assert log_loss(P, np.array([1, 0])) == pytest.approx(-np.log(0.75) / 2)
+    assert log_loss(P, np.array([0, 1])) == pytest.approx(-np.log([0.25, 1e-15]).mean())
+
+
+def test_classes_beside_their_shares(run):
+    X = RNG.normal(size=(300, 3))
+    npz(X=X, y=(X[:, 0] > 0.5).astype(int))
+    _, err = run("train", "d.npz", *SMALL, "--epochs", "30", "--metrics", "m.json")
+    figures = read("m.json")
+    assert figures["test_log_loss"] < 0.6 * figures["baseline_log_loss"]
+    assert figures["test_auc"] > 0.9
+    assert 0.5 < figures["baseline_accuracy"] < figures["test_accuracy"]
+    assert f"test log-loss {figures['test_log_loss']:.4g}, AUC" in err
+    assert "no better" not in err
+
+
+def test_quantities_beside_their_mean(run):
+    X = RNG.normal(size=(300, 3))
+    npz(X=X, y=1e6 + 1000 * X[:, 0])
+    _, err = run("train", "d.npz", *SMALL, "--epochs", "60", "--metrics", "m.json")
+    figures = read("m.json")
+    assert 700 < figures["baseline_rmse"] < 1300  # in the column's unit
+    assert figures["test_rmse"] < 0.5 * figures["baseline_rmse"]
+    assert figures["test_mae"] < 0.5 * figures["baseline_mae"]
+    assert "test RMSE" in err
+
+
+def test_a_warning_where_nothing_was_learnt(run):
+    npz(X=RNG.normal(size=(300, 3)), y=np.arange(300) % 2)
+    _, err = run("train", "d.npz", *SMALL, "--lr", "0.5", "--epochs", "1", "--quiet")
+    assert "no better than that: it has learnt nothing from the columns" in err
+
+
+def test_images_have_no_baseline(run):
+    run("train", "--epochs", "1", "--backend", "numpy", "--metrics", "m.json")
+    assert "baseline_accuracy" not in read("m.json")
