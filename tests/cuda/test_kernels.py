@@ -145,7 +145,6 @@ def test_every_operation(path):
     assert_steps_agree(table, samples_for(table, 7), fnn.Adam(), 3, every=1)
 
 
-@pytest.mark.usefixtures("no_races")
 @pytest.mark.parametrize(
     "optimizer",
     [fnn.SGD(0.1, weight_decay=0.1), fnn.AdamW(weight_decay=0.1), fnn.NAdam(clip_norm=0.1)],
