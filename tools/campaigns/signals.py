@@ -66,6 +66,7 @@ class Campaign:
             time.sleep(delay)
             child.send_signal(number)
             status, out, err = finished(child)
+        err = _without_scores(err)
         saved = self._saved(out, err)
         if status == 0:
             check(saved, "ended well and saved nothing")
@@ -93,6 +94,7 @@ class Campaign:
             if twice:
                 child.send_signal(number)
             status, out, err = finished(child)
+        err = _without_scores(err)
         check("begun" in lines, f"the training did not begin: {lines}")
         check(self._saved(out, err), f"nothing saved, exit status {status}: {err}")
         check(status in _statuses(number) and not err, f"exit status {status}: {err}")
@@ -116,6 +118,12 @@ def _statuses(number: signal.Signals) -> tuple[int, ...]:
     ``exec`` of source text, of which modules make named tuples and data classes.
     """
     return (130, -signal.SIGINT) if number == signal.SIGINT else (143,)
+
+
+def _without_scores(err: str) -> str:
+    """Standard error without what a training that has ended says of its scores."""
+    lines = err.splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith(("test ", "note: ")))
 
 
 def _is_before_fastnn(err: str) -> bool:
