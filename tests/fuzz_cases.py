@@ -57,7 +57,7 @@ def activations(draw, name=None, parametric=rarely):
     name = name or draw(st.sampled_from(list(ACTIVATIONS)))
     return fnn.Activation(
         name,
-        draw(parametric),
+        name != "linear" and draw(parametric),
         draw(factors),
         **{constant: draw(st.sampled_from([0.1, 0.6])) for constant in ACTIVATIONS[name].constants},
     )
@@ -160,7 +160,7 @@ MAKES = {
         *[activations(parametric=never).filter(lambda activation: activation.name != "linear")] * 2
     ),
     "parametric": st.tuples(
-        activations(parametric=always).filter(lambda activation: activation.name != "linear")
+        activations(parametric=always).filter(lambda activation: activation.parametric)
     ),
 }
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from network_cases import raises
 
 import fastnn as fnn
+from fastnn.data.validation import check_codes
 
 CARDINALITIES, SIZE, NUMBERS = (5, 1, 40), 3, 2
 RNG = np.random.default_rng(0)
@@ -105,6 +106,16 @@ def test_a_saved_network_is_the_same(engine, tmp_path):
     again = fnn.load(tmp_path / "m.fastnn", backend=engine)
     assert repr(again) == repr(net)
     np.testing.assert_array_equal(again.predict(X), net.predict(X))
+
+
+def test_codes_on_a_gpu_are_looked_at_on_the_host():
+    class OnGpu:
+        def to_host(self):
+            return np.array([[0.5, 3.0]])
+
+    check_codes(OnGpu(), (4,))
+    with raises(ValueError, "X[0, 1] is 3", "from 0 to 2"):
+        check_codes(OnGpu(), (3,))
 
 
 # --- codes that are none --------------------------------------------------------------------------

@@ -152,6 +152,7 @@ def test_engines_agree_after_training(compiled):
         (lambda: fnn.Dense(3, lr_factor=-1), ["lr_factor", "-1"]),
         (lambda: fnn.Dense(3, decay_factor=float("nan")), ["decay_factor", "nan"]),
         (lambda: fnn.Scale(lr_factor="1"), ["lr_factor", "number"]),
+        (lambda: fnn.Activation("linear", parametric=True), ["parametric", "'linear'"]),
         (lambda: fnn.Activation("relu", parametric=1), ["parametric", "True or False"]),
     ],
 )

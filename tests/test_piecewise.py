@@ -1,6 +1,7 @@
 """PiecewiseLinear: as its authors' package has it, in every engine, with edges from the data."""
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from network_cases import raises
 
 import fastnn as fnn
 from fastnn.nn.feature_layers import quantile_edges
+from fastnn.nn.lowering import lower
 
 SIZE = 3
 
@@ -137,6 +139,17 @@ def test_no_buffer_leads_outside_the_maps(found, x):
         net = alone(engine, "float32")
         net.state.buffers[:] = np.resize(np.float32(found), len(net.state.buffers))
         net.engine.forward(net.state, np.full((3, INPUTS), x, np.float32))
+
+
+def test_no_table_is_made_before_a_file_is_known_to_hold_it():
+    """A crafted file of a megabyte may tell of edges that take gigabytes as a table."""
+    layer = fnn.PiecewiseLinear([[0.0, 1.0]] * 2000 + [np.arange(20_000.0)], 1)
+    tracemalloc.start()
+    program = lower([layer, fnn.Dense(1)], 2001, fnn.Loss("mse"), "float32")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert program.n_buffers > 40_000_000
+    assert peak < 10_000_000
 
 
 # --- arguments ------------------------------------------------------------------------------------

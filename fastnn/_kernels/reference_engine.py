@@ -38,13 +38,14 @@ class ReferenceEngine:
         self._ops = [_record(op) for op in program.ops]
         # For each number of θ the factors of the optimiser's weight decay and learning rate.
         self._decay = np.zeros(program.n_parameters, program.dtype)
-        self._rates = np.ones(program.n_parameters, program.dtype)
+        rates = np.ones(program.n_parameters, program.dtype)
         for op in self._ops:
             if op["weight"] >= 0:
                 self._weight(self._decay, op)[...] = op["weight_decay"]
-                self._weight(self._rates, op)[...] = op["weight_rate"]
+                self._weight(rates, op)[...] = op["weight_rate"]
             if op["bias"] >= 0:
-                self._bias(self._rates, op)[...] = op["bias_rate"]
+                self._bias(rates, op)[...] = op["bias_rate"]
+        self._rates = rates if (rates != 1).any() else 1.0
 
     def train_steps(self, state: State, samples: Samples, chunk: Chunk) -> StepLog:
         losses, weights, correct, statistics = [], [], [], []
@@ -289,9 +290,7 @@ class ReferenceEngine:
         return np.hstack([d_numbers, d_z[:, features * op["size"] :]])
 
     def _update(self, state, gradient, eta, optimizer):
-        optimizer, eta = _record(optimizer[0]), float(eta)
-        if (self._rates != 1).any():
-            eta = eta * self._rates
+        optimizer, eta = _record(optimizer[0]), float(eta) * self._rates
         if optimizer["clip_value"] > 0:
             np.clip(gradient, -optimizer["clip_value"], optimizer["clip_value"], out=gradient)
         if optimizer["clip_norm"] > 0:

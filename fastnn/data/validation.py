@@ -180,11 +180,14 @@ def check_codes(X: Any, cardinalities: Sequence[int], name: str = "X") -> None:
     Parameters
     ----------
     X : ndarray (n, features)
+        Or one on a GPU, which is copied.
     cardinalities : sequence of int
         For each of the last columns the number of its codes, which begin with 0.
     """
     if not cardinalities:
         return
+    if not isinstance(X, np.ndarray):  # a `GpuArray`
+        X = X.to_host()
     codes = X[:, X.shape[1] - len(cardinalities) :]
     wrong = ~((codes >= 0) & (codes < np.asarray(cardinalities)) & (codes == np.floor(codes)))
     if wrong.any():

@@ -79,7 +79,8 @@ class Description:
         program = self.program
         buffers = np.zeros(program.n_buffers, program.dtype)
         for array in program.buffers:
-            array.view(buffers)[...] = array.init
+            # Made here, when a file's tensors are known to have this size.
+            array.view(buffers)[...] = array.init() if callable(array.init) else array.init
         no_slots = program.new_vectors(0)
         return State(program.new_vector(), buffers, self.seed, no_slots, np.ones(1))
 

@@ -70,6 +70,10 @@ class Activation(Layer):
         self.name: str = checks.one_of("activation", name, [name])
         self.parametric: bool = checks.boolean("parametric", parametric)
         self.lr_factor: float = checks.number("lr_factor", lr_factor)
+        if self.parametric and self.name == "linear":
+            raise ValueError(
+                "parametric: 'linear' is the identity itself, so α would change nothing"
+            )
 
     def is_default(self) -> bool:
         """Whether the name alone says all."""

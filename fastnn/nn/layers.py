@@ -20,7 +20,7 @@ from fastnn.nn.initializers import (
 from fastnn.nn.layer import Activation, Layer, as_activation
 
 SCALINGS = ("standard", "ntk")
-# What Dense can be told since 0.2, with the defaults: earlier versions read files without it.
+# Left out of a model file where it is the default: versions that do not know it read the file.
 _LATER = {"scaling": "standard", "lr_factor": 1.0, "decay_factor": 1.0, "bias_lr_factor": 1.0}
 
 
@@ -96,7 +96,7 @@ class Dense(Layer):
     def to_config(self) -> dict[str, Any]:
         """The layer as plain data for a model file, without what has its default value."""
         plain = super().to_config()
-        return {key: value for key, value in plain.items() if value != _LATER.get(key)}
+        return {k: v for k, v in plain.items() if k not in _LATER or v != _LATER[k]}
 
 
 class BatchNorm(Layer):

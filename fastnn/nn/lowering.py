@@ -348,7 +348,7 @@ class _Lowering:
             "weight_rate": layer.lr_factor,
             "bias_rate": layer.lr_factor,
             "weight_decay": layer.decay_factor,
-            "state": self.buffer(f"{name}bins", (features, bins + 2), "bins", layer.table()),
+            "state": self.buffer(f"{name}bins", (features, bins + 2), "bins", layer.table),
             "column_stats": self.n_scratch,
             "features": features,
             "bins": bins,

@@ -16,5 +16,7 @@ def set_missing(net: NetworkProtocol, data: TrainingData) -> None:
         features, bins, first = int(op["features"]), int(op["bins"]), int(op["state"])
         table = net.state.buffers[first : first + features * (bins + 2)]
         if not table.any():
-            X = np.asarray(data.samples.X)[data.indices, :features]
+            X = data.samples.X
+            X = X if isinstance(X, np.ndarray) else X.to_host()  # a `GpuArray`
+            X = X[data.indices, :features]
             table[:] = edge_table(quantile_edges(X, bins), bins).reshape(-1)

@@ -51,21 +51,31 @@ def _networks() -> dict[str, tuple[fnn.Network, np.ndarray]]:
     """Networks of several sizes and kinds, with targets to train them on."""
     inner = [fnn.Dense(5, "gelu"), fnn.LayerNorm(), fnn.Residual([fnn.Dense(5, "tanh")])]
     mixed = [fnn.Dense(5), fnn.BatchNorm(), fnn.Dropout(0.1), fnn.Residual(inner), fnn.Dense(2)]
+    of_table = [
+        fnn.Embedding([2, 3], 2),
+        fnn.PiecewiseLinear(4, 3, 2, lr_factor=0.5),
+        fnn.Scale(lr_factor=6.0),
+        fnn.Dense(5, fnn.Activation("mish", parametric=True), scaling="ntk", decay_factor=0.5),
+        fnn.Dense(2),
+    ]
     labels, values = np.arange(30) % 2, np.linspace(-1, 1, 60).reshape(30, 2)
     return {
         "small": (fnn.mlp([4, 2], backend="numpy"), labels),
         "mixed": (fnn.Network(mixed, 4, "huber", dtype="float64", backend="numpy"), values),
         "deep": (fnn.mlp([4, *[3] * 60, 2], batch_norm=True, backend="numpy"), labels),
         "wide": (fnn.mlp([4, 300, 200, 2], backend="numpy"), labels),
+        "of a table": (fnn.Network(of_table, 4, "softmax_cross_entropy", backend="numpy"), labels),
     }
 
 
 def _save_models(folder: Path) -> list[Path]:
     """Trained models with the state of optimisers, and one of a table."""
     rng, paths = np.random.default_rng(0), []
-    kinds = (fnn.SGD(0.1), fnn.Adam(), fnn.NAdam(), fnn.SGD(0.1, momentum=0.9))
+    kinds = (fnn.SGD(0.1), fnn.Adam(), fnn.NAdam(), fnn.SGD(0.1, momentum=0.9), fnn.AdamW())
     for (name, (net, y)), optimizer in zip(_networks().items(), kinds, strict=True):
-        net.fit(rng.normal(size=(30, 4)), y, epochs=2, optimizer=optimizer, progress=False)
+        X = rng.normal(size=(30, 4))
+        X[:, 2:] = rng.integers(0, 2, (30, 2))  # for an embedding these are codes
+        net.fit(X, y, epochs=2, optimizer=optimizer, progress=False)
         paths.append(folder / f"{name}.fastnn")
         net.save(paths[-1])
     folder.joinpath("d.csv").write_text(_TABLE)
