@@ -1,11 +1,12 @@
-"""Tables as arrays: tasks, preprocessing that learns from training rows alone, and decoding."""
+"""Tasks, and what model files of version 0.1.0 make of tables."""
 
-import json
 import time
 
 import numpy as np
+import old_preprocessing
 import pytest
 from network_cases import raises
+from old_preprocessing import learnt
 
 from fastnn.tabular.preprocessing import Preprocessing
 from fastnn.tabular.reading.options import ReadOptions
@@ -34,7 +35,7 @@ def column(*values, kind="integer"):
 
 
 def fitted(task="regression", target="price", ignore=("label", "day")):
-    return Preprocessing.fit(TABLE, target, task, TRAINING, ignore)
+    return learnt(TABLE, target, task, TRAINING, ignore)
 
 
 # --- tasks ----------------------------------------------------------------------------------------
@@ -124,14 +125,6 @@ def test_classes_keep_their_names(target, classes, labels, prediction):
     np.testing.assert_array_equal(decoded[f"probability_{classes[0]}"], output[:, 0])
 
 
-def test_preprocessing_survives_json():
-    for preprocessing in (fitted(), fitted("classification", "kind", ["day"])):
-        assert (
-            Preprocessing.from_dict(json.loads(json.dumps(preprocessing.to_dict())))
-            == preprocessing
-        )
-
-
 @pytest.mark.parametrize(
     "description",
     [
@@ -210,41 +203,24 @@ def test_unknown_class():
         fitted("classification", "kind", ["day"]).transform_target(table)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "problem"),
-    [
-        (("price", "regression", TRAINING), "column 'day' holds date32[day]"),
-        (("price", "regression", TRAINING, ["dya"]), "unknown column 'dya' (did you mean 'day'?)"),
-        (("price", "regression", TRAINING, TABLE.names), "no column to learn from"),
-        (
-            ("kind", "regression", TRAINING, ["day"]),
-            "column 'kind' is 'b' in row 1; expected a number",
-        ),
-    ],
-)
-def test_what_cannot_be_fitted(arguments, problem):
-    with raises(ValueError, problem):
-        Preprocessing.fit(TABLE, *arguments)
-
-
 def test_fractions_are_no_classes():
     table = Table("t", {"x": column(1, 2), "y": Column("y", "real", np.array([1.0, 2.5]))})
     with raises(ValueError, "column 'y' is '2.5' in row 2; classification takes"):
-        Preprocessing.fit(table, "y", "classification", np.arange(2))
+        learnt(table, "y", "classification", np.arange(2))
 
 
 @pytest.mark.parametrize("size", [1e-300, 1.0, 1e300])
 def test_numbers_of_any_size_are_standardised(size):
     values = size * np.array([1.0, -1.0])
     table = Table("t", {"x": Column("x", "real", values), "y": column(1, 2)})
-    fitted = Preprocessing.fit(table, "y", "classification", np.arange(2))
+    fitted = learnt(table, "y", "classification", np.arange(2))
     np.testing.assert_allclose(fitted.transform(table), [[1.0], [-1.0]])
 
 
 def test_a_column_without_any_number():
     table = Table("t", {"x": Column("x", "real", np.full(2, np.nan)), "y": column(1, 2)})
     np.testing.assert_array_equal(
-        Preprocessing.fit(table, "y", "regression", np.arange(2)).transform(table), [[0], [0]]
+        learnt(table, "y", "regression", np.arange(2)).transform(table), [[0], [0]]
     )
 
 
@@ -257,9 +233,7 @@ def with_names(*names, kind="text"):
 
 def of_names(*names, kind="text"):
     """Preprocessing that was learnt from these names."""
-    return Preprocessing.fit(
-        with_names(*names, kind=kind), "y", "regression", np.arange(len(names))
-    )
+    return learnt(with_names(*names, kind=kind), "y", "regression", np.arange(len(names)))
 
 
 def test_unknown_names_are_counted():
@@ -289,11 +263,11 @@ TRUTHS = [
 ]
 
 
-@pytest.mark.parametrize(("learnt", "kind"), TRUTHS)
+@pytest.mark.parametrize(("known", "kind"), TRUTHS)
 @pytest.mark.parametrize(("asked", "asked_kind"), TRUTHS)
-def test_booleans_mean_the_same_in_other_words(learnt, kind, asked, asked_kind):
-    preprocessing = of_names(*learnt, kind=kind)
-    expected = preprocessing.transform(with_names(*learnt, *learnt, kind=kind))
+def test_booleans_mean_the_same_in_other_words(known, kind, asked, asked_kind):
+    preprocessing = of_names(*known, kind=kind)
+    expected = preprocessing.transform(with_names(*known, *known, kind=kind))
     table = with_names(*asked, *asked, kind=asked_kind)
     np.testing.assert_array_equal(preprocessing.transform(table), expected)
     assert not preprocessing.unknown(table)
@@ -303,10 +277,10 @@ def test_booleans_mean_the_same_in_other_words(learnt, kind, asked, asked_kind):
 def test_booleans_and_numbers_mean_the_same(numbers):
     as_numbers = Table("t", {"x": Column("x", "real", np.array(numbers)), "y": column(1, 2)})
     as_booleans = with_names("true", "false", kind="boolean")
-    for learnt, asked in ((as_numbers, as_booleans), (as_booleans, as_numbers)):
-        preprocessing = Preprocessing.fit(learnt, "y", "regression", np.arange(2))
+    for trained, asked in ((as_numbers, as_booleans), (as_booleans, as_numbers)):
+        preprocessing = learnt(trained, "y", "regression", np.arange(2))
         np.testing.assert_array_equal(
-            preprocessing.transform(asked), preprocessing.transform(learnt)
+            preprocessing.transform(asked), preprocessing.transform(trained)
         )
 
 
@@ -317,33 +291,10 @@ def test_other_words_of_one_meaning_are_not_mixed():
     assert of_names("yes", "no").unknown(with_names("yes", "0"))["x"].count == 1
 
 
-# --- sizes ----------------------------------------------------------------------------------------
-
-
-def test_names_of_rows_are_refused_before_they_take_the_memory(monkeypatch):
-    def forbidden(*arguments):
-        raise AssertionError("allocated")
-
-    n = 9000
-    table = with_names(*(f"row {i}" for i in range(n)))
-    monkeypatch.setattr(np, "empty", forbidden)
-    with raises(
-        ValueError, "column 'x' has 9,000 categories", "9,000 rows", "0.3 GB", "--ignore x"
-    ):
-        Preprocessing.fit(table, "y", "regression", np.arange(n))
-
-
-def test_many_rows_of_few_categories_are_no_such():
-    codes = np.arange(10**6) % 900
-    names = Column("x", "text", codes, tuple(map(str, range(900))))
-    table = Table("t", {"x": names, "y": Column("y", "integer", codes)})
-    assert Preprocessing.fit(table, "y", "regression", np.arange(10**6)).features[0].width == 900
-
-
 def test_numbers_that_float32_cannot_tell_apart_stay_apart():
     seconds = 1.7e9 + np.arange(400.0)
     table = Table("t", {"x": Column("x", "real", seconds), "y": Column("y", "real", seconds)})
-    preprocessing = Preprocessing.fit(table, "y", "regression", np.arange(400))
+    preprocessing = learnt(table, "y", "regression", np.arange(400))
     X = preprocessing.transform(table, np.float32)
     assert len(np.unique(X)) == 400
     outputs = preprocessing.transform_target(table).astype(np.float32)
@@ -373,7 +324,9 @@ def test_inputs_in_another_order_and_without_the_table():
     ],
 )
 def test_damaged_descriptions(damage):
-    description = fitted().to_dict()
+    description = old_preprocessing.description(
+        TABLE, "price", "regression", TRAINING, ("label", "day")
+    )
     which = 1 if "categories" in damage else 0
     description["features"][which].update(damage)
     with raises(ValueError, "preprocessing"):
@@ -386,7 +339,7 @@ def test_fifty_thousand_columns():
     columns = {f"c{i}": Column(f"c{i}", "integer", np.array([i, i + 1, 0])) for i in range(n)}
     table = Table("t", {**columns, "y": column(1, 2, 3)})
     started = time.process_time()
-    preprocessing = Preprocessing.fit(table, "y", "regression", np.arange(3))
+    preprocessing = learnt(table, "y", "regression", np.arange(3))
     assert preprocessing.transform(table).shape == (3, n)
     assert preprocessing.read_options(ReadOptions(), True).wanted("c7") == "number"
     assert not preprocessing.unknown(table)

@@ -28,7 +28,7 @@ from fastnn.cli.options import (
     reading_options,
     threads_option,
 )
-from fastnn.cli.output import count, note, printable, score, write_json
+from fastnn.cli.output import count, printable, score, write_json
 from fastnn.cli.table_scores import figures as table_figures
 from fastnn.cli.table_scores import in_words, is_no_better, table_scores
 from fastnn.errors import DivergenceError, HistoryProtocol
@@ -224,7 +224,9 @@ def _train_and_save(
     if beside:
         options.note(in_words(beside))
         if is_no_better(beside):
-            note("note: the network is no better than that: it has learnt nothing from the columns")
+            options.note(
+                "note: the network is no better than that: it has learnt nothing from the columns"
+            )
     return history.stopped
 
 

@@ -61,11 +61,6 @@ class Category:
     name: str
     categories: tuple[str, ...]
 
-    @classmethod
-    def fit(cls, column: Column, rows: np.ndarray) -> Self:
-        codes, names = column.coded()
-        return cls(column.name, tuple(sorted(names[code] for code in np.unique(codes[rows]))))
-
     @property
     def width(self) -> int:
         return len(self.categories)

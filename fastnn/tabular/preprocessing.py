@@ -3,9 +3,8 @@
 `fastnn.tabular.encoder` has taken its place; what those files hold is read and used as before.
 """
 
-import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -17,11 +16,8 @@ from fastnn.tabular.features import Category, Number, Unknown
 from fastnn.tabular.messages import listed, quoted
 from fastnn.tabular.reading.options import ReadOptions
 from fastnn.tabular.remarks import gaps, remarks_on_gaps, remarks_on_names, unknown
-from fastnn.tabular.table import NUMBER_KINDS, Table
+from fastnn.tabular.table import Table
 from fastnn.tabular.targets import Classes, Value
-
-_WIDE = 1000  # a column with more categories is limited in size:
-_MOST_BYTES = 1 << 28  # of all such columns, one-hot in float32
 
 _KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Number, Category, Classes, Value)}
 
@@ -39,63 +35,6 @@ class Preprocessing:
 
     features: tuple[Number | Category, ...]
     target: Classes | Value
-
-    @classmethod
-    def fit(
-        cls,
-        table: Table,
-        target: str,
-        task: str,
-        rows: np.ndarray,
-        ignore: Iterable[str] = (),
-        coerce: Iterable[str] = (),
-    ) -> Self:
-        """Learn from the rows that the index array ``rows`` picks.
-
-        Parameters
-        ----------
-        table : Table
-        target : str
-            Column to predict; all others but those of ``ignore`` are features.
-        task : {"classification", "regression"}
-        rows : ndarray of int
-        ignore : iterable of str
-        coerce : iterable of str
-            Columns of numbers in which text that is none counts as missing.
-
-        Raises
-        ------
-        ValueError
-            A column that cannot be used, or that would take too much memory as one-hot columns: it
-            has more than 1,000 categories, and with the others like it takes more than 256 MB.
-        """
-        left_out = {target, *(table[name].name for name in ignore)}
-        columns = [column for name, column in table.columns.items() if name not in left_out]
-        if not columns:
-            hint = (
-                "; if its columns are not separated by commas, give --delimiter"
-                if len(table.names) == 1
-                else ""
-            )
-            raise ValueError(
-                f"{table.source} has no column to learn from beside the target {quoted(target)}"
-                + hint
-            )
-        for column in columns:
-            column.check_usable()
-        kinds = [Number if column.kind in NUMBER_KINDS else Category for column in columns]
-        features = tuple(
-            kind.fit(column, rows) for kind, column in zip(kinds, columns, strict=True)
-        )
-        _check_size(features, len(table))
-        coerced = set(coerce)
-        features = tuple(
-            replace(f, coerce=True) if isinstance(f, Number) and f.name in coerced else f
-            for f in features
-        )
-        return cls(
-            features, (Classes if task == "classification" else Value).fit(table[target], rows)
-        )
 
     @property
     def outputs(self) -> int:
@@ -197,16 +136,9 @@ class Preprocessing:
             *remarks_on_names(self.unknown(table)),
         ]
 
-    def to_dict(self) -> dict[str, Any]:
-        """As plain data for a model file."""
-        return {
-            "features": [_to_dict(feature) for feature in self.features],
-            "target": _to_dict(self.target),
-        }
-
     @classmethod
     def from_dict(cls, description: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`."""
+        """The encoding that a model file describes. Runs no code from the description."""
         try:
             return cls(
                 tuple(restored(feature, _KINDS) for feature in description["features"]),
@@ -214,32 +146,10 @@ class Preprocessing:
             )
         except (KeyError, TypeError, AttributeError, OverflowError, ValueError) as error:
             raise ValueError(
-                "the model's metadata 'preprocessing' is not what Preprocessing.to_dict gives "
+                "the model's metadata 'preprocessing' does not describe one of version 0.1.0 "
                 f"({error!r})"
             ) from error
 
 
-def _check_size(features: Iterable[Number | Category], n: int) -> None:
-    """ValueError where one-hot columns of very many categories would not fit into memory."""
-    wide = [feature for feature in features if feature.width > _WIDE]
-    size = 4 * n * sum(feature.width for feature in wide)
-    if size > _MOST_BYTES:
-        widest = max(wide, key=lambda feature: feature.width)
-        raise ValueError(
-            f"column {quoted(widest.name)} has {widest.width:,} categories, "
-            f"which in {n:,} rows take {4 * n * widest.width / 1e9:.1f} GB as one-hot columns: "
-            f"if it only names the rows, --ignore {shlex.quote(widest.name)}"
-        )
-
-
 def _is_boolean(categories: Iterable[str]) -> bool:
     return set(categories) <= {"true", "false", ""}
-
-
-def _to_dict(part: Any) -> dict[str, Any]:
-    plain = {
-        key: list(value) if isinstance(value, tuple) else value
-        for key, value in asdict(part).items()
-        if value is not False  # earlier versions know no ``coerce``
-    }
-    return {"type": type(part).__name__, **plain}

@@ -1,6 +1,6 @@
 """The column that a network is to predict: classes or values, and its outputs as that again."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -138,11 +138,6 @@ class Value:
     name: str
     mean: float
     scale: float
-
-    @classmethod
-    def fit(cls, column: Column, rows: np.ndarray) -> Self:
-        number = asdict(Number.fit(column, rows))
-        return cls(number["name"], number["mean"], number["scale"])
 
     def encode(self, column: Column) -> np.ndarray:
         """Standardised values (n,) of float64."""
