@@ -417,3 +417,10 @@ def test_very_many_columns():
     wide = {f"c{i}": np.array([i, i + 1.5, 0]) for i in range(20_000)}
     encoder = fit(wide)
     assert encoder.transform(wide).shape == (3, 20_000)
+
+
+def test_a_date_that_could_be_read_in_two_ways_is_named():
+    frame = {"x": np.arange(3.0), "day": ["", "1.12.2020", "2.12.2020"]}
+    with raises(ValueError, "column 'day' is '1.12.2020' in row 2", "categories=['day']"):
+        TableEncoder().fit(frame)
+    assert TableEncoder(categories=["day"]).fit(frame).columns == ["x", "day"]

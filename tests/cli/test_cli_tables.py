@@ -159,7 +159,7 @@ def test_tabs_have_a_name(run):
         (b"a,y\n" + b"1,?\n2,2\n" * 30, "'y' is empty in row 1, or marked as missing"),
         (
             b"a,y\n" + b"02.01.2020,1\n02.01.2021,2\n" * 30,
-            "booleans or dates: convert it, or leave it out with --ignore a",
+            "column 'a' is '02.01.2020' in row 1, and all its cells look like dates",
         ),
         (b"a,y\n1,\x002\n" * 9, "NUL"),
         (b"a,y\n1,2,3\n", "Expected 2 columns, got 3"),

@@ -11,8 +11,8 @@ from fastnn.tabular.columns.names import Codes, OneHot, name_feature
 from fastnn.tabular.columns.numbers import DatePart, Gap, Number, date_features, number_features
 from fastnn.tabular.columns.scaling import SCALINGS
 from fastnn.tabular.columns.selection import IDENTIFIER, counts_rows, names_rows, repeats
-from fastnn.tabular.messages import listed, option, quoted
-from fastnn.tabular.table import DATES, NAME_KINDS, NUMBER_KINDS, Column
+from fastnn.tabular.messages import cell, listed, option, quoted
+from fastnn.tabular.table import DATES, NAME_KINDS, NUMBER_KINDS, UNREAD_DATES, Column
 
 Feature = Number | DatePart | Gap | OneHot | Codes
 FEATURES = {kind.__name__: kind for kind in (Number, DatePart, Gap, OneHot, Codes)}
@@ -107,12 +107,26 @@ def _reason(column: Column, rows: np.ndarray | slice, options: FeatureOptions) -
 def check_usable(columns: Iterable[Column], in_python: bool) -> None:
     """ValueError where a column is of a type that makes no feature."""
     for column in columns:
+        if column.kind == UNREAD_DATES:
+            raise ValueError(_unread_date(column, in_python))
         if column.kind not in (*NUMBER_KINDS, *NAME_KINDS, DATES):
             raise ValueError(
                 f"column {quoted(column.name)} holds {column.kind}; expected numbers, text, "
                 "booleans or dates: convert it, or leave it out with "
                 + option("ignore", column.name, in_python)
             )
+
+
+def _unread_date(column: Column, in_python: bool) -> str:
+    """The message about the first date of a column that no moment is known of."""
+    names = [column.categories[code] for code in column.values]
+    row = next((i for i, name in enumerate(names, 1) if name), 1)
+    return (
+        f"{cell(column.name, names[row - 1], row)}, and all its cells look like dates, but are in "
+        "another form than 2020-12-31 and 23:59: write the year first, "
+        f"or say {option('categories', column.name, in_python)} to take all as names, "
+        f"or {option('ignore', column.name, in_python)}"
+    )
 
 
 def decisions(features: Iterable[Feature], left_out: dict[str, str]) -> str:
