@@ -10,6 +10,7 @@ TYPE_CHECKING = False  # type checkers know the name; typing takes ten times as 
 if TYPE_CHECKING:  # The names of _NAMES and _SUBMODULES again: a test compares them.
     from fastnn import data as data
     from fastnn import datasets as datasets
+    from fastnn import estimators as estimators
     from fastnn import experiments as experiments
     from fastnn import nielsen as nielsen
     from fastnn import plotting as plotting
@@ -22,11 +23,15 @@ if TYPE_CHECKING:  # The names of _NAMES and _SUBMODULES again: a test compares 
     from fastnn.callbacks import EarlyStopping as EarlyStopping
     from fastnn.callbacks import GradientFlow as GradientFlow
     from fastnn.callbacks import ReduceOnPlateau as ReduceOnPlateau
+    from fastnn.callbacks import TimeLimit as TimeLimit
     from fastnn.diagnostics.cure_search import cures as cures
     from fastnn.diagnostics.gradient_check import check_gradients as check_gradients
     from fastnn.engines import backends as backends
+    from fastnn.ensemble import Ensemble as Ensemble
     from fastnn.errors import DivergenceError as DivergenceError
     from fastnn.errors import ModelFileError as ModelFileError
+    from fastnn.estimators.tabular import TabularClassifier as TabularClassifier
+    from fastnn.estimators.tabular import TabularRegressor as TabularRegressor
     from fastnn.models import load as load
     from fastnn.models import mlp as mlp
     from fastnn.network import Network as Network
@@ -97,7 +102,16 @@ _NAMES = {
         "StepDecay",
         "Warmup",
     ),
-    "callbacks": ("CSVLogger", "Checkpoint", "EarlyStopping", "GradientFlow", "ReduceOnPlateau"),
+    "callbacks": (
+        "CSVLogger",
+        "Checkpoint",
+        "EarlyStopping",
+        "GradientFlow",
+        "ReduceOnPlateau",
+        "TimeLimit",
+    ),
+    "ensemble": ("Ensemble",),
+    "estimators.tabular": ("TabularClassifier", "TabularRegressor"),
     "training.history": ("History",),
     "diagnostics.gradient_check": ("check_gradients",),
     "diagnostics.cure_search": ("cures",),
@@ -107,7 +121,15 @@ _NAMES = {
     "_version": ("__version__",),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
-_SUBMODULES = ("data", "datasets", "experiments", "nielsen", "plotting", "tabular")
+_SUBMODULES = (
+    "data",
+    "datasets",
+    "estimators",
+    "experiments",
+    "nielsen",
+    "plotting",
+    "tabular",
+)
 # Matplotlib may be missing; ``from fastnn import *`` works all the same.
 _OPTIONAL = {"plotting"}
 

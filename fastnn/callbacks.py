@@ -8,6 +8,7 @@ import csv
 import io
 import math
 import re
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
@@ -49,7 +50,7 @@ class TrainingProtocol(Protocol):
     @property
     def history(self) -> HistoryProtocol: ...
 
-    def stop(self, reason: str) -> None: ...
+    def stop(self, reason: str, now: bool = False) -> None: ...
 
     def record_flow(self, every: int) -> None: ...
 
@@ -80,6 +81,8 @@ def check_callbacks(callbacks: Any) -> list[Any]:
 class _Monitor:
     """Base of callbacks that monitor one figure of the history for improvement."""
 
+    keep_ties: bool = False  # whether a figure as good as the best counts as improvement
+
     def __init__(self, monitor: str, patience: int, min_delta: float):
         self.monitor: str = monitor
         self.patience: int = checks.integer("patience", patience, least=0)
@@ -103,6 +106,7 @@ class _Monitor:
             self.best is None
             or math.isnan(self.best)
             or sign * value < sign * self.best - self.min_delta
+            or (self.keep_ties and value == self.best)
         )
         self.best, self.waited = (value, 0) if better else (self.best, self.waited + 1)
         return better
@@ -121,6 +125,8 @@ class EarlyStopping(_Monitor):
         Give the network the parameters of its best epoch when training ends, whatever ends it.
     min_delta : float
         What counts as improvement.
+    keep_ties : bool
+        Whether an epoch as good as the best counts as improvement: the last of equals is kept.
     """
 
     def __init__(
@@ -129,9 +135,11 @@ class EarlyStopping(_Monitor):
         patience: int = 5,
         restore_best: bool = True,
         min_delta: float = 0.0,
+        keep_ties: bool = False,
     ):
         super().__init__(monitor, patience, min_delta)
         self.restore_best: bool = restore_best
+        self.keep_ties: bool = checks.boolean("keep_ties", keep_ties)
 
     def on_fit_start(self, training: TrainingProtocol) -> None:
         super().on_fit_start(training)
@@ -148,6 +156,25 @@ class EarlyStopping(_Monitor):
         if self._kept is not None:
             training.net.state.restore(self._kept)
             self._kept = None  # A snapshot may hold memory of a GPU.
+
+
+class TimeLimit:
+    """End training after so many seconds, at the end of a chunk; the epoch it cuts short counts.
+
+    Parameters
+    ----------
+    seconds : float
+    """
+
+    def __init__(self, seconds: float):
+        self.seconds: float = checks.number("seconds", seconds, low_open=True)
+
+    def on_fit_start(self, training: TrainingProtocol) -> None:
+        self._started = time.perf_counter()
+
+    def on_chunk_end(self, training: TrainingProtocol) -> None:
+        if time.perf_counter() - self._started >= self.seconds:
+            training.stop(f"the time limit of {self.seconds:g} s is over", now=True)
 
 
 class ReduceOnPlateau(_Monitor):

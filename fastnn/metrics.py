@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn._kernels import reference
 from fastnn._kernels.contract import Evaluation, Samples
 from fastnn._utils import checks
 from fastnn.data.targets import one_hot
@@ -62,25 +63,97 @@ def _squarable(
     return p, t, np.ldexp(1.0, exponent)
 
 
+def log_loss(p: np.ndarray, t: np.ndarray, w: np.ndarray) -> float:
+    """Mean of −Σ t log p over the probabilities p of the classes, and of one probability alone
+    that of −t log p − (1 − t) log(1 − p).
+    """
+    p, t = _of_classes(p, t)
+    return float(np.average(-(t * np.log(np.maximum(p, _LEAST))).sum(axis=1), weights=w))
+
+
+def balanced_accuracy(p: np.ndarray, t: np.ndarray, w: np.ndarray) -> float:
+    """Mean over the classes that occur of the share of each that is classified correctly."""
+    recalls = [hit / total for hit, total, _ in _counts(p, t, w) if total > 0]
+    return float(np.mean(recalls))
+
+
+def f1(p: np.ndarray, t: np.ndarray, w: np.ndarray) -> float:
+    """2 · hits / (samples of a class + predictions of it): of two classes that of the second, of
+    more the mean over all that occur or are predicted.
+    """
+    counts = _counts(p, t, w)
+    counts = counts[1:] if len(counts) == 2 else counts
+    scores = [2 * hit / (total + said) for hit, total, said in counts if total + said > 0]
+    return float(np.mean(scores)) if scores else 0.0
+
+
+def auc(p: np.ndarray, t: np.ndarray, w: np.ndarray) -> float:
+    """Area under the ROC curve; of more than two classes the mean of each against the others.
+
+    It is the share of pairs of a sample of the class and one of another in which the first has the
+    higher probability (Hanley & McNeil 1982); NaN where all samples are of one class.
+    """
+    p, t = _of_classes(p, t)
+    classes = [1] if p.shape[1] == 2 else np.flatnonzero(t.any(axis=0))
+    return float(np.mean([_area(p[:, c], t[:, c] > 0.5, w) for c in classes]))
+
+
+def _area(score: np.ndarray, positive: np.ndarray, w: np.ndarray) -> float:
+    _, place = np.unique(score, return_inverse=True)
+    of_class, others = (np.bincount(place, w * chosen) for chosen in (positive, ~positive))
+    below = np.cumsum(others) - 0.5 * others  # of equal scores half
+    pairs = of_class.sum() * others.sum()
+    return float((of_class * below).sum() / pairs) if pairs else float("nan")
+
+
+def _of_classes(p: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities and targets with a column for each class, in float64."""
+    p, t = p.astype(np.float64), t.astype(np.float64)
+    return (p, t) if p.shape[1] > 1 else (np.hstack([1 - p, p]), np.hstack([1 - t, t]))
+
+
+def _counts(p: np.ndarray, t: np.ndarray, w: np.ndarray) -> list[tuple[float, float, float]]:
+    """Of each class the weight of its hits, of its samples, and of its predictions."""
+    p, t = _of_classes(p, t)
+    predicted, true = p.argmax(axis=1), t.argmax(axis=1)
+    right = predicted == true
+    sums = (
+        np.bincount(classes, weights, p.shape[1])
+        for classes, weights in ((true, w * right), (true, w), (predicted, w))
+    )
+    return list(zip(*(each.tolist() for each in sums), strict=True))
+
+
+_LEAST = 1e-15  # probability of a class, for its logarithm
+
 VALUE_METRICS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], float]] = {
     "r2": r2,
     "mae": mae,
     "rmse": rmse,
+    "log_loss": log_loss,
+    "balanced_accuracy": balanced_accuracy,
+    "f1": f1,
+    "auc": auc,
 }
 METRICS = ("accuracy", *VALUE_METRICS)
-HIGHER_IS_BETTER = ("accuracy", "r2")
+HIGHER_IS_BETTER = ("accuracy", "r2", "balanced_accuracy", "f1", "auc")
+_OF_CLASSES = ("log_loss", "balanced_accuracy", "f1", "auc")
 
 
 def metric_names(metrics: Sequence[str], classify: bool) -> tuple[str, ...]:
     """The names in ``metrics``, checked, each once.
 
-    Where targets do not stand for classes, accuracy means r2.
+    Where targets do not stand for classes, accuracy means r2, and metrics of classes are refused.
     """
     if isinstance(metrics, str) or not isinstance(metrics, Sequence):
         raise TypeError(
             f"metrics must be a sequence of names, such as ('accuracy',), not {metrics!r}"
         )
     names = [checks.one_of("metric", name, METRICS) for name in metrics]
+    if not classify:
+        for name in names:
+            if name in _OF_CLASSES:
+                raise ValueError(f"metric {name!r} is one of classes, and the targets are values")
     return tuple(
         dict.fromkeys("r2" if name == "accuracy" and not classify else name for name in names)
     )
@@ -101,10 +174,22 @@ def score(net: NetworkProtocol, samples: Samples, metrics: Sequence[str]) -> dic
     dict
         "loss" first, then the metrics in their order.
     """
-    # An overflow shows in the scores.
     with np.errstate(over="ignore", invalid="ignore"):
         evaluation = net.engine.evaluate(net.state, samples)
-        scores = {"loss": float(evaluation.loss) + net.penalty()}
+    return scores_of(net, samples, evaluation, metrics, net.penalty())
+
+
+def scores_of(
+    net: NetworkProtocol,
+    samples: Samples,
+    evaluation: Evaluation,
+    metrics: Sequence[str],
+    penalty: float = 0.0,
+) -> dict[str, float]:
+    """`score` where the outputs are known; ``net`` says what they mean."""
+    # An overflow shows in the scores.
+    with np.errstate(over="ignore", invalid="ignore"):
+        scores = {"loss": float(evaluation.loss) + penalty}
         values = None
         for name in metrics:
             if name == "accuracy":
@@ -134,7 +219,7 @@ def _values(
     """Predictions (n, outputs), targets (n, outputs) and weights (n,)."""
     p, t = evaluation.outputs, samples.values
     if net.loss.spec.link != "identity":
-        p, _ = net.engine.forward(net.state, samples.X, linked=True)
+        p = reference.link(net.program.loss, evaluation.outputs)
     if samples.labels is not None:
         t = one_hot(samples.labels, net.outputs, net.dtype)
     assert t is not None

@@ -9,16 +9,18 @@ import numpy as np
 
 from fastnn import engines, serialization
 from fastnn._utils import checks
+from fastnn.ensemble import Ensemble
 from fastnn.network import Network
 from fastnn.nn.initializers import as_initializer
 from fastnn.nn.layers import Activation, BatchNorm, Dense, Dropout, Layer, Residual, as_activation
 from fastnn.nn.losses import Loss
+from fastnn.serialization import SavedModel
 
 
 def load(
     path: str | os.PathLike[str], backend: str = "auto", precision: str | None = None
-) -> Network:
-    """Read a network that `Network.save` wrote. Runs no code from the file.
+) -> Network | Ensemble:
+    """Read what `Network.save` or `Ensemble.save` wrote. Runs no code from the file.
 
     Parameters
     ----------
@@ -37,6 +39,13 @@ def load(
         No such file.
     """
     saved = serialization.read(path)
+    if isinstance(saved, SavedModel):
+        return _network(saved, backend, precision)
+    networks = [_network(member, backend, precision) for member in saved.members]
+    return Ensemble(networks, saved.metadata)
+
+
+def _network(saved: SavedModel, backend: str, precision: str | None) -> Network:
     backend, dtype = engines.choose(backend), saved.description.dtype
     if precision is None:
         precision = engines.precision_for(saved.description.precision, backend, dtype)

@@ -210,7 +210,7 @@ class Network:
             Samples a step; larger than n means one batch. A last, shorter batch counts.
         optimizer : str, Optimizer or LBFGS
             A name stands for its default constants. LBFGS takes all data at once.
-        validation : None, float or (X, y)
+        validation : None, float, (X, y) or (X, y, sample_weight)
             Data to score after each epoch; a fraction sets that share of the samples aside, chosen
             by the network's seed.
         shuffle : bool
@@ -302,7 +302,7 @@ class Network:
         X, y, sample_weight
             As `fit` takes them.
         metrics : sequence of str
-            Names: accuracy, r2, mae, rmse. On a regression loss accuracy means r2.
+            Names of `fastnn.metrics`. On a regression loss accuracy means r2.
 
         Returns
         -------

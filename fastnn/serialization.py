@@ -10,7 +10,7 @@ import json
 import os
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -30,6 +30,7 @@ from fastnn.nn.protocol import NetworkProtocol
 from fastnn.optim.optimizers import OPTIMIZERS
 
 FORMAT = "fastnn-model-1"
+ENSEMBLE_FORMAT = "fastnn-ensemble-1"  # its tensors are those of member k under "k/"
 
 _LONGEST_HEADER = 100_000_000  # bytes; safetensors reads no longer one
 _HIGHEST_COUNT = 2**63  # of epochs and steps: engines count in 64 bits
@@ -56,19 +57,52 @@ class SavedModel:
     metadata: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class SavedEnsemble:
+    """What the file of an `Ensemble` holds, checked."""
+
+    members: list[SavedModel]
+    metadata: dict[str, Any]
+
+
 # --- writing --------------------------------------------------------------------------------------
 
 
 def save(net: NetworkProtocol, path: str | os.PathLike[str]) -> None:
     """Write the `Network` ``net`` to ``path``; see `Network.save`."""
+    tensors = to_tensors(net)
+    _check_parameters(net.program, tensors)
+    _write(path, FORMAT, to_plain(net), tensors)
+
+
+def save_ensemble(
+    networks: Sequence[NetworkProtocol], metadata: dict[str, Any], path: str | os.PathLike[str]
+) -> None:
+    """Write the networks of an `Ensemble` and its metadata to ``path``."""
+    members = [to_tensors(net) for net in networks]
+    for net, tensors in zip(networks, members, strict=True):
+        _check_parameters(net.program, tensors)
+    plain = {
+        "fastnn": __version__,
+        "members": [to_plain(net) for net in networks],
+        "metadata": plain_data("metadata", metadata),
+    }
+    prefixed = {f"{k}/{name}": t for k, own in enumerate(members) for name, t in own.items()}
+    _write(path, ENSEMBLE_FORMAT, plain, prefixed)
+
+
+def _write(
+    path: str | os.PathLike[str],
+    kind: str,
+    plain: dict[str, Any],
+    tensors: dict[str, np.ndarray],
+) -> None:
     from safetensors.numpy import save as to_bytes
 
     check_writable(path)
-    description = json.dumps(to_plain(net), sort_keys=True)
-    tensors = to_tensors(net)
-    _check_parameters(net.program, tensors)
+    description = json.dumps(plain, sort_keys=True)
     metadata = {
-        "format": FORMAT,
+        "format": kind,
         "description": description,
         "sha256": checksum(description, tensors),
     }
@@ -128,7 +162,7 @@ def _check_parameters(program: Program, tensors: dict[str, np.ndarray]) -> None:
 # --- reading --------------------------------------------------------------------------------------
 
 
-def read(path: str | os.PathLike[str]) -> SavedModel:
+def read(path: str | os.PathLike[str]) -> SavedModel | SavedEnsemble:
     """Read a model file and check all of it; see `fastnn.load`.
 
     Raises
@@ -139,13 +173,14 @@ def read(path: str | os.PathLike[str]) -> SavedModel:
         No such file.
     """
     with open(path, "rb") as file:
-        description, tensors = _parse(file, path)
+        kind, description, tensors = _parse(file, path)
     with _naming(path):
-        return _checked(json.loads(description), tensors)
+        read_as = _checked if kind == FORMAT else _checked_ensemble
+        return read_as(json.loads(description), tensors)
 
 
-def _parse(file: IO[bytes], path: str | os.PathLike[str]) -> tuple[str, dict[str, np.ndarray]]:
-    """Description and tensors of a file, whose format and checksum are right."""
+def _parse(file: IO[bytes], path: str | os.PathLike[str]) -> tuple[str, str, dict[str, np.ndarray]]:
+    """Format, description and tensors of a file, whose format and checksum are right."""
     from safetensors import SafetensorError
     from safetensors.numpy import load as from_bytes
 
@@ -166,13 +201,14 @@ def _parse(file: IO[bytes], path: str | os.PathLike[str]) -> tuple[str, dict[str
         SafetensorError,
     ) as error:
         raise ModelFileError(f"{path} is not a fastnn model, or it is damaged: {error}") from error
-    if found != FORMAT:
+    if found not in (FORMAT, ENSEMBLE_FORMAT):
         raise ModelFileError(
-            f"{path} has the format {found!r}; this version of fastnn reads {FORMAT!r}"
+            f"{path} has the format {found!r}; this version of fastnn reads {FORMAT!r} and "
+            f"{ENSEMBLE_FORMAT!r}"
         )
     if not is_whole:
         raise ModelFileError(f"{path} is damaged: its checksum does not match its contents")
-    return description, tensors
+    return found, description, tensors
 
 
 def _read_header(file: IO[bytes]) -> tuple[bytes, dict[str, Any]]:
@@ -248,6 +284,17 @@ def _checked(plain: dict[str, Any], tensors: dict[str, np.ndarray]) -> SavedMode
     for name, view in _views(program, state):
         view[...] = tensors[name]
     return SavedModel(description, state, optimizer, epochs, metadata)
+
+
+def _checked_ensemble(plain: dict[str, Any], tensors: dict[str, np.ndarray]) -> SavedEnsemble:
+    if not plain["members"]:
+        raise ValueError("an ensemble has at least one member")
+    of_member: dict[str, dict[str, np.ndarray]] = {}
+    for name, tensor in tensors.items():
+        number, _, own = name.partition("/")
+        of_member.setdefault(number, {})[own] = tensor
+    members = [_checked(one, of_member[str(k)]) for k, one in enumerate(plain["members"])]
+    return SavedEnsemble(members, plain_data("metadata", plain["metadata"]))
 
 
 def _check_number_of_layers(layers: Any, tensors: dict[str, np.ndarray]) -> None:

@@ -13,7 +13,7 @@ from fastnn.cli.info import info
 from fastnn.cli.interrupts import INTERRUPTED
 from fastnn.cli.output import printable
 from fastnn.cli.predict import predict
-from fastnn.cli.train import train
+from fastnn.cli.training.command import train
 from fastnn.cli.warmup import warmup
 from fastnn.errors import DivergenceError
 

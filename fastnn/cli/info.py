@@ -18,7 +18,9 @@ from fastnn._version import __version__
 from fastnn.cli.data import encoder_of
 from fastnn.cli.options import FILE
 from fastnn.cli.output import printable
+from fastnn.models import load
 from fastnn.network import Network
+from fastnn.serialization import SavedModel
 from fastnn.tabular.targets import Classes
 
 
@@ -68,10 +70,13 @@ def _cuda_kernels() -> dict[str, str]:
 
 def _model(path: Path) -> dict[str, object]:
     saved = serialization.read(path)
-    precision = saved.description.precision  # a network on the CPU has float32 alone
-    net = Network.from_saved(saved, "numpy", "float32")
-    encoder = encoder_of(net)
+    first = saved if isinstance(saved, SavedModel) else saved.members[0]
+    precision = first.description.precision  # a network on the CPU has float32 alone
+    net = Network.from_saved(first, "numpy", "float32")
+    encoder = encoder_of(net) if saved is first else encoder_of(load(path, "numpy"))
+    several = {} if isinstance(saved, SavedModel) else {"networks": len(saved.members)}
     lines = {
+        **several,
         "inputs": net.inputs,
         **{f"layer {i}": repr(layer) for i, layer in enumerate(net.layers)},
         "loss": repr(net.loss),

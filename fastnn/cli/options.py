@@ -20,6 +20,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 FILE = click.Path(path_type=Path)
 NOT_NEGATIVE = click.FloatRange(0)
+POSITIVE = click.FloatRange(0, min_open=True)
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,12 @@ class TrainOptions:
     decimal: str | None
     encoding: str | None
     task: str
+    test: Path | None
+    validation: Path | None
+    all_rows: bool
+    recipe: str | None
+    folds: int | None
+    time: float | None
     layers: list[int]
     activation: str
     dropout: float
@@ -43,8 +50,8 @@ class TrainOptions:
     residual: bool
     l1: float
     l2: float
-    epochs: int
-    batch_size: int
+    epochs: int | None
+    batch_size: int | None
     optimizer: str
     lr: float | None
     clip_norm: float | None
@@ -76,6 +83,11 @@ class TrainOptions:
 def one_of(known: Sequence[str]) -> Callable[[click.Context, click.Parameter, Any], str]:
     """A check of an option's value that suggests the nearest known one."""
     return lambda context, option, value: checks.one_of(option.name or "", value, known)
+
+
+def optional(check: Callable[..., Any]) -> Callable[..., Any]:
+    """A check of an option that may be left out."""
+    return lambda context, option, value: None if value is None else check(context, option, value)
 
 
 def parse_widths(context: click.Context, option: click.Parameter, text: str) -> list[int]:

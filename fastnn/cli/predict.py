@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from fastnn.cli.data import encoder_of, prediction_inputs
+from fastnn.cli.data import Model, encoder_of, prediction_inputs, table_model
 from fastnn.cli.options import (
     FILE,
     backend_option,
@@ -15,8 +15,8 @@ from fastnn.cli.options import (
     threads_option,
 )
 from fastnn.cli.output import escaped
+from fastnn.estimators.table_model import TableModel
 from fastnn.models import load
-from fastnn.network import Network
 from fastnn.tabular.formats import check_destination, to_csv, write_columns
 from fastnn.tabular.reading.options import ReadOptions
 from fastnn.tabular.targets import Classes
@@ -32,6 +32,13 @@ from fastnn.tabular.targets import Classes
     metavar="FILE",
     help="CSV, Parquet or NPZ file.  [default: CSV to standard output]",
 )
+@click.option(
+    "--coverage",
+    metavar="X",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="How often the truth is to lie between the columns lower and upper, or among the classes "
+    "that possible_… marks; such as 0.9.",
+)
 @reading_options
 @backend_option
 @threads_option
@@ -39,6 +46,7 @@ def predict(
     model: Path,
     data: str,
     out: Path | None,
+    coverage: float | None,
     backend: str,
     delimiter: str | None,
     decimal: str | None,
@@ -54,9 +62,18 @@ def predict(
         check_destination(out)
     options = ReadOptions(delimiter, decimal, encoding)
     net = load(model, backend)
+    table = table_model(net)
+    if coverage is not None and (table is None or table.conformal is None):
+        raise click.UsageError(
+            "--coverage goes with a model that this version trained on a data file",
+            click.get_current_context(),
+        )
     encoder = encoder_of(net)
     X = prediction_inputs(net, encoder, data, options)
-    columns = _plain_predictions(net, X) if encoder is None else encoder.decode(net.predict(X))
+    if table is not None:
+        columns = _table_predictions(table, X, coverage)
+    else:
+        columns = _plain_predictions(net, X) if encoder is None else encoder.decode(net.predict(X))
     if out is None:
         table = to_csv(columns)
         # Names from files reach another program as they are, but no terminal.
@@ -67,7 +84,21 @@ def predict(
         write_columns(out, columns)
 
 
-def _plain_predictions(net: Network, X: np.ndarray) -> dict[str, np.ndarray]:
+def _table_predictions(
+    model: TableModel, X: np.ndarray, coverage: float | None
+) -> dict[str, np.ndarray]:
+    outputs = model.outputs(X)
+    columns = model.decode(outputs)
+    if coverage is None:
+        return columns
+    if isinstance(model.encoder.target, Classes):
+        names, may_be = model.encoder.target.classes, model.sets(outputs, coverage)
+        return columns | {f"possible_{name}": may_be[:, k] for k, name in enumerate(names)}
+    lower, upper = model.intervals(outputs, coverage)
+    return columns | {"lower": lower, "upper": upper}
+
+
+def _plain_predictions(net: Model, X: np.ndarray) -> dict[str, np.ndarray]:
     """Predictions of a network that was saved without an encoder; its classes are numbers."""
     output = net.predict(X)
     if not net.loss.spec.classifies:

@@ -83,20 +83,66 @@ def train_validation_test_split(
     return tuple(_rows(data, index) for data in (X, y) for index in (train, validation, test))
 
 
-def k_fold(n: int, k: int = 10, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
+def k_fold(
+    n: int, k: int = 10, seed: int = 0, classes: Any = None, groups: Any = None
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Pairs of index arrays (train, validation) for k-fold cross-validation of n samples.
 
-    Every sample is in exactly one validation set; their sizes differ by one at most.
+    Every sample is in exactly one validation set. Without groups, their sizes differ by one at
+    most.
+
+    Parameters
+    ----------
+    n, k, seed : int
+    classes : array-like (n,), optional
+        Give every validation set the class shares of the whole, to within one sample.
+    groups : array-like (n,), optional
+        Keep samples of a group together, such as the visits of a patient. The largest groups are
+        dealt first, each to the validation set with the fewest samples.
 
     Raises
     ------
     ValueError, TypeError
-        Unless k is an integer from 2 to n.
+        Unless k is an integer from 2 to n, or to the number of groups; or where both ``classes``
+        and ``groups`` are given.
     """
     if checks.integer("k", k, least=2) > n:
         raise ValueError(f"k is {k}; expected 2 to n = {n}")
-    folds = np.array_split(_order(seed, n), k)
+    order = _order(seed, n)
+    if groups is not None:
+        if classes is not None:
+            raise ValueError("give classes or groups, not both")
+        folds = _dealt_groups(_column("groups", groups, n), k, order)
+    elif classes is not None:
+        codes = _column("classes", classes, n)
+        # Class after class, and dealt one by one.
+        sorted_order = order[np.argsort(codes[order], kind="stable")]
+        folds = [sorted_order[i::k] for i in range(k)]
+    else:
+        folds = np.array_split(order, k)
     return [(np.concatenate(folds[:i] + folds[i + 1 :]), folds[i]) for i in range(k)]
+
+
+def _column(name: str, values: Any, n: int) -> np.ndarray:
+    """Values (n,) as numbers of those that are equal."""
+    array = as_array(values, name)
+    if array.shape != (n,):
+        raise ValueError(f"{name} has shape {array.shape}; expected ({n},)")
+    return np.unique(array, return_inverse=True)[1]
+
+
+def _dealt_groups(groups: np.ndarray, k: int, order: np.ndarray) -> list[np.ndarray]:
+    sizes = np.bincount(groups)
+    if len(sizes) < k:
+        raise ValueError(f"groups has {len(sizes)} different values; expected at least k = {k}")
+    met = groups[order]
+    first_met = np.full(len(sizes), len(met))
+    np.minimum.at(first_met, met, np.arange(len(met)))
+    fold_of, loads = np.zeros(len(sizes), np.int64), np.zeros(k, np.int64)
+    for group in sorted(range(len(sizes)), key=lambda g: (-sizes[g], first_met[g])):
+        fold_of[group] = loads.argmin()
+        loads[fold_of[group]] += sizes[group]
+    return [order[fold_of[met] == i] for i in range(k)]
 
 
 def _same_length(X: Any, y: Any) -> tuple[Any, Any, int]:

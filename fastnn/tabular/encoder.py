@@ -113,7 +113,7 @@ class TableEncoder(FeatureOptions):
         TypeError, ValueError
             Naming the column, the row, the value and the option that helps.
         """
-        table = as_table(frame, self._options_of_reading())
+        table = as_table(frame, self.reading())
         with naming(table.source):
             self._check_names(table)
             target = self._target_column(table, y)
@@ -130,7 +130,8 @@ class TableEncoder(FeatureOptions):
             self.notes = [*table.notes, *notes, *filled]
         return self
 
-    def _options_of_reading(self) -> ReadOptions:
+    def reading(self) -> ReadOptions:
+        """How `fit` reads a frame."""
         return ReadOptions(
             text=self.categories, coerce=self.coerce, ignore=self.ignore, in_python=True
         )

@@ -121,9 +121,9 @@ class Classes:
         probabilities = {
             f"probability_{name}": p for name, p in zip(self.classes, output.T, strict=True)
         }
-        return {"prediction": self._labels()[output.argmax(axis=1)], **probabilities}
+        return {"prediction": self.labels()[output.argmax(axis=1)], **probabilities}
 
-    def _labels(self) -> np.ndarray:
+    def labels(self) -> np.ndarray:
         if self.kind == "integer":
             return np.array([int(name) for name in self.classes])
         return (

@@ -5,8 +5,14 @@ import contextvars
 import signal
 import threading
 from collections.abc import Iterator
+from typing import Protocol
 
-from fastnn.training.training import Training
+
+class Interruptible(Protocol):
+    """Work that ends early once its flag is set: a training, or several of them."""
+
+    interrupted: bool
+
 
 _raises = contextvars.ContextVar("fastnn.training.ctrl_c_raises", default=False)
 
@@ -24,13 +30,13 @@ def ctrl_c_raises() -> Iterator[None]:
         _raises.reset(token)
 
 
-_running: list[Training] = []  # in the main thread, the innermost last
+_running: list[Interruptible] = []  # in the main thread, the innermost last
 
 
 def request_stop() -> bool:
-    """End the training that runs in the main thread after its current chunk, as Ctrl-C does.
+    """End the work in the main thread as Ctrl-C does, a training after its current chunk.
 
-    Returns whether there is one. A handler of another signal may call it.
+    Returns whether there is some. A handler of another signal may call it.
     """
     if _running:
         _running[-1].interrupted = True
@@ -38,8 +44,8 @@ def request_stop() -> bool:
 
 
 @contextlib.contextmanager
-def ctrl_c_sets_flag(training: Training) -> Iterator[None]:
-    """While inside, the first Ctrl-C sets ``training.interrupted``; a second one raises.
+def ctrl_c_sets_flag(work: Interruptible) -> Iterator[None]:
+    """While inside, the first Ctrl-C sets ``work.interrupted``; a second one raises.
 
     Python handles signals in the main thread alone, so in another thread nothing changes. Where
     Ctrl-C is ignored, as after ``nohup``, it stays so.
@@ -50,14 +56,14 @@ def ctrl_c_sets_flag(training: Training) -> Iterator[None]:
     previous = signal.getsignal(signal.SIGINT) or signal.default_int_handler
 
     def on_interrupt(number, frame):
-        training.interrupted = True
+        work.interrupted = True
         signal.signal(signal.SIGINT, previous)
 
-    _running.append(training)
+    _running.append(work)
     try:
         if previous is not signal.SIG_IGN:
             signal.signal(signal.SIGINT, on_interrupt)
         yield
     finally:
-        _running.remove(training)
+        _running.remove(work)
         signal.signal(signal.SIGINT, previous)

@@ -50,7 +50,7 @@ class MiniBatchLoop:
             totals.add(self._train_chunk(chunk, totals.steps))
             rate = chunk.rates[-1]
             training.chunk_done(len(chunk.order))
-            if training.interrupted:
+            if training.ends_now:
                 break
         self.net.epochs += 1
         training.epoch_done(totals, rate, started)

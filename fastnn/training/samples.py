@@ -109,9 +109,9 @@ def split_off(
         return np.arange(n), None
     if isinstance(validation, numbers.Real) and not isinstance(validation, bool):
         return _split_share(net, samples, validation)
-    if not isinstance(validation, tuple | list) or len(validation) != 2:
+    if not isinstance(validation, tuple | list) or len(validation) not in (2, 3):
         raise TypeError(
-            "validation must be None, a fraction, or a pair (X, y); "
+            "validation must be None, a fraction, (X, y), or (X, y, sample_weight); "
             f"got {type(validation).__name__}"
         )
     try:

@@ -36,6 +36,8 @@ class Training:
         See `fastnn.callbacks.TrainingProtocol`.
     interrupted : bool
         Whether Ctrl-C was pressed: training ends after the current chunk.
+    ends_now : bool
+        Whether training ends after the current chunk, for this or another reason.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Training:
         self.epoch: int = 0
         self.rate_factor: float = 1.0
         self.interrupted: bool = False
+        self._stops_now = False
         self.metrics: tuple[str, ...] = metric_names(config.metrics, samples.classify)
         self.callbacks: list[Any] = check_callbacks(config.callbacks)
         self.history: History = History()
@@ -75,9 +78,14 @@ class Training:
 
     # --- for callbacks ----------------------------------------------------------------------------
 
-    def stop(self, reason: str) -> None:
-        """End training after the current epoch."""
+    def stop(self, reason: str, now: bool = False) -> None:
+        """End training after the current epoch, or ``now`` after the current chunk."""
         self.history.stopped = self.history.stopped or reason
+        self._stops_now |= now
+
+    @property
+    def ends_now(self) -> bool:
+        return self.interrupted or self._stops_now
 
     def record_flow(self, every: int) -> None:
         """Fill ``history.gradient_flow`` at each step whose number is a multiple of ``every``.

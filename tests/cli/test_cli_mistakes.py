@@ -8,7 +8,7 @@ import pytest
 from cli_cases import RNG, SMALL, npz, read, save
 
 import fastnn as fnn
-from fastnn.cli import layers
+from fastnn.cli.training import network as layers
 from fastnn.serialization import FORMAT
 
 
@@ -70,7 +70,7 @@ def test_mistakes(fails, line, problem):
         ("garbage.csv", "garbage.csv"),
         ("one.csv", "commas"),
         ("same.csv", "nothing to learn"),
-        ("two.csv", "2 samples"),
+        ("two.csv", "there are 2 rows, and at least 3 are needed"),
     ],
 )
 def test_bad_tables(fails, data, tmp_path, line, problem):

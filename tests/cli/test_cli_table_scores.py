@@ -4,38 +4,11 @@ import numpy as np
 import pytest
 from cli_cases import SMALL, npz, read
 
-from fastnn.cli.table_scores import auc, log_loss
-
 
 @pytest.fixture
 def rng():
     """Numbers of its own for each test: whether a network learns must not depend on the order."""
     return np.random.default_rng(0)
-
-
-def pairs_in_order(score, positive):
-    """The area under the ROC curve by its definition."""
-    differences = score[positive][:, None] - score[~positive][None]
-    return ((differences > 0) + 0.5 * (differences == 0)).mean()
-
-
-@pytest.mark.parametrize("classes", [2, 4])
-def test_the_area_counts_pairs_in_order(rng, classes):
-    P = rng.integers(0, 5, (60, classes)) / 4
-    y = rng.integers(0, classes, 60)
-    wanted = [1] if classes == 2 else range(classes)
-    expected = np.mean([pairs_in_order(P[:, c], y == c) for c in wanted])
-    assert auc(P, y) == pytest.approx(expected, rel=1e-12)
-
-
-def test_one_class_has_no_area():
-    assert np.isnan(auc(np.full((3, 2), 0.5), np.zeros(3, int)))
-
-
-def test_log_loss():
-    P = np.array([[0.25, 0.75], [1.0, 0.0]])
-    assert log_loss(P, np.array([1, 0])) == pytest.approx(-np.log(0.75) / 2)
-    assert log_loss(P, np.array([0, 1])) == pytest.approx(-np.log([0.25, 1e-15]).mean())
 
 
 def test_classes_beside_their_shares(run, rng):

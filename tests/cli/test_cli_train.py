@@ -10,7 +10,7 @@ from cli_cases import AGE, COLUMNS, LABEL, PRICE, RNG, ROWS, SIZE, SMALL, npz, r
 import fastnn as fnn
 from fastnn import datasets
 from fastnn._kernels import threads
-from fastnn.cli import train as train_command
+from fastnn.cli.training import network as network_module
 from fastnn.tabular import formats
 
 
@@ -67,7 +67,7 @@ def test_classes_by_name_from_csv_to_csv(run, data):
         "m.json",
     )[1]
     assert (
-        "84 to train on, 18 to validate, 18 to test; 4 columns\n  numbers 2: size, age\n"
+        "77 to train on, 19 to validate, 24 to test; 4 columns\n  numbers 2: size, age\n"
         "  one-hot 2: kind (3), flag (−1 or 1)\ntarget 'label', the last column: 2 classes" in err
     )
     assert read("m.json")["test_accuracy"] > 0.8
@@ -297,7 +297,7 @@ class Interruption:
 
 def test_an_interrupted_run_is_not_lost(run, monkeypatch):
     npz(X=RNG.normal(size=(60, 3)), y=np.arange(60) % 3)
-    monkeypatch.setattr(train_command, "EarlyStopping", Interruption)
+    monkeypatch.setattr(network_module, "EarlyStopping", Interruption)
     options = ("--epochs", 1000, "--patience", 1, "--out", "m.fastnn", "--metrics", "m.json")
     out, _ = run("train", "d.npz", *SMALL, *options, status=130)
     assert re.match(

@@ -13,7 +13,7 @@ from campaigns import guard
 from campaigns.commands import check_ending, command
 from fastnn.cli.evaluate import evaluate
 from fastnn.cli.predict import predict
-from fastnn.cli.train import train
+from fastnn.cli.training.command import train
 
 _SECONDS, _MEGABYTES = 5.0, 300.0  # of a command on a table of at most 200 rows
 _MANY = 200  # rows and columns of the largest tables

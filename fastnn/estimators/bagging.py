@@ -1,0 +1,311 @@
+"""Several networks of one recipe, each validated on rows that it did not train on."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from fastnn._utils import progress
+from fastnn.callbacks import EarlyStopping, TimeLimit
+from fastnn.ensemble import Ensemble
+from fastnn.metrics import HIGHER_IS_BETTER
+from fastnn.network import Network
+from fastnn.recipes.plan import Plan, Problem, Recipe, steps
+from fastnn.training.history import History
+from fastnn.training.interrupts import ctrl_c_sets_flag
+
+_FOR_EVER = 1 << 62  # epochs
+_PILOT_SHARE = 0.1  # of the time of one network, to measure its speed
+_SHORTEST = 1e-3  # seconds
+_FEWEST_EPOCHS = 10  # that a network of several should have: fewer networks come first
+
+Fold = tuple[np.ndarray, np.ndarray]  # rows to train on, and to validate with
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Encoded rows: inputs (n, inputs), class numbers or standardised values (n,), weights (n,)."""
+
+    X: np.ndarray
+    y: np.ndarray
+    weights: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def take(self, rows: np.ndarray) -> "Rows":
+        """A copy of some rows."""
+        return Rows(
+            self.X[rows], self.y[rows], None if self.weights is None else self.weights[rows]
+        )
+
+
+@dataclass(frozen=True)
+class BagOptions:
+    """How the networks of a bag are trained.
+
+    Attributes
+    ----------
+    metric : str
+        Of the validation rows, by which the best epoch is chosen; of equal ones the last.
+    epochs, batch_size : int or None
+        Instead of the recipe's own.
+    time_limit : float or None
+        Seconds for all networks.
+    refit : bool
+        Whether to train the networks again, on all rows, for as many epochs as was best.
+    class_weight : mapping, "balanced" or None
+    seed : int
+        Of the first network; the others count on from it.
+    """
+
+    metric: str
+    epochs: int | None = None
+    batch_size: int | None = None
+    time_limit: float | None = None
+    refit: bool = False
+    class_weight: Any = None
+    seed: int = 0
+    dtype: str = "float32"
+    backend: str = "auto"
+    progress: bool = False
+
+
+@dataclass(eq=False)
+class Bag:
+    """Networks that were trained, and what they say of rows that they did not train on.
+
+    Attributes
+    ----------
+    ensemble : Ensemble
+    histories : list of History
+        One of each training with validation.
+    predictions : ndarray (n, outputs)
+        Mean prediction for each validation row; NaN where no network was validated on it.
+    epochs : list of int
+        The best epoch of each, from 1.
+    notes : list of str
+        What a user should know.
+    interrupted : bool
+        Whether Ctrl-C ended the work early.
+    """
+
+    ensemble: Ensemble
+    histories: list[History]
+    predictions: np.ndarray
+    epochs: list[int]
+    notes: list[str] = field(default_factory=list)
+    interrupted: bool = False
+
+
+def fit_bag(
+    recipe: Recipe,
+    problem: Problem,
+    rows: Rows,
+    folds: Sequence[Fold],
+    validation: Rows | None,
+    options: BagOptions,
+) -> Bag:
+    """Train a network for each fold.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    problem : Problem
+        Its ``rows`` are replaced by those of each fold.
+    rows : Rows
+    folds : sequence of Fold
+        Where ``validation`` is given, only their number and training rows matter.
+    validation : Rows or None
+        Rows of their own to validate with.
+    options : BagOptions
+
+    Raises
+    ------
+    DivergenceError
+        See `Network.fit`.
+    """
+    trainer = _Trainer(recipe, problem, rows, validation, options)
+    with (
+        ctrl_c_sets_flag(trainer),
+        progress.counter(options.progress, "networks", len(folds)) as advance,
+    ):
+        trainer.train(folds, advance)
+        bag = trainer.bag()
+        if options.refit and not trainer.interrupted:
+            bag.ensemble = trainer.refitted()
+    bag.interrupted = trainer.interrupted
+    return bag
+
+
+class _Trainer:
+    """The networks so far, and the time that is left."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        problem: Problem,
+        rows: Rows,
+        validation: Rows | None,
+        options: BagOptions,
+    ):
+        self.recipe, self.problem, self.rows = recipe, problem, rows
+        self.validation, self.options = validation, options
+        self.networks: list[Network] = []
+        self.histories: list[History] = []
+        self.best: list[int] = []
+        self.notes: list[str] = []
+        self.interrupted: bool = False  # may be set at any time: see `ctrl_c_sets_flag`
+        scored = rows if validation is None else validation
+        self._sums = np.zeros((len(scored), problem.outputs))
+        self._counts = np.zeros(len(scored), np.int64)
+        self._epochs = options.epochs
+        self._started = time.perf_counter()
+
+    # --- with validation --------------------------------------------------------------------------
+
+    def train(self, folds: Sequence[Fold], advance: Callable[[], None]) -> None:
+        """Train a network for each fold, or for fewer where the time is short."""
+        count = len(folds)
+        if self.options.time_limit is not None:
+            count = self._fit_into_time(folds[0], count)
+        for number, fold in enumerate(folds[:count]):
+            history = self._train_one(fold, number, count - number)
+            advance()
+            self.interrupted |= history.stopped == "interrupted"
+            if self.interrupted:
+                break
+        if len(self.networks) < len(folds):
+            why = "interrupted" if self.interrupted else self._limit_in_words()
+            self.notes.append(f"{len(self.networks)} of {len(folds)} networks were trained: {why}")
+
+    def _train_one(self, fold: Fold, number: int, remaining: int) -> History:
+        training, held_out = fold
+        plan = self._plan(len(training))
+        net = self._network(plan, number)
+        validation = self.rows.take(held_out) if self.validation is None else self.validation
+        patience = _FOR_EVER if plan.patience is None else plan.patience
+        monitor = f"val_{self.options.metric}"
+        callbacks: list[Any] = [EarlyStopping(monitor, patience, keep_ties=True)]
+        if self.options.time_limit is not None:
+            callbacks.append(TimeLimit(max(self._seconds_left() / remaining, _SHORTEST)))
+        history = self._fit(net, plan, self.rows.take(training), callbacks, validation)
+        places = held_out if self.validation is None else slice(None)
+        self._sums[places] += net.predict(validation.X)
+        self._counts[places] += 1
+        self.networks.append(net)
+        self.histories.append(history)
+        self.best.append(_best_epoch(history, monitor))
+        if len(history["loss"]) == 1 and (history.stopped or "").startswith("the time limit"):
+            self.notes.append(
+                f"network {number + 1} was stopped in its first epoch, as "
+                f"{self._limit_in_words()}; it keeps what it had learnt"
+            )
+        return history
+
+    def bag(self) -> Bag:
+        """What has been trained."""
+        with np.errstate(invalid="ignore"):  # rows that no network was validated on
+            predictions = self._sums / self._counts[:, None]
+        return Bag(Ensemble(self.networks), self.histories, predictions, self.best, self.notes)
+
+    # --- on all rows ------------------------------------------------------------------------------
+
+    def refitted(self) -> Ensemble:
+        """As many networks, trained on all rows for as many epochs as was best in the mean."""
+        plan = self._plan(len(self.rows))  # its schedules end where they did before
+        epochs = min(max(1, round(float(np.mean(self.best)))), plan.epochs)
+        networks = []
+        for number in range(len(self.networks)):
+            net = self._network(plan, number)
+            history = self._fit(net, replace(plan, epochs=epochs), self.rows, [], None)
+            self.interrupted |= history.stopped == "interrupted"
+            if self.interrupted:
+                self.notes.append("interrupted before all networks were trained on all rows")
+                return Ensemble(self.networks)
+            networks.append(net)
+        return Ensemble(networks)
+
+    # --- the time ---------------------------------------------------------------------------------
+
+    def _fit_into_time(self, fold: Fold, count: int) -> int:
+        """Choose the number of epochs, and return that of networks, by the speed of a pilot."""
+        plan = self._plan(len(fold[0]))
+        net, share = self._network(plan, 0), self._seconds_left() / count
+        limit = TimeLimit(max(_PILOT_SHARE * share, _SHORTEST))
+        samples = self.rows.take(fold[0])
+        started = time.perf_counter()
+        self._fit(net, replace(plan, epochs=1), samples, [limit], None)
+        whole = steps(replace(self.problem, rows=len(samples)), 1, plan.batch_size)
+        epoch = (time.perf_counter() - started) * whole / max(net.state.step, 1)
+        left = self._seconds_left() / (1 + self.options.refit)
+        fewest = min(_FEWEST_EPOCHS, plan.epochs)
+        count = int(np.clip(left / (fewest * epoch), 1, count))
+        self._epochs = int(np.clip(left / (count * epoch), 1, plan.epochs))
+        return count
+
+    def _seconds_left(self) -> float:
+        limit = self.options.time_limit
+        assert limit is not None
+        return limit - (time.perf_counter() - self._started)
+
+    def _limit_in_words(self) -> str:
+        return f"the time limit is {self.options.time_limit:g} s"
+
+    # --- one network ------------------------------------------------------------------------------
+
+    def _plan(self, rows: int) -> Plan:
+        plan = self.recipe.plan(replace(self.problem, rows=rows), self._epochs)
+        size = self.options.batch_size
+        return plan if size is None else replace(plan, batch_size=size)
+
+    def _network(self, plan: Plan, number: int) -> Network:
+        return Network(
+            plan.layers,
+            inputs=self.problem.inputs,
+            loss=plan.loss,
+            dtype=self.options.dtype,
+            backend=self.options.backend,
+            seed=(self.options.seed + number) % (1 << 64),
+        )
+
+    def _fit(
+        self,
+        net: Network,
+        plan: Plan,
+        rows: Rows,
+        callbacks: Sequence[Any],
+        validation: Rows | None,
+    ) -> History:
+        held_out = None
+        if validation is not None:
+            held_out = (validation.X, validation.y, validation.weights)
+            held_out = held_out[: 2 + (validation.weights is not None)]
+        history = net.fit(
+            rows.X,
+            rows.y,
+            plan.epochs,
+            plan.batch_size,
+            plan.optimizer,
+            held_out,
+            sample_weight=rows.weights,
+            class_weight=self.options.class_weight,
+            callbacks=callbacks,
+            metrics=[self.options.metric],
+            progress=False,
+            **plan.options,
+        )
+        net.forget_optimizer()  # files need not hold its state
+        return history
+
+
+def _best_epoch(history: History, monitor: str) -> int:
+    """From 1; of equal ones the last."""
+    scores = np.array(history[monitor][::-1], np.float64)
+    if monitor.removeprefix("val_") in HIGHER_IS_BETTER:
+        scores = -scores
+    if np.isnan(scores).all():
+        return len(scores)
+    return len(scores) - int(np.nanargmin(scores))

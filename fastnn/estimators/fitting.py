@@ -1,0 +1,233 @@
+"""From encoded rows to a `TableModel`: folds, networks, and what rows held out tell."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastnn._utils import checks
+from fastnn.data.splits import k_fold
+from fastnn.estimators.bagging import Bag, BagOptions, Fold, Rows, fit_bag
+from fastnn.estimators.calibration import best_temperature, best_threshold, with_temperature
+from fastnn.estimators.conformal import Conformal
+from fastnn.estimators.table_model import TableModel
+from fastnn.metrics import METRICS, VALUE_METRICS
+from fastnn.recipes import RECIPES, recipe
+from fastnn.recipes.plan import CLASSIFICATION, REGRESSION, Problem
+from fastnn.tabular.encoder import TableEncoder
+from fastnn.tabular.messages import quoted
+from fastnn.tabular.targets import BoundedValue, Classes
+
+_HELD_OUT = 5  # one in so many rows validates a single network
+OF_CLASSES = ("log_loss", "accuracy", "balanced_accuracy", "f1", "auc")
+OF_VALUES = ("rmse", "mae", "r2")
+THRESHOLDS = ("accuracy", "balanced_accuracy", "f1")
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """How a `TableModel` is trained; `TabularClassifier` describes each field."""
+
+    recipe: str = "auto"
+    n_folds: int | None = None
+    metric: str | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    time_limit: float | None = None
+    refit: bool = False
+    calibrate: bool = True
+    threshold: str | float | None = None
+    class_weight: Any = None
+    seed: int = 0
+    dtype: str = "float32"
+    backend: str = "auto"
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        checks.one_of("recipe", self.recipe, RECIPES)
+        for name in ("n_folds", "epochs", "batch_size"):
+            if getattr(self, name) is not None:
+                checks.integer(name, getattr(self, name))
+        if self.metric is not None:
+            checks.one_of("metric", self.metric, METRICS)
+        if self.time_limit is not None:
+            checks.number("time_limit", self.time_limit, low_open=True)
+        if isinstance(self.threshold, str):
+            checks.one_of("threshold", self.threshold, THRESHOLDS)
+        elif self.threshold is not None:
+            checks.number("threshold", self.threshold, 0.0, 1.0)
+        checks.integer("seed", self.seed, least=0)
+
+    def encoder(self, **options: Any) -> TableEncoder:
+        """An encoder as the recipe wants it."""
+        chosen = recipe(self.recipe)
+        own = {"numbers": chosen.scaling, "one_hot": chosen.one_hot, "dtype": self.dtype}
+        return TableEncoder(**own | options)
+
+
+def fit_model(
+    encoder: TableEncoder,
+    rows: Rows,
+    options: TableOptions,
+    validation: Rows | None = None,
+    groups: Any = None,
+) -> tuple[TableModel, Bag]:
+    """Train networks on encoded rows.
+
+    Parameters
+    ----------
+    encoder : TableEncoder
+        That made the rows; it has a target.
+    rows : Rows
+    options : TableOptions
+    validation : Rows, optional
+        Rows of their own to validate with; by default each network leaves out a part of ``rows``.
+    groups : array-like (n,), optional
+        Rows of a group are never on both sides of a split.
+
+    Raises
+    ------
+    ValueError
+        A target of one class, too few rows, or a metric of another task.
+    """
+    problem = _problem(encoder, rows)
+    metric = _metric(options, problem)
+    chosen = recipe(options.recipe)
+    count = chosen.folds if options.n_folds is None else options.n_folds
+    folds = _folds(rows, problem, count, validation, groups, options.seed)
+    bag_options = BagOptions(
+        metric=metric,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        time_limit=options.time_limit,
+        refit=options.refit,
+        class_weight=options.class_weight,
+        seed=options.seed,
+        dtype=options.dtype,
+        backend=options.backend,
+        progress=options.progress,
+    )
+    bag = fit_bag(chosen, problem, rows, folds, validation, bag_options)
+    model = TableModel(encoder, bag.ensemble, recipe=options.recipe)
+    held_out = rows if validation is None else validation
+    learn_from_held_out(model, held_out, bag.predictions, options)
+    return model, bag
+
+
+def _problem(encoder: TableEncoder, rows: Rows) -> Problem:
+    target = encoder.target
+    if isinstance(target, Classes):
+        met = np.unique(rows.y)
+        if len(met) < 2:
+            raise ValueError(
+                f"column {quoted(target.name)} has one class in all {len(rows):,} rows to train "
+                f"on, {quoted(target.classes[int(met[0])])}: there is nothing to tell apart"
+            )
+    return Problem(
+        CLASSIFICATION if isinstance(target, Classes) else REGRESSION,
+        len(rows),
+        encoder.inputs,
+        encoder.n_numbers,
+        tuple(encoder.cardinalities),
+        encoder.outputs,
+    )
+
+
+def _metric(options: TableOptions, problem: Problem) -> str:
+    """The metric that chooses the best epoch."""
+    known = OF_CLASSES if problem.classifies else OF_VALUES
+    if options.metric is None:
+        return known[0]
+    if options.metric not in known:
+        raise ValueError(
+            f"metric {options.metric!r} does not go with {problem.task}; "
+            f"expected one of {', '.join(known)}"
+        )
+    return options.metric
+
+
+def _folds(
+    rows: Rows,
+    problem: Problem,
+    count: int,
+    validation: Rows | None,
+    groups: Any,
+    seed: int,
+) -> Sequence[Fold]:
+    n = len(rows)
+    if validation is not None:
+        if groups is not None:
+            raise ValueError("groups go with folds, not with validation rows of their own")
+        return [(np.arange(n), np.arange(0))] * count
+    if n < 2:
+        raise ValueError(f"a model needs at least 2 rows to train on and to validate with; got {n}")
+    classes = rows.y if problem.classifies and groups is None else None
+    pieces = k_fold(n, min(n, count if count > 1 else _HELD_OUT), seed, classes, groups)
+    folds = [(np.sort(training), np.sort(held_out)) for training, held_out in pieces]
+    return folds[:count]
+
+
+def learn_from_held_out(
+    model: TableModel, rows: Rows, predictions: np.ndarray, options: TableOptions
+) -> None:
+    """Set temperature, threshold, conformal scores and figures, of rows that were held out.
+
+    Parameters
+    ----------
+    model : TableModel
+    rows : Rows
+    predictions : ndarray (n, outputs)
+        By networks that did not train on the row; NaN where there is none.
+    options : TableOptions
+    """
+    seen = np.isfinite(predictions).all(axis=1)
+    p, y = predictions[seen], rows.y[seen]
+    w = np.ones(len(y)) if rows.weights is None else rows.weights[seen].astype(np.float64)
+    if model.classifies:
+        if options.calibrate:
+            model.temperature = best_temperature(p, y, w)
+            p = with_temperature(p, model.temperature)
+        model.threshold = _threshold(model, p, y, w, options.threshold)
+        model.conformal = Conformal.fit(1.0 - p[np.arange(len(y)), y])
+        model.scores = class_scores(p, y, w)
+        return
+    if options.threshold is not None:
+        raise ValueError("threshold goes with two classes, not with a target of numbers")
+    values, predicted = in_units(model.encoder, y), model.encoder.decode(p)["prediction"]
+    model.conformal = Conformal.fit(np.abs(values - predicted))
+    model.scores = value_scores(predicted, values, w)
+
+
+def _threshold(
+    model: TableModel, p: np.ndarray, y: np.ndarray, w: np.ndarray, wanted: str | float | None
+) -> float | None:
+    if wanted is None:
+        return None
+    if p.shape[1] != 2:
+        raise ValueError(f"threshold goes with two classes; the target has {p.shape[1]}")
+    return best_threshold(p[:, 1], y, w, wanted) if isinstance(wanted, str) else float(wanted)
+
+
+def in_units(encoder: TableEncoder, y: np.ndarray) -> np.ndarray:
+    """Standardised values (n,) in the unit of the target."""
+    target = encoder.target
+    assert isinstance(target, BoundedValue)
+    return y.astype(np.float64) * target.scale + target.mean
+
+
+def class_scores(p: np.ndarray, y: np.ndarray, w: np.ndarray | None = None) -> dict[str, float]:
+    """Accuracy, log-loss and AUC of probabilities (n, classes) of the classes y (n,)."""
+    w, t = np.ones(len(y)) if w is None else w, np.eye(p.shape[1])[y]
+    accuracy = float(np.average(p.argmax(axis=1) == y, weights=w))
+    others = {name: VALUE_METRICS[name](p, t, w) for name in ("log_loss", "auc")}
+    return {"accuracy": accuracy, **others}
+
+
+def value_scores(p: np.ndarray, y: np.ndarray, w: np.ndarray | None = None) -> dict[str, float]:
+    """R², RMSE and MAE of predictions (n,) of values y (n,)."""
+    w = np.ones(len(y)) if w is None else w
+    return {
+        name: VALUE_METRICS[name](p[:, None].astype(np.float64), y[:, None], w)
+        for name in ("r2", "rmse", "mae")
+    }
