@@ -72,7 +72,7 @@ def test_metrics_of_classes_with_weights_are_those_of_scikit_learn(rng, name, cl
 
 @pytest.mark.parametrize("metric", [log_loss, auc, f1, balanced_accuracy])
 def test_one_probability_stands_for_two_classes(rng, metric):
-    p, y, t = problem(rng, 2)
+    p, _, t = problem(rng, 2)
     assert metric(p[:, 1:], t[:, 1:], ONES) == pytest.approx(metric(p, t, ONES))
 
 
