@@ -1,6 +1,6 @@
-"""Elementary functions of the Numba engines: exp, log1p, tanh, sigmoid, erf, cos, sin; plain Python.
+"""Elementary functions of the Numba engines: exp, log1p, tanh, sigmoid, erf, cos and sin.
 
-The functions take NumPy scalars and are compiled into the kernels that call them.
+They are plain Python, take NumPy scalars and are compiled into the kernels that call them.
 
 a) **Everything inlines, loops vectorise.** Numba's vector maths library is gone, and a call to the
    C library's ``exp`` stops LLVM from vectorising. exp, log1p, tanh, erf, cos and sin are therefore

@@ -20,7 +20,9 @@ SCALE = 6  # z = scale ⊙ x
 EMBEDDING = 7  # z = [x without its codes, a row of a table for each code], of the mini-batch itself
 PARAMETRIC = 8  # z = x + α ⊙ (f(x) − x), with f the activation `inner`
 PIECEWISE = 9  # z = [x_f a_f + Σ_t v_t(x_f) W_ft + b_f for each feature f, the other columns of x]
-PERIODIC = 10  # z = [cos φ, sin φ if there are two parts, the last columns of x], φ = 2π x_f w_f + b_f
+PERIODIC = (
+    10  # z = [cos φ, sin φ if there are two parts, the last columns of x], φ = 2π x_f w_f + b_f
+)
 FEATURE_DENSE = 11  # z = [f(v_f W_f + b_f) for each feature f, the other columns of x], f = `inner`
 
 OPERATIONS = {

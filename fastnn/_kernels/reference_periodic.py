@@ -1,4 +1,4 @@
-"""PERIODIC and FEATURE_DENSE in NumPy. The n rows of a mini-batch have F numbers of K angles each."""
+"""PERIODIC and FEATURE_DENSE in NumPy: F numbers in each row of a mini-batch, K angles of each."""
 
 import numpy as np
 

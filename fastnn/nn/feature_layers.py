@@ -174,7 +174,6 @@ class Periodic(Layer):
         Naming the argument.
     """
 
-    # Parameters: how many, where they start, what they become, and two factors.
     def __init__(
         self,
         frequencies: int = 16,

@@ -57,9 +57,9 @@ def periodic_backward(ctx, op, first_row, n_rows):
             for i in range(n):
                 d_angles[r, i] += z[r, i] * d_z[r, n + i]
     if op.x_grad != oc.GRAD_NONE:
-        _input_gradient(ctx, op, d_angles, d_z, rows_of(
-            ctx, ctx.d_work, op.x, op.n_in, first_row, n_rows
-        ))
+        _input_gradient(
+            ctx, op, d_angles, d_z, rows_of(ctx, ctx.d_work, op.x, op.n_in, first_row, n_rows)
+        )
 
 
 @inline
@@ -97,4 +97,6 @@ def phase_gradient(ctx, op, batch):
     n = n_angles(op)
     first, last = partition(n, ctx.rank, ctx.n_threads)
     d_angles = segment(ctx.work, op.slope * ctx.capacity, batch * n)
-    elementwise.sum_of_rows(d_angles, n, first, segment(ctx.gradient, op.bias + first, last - first))
+    elementwise.sum_of_rows(
+        d_angles, n, first, segment(ctx.gradient, op.bias + first, last - first)
+    )

@@ -42,10 +42,8 @@ def forward(ctx, op, first_row, n_rows, step):
     (r, c), stride, encoded = divide(thread, n), divide(threads, n), op.features * op.size
     r += first_row
     for _ in range(thread, n_rows * n, threads):
-        if c < encoded:
-            z = _encoded(ctx, op, r, c)
-        else:
-            z = ctx.work[op.x + (r + 1) * op.n_in - n + c]
+        passed = op.x + (r + 1) * op.n_in - n + c
+        z = _encoded(ctx, op, r, c) if c < encoded else ctx.work[passed]
         epilogue(ctx, op, r, c, z, step)
         r, c = advance(r, c, stride, n)
 
