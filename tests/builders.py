@@ -200,7 +200,7 @@ STACKS = {
         fnn.Dropout(0.3),
         fnn.Residual(
             [fnn.Dense(WIDTH), fnn.Activation("mish", parametric=True, lr_factor=0.1)],
-            activation=fnn.Activation("leaky_relu", parametric=True, alpha=0.3),
+            activation=fnn.Activation("leaky_relu", True, decay_factor=0.5, alpha=0.3),
         ),
         fnn.Dense(OUTPUTS),
     ],

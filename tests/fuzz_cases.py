@@ -58,7 +58,7 @@ def activations(draw, name=None, parametric=rarely):
     return fnn.Activation(
         name,
         name != "linear" and draw(parametric),
-        draw(factors),
+        *draw(two_factors),
         **{constant: draw(st.sampled_from([0.1, 0.6])) for constant in ACTIVATIONS[name].constants},
     )
 

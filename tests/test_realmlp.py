@@ -32,7 +32,7 @@ def simplified(activation):
 
 def tuned(activation):
     """RealMLP-TD, without what it draws at random while it trains."""
-    learnt = fnn.Activation(activation, parametric=True, lr_factor=SLOW)
+    learnt = fnn.Activation(activation, parametric=True, lr_factor=SLOW, decay_factor=SLOW)
     return [fnn.Periodic(lr_factor=SLOW, decay_factor=SLOW), *simplified(learnt)]
 
 
@@ -86,9 +86,9 @@ class Formula:
             rate, decays = 1.0, 1.0
             if kind == "scale":
                 rate = decays = SCALE
-            elif self.first == 1 and layer == "0":
+            elif kind == "alpha" or (self.first == 1 and layer == "0"):
                 rate = decays = SLOW
-            elif kind != "weight":  # a bias or α
+            elif kind == "bias":
                 rate, decays = SLOW, 0.0
             groups.append({"params": [array], "lr": lr * rate, "weight_decay": decay * decays})
         return torch.optim.AdamW(groups, betas=(0.9, 0.95), eps=1e-8)

@@ -170,6 +170,7 @@ class _Lowering:
         fields = {
             "weight": self.parameter(f"{name}alpha", (width,), "alpha", _ones),
             "weight_rate": activation.lr_factor,
+            "weight_decay": activation.decay_factor,
             "inner": ACTIVATIONS[activation.name].code,
             "alpha": activation.constants.get("alpha", 0.0),
             "slope": self.columns(width),
