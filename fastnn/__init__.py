@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # The names of _NAMES and _SUBMODULES again: a test compares 
     from fastnn.models import mlp as mlp
     from fastnn.network import Network as Network
     from fastnn.nn.feature_layers import Embedding as Embedding
+    from fastnn.nn.feature_layers import Periodic as Periodic
     from fastnn.nn.feature_layers import PiecewiseLinear as PiecewiseLinear
     from fastnn.nn.feature_layers import Scale as Scale
     from fastnn.nn.initializers import Initializer as Initializer
@@ -78,7 +79,7 @@ _NAMES = {
         "LayerNorm",
         "Residual",
     ),
-    "nn.feature_layers": ("Embedding", "PiecewiseLinear", "Scale"),
+    "nn.feature_layers": ("Embedding", "Periodic", "PiecewiseLinear", "Scale"),
     "nn.initializers": ("Initializer",),
     "nn.losses": ("Loss",),
     "optim.optimizers": (

@@ -91,6 +91,7 @@ def layer(kind, activation="tanh", units=WIDTH, rate=0.4, std=0.3):
         "layers": inner,
         "bins": EDGES,
         "size": 3,
+        "features": len(EDGES),
     }
     accepted = inspect.signature(LAYERS[kind]).parameters
     return LAYERS[kind](**{name: value for name, value in given.items() if name in accepted})
@@ -199,7 +200,7 @@ STACKS = {
         fnn.Dropout(0.3),
         fnn.Residual(
             [fnn.Dense(WIDTH), fnn.Activation("mish", parametric=True, lr_factor=0.1)],
-            activation=fnn.Activation("leaky_relu", parametric=True, alpha=0.3),
+            activation=fnn.Activation("leaky_relu", True, decay_factor=0.5, alpha=0.3),
         ),
         fnn.Dense(OUTPUTS),
     ],
@@ -207,6 +208,20 @@ STACKS = {
         fnn.PiecewiseLinear(EDGES, 4, lr_factor=2.0, decay_factor=0.5),
         fnn.Dropout(0.2),
         fnn.Residual([fnn.PiecewiseLinear(EDGES[:2], 1), fnn.Dense(13, "tanh")]),
+        fnn.Dense(OUTPUTS),
+    ],
+    "periodic": [
+        fnn.Periodic(5, 0.4, 2, lr_factor=2.0, decay_factor=0.5),
+        fnn.Dropout(0.2),
+        fnn.Residual([fnn.Periodic(3, 0.4, 4, shared=True, features=2), fnn.Dense(12, "tanh")]),
+        fnn.Dense(OUTPUTS),
+    ],
+    "periodic with sines": [
+        fnn.Periodic(5, 0.4, 2, "plr", features=3, decay_factor=0.5),
+        fnn.Activation("sigmoid"),
+        fnn.Residual([fnn.Periodic(3, 0.4, 2, "plr", shared=True), fnn.Dense(7)]),
+        fnn.Periodic(2, 0.4, 1, "plr", features=1),
+        fnn.Dropout(0.2),
         fnn.Dense(OUTPUTS),
     ],
     "scaled": [

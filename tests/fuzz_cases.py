@@ -58,7 +58,7 @@ def activations(draw, name=None, parametric=rarely):
     return fnn.Activation(
         name,
         name != "linear" and draw(parametric),
-        draw(factors),
+        *draw(two_factors),
         **{constant: draw(st.sampled_from([0.1, 0.6])) for constant in ACTIVATIONS[name].constants},
     )
 
@@ -95,6 +95,16 @@ def piecewise(draw):
     edges = st.lists(st.integers(-20, 20), min_size=2, max_size=12, unique=True).map(sorted)
     bins = draw(st.lists(edges.map(lambda e: [0.1 * each for each in e]), min_size=1, max_size=3))
     return fnn.PiecewiseLinear(bins, draw(st.integers(1, 20)), None, *draw(two_factors))
+
+
+def periodic():
+    """Waves of at most three columns, which any layer may follow or go before."""
+    sizes = st.integers(1, 20)
+    sigmas, kinds = st.sampled_from([0.05, 0.5]), st.sampled_from(["pbld", "plr"])
+    features = st.integers(1, 3)
+    return st.builds(
+        fnn.Periodic, sizes, sigmas, sizes, kinds, st.booleans(), features, factors, factors
+    )
 
 
 blocks = st.recursive(
@@ -153,6 +163,10 @@ MAKES = {
     },
     # Behind a layer that makes columns enough.
     "piecewise": st.tuples(dense(activations(), st.integers(3, 40)), piecewise()),
+    **dict.fromkeys(
+        ("periodic", "feature_dense"),
+        st.tuples(dense(activations(), st.integers(3, 40)), periodic()),
+    ),
     "add": st.tuples(
         st.builds(fnn.Residual, st.lists(blocks, min_size=1, max_size=3), activations())
     ),

@@ -149,6 +149,33 @@ def test_elementary_functions_are_accurate_anywhere(name, data):
 
 
 @precisions
+@pytest.mark.parametrize("bound", [0.25, 100.0])
+def test_cosines_and_sines_are_accurate(dtype, bound):
+    t, half_turn = grid(dtype, -bound, bound), 4 * np.arctan(PRECISIONS[dtype](1))
+    quarters = np.rint(4 * t.astype(PRECISIONS[dtype]))
+    rest = 2 * half_turn * (t - quarters / 4)
+    c, s = np.cos(rest), np.sin(rest)
+    for number, exact in enumerate(([c, -s, -c, s], [s, c, -s, -c])):
+        got = over(part_of_circle(number), t)
+        assert ulps(got, np.choose(quarters.astype(int) % 4, exact)) <= 2
+
+
+@functools.cache
+def part_of_circle(number):
+    circle = elementary.cos_sin_turns
+    return njit(lambda t: circle(t)[number], **OPTIONS)
+
+
+@precisions
+def test_turns_that_tell_no_phase(dtype):
+    """They count as 0 from where neighbouring float32 are a quarter of a turn apart."""
+    t = np.array([2.0**20 + 0.25, -0.25, 0.5, 2.0**31, -1e30, np.inf, -np.inf, np.nan], dtype)
+    cosines, sines = (over(part_of_circle(number), t) for number in (0, 1))
+    np.testing.assert_array_equal(cosines, [0, 0, -1, 1, 1, np.nan, np.nan, np.nan])
+    np.testing.assert_array_equal(sines, [1, -1, 0, 0, 0, np.nan, np.nan, np.nan])
+
+
+@precisions
 def test_exp_near_its_bounds(dtype):
     info = np.finfo(dtype)
     top, bottom = np.log(info.max), np.log(info.tiny)

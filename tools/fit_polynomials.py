@@ -45,6 +45,11 @@ def tanh_rest(t):
     return (mp.tanh(mp.sqrt(t)) / mp.sqrt(t) - 1) / t
 
 
+def sine_factor(t):
+    """sin(2πr)/r of r = √t."""
+    return mp.sin(2 * mp.pi * mp.sqrt(t)) / mp.sqrt(t)
+
+
 def erfc_root(y):
     """The eighth root of erfc(y + 5/2)."""
     return mp.root(mp.erfc(y + mpf(5) / 2), 8)
@@ -91,6 +96,26 @@ def main():
             degree,
             dtype,
             lambda t: t * mp.sqrt(t) / mp.tanh(mp.sqrt(t)),
+        )
+    for dtype, of_sine, of_cosine in ((np.float32, 3, 3), (np.float64, 7, 7)):
+        # sin 2πr = r p(r²) and cos 2πr = 1 + r² p(r²) for |r| ≤ 1/8
+        fit(
+            "SINE",
+            sine_factor,
+            0,
+            mpf(1) / 64,
+            of_sine,
+            dtype,
+            lambda t: 1 / sine_factor(t),
+        )
+        fit(
+            "COSINE",
+            lambda t: (mp.cos(2 * mp.pi * mp.sqrt(t)) - 1) / t,
+            0,
+            mpf(1) / 64,
+            of_cosine,
+            dtype,
+            lambda t: t / mp.cos(2 * mp.pi * mp.sqrt(t)),
         )
     # erf(x) = x + x p(x²) below 1
     fit(

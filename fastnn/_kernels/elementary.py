@@ -1,13 +1,13 @@
-"""Elementary functions of the Numba engines: exp, log1p, tanh, sigmoid, erf, as plain Python.
+"""Elementary functions of the Numba engines: exp, log1p, tanh, sigmoid, erf, cos and sin.
 
-The functions take NumPy scalars and are compiled into the kernels that call them.
+They are plain Python, take NumPy scalars and are compiled into the kernels that call them.
 
 a) **Everything inlines, loops vectorise.** Numba's vector maths library is gone, and a call to the
-   C library's ``exp`` stops LLVM from vectorising. exp, log1p, tanh and erf are therefore short
-   polynomials without branches (``tools/fit_polynomials.py`` fits them). In float32 `exp` and
+   C library's ``exp`` stops LLVM from vectorising. exp, log1p, tanh, erf, cos and sin are therefore
+   short polynomials without branches (``tools/fit_polynomials.py`` fits them). In float32 `exp` and
    `expm1_negative` err by less than 1 unit in the last place, `log1p`, `tanh` and `sigmoid` by less
    than 2, `erf` by less than 3, wherever the result is a normal number. This was checked for every
-   float32, with fused multiply-add and without.
+   float32, with fused multiply-add and without. `cos_sin_turns` errs by less than 2.
 b) **float32 stays float32.** In Numba ``float32 * 0.5`` and ``float32 + 1`` are float64, so
    constants that enter arithmetic are written ``type(x)(0.5)``. A comparison may keep its literal
    where float32 can represent it: ``x > 0`` and ``x < 0.625`` are narrowed again, ``x > 0.6`` is
@@ -281,6 +281,62 @@ def _erf_64(x):
 # the error function 2/√π ∫₀ˣ exp(−t²) dt; in float64 a call to the C library, which does not
 # vectorise
 erf = _by_precision(_erf_32, _erf_64)
+
+
+# turns from which on a number counts as 0: in float32 it tells no phase apart
+_MOST_TURNS = _constants((2.0**21,), (2.0**30,))
+_SINE = _constants(
+    (-75.838005, 81.60462, -41.34176, 6.2831855),
+    (
+        0.4213327245990136,
+        3.753185230417832,
+        -15.09307346848728,
+        42.05867514345482,
+        -76.70585963229259,
+        81.60524927567641,
+        -41.34170224039918,
+        6.283185307179586,
+    ),
+)
+_COSINE = _constants(
+    (58.814774, -85.4295, 64.93918, -19.739208),
+    (
+        -0.5450818760051663,
+        -1.6602121155440404,
+        7.902080950887087,
+        -26.426236205493076,
+        60.24464120855171,
+        -85.4568172059786,
+        64.93939402266673,
+        -19.739208802178716,
+    ),
+)
+
+
+@scalar
+def cos_sin_turns(t):
+    """cos 2πt and sin 2πt; NaN of ±∞.
+
+    q = round(4 t′) quarters of a turn, of t′ = t − round(t), leave r with |r| ≤ 1/8; all of it is
+    exact. sin 2πr = r p(r²) and cos 2πr = 1 + r² p(r²) change places where q is odd.
+    """
+    rounder, one, half = _REDUCTION(t)[3], type(t)(1), type(t)(0.5)
+    t = t if abs(t) < _MOST_TURNS(t)[0] else t - t
+    t = t - ((t + rounder) - rounder)
+    q = (type(t)(4) * t + rounder) - rounder
+    r = t - type(t)(0.25) * q
+    square = r * r
+    of_sine, of_cosine = _SINE(t), _COSINE(t)
+    s, c = of_sine[0], of_cosine[0]
+    for a in of_sine[1:]:
+        s = s * square + a
+    for a in of_cosine[1:]:
+        c = c * square + a
+    s, c = r * s, one + square * c
+    swaps = abs(q) == 1
+    cosine, sine = s if swaps else c, c if swaps else s
+    cosine = -cosine if abs(q + half) > 1 else cosine
+    return cosine, -sine if abs(q - half) > 1 else sine
 
 
 @scalar

@@ -20,6 +20,10 @@ SCALE = 6  # z = scale ⊙ x
 EMBEDDING = 7  # z = [x without its codes, a row of a table for each code], of the mini-batch itself
 PARAMETRIC = 8  # z = x + α ⊙ (f(x) − x), with f the activation `inner`
 PIECEWISE = 9  # z = [x_f a_f + Σ_t v_t(x_f) W_ft + b_f for each feature f, the other columns of x]
+PERIODIC = (
+    10  # z = [cos φ, sin φ if there are two parts, the last columns of x], φ = 2π x_f w_f + b_f
+)
+FEATURE_DENSE = 11  # z = [f(v_f W_f + b_f) for each feature f, the other columns of x], f = `inner`
 
 OPERATIONS = {
     "dense": DENSE,
@@ -32,6 +36,8 @@ OPERATIONS = {
     "embedding": EMBEDDING,
     "parametric": PARAMETRIC,
     "piecewise": PIECEWISE,
+    "periodic": PERIODIC,
+    "feature_dense": FEATURE_DENSE,
 }
 
 # --- activations, losses, optimisers: rows of `tables` --------------------------------------------
@@ -86,27 +92,40 @@ OP = np.dtype(
     [
         ("code", np.int64),
         ("activation", np.int64),
-        ("inner", np.int64),  # activation that PARAMETRIC mixes with the identity
+        # activation that PARAMETRIC mixes with the identity; that of FEATURE_DENSE, linear or ReLU
+        ("inner", np.int64),
         ("n_in", np.int64),
         ("n_out", np.int64),
         ("codes", np.int64),  # columns of EMBEDDING's input that hold codes, its last ones
-        ("features", np.int64),  # columns of PIECEWISE's input that are encoded, its first ones
+        # numbers that PIECEWISE and PERIODIC encode, the first columns of their input
+        ("features", np.int64),
         ("bins", np.int64),  # T, the most that a feature of PIECEWISE has
-        ("size", np.int64),  # columns that EMBEDDING makes of a code, PIECEWISE of a feature
+        # columns that EMBEDDING makes of a code, PIECEWISE and FEATURE_DENSE of a feature
+        ("size", np.int64),
         ("rows", np.int64),  # of all tables of EMBEDDING
+        ("frequencies", np.int64),  # K, angles that PERIODIC makes of a feature
+        # 1 where PERIODIC puts out cosines, 2 where it puts out cosines, then sines. A part has
+        # features · K columns, those of a feature side by side; FEATURE_DENSE reads them.
+        ("parts", np.int64),
+        ("shared", np.int64),  # whether one map of FEATURE_DENSE serves every feature
         ("x", np.int64),  # column offset of the input value
         ("y", np.int64),  # column offset of the output value
         ("skip", np.int64),  # column offset of the second input of ADD
         ("aux", np.int64),  # column offset of f′(z) · m, where it is stored
-        ("slope", np.int64),  # column offset of PARAMETRIC's ∂z/∂x
+        # column offset of PARAMETRIC's ∂z/∂x; or of sin φ of PERIODIC, then of ∂C/∂φ
+        ("slope", np.int64),
         ("change", np.int64),  # column offset of PARAMETRIC's f(x) − x
         ("row_stats", np.int64),  # column offset of LAYER_NORM's mean and 1/σ, two values a row
         # offset in the per-thread scratch: BATCH_NORM's statistics, PIECEWISE's sums
         ("column_stats", np.int64),
         # offset in θ: weight (n_in, n_out), tables (rows of all, size), scale or α (n_out,), or W
-        # and as its last row a of each feature (features, bins + 1, size)
+        # and as its last row a of each feature (features, bins + 1, size); or w of PERIODIC
+        # (features, K); or W of FEATURE_DENSE (features, parts · K, size), without features where
+        # it is shared
         ("weight", np.int64),
-        ("bias", np.int64),  # offset in θ: bias or shift (n_out,), or (features, size)
+        # offset in θ: bias or shift (n_out,), or (features, size), or (features, K) of PERIODIC, or
+        # (size,) of a shared FEATURE_DENSE
+        ("bias", np.int64),
         # offset in the buffers: running mean (n_out,), then running variance (n_out,); or the first
         # row of each of EMBEDDING's tables, and the rows of all (codes + 1,); or of each feature of
         # PIECEWISE the number of its bins, then their edges (features, bins + 2)
@@ -118,7 +137,8 @@ OP = np.dtype(
         ("factor", np.float64),  # c of DENSE
         ("weight_rate", np.float64),  # factors of the learning rate
         ("bias_rate", np.float64),
-        ("weight_decay", np.float64),  # factor of the optimiser's weight decay; 0 for none
+        ("weight_decay", np.float64),  # factors of the optimiser's weight decay; 0 for none
+        ("bias_decay", np.float64),
         ("rate", np.float64),  # dropout rate of the epilogue, 0 for none
         ("epsilon", np.float64),
         ("momentum", np.float64),

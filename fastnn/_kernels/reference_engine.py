@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastnn._kernels import opcodes, philox
+from fastnn._kernels import reference_periodic as periodic
 from fastnn._kernels.contract import Chunk, Evaluation, Program, Samples, State, StepLog
 from fastnn._kernels.reference import (
     ACTIVATION_OF,
@@ -21,6 +22,7 @@ from fastnn._kernels.reference import (
     per_sample_loss,
     target_values,
 )
+from fastnn._kernels.reference_piecewise import bin_of, encoding_of
 from fastnn._kernels.tables import ACTIVATIONS, LOSSES, OPTIMIZERS
 
 _SATURATION = {row.code: row.saturation for row in ACTIVATIONS.values() if row.saturation}
@@ -45,6 +47,7 @@ class ReferenceEngine:
                 self._weight(rates, op)[...] = op["weight_rate"]
             if op["bias"] >= 0:
                 self._bias(rates, op)[...] = op["bias_rate"]
+                self._bias(self._decay, op)[...] = op["bias_decay"]
         self._rates = rates if (rates != 1).any() else 1.0
 
     def train_steps(self, state: State, samples: Samples, chunk: Chunk) -> StepLog:
@@ -167,10 +170,17 @@ class ReferenceEngine:
                 rows = self._weight(state.theta, op)[extra].reshape(len(x), -1)
                 z = np.hstack([x[:, : op["n_in"] - op["codes"]], rows])
             elif op["code"] == opcodes.PIECEWISE:
-                extra = _encoding(self._edges(state, op), x[:, : op["features"]])
+                extra = encoding_of(self._edges(state, op), x[:, : op["features"]])
                 z = np.einsum("rft,fts->rfs", extra, self._weight(state.theta, op))
                 z = (z + self._bias(state.theta, op)).reshape(len(x), -1)
                 z = np.hstack([z, x[:, op["features"] :]])
+            elif op["code"] == opcodes.PERIODIC:
+                frequency = self._weight(state.theta, op)
+                phase = self._bias(state.theta, op) if op["bias"] >= 0 else None
+                z, extra = periodic.waves(op, x, frequency, phase)
+            elif op["code"] == opcodes.FEATURE_DENSE:
+                weight, bias = self._weight(state.theta, op), self._bias(state.theta, op)
+                z = periodic.feature_dense(op, x, weight, bias)
             elif op["code"] == opcodes.PARAMETRIC:
                 extra = ACTIVATION_OF[op["inner"]][0](x, op["alpha"]).astype(x.dtype) - x
                 z = x + self._weight(state.theta, op) * extra
@@ -208,6 +218,16 @@ class ReferenceEngine:
                 np.add.at(self._weight(gradient, op), extra, d_rows)
             elif op["code"] == opcodes.PIECEWISE:
                 d_x = self._piecewise_backward(state, op, x, d_z, extra, gradient)
+            elif op["code"] == opcodes.PERIODIC:
+                frequency = self._weight(state.theta, op)
+                d_w, d_phase, d_x = periodic.waves_backward(op, x, d_z, frequency, extra)
+                self._weight(gradient, op)[...] = d_w
+                if op["bias"] >= 0:
+                    self._bias(gradient, op)[...] = d_phase
+            elif op["code"] == opcodes.FEATURE_DENSE:
+                w = self._weight(state.theta, op)
+                d_w, d_b, d_x, d_z = periodic.feature_dense_backward(op, x, z, d_z, w)
+                self._weight(gradient, op)[...], self._bias(gradient, op)[...] = d_w, d_b
             elif op["code"] == opcodes.PARAMETRIC:
                 self._weight(gradient, op)[...] = (d_z * extra).sum(axis=0)
                 f_prime = ACTIVATION_OF[op["inner"]][1](x, op["alpha"]).astype(x.dtype)
@@ -284,7 +304,7 @@ class ReferenceEngine:
         d_numbers = np.einsum("rfs,fs->rf", d, w[:, -1])
         for f, count in enumerate(counts):
             if count > 0:
-                k = _bin_of(edges[f], count, x[:, f])
+                k = bin_of(edges[f], count, x[:, f])
                 slope = w[f, k] / (edges[f, k + 1] - edges[f, k])[:, None]
                 d_numbers[:, f] += (d[:, f] * slope).sum(axis=1)
         return np.hstack([d_numbers, d_z[:, features * op["size"] :]])
@@ -347,18 +367,28 @@ class ReferenceEngine:
             opcodes.DENSE: (op["n_in"], op["n_out"]),
             opcodes.EMBEDDING: (op["rows"], op["size"]),
             opcodes.PIECEWISE: (op["features"], op["bins"] + 1, op["size"]),
+            opcodes.PERIODIC: (op["features"], op["frequencies"]),
+            opcodes.FEATURE_DENSE: (_maps(op), op["parts"] * op["frequencies"], op["size"]),
         }.get(op["code"], (op["n_out"],))
         return self._array(vector, op["weight"], *shape)
 
     def _bias(self, vector, op):
         """The operation's bias or shift in a vector like θ."""
-        is_piecewise = op["code"] == opcodes.PIECEWISE
-        shape = (op["features"], op["size"]) if is_piecewise else (op["n_out"],)
+        shape = {
+            opcodes.PIECEWISE: (op["features"], op["size"]),
+            opcodes.PERIODIC: (op["features"], op["frequencies"]),
+            opcodes.FEATURE_DENSE: (_maps(op), op["size"]),
+        }.get(op["code"], (op["n_out"],))
         return self._array(vector, op["bias"], *shape)
 
     @staticmethod
     def _array(vector, offset, *shape):
         return vector[offset : offset + int(np.prod(shape))].reshape(shape)
+
+
+def _maps(op):
+    """How many maps FEATURE_DENSE has."""
+    return 1 if op["shared"] else op["features"]
 
 
 def _norm(values, axis=None):
@@ -403,23 +433,3 @@ def _noise(state, op, shape):
     )
     u = (bits.astype(np.float64) + 0.5) * 2.0**-32
     return np.sqrt(-2 * np.log(u[:, :n])) * np.cos(2 * np.pi * u[:, n:])
-
-
-def _bin_of(edges, count, x):
-    """The bin of each number: the first also of what lies below, the last of what lies above."""
-    return np.searchsorted(edges[1:count], x, side="right")
-
-
-def _encoding(bins, x):
-    """Shares of the bins that lie below each number, then the number: (n, features, bins + 1)."""
-    counts, edges = bins
-    encoding = np.zeros((*x.shape, edges.shape[1]), x.dtype)
-    encoding[:, :, -1] = x
-    for f, count in enumerate(counts):
-        if count > 0:
-            k = _bin_of(edges[f], count, x[:, f])
-            encoding[:, f, :-1] = np.arange(edges.shape[1] - 1) < k[:, None]
-            with np.errstate(divide="ignore", invalid="ignore"):  # buffers may hold anything
-                share = (x[:, f] - edges[f, k]) / (edges[f, k + 1] - edges[f, k])
-            encoding[np.arange(len(x)), f, k] = share
-    return encoding

@@ -136,6 +136,65 @@ class PiecewiseLinear(Layer):
         return 0.0 if isinstance(self.bins, int) else edge_table(self.bins, self.most_bins)
 
 
+class Periodic(Layer):
+    """Cosines of numbers at learnt frequencies, and a learnt map of them (Gorishniy et al. 2022).
+
+    Each number x has K frequencies w of its own, and its waves v become y = v W + b, ``size``
+    numbers. With ``kind="pbld"`` (Holzmüller et al. 2024) they are v = cos(2π x w + p) of learnt
+    phases p, and all of x follows behind: a number becomes ``size`` + 1 columns. With
+    ``kind="plr"`` they are v = [cos 2π x w, sin 2π x w], and y goes through a ReLU; only columns
+    that are no numbers follow.
+
+    At the start w ~ N(0, sigma²), for "plr" drawn again beyond 3 sigma; p ~ U(±π), and W and b ~
+    U(±1/√m) for m waves.
+
+    Parameters
+    ----------
+    frequencies : int
+        K, of each number.
+    sigma : float
+        Standard deviation of the frequencies at the start, in periods per unit of x; positive. It
+        matters much, and depends on the scale of x.
+    size : int
+        Numbers that the map makes of each number.
+    kind : "pbld" or "plr"
+        RealMLP's form, or the first one. `rtdl_num_embeddings.PeriodicEmbeddings` of Gorishniy
+        et al. is ``Periodic(48, 0.01, 24, "plr")``.
+    shared : bool
+        Whether all numbers share one W and b ("lite").
+    features : int, optional
+        How many leading columns are numbers; by default all.
+    lr_factor, decay_factor : float
+        Factors of the learning rate and of the optimiser's ``weight_decay`` for all arrays of the
+        layer, biases too. The decay of a step is the product of rate, decay and both factors.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument.
+    """
+
+    def __init__(
+        self,
+        frequencies: int = 16,
+        sigma: float = 0.1,
+        size: int = 3,
+        kind: str = "pbld",
+        shared: bool = False,
+        features: int | None = None,
+        lr_factor: float = 1.0,
+        decay_factor: float = 0.0,
+    ):
+        self.frequencies: int = checks.integer("frequencies", frequencies)
+        self.sigma: float = checks.number("sigma", sigma, low_open=True)
+        self.size: int = checks.integer("size", size)
+        self.kind: str = checks.one_of("kind", kind, ["pbld", "plr"])
+        self.shared: bool = checks.boolean("shared", shared)
+        self.features: int | None = _checked_features(features)
+        self.lr_factor: float = checks.number("lr_factor", lr_factor)
+        self.decay_factor: float = checks.number("decay_factor", decay_factor)
+
+
 def edge_table(edges: Sequence[Any], bins: int) -> np.ndarray:
     """For each number how many bins it has, then their edges: (numbers, bins + 2)."""
     table = np.zeros((len(edges), bins + 2))

@@ -52,8 +52,8 @@ class Activation(Layer):
     parametric : bool
         Whether each unit learns how far f acts: y = x + α ⊙ (f(x) − x), with α starting at 1
         (Holzmüller et al. 2024).
-    lr_factor : float
-        Factor of the learning rate for α.
+    lr_factor, decay_factor : float
+        Factors of the learning rate and of the optimiser's ``weight_decay`` for α.
     **constants : float
         ``alpha`` of leaky_relu, in (0, 1), and of elu, positive.
 
@@ -64,12 +64,18 @@ class Activation(Layer):
     """
 
     def __init__(
-        self, name: str, parametric: bool = False, lr_factor: float = 1.0, **constants: float
+        self,
+        name: str,
+        parametric: bool = False,
+        lr_factor: float = 1.0,
+        decay_factor: float = 0.0,
+        **constants: float,
     ):
         self.constants: dict[str, float] = check_activation(name, constants)
         self.name: str = checks.one_of("activation", name, [name])
         self.parametric: bool = checks.boolean("parametric", parametric)
         self.lr_factor: float = checks.number("lr_factor", lr_factor)
+        self.decay_factor: float = checks.number("decay_factor", decay_factor)
         if self.parametric and self.name == "linear":
             raise ValueError(
                 "parametric: 'linear' is the identity itself, so α would change nothing"
@@ -88,9 +94,9 @@ class Activation(Layer):
     def __repr__(self) -> str:
         learnt = {}
         if self.parametric:
-            learnt = {"parametric": True} | (
-                {} if self.lr_factor == 1 else {"lr_factor": self.lr_factor}
-            )
+            learnt = {"parametric": True}
+            learnt |= {} if self.lr_factor == 1 else {"lr_factor": self.lr_factor}
+            learnt |= {} if self.decay_factor == 0 else {"decay_factor": self.decay_factor}
         return named_call("Activation", self.name, learnt | self.constants)
 
 

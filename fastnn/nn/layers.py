@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnn._utils import checks
-from fastnn.nn.feature_layers import Embedding, PiecewiseLinear, Scale
+from fastnn.nn.feature_layers import Embedding, Periodic, PiecewiseLinear, Scale
 from fastnn.nn.initializers import (
     ArrayInitializer,
     Initializer,
@@ -199,7 +199,7 @@ LAYERS: dict[str, type[Layer]] = {
     layer.__name__: layer
     for layer in (
         *(Dense, Activation, BatchNorm, LayerNorm, Dropout, GaussianNoise, Residual),
-        *(Scale, Embedding, PiecewiseLinear),
+        *(Scale, Embedding, PiecewiseLinear, Periodic),
     )
 }
 

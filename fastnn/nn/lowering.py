@@ -23,11 +23,13 @@ from fastnn.nn.layers import (
     GaussianNoise,
     Layer,
     LayerNorm,
+    Periodic,
     PiecewiseLinear,
     Residual,
     Scale,
 )
 from fastnn.nn.losses import Loss
+from fastnn.nn.lowering_periodic import lower_periodic
 
 _NEEDS_Z = {row.code for row in ACTIVATIONS.values() if row.needs_z}
 _FIELDS = opcodes.OP.names or ()
@@ -168,6 +170,7 @@ class _Lowering:
         fields = {
             "weight": self.parameter(f"{name}alpha", (width,), "alpha", _ones),
             "weight_rate": activation.lr_factor,
+            "weight_decay": activation.decay_factor,
             "inner": ACTIVATIONS[activation.name].code,
             "alpha": activation.constants.get("alpha", 0.0),
             "slope": self.columns(width),
@@ -332,12 +335,7 @@ class _Lowering:
                 f"layer {name[:-1]} (PiecewiseLinear): bins must be edges, not {layer.bins}, "
                 "where its input is not X itself"
             )
-        most = width - sum(op["codes"] * op["size"] for op in self.ops if op["y"] == x)
-        if features > most:
-            raise ValueError(
-                f"layer {name[:-1]} (PiecewiseLinear): it encodes {features} columns, "
-                f"but its input has only {most} that are numbers; say features={most}"
-            )
+        self.check_numbers(layer, features, x, width, name)
         bins = layer.most_bins
         start = Uniform(1 / math.sqrt(size))
         fields = {
@@ -357,6 +355,15 @@ class _Lowering:
         self.n_scratch += features * bins * size
         n_out = features * size + width - features
         return self.emit(opcodes.PIECEWISE, x, width, n_out, **fields), n_out
+
+    def check_numbers(self, layer: Layer, features: int, x: int, width: int, name: str) -> None:
+        """ValueError where a layer encodes more columns of value x than are numbers."""
+        most = width - sum(op["codes"] * op["size"] for op in self.ops if op["y"] == x)
+        if features > most:
+            raise ValueError(
+                f"layer {name[:-1]} ({type(layer).__name__}): it encodes {features} columns, "
+                f"but its input has only {most} that are numbers; say features={most}"
+            )
 
     # --- finishing touches ------------------------------------------------------------------------
 
@@ -397,6 +404,7 @@ _LOWERINGS = {
     Scale: _Lowering.scale,
     Embedding: _Lowering.embedding,
     PiecewiseLinear: _Lowering.piecewise,
+    Periodic: lower_periodic,
     Activation: _Lowering.activation,
     BatchNorm: _Lowering.batch_norm,
     LayerNorm: _Lowering.layer_norm,

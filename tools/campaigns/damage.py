@@ -54,6 +54,7 @@ def _networks() -> dict[str, tuple[fnn.Network, np.ndarray]]:
     of_table = [
         fnn.Embedding([2, 3], 2),
         fnn.PiecewiseLinear(4, 3, 2, lr_factor=0.5),
+        fnn.Periodic(3, 0.1, 2, "plr", shared=True, features=6),
         fnn.Scale(lr_factor=6.0),
         fnn.Dense(5, fnn.Activation("mish", parametric=True), scaling="ntk", decay_factor=0.5),
         fnn.Dense(2),

@@ -1,8 +1,8 @@
 /* Coefficients of the elementary functions in scalars.pxi, the constant term first, and the sum of
    a polynomial.
 
-   exp and log1p are Taylor series on the small intervals that are left: their coefficients are what
-   they say. ERFC is fitted. */
+   exp, log1p, sin and cos are Taylor series on the small intervals that are left: their
+   coefficients are what they say. ERFC is fitted. */
 
 #ifndef FASTNN_ELEMENTARY_H
 #define FASTNN_ELEMENTARY_H
@@ -56,6 +56,23 @@ static const real ERFC[] = {
 #endif
 };
 
+/* sin(2πr) / r and (cos(2πr) − 1) / r² as series in r² ≤ 1/64: powers of 2π over factorials. What
+ * is left out is below 2e-9 in float32, 5e-17 in float64. */
+static const real SINE[] = {
+    6.283185307179586,   -41.341702240399755, 81.60524927607504,
+    -76.70585975306136,  42.058693944897634,
+#if IS_FLOAT64
+    -15.094642576822984, 3.8199525848482803,  -0.7181223017785001,
+#endif
+};
+static const real COSINE[] = {
+    -19.739208802178716, 64.93939402266828,   -85.45681720669371,
+    60.24464137187664,   -26.426256783374388,
+#if IS_FLOAT64
+    7.903536371318465,   -1.7143907110886711, 0.282005968455791,
+#endif
+};
+
 #define COUNT(table) ((int)(sizeof(table) / sizeof(*table)))
 INLINE real exp_rest(real r) { return polynomial(EXP_REST, COUNT(EXP_REST), r); }
 INLINE real artanh_rest(real s_squared)
@@ -63,6 +80,15 @@ INLINE real artanh_rest(real s_squared)
     return polynomial(ARTANH_REST, COUNT(ARTANH_REST), s_squared);
 }
 INLINE real erfc_rest(real t) { return polynomial(ERFC, COUNT(ERFC), t + t - 1); }
+INLINE real sine_factor(real r_squared) { return polynomial(SINE, COUNT(SINE), r_squared); }
+INLINE real cosine_rest(real r_squared) { return polynomial(COSINE, COUNT(COSINE), r_squared); }
+
+/* Turns from which on a number counts as 0: in float32 it tells no phase apart. */
+#if IS_FLOAT64
+#define MOST_TURNS 0x1p30
+#else
+#define MOST_TURNS 0x1p21f
+#endif
 
 /* ln 2 in two parts, k times the first being exact for every k that occurs; the range outside which
  * exp is 0 or ∞. */

@@ -42,17 +42,28 @@ cdef inline WeightRows weight_rows(const Op* op) noexcept nogil:
         return WeightRows(op.weight, op.rows, op.size)
     if op.code == PIECEWISE:
         return WeightRows(op.weight, op.features, (op.bins + 1) * op.size)
+    if op.code == PERIODIC:
+        return WeightRows(op.weight, op.features, op.frequencies)
+    if op.code == FEATURE_DENSE:
+        return WeightRows(op.weight, map_rows(op), op.size)
     return WeightRows(op.weight, op.n_out, 1)
 
 
 cdef inline int64_t bias_length(const Op* op) noexcept nogil:
     """Numbers of a bias or shift."""
-    return op.features * op.size if op.code == PIECEWISE else op.n_out
+    if op.code == PIECEWISE:
+        return op.features * op.size
+    if op.code == PERIODIC:
+        return n_angles(op)
+    if op.code == FEATURE_DENSE:
+        return map_bias_length(op)
+    return op.n_out
 
 
 cdef inline bint has_bias_everywhere(const Op* op) noexcept nogil:
     """Whether the gradient of a bias is Σ δ of every unit."""
-    return op.bias >= 0 and op.code != PIECEWISE
+    cdef bint encodes = op.code == PIECEWISE or op.code == PERIODIC or op.code == FEATURE_DENSE
+    return op.bias >= 0 and not encodes
 
 
 cdef inline Operand thread_inputs(const KernelContext* ctx, const Op* op) noexcept nogil:
@@ -209,6 +220,12 @@ cdef double weight_gradient(const KernelContext* ctx, const StepContext* step, c
     elif op.code == PIECEWISE:
         row = (part.offset - op.weight) // part.width
         piecewise_gradient(ctx, op, row, row + part.rows, step.batch)
+    elif op.code == PERIODIC:
+        row = (part.offset - op.weight) // part.width
+        frequency_gradient(ctx, op, row, row + part.rows, step.batch)
+    elif op.code == FEATURE_DENSE:
+        row = (part.offset - op.weight) // part.width
+        map_gradient(ctx, op, row, row + part.rows, step.batch)
     elif op.code == SCALE or op.code == PARAMETRIC:
         column_gradients(ctx, op, step.batch)
     if sums != NULL:
@@ -226,6 +243,10 @@ cdef double bias_gradient(const KernelContext* ctx, const StepContext* step, con
     cdef real* g = ctx.gradient + op.bias + mine.first
     if op.code == DENSE or op.code == PIECEWISE:
         sum_of_rows(output_gradient_of(ctx, op, 0) + mine.first, step.batch, n, op.n_out, g)
+    elif op.code == PERIODIC:
+        phase_gradient(ctx, op, mine, step.batch)
+    elif op.code == FEATURE_DENSE:
+        map_bias_gradient(ctx, op, mine, step.batch)
     if sums != NULL and has_bias_everywhere(op):
         sums[DELTA] += moments(g, n, 0).squares
     return clip_and_sum_squares(ctx.optimizer, g, n)
@@ -297,8 +318,8 @@ cdef void update_bias(const KernelContext* ctx, const StepContext* step,
                       const Op* op) noexcept nogil:
     cdef Range mine = thread_range(ctx, bias_length(op))
     cdef int64_t offset = op.bias + mine.first
-    update_range(ctx, step, Factors(op.bias_rate, 0), offset, ctx.gradient + offset,
-                 mine.last - mine.first)
+    cdef Factors factors = Factors(op.bias_rate, ctx.optimizer.weight_decay * op.bias_decay)
+    update_range(ctx, step, factors, offset, ctx.gradient + offset, mine.last - mine.first)
 
 
 cdef double total_squares(const KernelContext* ctx) noexcept nogil:

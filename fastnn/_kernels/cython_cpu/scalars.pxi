@@ -16,6 +16,9 @@ cdef extern from "elementary.h":
     real exp_rest(real r) noexcept nogil
     real artanh_rest(real s_squared) noexcept nogil
     real erfc_rest(real t) noexcept nogil
+    real sine_factor(real r_squared) noexcept nogil
+    real cosine_rest(real r_squared) noexcept nogil
+    const real MOST_TURNS
     const double LN2_HIGH, LN2_LOW, EXP_LOWEST, EXP_HIGHEST, ERFC_SLOPE
 
 # --- elementary functions -------------------------------------------------------------------------
@@ -77,6 +80,26 @@ cdef inline real normal_tail(real z, real* density) noexcept nogil:
     cdef real t = ONE / multiply_add(<real>ERFC_SLOPE, x, ONE)
     density[0] = exponential(<real>-0.5 * z * z)
     return <real>0.5 * density[0] * t * erfc_rest(t)
+
+
+cdef inline real cos_sin_turns(real t, real* sine) noexcept nogil:
+    """cos 2πt, and sin 2πt; NaN of ±∞.
+
+    q = round(4 t′) quarters of a turn, of t′ = t − round(t), leave r with |r| ≤ 1/8. sin 2πr and
+    cos 2πr change places where q is odd.
+    """
+    cdef real size = absolute(t)
+    t = t if size < MOST_TURNS else ZERO if size <= LARGEST else <real>NAN
+    t -= nearest(t)
+    cdef real q = nearest(<real>4 * t)
+    cdef real r = multiply_add(<real>-0.25, q, t)
+    cdef real square = r * r
+    cdef real s = r * sine_factor(square), c = multiply_add(square, cosine_rest(square), ONE)
+    cdef bint swaps = absolute(q) == ONE
+    cdef real cosine = s if swaps else c
+    s = c if swaps else s
+    sine[0] = -s if absolute(q - HALF) > ONE else s
+    return -cosine if absolute(q + HALF) > ONE else cosine
 
 
 cdef inline real bounded(real z, real low, real high) noexcept nogil:

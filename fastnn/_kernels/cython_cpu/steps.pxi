@@ -267,6 +267,10 @@ cdef int64_t forward(const KernelContext* ctx, const real* X, int64_t step, int6
             parametric(ctx, op, first_row, n_rows)
         elif op.code == PIECEWISE:
             piecewise(ctx, op, first_row, n_rows)
+        elif op.code == PERIODIC:
+            periodic(ctx, op, first_row, n_rows)
+        elif op.code == FEATURE_DENSE:
+            feature_dense(ctx, op, first_row, n_rows)
         else:
             elementwise_op(ctx, op, step, first_row, n_rows)
         epilogue(ctx, op, step, first_row, n_rows)
@@ -304,6 +308,8 @@ cdef int64_t backpropagate(const KernelContext* ctx, int64_t first_row, int64_t 
         epilogue_backward(ctx, op, first_row, n_rows)
         if op.code == BATCH_NORM:
             phase = batch_norm_backward(ctx, op, first_row, n_rows, batch, phase)
+        elif op.code == PERIODIC:
+            periodic_backward(ctx, op, first_row, n_rows)
         elif not passes_on:
             continue
         elif op.code == DENSE:
@@ -316,6 +322,8 @@ cdef int64_t backpropagate(const KernelContext* ctx, int64_t first_row, int64_t 
             parametric_backward(ctx, op, first_row, n_rows)
         elif op.code == PIECEWISE:
             piecewise_backward(ctx, op, first_row, n_rows)
+        elif op.code == FEATURE_DENSE:
+            feature_dense_backward(ctx, op, first_row, n_rows)
         else:
             elementwise_op_backward(ctx, op, first_row, n_rows)
     return phase

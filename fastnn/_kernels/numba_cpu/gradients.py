@@ -11,7 +11,16 @@ from typing import NamedTuple
 import numpy as np
 
 from fastnn._kernels import opcodes as oc
-from fastnn._kernels.numba_cpu import columns, elementwise, embedding, norm, piecewise, update
+from fastnn._kernels.numba_cpu import (
+    columns,
+    elementwise,
+    embedding,
+    feature_dense,
+    norm,
+    periodic,
+    piecewise,
+    update,
+)
 from fastnn._kernels.numba_cpu import statistics as stats
 from fastnn._kernels.numba_cpu.barrier import barrier_wait, partition
 from fastnn._kernels.numba_cpu.compile import inline, kernel
@@ -123,19 +132,30 @@ def _weight_shape(op):
         return op.rows, op.size
     if op.code == oc.PIECEWISE:
         return op.features, (op.bins + 1) * op.size
+    if op.code == oc.PERIODIC:
+        return op.features, op.frequencies
+    if op.code == oc.FEATURE_DENSE:
+        return feature_dense.map_rows(op), op.size
     return op.n_out, 1
 
 
 @inline
 def _bias_length(op):
     """Numbers of a bias or shift."""
-    return op.features * op.size if op.code == oc.PIECEWISE else op.n_out
+    if op.code == oc.PIECEWISE:
+        return op.features * op.size
+    if op.code == oc.PERIODIC:
+        return periodic.n_angles(op)
+    if op.code == oc.FEATURE_DENSE:
+        return feature_dense.bias_length(op)
+    return op.n_out
 
 
 @inline
 def _has_bias_everywhere(op):
     """Whether the gradient of a bias is Σ δ of every unit."""
-    return op.bias >= 0 and op.code != oc.PIECEWISE
+    encodes = op.code == oc.PIECEWISE or op.code == oc.PERIODIC or op.code == oc.FEATURE_DENSE
+    return op.bias >= 0 and not encodes
 
 
 @inline
@@ -230,6 +250,12 @@ def _weight_gradient(ctx, step, op, sums):
     elif op.code == oc.PIECEWISE:
         first = (offset - op.weight) // n_out
         piecewise.piecewise_gradient(ctx, op, first, first + rows, step.batch)
+    elif op.code == oc.PERIODIC:
+        first = (offset - op.weight) // n_out
+        periodic.frequency_gradient(ctx, op, first, first + rows, step.batch)
+    elif op.code == oc.FEATURE_DENSE:
+        first = (offset - op.weight) // n_out
+        feature_dense.map_gradient(ctx, op, first, first + rows, step.batch)
     elif op.code == oc.SCALE or op.code == oc.PARAMETRIC:
         columns.column_gradients(ctx, op, step.batch)
     if len(sums) > 0:
@@ -247,6 +273,10 @@ def _bias_gradient(ctx, step, op, sums):
     if op.code == oc.DENSE or op.code == oc.PIECEWISE:
         delta = segment(ctx.d_work, op.y * ctx.capacity, step.batch * op.n_out)
         elementwise.sum_of_rows(delta, op.n_out, first, g)
+    elif op.code == oc.PERIODIC:
+        periodic.phase_gradient(ctx, op, step.batch)
+    elif op.code == oc.FEATURE_DENSE:
+        feature_dense.map_bias_gradient(ctx, op, step.batch)
     if len(sums) > 0 and _has_bias_everywhere(op):
         stats.delta(sums, g)
     return _clip_and_sum_squares(step.optimizer, g)
@@ -271,7 +301,8 @@ def _update_weight(ctx, step, op, sums):
 def _update_bias(ctx, step, op):
     first, last = partition(_bias_length(op), ctx.rank, ctx.n_threads)
     g = segment(ctx.gradient, op.bias + first, last - first)
-    _update_range(ctx, step, op.bias_rate, 0.0, op.bias + first, g)
+    decay = step.optimizer.weight_decay * op.bias_decay
+    _update_range(ctx, step, op.bias_rate, decay, op.bias + first, g)
 
 
 @inline

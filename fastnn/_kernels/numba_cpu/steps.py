@@ -26,7 +26,9 @@ from fastnn._kernels.numba_cpu import (
     columns,
     elementwise,
     embedding,
+    feature_dense,
     norm,
+    periodic,
     philox,
     piecewise,
     update,
@@ -282,6 +284,10 @@ def forward(ctx, X, x_row, step, first_row, n_rows, batch, phase):
             columns.parametric(ctx, op, first_row, n_rows)
         elif op.code == oc.PIECEWISE:
             piecewise.piecewise(ctx, op, first_row, n_rows)
+        elif op.code == oc.PERIODIC:
+            periodic.periodic(ctx, op, first_row, n_rows)
+        elif op.code == oc.FEATURE_DENSE:
+            feature_dense.feature_dense(ctx, op, first_row, n_rows)
         else:
             _elementwise_op(ctx, op, step, first_row, n_rows)
         elementwise.epilogue(ctx, op, step, first_row, n_rows)
@@ -318,6 +324,8 @@ def backpropagate(ctx, first_row, n_rows, batch, phase):
         elementwise.epilogue_backward(ctx, op, first_row, n_rows)
         if op.code == oc.BATCH_NORM:
             phase = norm.batch_norm_backward(ctx, op, first_row, n_rows, batch, phase)
+        elif op.code == oc.PERIODIC:
+            periodic.periodic_backward(ctx, op, first_row, n_rows)
         elif op.x_grad == oc.GRAD_NONE and op.skip_grad == oc.GRAD_NONE:
             continue
         elif op.code == oc.DENSE:
@@ -334,6 +342,8 @@ def backpropagate(ctx, first_row, n_rows, batch, phase):
             columns.parametric_backward(ctx, op, first_row, n_rows)
         elif op.code == oc.PIECEWISE:
             piecewise.piecewise_backward(ctx, op, first_row, n_rows)
+        elif op.code == oc.FEATURE_DENSE:
+            feature_dense.feature_dense_backward(ctx, op, first_row, n_rows)
         else:
             _elementwise_op_backward(ctx, op, first_row, n_rows)
     return phase

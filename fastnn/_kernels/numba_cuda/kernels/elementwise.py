@@ -77,6 +77,8 @@ def epilogue_rows(ctx, op, first_row, n_rows, step):
 @device
 def epilogue_backward(ctx, op, first_row, n_rows):
     """∂C/∂z = ∂C/∂y · f′(z) · m in place, unless what wrote ∂C/∂y has fused the derivative."""
+    if op.code == oc.FEATURE_DENSE and op.inner == oc.RELU:
+        _inner_backward(ctx, op, first_row, n_rows)
     if op.derivative_fused != 0 or (op.aux < 0 and op.activation == oc.LINEAR):
         return
     for e in range(
@@ -88,6 +90,17 @@ def epilogue_backward(ctx, op, first_row, n_rows):
             else derivative(op.activation, ctx.work[op.y + e], op.alpha)
         )
         ctx.d_work[op.y + e] *= slope
+
+
+@device
+def _inner_backward(ctx, op, first_row, n_rows):
+    """The derivative of FEATURE_DENSE's own ReLU, which has no other epilogue."""
+    encoded = op.features * op.size
+    for e in range(cuda.threadIdx.x, n_rows * encoded, cuda.blockDim.x):
+        r, c = divide(e, encoded)
+        place = op.y + (first_row + r) * op.n_out + c
+        d = ctx.d_work[place]
+        ctx.d_work[place] = d if ctx.work[place] > 0 else type(d)(0)
 
 
 @device

@@ -17,8 +17,10 @@ from fastnn._kernels.numba_cuda.kernels import (
     columns,
     control,
     embedding,
+    feature_dense,
     gemm_small,
     norm,
+    periodic,
     piecewise,
     update,
 )
@@ -62,6 +64,10 @@ def operation_gradient(ctx, op, batch, k, fused, worker, workers):
         _table_gradient(ctx, op, batch, k, fused, worker, workers)
     elif op.code == oc.PIECEWISE:
         _map_gradient(ctx, op, batch, k, fused, worker, workers)
+    elif op.code == oc.PERIODIC:
+        _angle_gradients(ctx, op, batch, k, fused, worker, workers)
+    elif op.code == oc.FEATURE_DENSE:
+        _feature_gradients(ctx, op, batch, k, fused, worker, workers)
     elif op.weight >= 0:
         lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
         optimizer = optimizer_at(ctx, k)
@@ -108,6 +114,32 @@ def _map_gradient(ctx, op, batch, k, fused, worker, workers):
 
 
 @device
+def _angle_gradients(ctx, op, batch, k, fused, worker, workers):
+    """The gradient of this block's frequencies and phases, or their update."""
+    optimizer = optimizer_at(ctx, k)
+    first, last = block_range(periodic.n_angles(op), worker, workers)
+    for angle in range(first + cuda.threadIdx.x, last, cuda.blockDim.x):
+        d_frequency, d_phase = periodic.angle_gradients(ctx, op, batch, angle)
+        _apply_or_store(ctx, op, op.weight + angle, d_frequency, optimizer, fused)
+        if op.bias >= 0:
+            _apply_or_store(ctx, op, op.bias + angle, d_phase, optimizer, fused)
+
+
+@device
+def _feature_gradients(ctx, op, batch, k, fused, worker, workers):
+    """The gradient of this block's elements of W and b of FEATURE_DENSE, or their update."""
+    optimizer = optimizer_at(ctx, k)
+    first, last = block_range(feature_dense.n_weights(op), worker, workers)
+    for e in range(first + cuda.threadIdx.x, last, cuda.blockDim.x):
+        g = feature_dense.map_gradient(ctx, op, batch, e)
+        _apply_or_store(ctx, op, op.weight + e, g, optimizer, fused)
+    first, last = block_range(feature_dense.bias_length(op), worker, workers)
+    for e in range(first + cuda.threadIdx.x, last, cuda.blockDim.x):
+        g = feature_dense.bias_gradient(ctx, op, batch, e)
+        _apply_or_store(ctx, op, op.bias + e, g, optimizer, fused)
+
+
+@device
 def all_gradients(ctx, batch, k, fused, worker, workers):
     """`operation_gradient` of every operation.
 
@@ -133,7 +165,7 @@ def _apply_or_store(ctx, op, p, g, optimizer, fused):
     if fused:
         is_bias = op.bias >= 0 and p >= op.bias
         rate = op.bias_rate if is_bias else op.weight_rate
-        decay = 0.0 if is_bias else optimizer.weight_decay * op.weight_decay
+        decay = optimizer.weight_decay * (op.bias_decay if is_bias else op.weight_decay)
         update.update(ctx, optimizer, p, update.clip(optimizer, g), rate, decay)
     else:
         ctx.gradient[p] = g
@@ -178,6 +210,22 @@ def _scaled_norm(ctx):
 
 
 @device
+def _lengths(op):
+    """Numbers of an operation's weight, and of its bias if it has one."""
+    if op.code == oc.DENSE:
+        return op.n_in * op.n_out, op.n_out
+    if op.code == oc.EMBEDDING:
+        return op.rows * op.size, 0
+    if op.code == oc.PIECEWISE:
+        return op.features * (op.bins + 1) * op.size, op.features * op.size
+    if op.code == oc.PERIODIC:
+        return periodic.n_angles(op), periodic.n_angles(op)
+    if op.code == oc.FEATURE_DENSE:
+        return feature_dense.n_weights(op), feature_dense.bias_length(op)
+    return op.n_out, op.n_out
+
+
+@device
 def apply_update(ctx, op, stored, worker, workers):
     """Update this worker's part of one operation's parameters with the stored gradient.
 
@@ -186,22 +234,16 @@ def apply_update(ctx, op, stored, worker, workers):
     """
     if op.weight < 0:
         return
-    n_weights = op.n_out
-    if op.code == oc.DENSE:
-        n_weights = op.n_in * op.n_out
-    elif op.code == oc.EMBEDDING:
-        n_weights = op.rows * op.size
-    elif op.code == oc.PIECEWISE:
-        n_weights = op.features * (op.bins + 1) * op.size
+    n_weights, n_bias = _lengths(op)
     decay = ctx.optimizer[0].weight_decay * op.weight_decay
     first, last = block_range(n_weights, worker, workers)
     gradients, weights, moved = _apply_range(
         ctx, op.weight + first, op.weight + last, stored, op.weight_rate, decay
     )
     if op.bias >= 0:
-        n_bias = op.features * op.size if op.code == oc.PIECEWISE else op.n_out
         first, last = block_range(n_bias, worker, workers)
-        _apply_range(ctx, op.bias + first, op.bias + last, stored, op.bias_rate, 0.0)
+        decay = ctx.optimizer[0].weight_decay * op.bias_decay
+        _apply_range(ctx, op.bias + first, op.bias + last, stored, op.bias_rate, decay)
     if stored.recorded:
         gradients, weights = block_sum(ctx, gradients), block_sum(ctx, weights)
         moved = block_sum(ctx, moved)

@@ -47,6 +47,13 @@ def operations(ops: np.ndarray) -> np.ndarray:
     return table
 
 
+def has_derivative(op: np.void) -> bool:
+    """Whether `elementwise.epilogue_backward` has anything to do."""
+    is_inner = op["code"] == oc.FEATURE_DENSE and op["inner"] != oc.LINEAR
+    of_epilogue = op["aux"] >= 0 or op["activation"] != oc.LINEAR
+    return bool(is_inner or (of_epilogue and not op["derivative_fused"]))
+
+
 def _fuse_derivative(table: np.ndarray, op: np.void) -> None:
     """Fuse the derivative of the operation before ``op``, if ``op`` alone writes its gradient."""
     before = table[(table["y"] == op["x"]) & (op["x"] != oc.INPUT)]

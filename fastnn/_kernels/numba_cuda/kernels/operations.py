@@ -6,7 +6,15 @@ mini-batch beforehand.
 """
 
 from fastnn._kernels import opcodes as oc
-from fastnn._kernels.numba_cuda.kernels import columns, elementwise, embedding, norm, piecewise
+from fastnn._kernels.numba_cuda.kernels import (
+    columns,
+    elementwise,
+    embedding,
+    feature_dense,
+    norm,
+    periodic,
+    piecewise,
+)
 from fastnn._kernels.numba_cuda.toolchain.shim import device
 
 
@@ -23,6 +31,10 @@ def forward(ctx, op, first_row, n_rows, step):
         embedding.forward(ctx, op, first_row, n_rows, step)
     elif op.code == oc.PIECEWISE:
         piecewise.forward(ctx, op, first_row, n_rows, step)
+    elif op.code == oc.PERIODIC:
+        periodic.forward(ctx, op, first_row, n_rows, step)
+    elif op.code == oc.FEATURE_DENSE:
+        feature_dense.forward(ctx, op, first_row, n_rows, step)
     else:
         elementwise.epilogue_rows(ctx, op, first_row, n_rows, step)
 
@@ -48,5 +60,10 @@ def backward(ctx, op, first_row, n_rows, batch):
     elif op.code == oc.PIECEWISE:
         if op.x_grad != oc.GRAD_NONE:
             piecewise.backward(ctx, op, first_row, n_rows)
+    elif op.code == oc.PERIODIC:
+        if op.x_grad != oc.GRAD_NONE:
+            periodic.backward(ctx, op, first_row, n_rows)
+    elif op.code == oc.FEATURE_DENSE:
+        feature_dense.backward(ctx, op, first_row, n_rows)
     elif op.code != oc.DENSE and op.code != oc.EMBEDDING:
         elementwise.elementwise_backward(ctx, op, first_row, n_rows)

@@ -32,6 +32,9 @@ _OPERATION_FIELDS = (
     ("bins", "raw"),
     ("size", "raw"),
     ("rows", "raw"),
+    ("frequencies", "raw"),
+    ("parts", "raw"),
+    ("shared", "raw"),
     ("x", "column"),
     ("y", "column"),
     ("skip", "column"),
@@ -57,6 +60,7 @@ _OPERATION_FIELDS = (
     ("weight_rate", "real"),
     ("bias_rate", "real"),
     ("weight_decay", "raw"),  # float64
+    ("bias_decay", "raw"),  # float64
     ("epsilon", "real"),
     ("momentum", "real"),
     ("l1", "real"),

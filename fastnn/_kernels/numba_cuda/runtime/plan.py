@@ -13,7 +13,7 @@ from fastnn._kernels import opcodes as oc
 from fastnn._kernels.contract import Program
 from fastnn._kernels.numba_cuda.driver.launch import Gemm, Launch
 from fastnn._kernels.numba_cuda.kernels import context, control
-from fastnn._kernels.numba_cuda.kernels.op_table import operations
+from fastnn._kernels.numba_cuda.kernels.op_table import has_derivative, operations
 
 # The persistent path takes networks up to this many outputs of an operation, and parameters.
 MAX_WIDTH, MAX_PARAMETERS = 128, 1 << 19
@@ -187,7 +187,7 @@ class Plan:
             inputs_need = op["x_grad"] != oc.GRAD_NONE or op["skip_grad"] != oc.GRAD_NONE
             if op["weight"] < 0 and not inputs_need:
                 continue
-            if not op["derivative_fused"] and (op["aux"] >= 0 or op["activation"] != oc.LINEAR):
+            if has_derivative(op):
                 blocks = self._element_blocks(rows, op["n_out"])
                 launches.append(self._launch("epilogue_backward", blocks, i))
             if op["code"] == oc.BATCH_NORM:
