@@ -5,7 +5,7 @@ import contextlib
 import numpy as np
 
 from fastnn.nn.protocol import NetworkProtocol
-from fastnn.optim.optimizers import LBFGS
+from fastnn.optim.optimizers import LBFGS, Optimizer
 from fastnn.training import bin_edges
 from fastnn.training.config import FitConfig
 from fastnn.training.history import History
@@ -32,9 +32,7 @@ def train(net: NetworkProtocol, data: TrainingData, config: FitConfig) -> Histor
     DivergenceError
         See `Network.fit`.
     """
-    epsilon = getattr(config.optimizer, "epsilon", None)
-    if epsilon is not None and epsilon < np.finfo(net.dtype).tiny:
-        raise ValueError(f"epsilon of the optimizer is {epsilon:g}, which is 0 in {net.dtype}")
+    _check_optimizer(net, config.optimizer)
     training = Training(net, config, *data)
     with ctrl_c_sets_flag(training), contextlib.closing(training.display):
         training.call("on_fit_start")
@@ -49,3 +47,12 @@ def train(net: NetworkProtocol, data: TrainingData, config: FitConfig) -> Histor
         finally:
             training.call("on_fit_end")
     return training.history
+
+
+def _check_optimizer(net: NetworkProtocol, optimizer: Optimizer | LBFGS) -> None:
+    """ValueError where the network cannot be trained by this optimiser."""
+    epsilon = getattr(optimizer, "epsilon", None)
+    if epsilon is not None and epsilon < np.finfo(net.dtype).tiny:
+        raise ValueError(f"epsilon of the optimizer is {epsilon:g}, which is 0 in {net.dtype}")
+    if isinstance(optimizer, LBFGS) and net.program.ops["max_norm"].any():
+        raise ValueError("LBFGS cannot keep max_norm; use another optimizer, or l2")

@@ -46,7 +46,8 @@ class MiniBatchLoop:
         training, started, rate = self.training, time.perf_counter(), 0.0
         training.epoch += 1
         totals = EpochTotals(self.net.penalty())
-        for chunk in self._chunks(self._order()):
+        used = training.config.samples_per_epoch(len(self.indices))
+        for chunk in self._chunks(self._order()[:used]):
             totals.add(self._train_chunk(chunk, totals.steps))
             rate = chunk.rates[-1]
             training.chunk_done(len(chunk.order))
