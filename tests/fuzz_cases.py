@@ -177,7 +177,7 @@ def optimizers(draw, name=None):
         "beta2": st.sampled_from([0.5, 0.99]),
         "epsilon": st.sampled_from([0.01, 1.0]),
         "momentum_decay": st.sampled_from([0.0, 0.5]),
-        "weight_decay": st.sampled_from([0.0, 0.1]),
+        "weight_decay": st.sampled_from([0.0, 0.1, fnn.FlatCosine(0.2, 4)]),
         "clip_value": limit,
         "clip_norm": limit,
     }

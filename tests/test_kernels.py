@@ -91,8 +91,8 @@ def loss_and_gradient(loss, z, d, samples, labels, values, weights, weight_sum):
 def step(optimizer, eta, t, mu_product, decay, w, g, slots):
     mu = update.momentum_factor(optimizer[0], t)
     mu_next = update.momentum_factor(optimizer[0], t + 1)
-    rates = update.bias_correction(optimizer[0], eta, t, mu, mu_next, mu_product)
-    return update.update(optimizer[0], rates, decay, w, g, slots[0], slots[1])
+    rates = update.bias_correction(optimizer[0], eta, decay, t, mu, mu_next, mu_product)
+    return update.update(optimizer[0], rates, w, g, slots[0], slots[1])
 
 
 @entry

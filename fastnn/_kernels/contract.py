@@ -155,7 +155,7 @@ class Chunk:
     """Consecutive mini-batches, which an engine runs without Python in between.
 
     Mini-batch k takes the samples ``order[bounds[k] : bounds[k + 1]]`` at learning rate
-    ``rates[k]``.
+    ``rates[k]`` and weight decay ``weight_decays()[k]``.
     """
 
     order: np.ndarray  # int64
@@ -166,6 +166,13 @@ class Chunk:
     # it, however an epoch is cut into chunks.
     batch_size: int
     every: int = 0  # statistics are taken of steps whose number is a multiple of it; 0 for none
+    decays: np.ndarray | None = None  # (steps,) float64; None: the optimizer's own at every step
+
+    def weight_decays(self) -> np.ndarray:
+        """The optimiser's weight decay at each step, (steps,) float64."""
+        if self.decays is None:
+            return np.full(len(self.rates), self.optimizer["weight_decay"][0])
+        return self.decays
 
     def recorded(self, step: int) -> np.ndarray:
         """Which of the chunk's steps have their statistics taken; ``step`` numbers the first."""

@@ -141,7 +141,7 @@ OPTIMIZER = np.dtype(
         ("beta2", np.float64),
         ("epsilon", np.float64),
         ("momentum_decay", np.float64),  # ψ of NAdam
-        ("weight_decay", np.float64),
+        ("weight_decay", np.float64),  # 0 where a schedule has it: see contract.Chunk
         ("clip_value", np.float64),  # 0 for none
         ("clip_norm", np.float64),  # 0 for none
     ],

@@ -49,7 +49,7 @@ class ReferenceEngine:
 
     def train_steps(self, state: State, samples: Samples, chunk: Chunk) -> StepLog:
         losses, weights, correct, statistics = [], [], [], []
-        recorded = chunk.recorded(state.step)
+        recorded, decays = chunk.recorded(state.step), chunk.weight_decays()
         for k, eta in enumerate(chunk.rates):
             batch = samples.take(chunk.order[chunk.bounds[k] : chunk.bounds[k + 1]])
             measured = self._no_statistics(1 if k in recorded else 0)
@@ -61,7 +61,7 @@ class ReferenceEngine:
                 break
             before = state.theta.copy()
             with np.errstate(over="ignore", invalid="ignore"):
-                self._update(state, gradient, eta, chunk.optimizer)
+                self._update(state, gradient, eta, decays[k], chunk.optimizer)
                 self._measure_update(state.theta - before, measured)
                 self._constrain(state)
             statistics.extend(measured)
@@ -289,17 +289,17 @@ class ReferenceEngine:
                 d_numbers[:, f] += (d[:, f] * slope).sum(axis=1)
         return np.hstack([d_numbers, d_z[:, features * op["size"] :]])
 
-    def _update(self, state, gradient, eta, optimizer):
-        optimizer, eta = _record(optimizer[0]), float(eta) * self._rates
+    def _update(self, state, gradient, eta, decay, optimizer):
+        optimizer, eta, decay = _record(optimizer[0]), float(eta) * self._rates, float(decay)
         if optimizer["clip_value"] > 0:
             np.clip(gradient, -optimizer["clip_value"], optimizer["clip_value"], out=gradient)
         if optimizer["clip_norm"] > 0:
             norm = float(_norm(gradient))
             gradient *= min(1.0, optimizer["clip_norm"] / norm) if norm > 0 else 1.0
         if optimizer["code"] in _DECOUPLED:
-            state.theta *= 1 - eta * optimizer["weight_decay"] * self._decay
+            state.theta *= 1 - eta * decay * self._decay
         else:
-            gradient = gradient + optimizer["weight_decay"] * self._decay * state.theta
+            gradient = gradient + decay * self._decay * state.theta
         UPDATE_OF[optimizer["code"]](
             state.theta,
             gradient,

@@ -71,7 +71,8 @@ class MiniBatchLoop:
         record, first, steps = self.optimizer.record(), 0, len(bounds) - 1
         while first < steps:
             last = min(first + self._steps_per_chunk, steps)
-            rates = self.optimizer.rates(self.net.state.optimizer_step, last - first)
+            steps_of_chunk = self.net.state.optimizer_step, last - first
+            rates = self.optimizer.rates(*steps_of_chunk)
             started = time.perf_counter()
             yield Chunk(
                 order=order[bounds[first] : bounds[last]],
@@ -80,6 +81,7 @@ class MiniBatchLoop:
                 optimizer=record,
                 batch_size=self.batch_size,
                 every=self.training.flow_every,
+                decays=self.optimizer.decays(*steps_of_chunk),
             )
             speed = (last - first) / max(time.perf_counter() - started, 1e-9)
             longest = 4 * self._steps_per_chunk

@@ -37,7 +37,7 @@ cdef int64_t run_chunk(const KernelContext* ctx) noexcept nogil:
         t = ctx.optimizer_step + k + 1
         mu = momentum_factor(ctx.optimizer, t)
         mu_product *= mu
-        step.rates = bias_correction(ctx.optimizer, ctx.rates[k], t, mu, mu_product)
+        step.rates = bias_correction(ctx.optimizer, ctx.rates[k], ctx.decays[k], t, mu, mu_product)
         phase = compute_gradients_and_update(ctx, &step, phase)
         if ctx.split_k_partials == NULL:  # the split-K barrier also ends the previous step
             phase = barrier_wait(ctx, phase)

@@ -102,7 +102,9 @@ def train(ctx, arguments, data):
         mu = update.momentum_factor(optimizer, t)
         mu_next = update.momentum_factor(optimizer, t + 1)
         mu_product *= mu
-        rates = update.bias_correction(optimizer, arguments.rates[k], t, mu, mu_next, mu_product)
+        rates = update.bias_correction(
+            optimizer, arguments.rates[k], arguments.decays[k], t, mu, mu_next, mu_product
+        )
         this_step = StepContext(optimizer, rates, len(samples), thread_sums)
         phase = compute_gradients_and_update(ctx, this_step, measured, phase)
         if recorded:

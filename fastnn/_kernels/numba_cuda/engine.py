@@ -288,7 +288,9 @@ class CudaEngine:
             last = min(first + max(1, most), steps)
             bounds = chunk.bounds[first : last + 1]
             order, rates = chunk.order[bounds[0] : bounds[-1]], chunk.rates[first:last]
-            yield replace(chunk, order=order, bounds=bounds - bounds[0], rates=rates)
+            decays = None if chunk.decays is None else chunk.decays[first:last]
+            bounds = bounds - bounds[0]
+            yield replace(chunk, order=order, bounds=bounds, rates=rates, decays=decays)
             first = last
 
     def _adapt_rows_per_launch(self, rows: int, seconds: float) -> None:
@@ -350,8 +352,9 @@ class CudaEngine:
         Returns NAdam's products as `step_rates` gives them.
         """
         steps, records = len(chunk.rates), len(chunk.recorded(state.step))
-        product = float(state.mu_product[0])
-        rates, mu_products = step_rates(chunk.optimizer, chunk.rates, state.optimizer_step, product)
+        done = state.optimizer_step, float(state.mu_product[0])
+        of_steps = chunk.rates, chunk.weight_decays()
+        rates, mu_products = step_rates(chunk.optimizer, *of_steps, *done)
         self._workspace.fill("order", chunk.order.astype(np.int64, copy=False))
         self._workspace.fill("bounds", chunk.bounds.astype(np.int64, copy=False))
         self._workspace.fill("rates", rates.reshape(-1))

@@ -193,7 +193,7 @@ def apply_update(ctx, op, stored, worker, workers):
         n_weights = op.rows * op.size
     elif op.code == oc.PIECEWISE:
         n_weights = op.features * (op.bins + 1) * op.size
-    decay = ctx.optimizer[0].weight_decay * op.weight_decay
+    decay = optimizer_at(ctx, stored.k).weight_decay * op.weight_decay
     first, last = block_range(n_weights, worker, workers)
     gradients, weights, moved = _apply_range(
         ctx, op.weight + first, op.weight + last, stored, op.weight_rate, decay

@@ -140,7 +140,8 @@ def optimizer_at(ctx, k):
         real(1),
     )
     clip_value = real(record.clip_value)
-    return Optimizer(record.code, formula, clip_value, record.weight_decay, eta, constants)
+    decay = ctx.rates[first + 4]
+    return Optimizer(record.code, formula, clip_value, decay, eta, constants)
 
 
 @device
