@@ -147,6 +147,14 @@ STACKS = {
         fnn.Dropout(0.5),
         fnn.Dense(OUTPUTS),
     ],
+    "scheduled dropout": [
+        fnn.Dropout(fnn.FlatCosine(0.5, 8, 0.25)),
+        fnn.Dense(WIDTH, "sigmoid"),
+        fnn.Dropout(fnn.Warmup(6, 0.4)),
+        fnn.Dense(WIDTH, "mish"),
+        fnn.Dropout(0.2),
+        fnn.Dense(OUTPUTS),
+    ],
     "noise on inputs": [
         fnn.GaussianNoise(0.5),
         fnn.Dense(WIDTH, "tanh"),

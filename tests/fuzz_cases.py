@@ -78,12 +78,13 @@ def dense(activation, sizes=sizes):
 
 
 rates = st.sampled_from([0.1, 0.5])
+dropout_schedules = st.sampled_from([fnn.FlatCosine(0.5, 3), fnn.Warmup(3, 0.4)])
 one_layer = {
     "dense": dense(activations()),
     "batch_norm": st.builds(fnn.BatchNorm, momentum=st.sampled_from([0.1, 1.0]), epsilon=epsilons),
     "layer_norm": st.builds(fnn.LayerNorm, epsilons),
     "noise": st.builds(fnn.GaussianNoise, rates),
-    "dropout": st.builds(fnn.Dropout, rates),
+    "dropout": st.builds(fnn.Dropout, rates | dropout_schedules),
     "activation": activations(),
     "scale": st.builds(fnn.Scale, factors, factors),
 }

@@ -203,8 +203,8 @@ def _loops(
 def _updates(optimizers: dict) -> str:
     lines = [
         "cdef WeightSums update_by_code(const Optimizer* optimizer, const StepRates* rates,",
-        "                               real_target w, const real* g, real_target m, real_target v,",
-        "                               int64_t n) noexcept nogil:",
+        "                               real_target w, const real* g, real_target m,",
+        "                               real_target v, int64_t n) noexcept nogil:",
         '    """Run `update_loop` for the formula of an optimiser."""',
         "    cdef int64_t code = formula_of(optimizer)",
         "    cdef UpdateConstants c = constants_of(optimizer, rates)",

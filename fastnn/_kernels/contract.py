@@ -63,6 +63,27 @@ class Program:
     cardinalities: tuple[int, ...] = ()
     # of the CUDA engine's products, one of PRECISIONS; parameters are of ``dtype`` whatever it says
     precision: str = "float32"
+    schedules: tuple[Any, ...] = ()  # of dropout rates over the optimiser's steps
+
+    def dropout_rates(self, first: int, steps: int) -> np.ndarray:
+        """Scheduled rates of dropout at steps from ``first`` on: (steps, schedules) float64.
+
+        Raises
+        ------
+        ValueError
+            A rate outside of [0, 1).
+        """
+        rates = np.zeros((steps, len(self.schedules)))
+        for i, schedule in enumerate(self.schedules):
+            rates[:, i] = schedule.rates(first, steps)
+            inside = (rates[:, i] >= 0) & (rates[:, i] < 1)
+            if not inside.all():
+                k = int(inside.argmin())
+                raise ValueError(
+                    f"rate of Dropout must lie in [0, 1); {schedule!r} gives {rates[k, i]:g} "
+                    f"at step {first + k}"
+                )
+        return rates
 
     def new_vector(self) -> np.ndarray:
         """A zero vector of θ's length and dtype."""

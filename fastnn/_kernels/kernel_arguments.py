@@ -50,6 +50,7 @@ class KernelArguments(NamedTuple):
     bounds: Integers  # (steps + 1,): mini-batch k is order[bounds[k] : bounds[k + 1]]
     rates: Doubles  # (steps,) learning rates
     decays: Doubles  # (steps,) weight decays
+    dropout: Doubles  # (steps, schedules) rates of dropout that have a schedule
     seed: Annotated[np.uint64, "uint64_t"]
     step: int  # number of the first step: the counter of masks and noise
     optimizer_step: int  # updates made before

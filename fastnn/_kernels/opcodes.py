@@ -111,6 +111,7 @@ OP = np.dtype(
         # row of each of EMBEDDING's tables, and the rows of all (codes + 1,); or of each feature of
         # PIECEWISE the number of its bins, then their edges (features, bins + 2)
         ("state", np.int64),
+        ("schedule", np.int64),  # place in Program.schedules of the dropout rate
         ("stream", np.int64),  # number of the operation, added to STREAM_MASK and STREAM_NOISE
         ("x_grad", np.int64),  # GRAD_…
         ("skip_grad", np.int64),  # GRAD_…
@@ -119,7 +120,7 @@ OP = np.dtype(
         ("weight_rate", np.float64),  # factors of the learning rate
         ("bias_rate", np.float64),
         ("weight_decay", np.float64),  # factor of the optimiser's weight decay; 0 for none
-        ("rate", np.float64),  # dropout rate of the epilogue, 0 for none
+        ("rate", np.float64),  # dropout rate of the epilogue, 0 for none; 1 if it has a schedule
         ("epsilon", np.float64),
         ("momentum", np.float64),
         ("std", np.float64),

@@ -177,7 +177,7 @@ class ReferenceEngine:
             else:  # ELEMENTWISE
                 z = x
             f = ACTIVATION_OF[op["activation"]][0]
-            mask = _dropout_mask(state, op, z) if training and op["rate"] > 0 else 1
+            mask = self._dropout_mask(state, op, z) if training and op["rate"] > 0 else 1
             values[op["y"]] = ((f(z, op["alpha"]) * mask).astype(z.dtype), z, mask, extra)
         return values
 
@@ -256,6 +256,16 @@ class ReferenceEngine:
             (d * normalised).mean(axis=axis, keepdims=True),
         )
         return inverse_std * (d - mean_d - normalised * mean_dx)
+
+    def _dropout_mask(self, state, op, z):
+        rate = op["rate"]
+        if op["schedule"] >= 0:
+            rate = self.program.schedules[op["schedule"]](state.optimizer_step)
+        bits = philox.random_bits(
+            state.seed, opcodes.STREAM_MASK + op["stream"], state.step, z.shape[1], rows=len(z)
+        )
+        kept = bits >= philox.dropout_threshold(rate)
+        return kept.astype(z.dtype) / z.dtype.type(1 - rate)
 
     def _table_rows(self, state, op, x):
         """For each code of x (n, codes) its row of the tables, which lie one after the other.
@@ -384,15 +394,6 @@ def _normalise(x, mean, var, epsilon):
     # A variance that overflowed gives NaN, as 0 would hide it.
     inverse_std = np.where(np.isinf(var), np.nan, 1 / np.sqrt(var + epsilon)).astype(var.dtype)
     return (x - mean) * inverse_std, inverse_std
-
-
-def _dropout_mask(state, op, z):
-    bits = philox.random_bits(
-        state.seed, opcodes.STREAM_MASK + op["stream"], state.step, z.shape[1], rows=len(z)
-    )
-    return (bits >= philox.dropout_threshold(op["rate"])).astype(z.dtype) / z.dtype.type(
-        1 - op["rate"]
-    )
 
 
 def _noise(state, op, shape):

@@ -55,7 +55,8 @@ def examine(
 
 def _flow(net: NetworkProtocol, statistics: np.ndarray, samples: Samples) -> Flow:
     recorder = Recorder(net.program, samples)
-    recorder.add(np.array([net.state.step]), statistics, np.array([len(samples)]))
+    dropout = net.program.dropout_rates(net.state.optimizer_step, 1)
+    recorder.add(np.array([net.state.step]), statistics, np.array([len(samples)]), dropout)
     return recorder.flow
 
 

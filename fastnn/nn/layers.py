@@ -18,6 +18,7 @@ from fastnn.nn.initializers import (
     explicit_initializer,
 )
 from fastnn.nn.layer import Activation, Layer, as_activation
+from fastnn.optim.schedules import Schedule, schedule_from_config
 
 SCALINGS = ("standard", "ntk")
 # Left out of a model file where it is the default: versions that do not know it read the file.
@@ -143,12 +144,17 @@ class Dropout(Layer):
 
     Parameters
     ----------
-    rate : float
-        In [0, 1).
+    rate : float or Schedule
+        In [0, 1), or a schedule of it over the optimiser's steps. L-BFGS counts no steps: the rate
+        stays as it is.
     """
 
-    def __init__(self, rate: float):
-        self.rate: float = checks.number("rate", rate, 0.0, 1.0, high_open=True)
+    def __init__(self, rate: float | Schedule):
+        self.rate: float | Schedule = (
+            rate
+            if isinstance(rate, Schedule)
+            else checks.number("rate", rate, 0.0, 1.0, high_open=True)
+        )
 
 
 class GaussianNoise(Layer):
@@ -242,6 +248,8 @@ def layer_from_config(config: dict[str, Any]) -> Layer:
             values[key] = _activation_from_config(values[key])
         elif key in ("init", "bias_init"):
             values[key] = _initializer_from_config(values[key])
+        elif key == "rate" and isinstance(values[key], dict):
+            values[key] = schedule_from_config(values[key])
         elif key == "layers":
             values[key] = [layer_from_config(inner) for inner in values[key]]
     return LAYERS[config["layer"]](**values)

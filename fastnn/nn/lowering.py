@@ -28,6 +28,7 @@ from fastnn.nn.layers import (
     Scale,
 )
 from fastnn.nn.losses import Loss
+from fastnn.optim.schedules import Schedule
 
 _NEEDS_Z = {row.code for row in ACTIVATIONS.values() if row.needs_z}
 _FIELDS = opcodes.OP.names or ()
@@ -42,6 +43,7 @@ _OFFSETS = (
     "weight",
     "bias",
     "state",
+    "schedule",
 )
 _FACTORS = ("factor", "weight_rate", "bias_rate")  # 1 where nothing else is said
 _BLANK = dict.fromkeys(_FIELDS, 0) | dict.fromkeys(_OFFSETS, -1) | dict.fromkeys(_FACTORS, 1.0)
@@ -94,6 +96,7 @@ def lower(
         dtype=np.dtype(dtype),
         cardinalities=lowering.cardinalities,
         precision=precision,
+        schedules=tuple(lowering.schedules),
     )
 
 
@@ -108,6 +111,7 @@ class _Lowering:
         self.n_columns = inputs  # column 0 … inputs − 1 hold the mini-batch itself
         self.pinned = {opcodes.INPUT}  # values that must stay as they are
         self.cardinalities: tuple[int, ...] = ()
+        self.schedules: list[Schedule] = []
 
     # --- pieces -----------------------------------------------------------------------------------
 
@@ -253,7 +257,11 @@ class _Lowering:
         if layer.rate == 0:
             return x, width
         op = self.epilogue(x, width, free=("rate",))
-        op["rate"] = layer.rate
+        if isinstance(layer.rate, Schedule):
+            op["rate"], op["schedule"] = 1.0, len(self.schedules)
+            self.schedules.append(layer.rate)
+        else:
+            op["rate"] = layer.rate
         return op["y"], width
 
     def noise(

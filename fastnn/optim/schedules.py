@@ -5,6 +5,7 @@ A schedule may be of any quantity that takes one: an optimiser's ``lr`` and ``we
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,15 @@ class Schedule:
     def __call__(self, step: int) -> float:
         """The value at one step."""
         return float(self.rates(step, 1)[0])
+
+    def to_config(self) -> dict[str, Any]:
+        """The schedule as plain data for a model file."""
+        name = type(self).__name__
+        if SCHEDULES.get(name) is not type(self):
+            raise TypeError(f"a model file holds schedules of fastnn alone, not {self!r}")
+        values = vars(self).items()
+        plain = {k: v.to_config() if isinstance(v, Schedule) else v for k, v in values}
+        return {"schedule": name, **plain}
 
     def _at(self, t: np.ndarray) -> np.ndarray | float:
         raise TypeError(f"{type(self).__name__} does not define _at(steps)")
@@ -201,13 +211,23 @@ class OneCycle(Schedule):
         return np.where(t < peak, rising, falling)
 
 
-SCHEDULES = {
+SCHEDULES: dict[str, type[Schedule]] = {
     s.__name__: s
     for s in (
         *(Constant, StepDecay, Exponential, InverseTime, Cosine, FlatCosine, CosineLog),
         *(Warmup, OneCycle),
     )
 }
+
+
+def schedule_from_config(config: dict[str, Any]) -> Schedule:
+    """The inverse of `Schedule.to_config`."""
+    values = {
+        key: schedule_from_config(value) if isinstance(value, dict) else value
+        for key, value in config.items()
+        if key != "schedule"
+    }
+    return SCHEDULES[config["schedule"]](**values)
 
 
 def as_schedule(lr: Schedule | float, name: str = "lr") -> Schedule:

@@ -15,6 +15,8 @@ from fastnn.training.loop import MiniBatchLoop
 from fastnn.training.samples import TrainingData
 from fastnn.training.training import Training
 
+_CHECKED_STEPS = 1 << 20  # of schedules, before anything is trained
+
 
 def train(net: NetworkProtocol, data: TrainingData, config: FitConfig) -> History:
     """Train a network.
@@ -33,6 +35,7 @@ def train(net: NetworkProtocol, data: TrainingData, config: FitConfig) -> Histor
         See `Network.fit`.
     """
     _check_optimizer(net, config.optimizer)
+    _check_dropout(net, config, len(data.indices))
     training = Training(net, config, *data)
     with ctrl_c_sets_flag(training), contextlib.closing(training.display):
         training.call("on_fit_start")
@@ -47,6 +50,14 @@ def train(net: NetworkProtocol, data: TrainingData, config: FitConfig) -> Histor
         finally:
             training.call("on_fit_end")
     return training.history
+
+
+def _check_dropout(net: NetworkProtocol, config: FitConfig, n: int) -> None:
+    """ValueError where a scheduled rate of dropout leaves [0, 1) while n samples are trained on."""
+    kept = net.optimizer_kind == type(config.optimizer).__name__
+    first = net.state.optimizer_step if kept else 0
+    steps = config.epochs * -(-config.samples_per_epoch(n) // config.batch_size)
+    net.program.dropout_rates(first, min(steps, _CHECKED_STEPS))
 
 
 def _check_optimizer(net: NetworkProtocol, optimizer: Optimizer | LBFGS) -> None:

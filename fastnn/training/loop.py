@@ -94,14 +94,15 @@ class MiniBatchLoop:
         Where it diverges, the network goes back to the last parameters known to have a finite loss.
         """
         state, history = self.net.state, self.training.history
-        before, first = state.snapshot(), state.step
+        before, first, first_update = state.snapshot(), state.step, state.optimizer_step
         log = self.net.engine.train_steps(state, self.training.samples, chunk)
         if history.first_loss is None:
             history.first_loss = float(log.losses[0]) + self.net.penalty()
         if self.training.flow_recorder is not None and len(log.statistics):
             recorded = chunk.recorded(first)[: len(log.statistics)]
             rows = np.diff(chunk.bounds)[recorded]
-            self.training.flow_recorder.add(first + recorded, log.statistics, rows)
+            dropout = self.net.program.dropout_rates(first_update, len(chunk.rates))[recorded]
+            self.training.flow_recorder.add(first + recorded, log.statistics, rows, dropout)
         # The first loss of the chunk is that of ``before``: here it is finite.
         if log.finite or len(log.losses) > 1 or self._last_finite is None:
             self._last_finite = before

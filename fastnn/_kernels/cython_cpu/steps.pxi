@@ -67,7 +67,7 @@ cdef int64_t forward_and_backward(const KernelContext* ctx, int64_t k, const Ste
                ctx.work + mine.first * ctx.n_inputs)
     phase = forward(ctx, NULL, ctx.step + k, mine.first, n_rows, step.batch, phase)
     if step.statistics != NULL:
-        record_values(ctx, step.statistics, mine.first, n_rows)
+        record_values(ctx, step.statistics, ctx.step + k, mine.first, n_rows)
     sums = loss_and_gradient(ctx, z, d_z, n_rows, n_out, samples + mine.first,
                              weight_sum_of(ctx, samples, step.batch))
     write_thread_sums(ctx, sums)

@@ -31,11 +31,13 @@ class KernelContext(NamedTuple):
     scratch: np.ndarray
     split_k_partials: np.ndarray
     stats_scratch: np.ndarray
+    dropout: np.ndarray  # (steps, schedules)
     capacity: int
     training: bool
     updates: bool
     backward: bool
     seed: int
+    step: int
 
 
 @inline
@@ -56,12 +58,20 @@ def context_of(rank, n_threads, arguments):
         scratch=unowned_view(arguments.scratch.reshape(-1)),
         split_k_partials=unowned_view(arguments.split_k_partials.reshape(-1)),
         stats_scratch=unowned_view(arguments.stats_scratch.reshape(-1)),
+        dropout=unowned_view(arguments.dropout),
         capacity=arguments.capacity,
         training=arguments.training,
         updates=arguments.updates,
         backward=arguments.backward,
         seed=arguments.seed,
+        step=arguments.step,
     )
+
+
+@inline
+def dropout_rate(ctx, op, step):
+    """Rate of an operation's dropout at step number ``step``."""
+    return op.rate if op.schedule < 0 else ctx.dropout[step - ctx.step, op.schedule]
 
 
 @inline

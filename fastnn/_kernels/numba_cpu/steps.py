@@ -132,7 +132,7 @@ def _forward_and_backward(ctx, arguments, data, samples, following, k, measured,
         elementwise.gather(data.X, own, 0, matrix(ctx.work, first * n_in, n_rows, n_in))
     _prefetch_next(ctx, data, following)
     phase = forward(ctx, data.X, -1, step, first, n_rows, batch, phase)
-    stats.values(ctx, measured, first, n_rows)
+    stats.values(ctx, measured, step, first, n_rows)
     n_out = ctx.ops[len(ctx.ops) - 1].n_out
     offset = arguments.output * ctx.capacity + first * n_out
     z, d_z = matrix(ctx.work, offset, n_rows, n_out), matrix(ctx.d_work, offset, n_rows, n_out)

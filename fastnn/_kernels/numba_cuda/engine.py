@@ -17,6 +17,7 @@ from fastnn._kernels.contract import Chunk, Evaluation, Program, Samples, State,
 from fastnn._kernels.numba_cuda.driver.device import open_device
 from fastnn._kernels.numba_cuda.driver.gpu_arrays import GpuArray
 from fastnn._kernels.numba_cuda.kernels import control
+from fastnn._kernels.numba_cuda.kernels.op_table import dropout_table
 from fastnn._kernels.numba_cuda.runtime import cublaslt, sample_transfer
 from fastnn._kernels.numba_cuda.runtime.device_state import DeviceState, StateBuffers
 from fastnn._kernels.numba_cuda.runtime.launcher import Launcher
@@ -358,6 +359,8 @@ class CudaEngine:
         self._workspace.fill("order", chunk.order.astype(np.int64, copy=False))
         self._workspace.fill("bounds", chunk.bounds.astype(np.int64, copy=False))
         self._workspace.fill("rates", rates.reshape(-1))
+        dropout = self.program.dropout_rates(state.optimizer_step, steps)
+        self._workspace.fill("dropout", dropout_table(dropout.T).reshape(-1))
         self._device.upload(self._workspace["optimizer"], chunk.optimizer)
         self._workspace.make("log", 3 * steps)
         shape = self._record_shape(chunk.batch_size)

@@ -35,6 +35,7 @@ ARGUMENTS = (
     ("order", "int64"),
     ("bounds", "int64"),
     ("rates", "float64"),  # (steps · N_RATES,); see fastnn._kernels.step_rates
+    ("dropout", "float64"),  # (schedules · steps · 2,); see op_table.dropout_table
     ("control", "int64"),  # see the module `control`
     ("sums", "float64"),  # partial sums over a mini-batch and over θ
     ("log", "float64"),  # (3 · steps,): losses, Σ w, Σ w of samples classified rightly

@@ -43,6 +43,7 @@ _OPERATION_FIELDS = (
     ("weight", "raw"),
     ("bias", "raw"),
     ("state", "raw"),
+    ("schedule", "raw"),
     ("stream", "raw"),
     ("x_grad", "raw"),
     ("skip_grad", "raw"),
@@ -109,6 +110,16 @@ def operation(ctx, index):
     threshold = op.threshold if ctx.control[control.TRAINING] != 0 else 0
     aux = op.aux * capacity if ctx.control[control.BACKWARD] != 0 else -1
     return _read_operation(op, ctx.theta_out.dtype.type, capacity, aux, np.uint64(threshold))
+
+
+@device
+def dropout_at(ctx, op, step):
+    """Threshold and factor of an operation's dropout at step number ``step``."""
+    if op.schedule < 0:
+        return op.threshold, op.kept
+    k = step - ctx.control[control.STEP]
+    place = 2 * (op.schedule * ctx.control[control.STEPS] + k)
+    return np.uint64(ctx.dropout[place]), type(op.kept)(ctx.dropout[place + 1])
 
 
 @device
