@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+import numpy as np
 from builders import LOSS_CASES, STEPPING
 from hypothesis import assume
 from hypothesis import strategies as st
@@ -252,4 +253,8 @@ def cases(draw, layers=any_stack, inputs=sizes, batches=any_batches, loss=None, 
 
 
 def program_of(case: Case, dtype) -> Program:
-    return lower(case.layers, case.inputs, as_loss(LOSS_CASES[case.loss][0]), dtype)
+    loss = as_loss(LOSS_CASES[case.loss][0])
+    if loss.levels:  # one for each output
+        n = lower(case.layers, case.inputs, as_loss("mse"), dtype).n_outputs
+        loss = fnn.Loss(loss.name, levels=np.linspace(0, 1, n + 2)[1:-1] ** 2)
+    return lower(case.layers, case.inputs, loss, dtype)

@@ -78,6 +78,8 @@ def numbers(case: Case, program: Program) -> Numbers:
     n = max(map(max, case.batches)) + 3
     y = targets(LOSS_CASES[case.loss][1], n, program.n_outputs, case.seed)
     weights = rng.integers(0, 4, n).astype(float) if case.weighted else None
+    if y.ndim == 2:  # also of one value for all outputs
+        y = np.ascontiguousarray(np.broadcast_to(y, (n, program.n_outputs)))
     key = "labels" if y.ndim == 1 else "values"
     samples = Samples(rng.normal(size=(n, case.inputs)), weights=weights, **{key: y})
     return Numbers(theta, buffers, samples, rng.normal(size=(case.predicted, case.inputs))).as_type(

@@ -57,7 +57,7 @@ class Program:
     n_buffers: int
     n_columns: int  # workspace columns a sample needs
     n_scratch: int  # batch-independent scratch, per thread
-    loss: np.ndarray  # one opcodes.LOSS record
+    loss: np.ndarray  # one opcodes.LOSS record, or one for each output
     dtype: np.dtype
     # of the last columns of X, which hold codes of categories
     cardinalities: tuple[int, ...] = ()

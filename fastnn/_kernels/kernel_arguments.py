@@ -23,7 +23,7 @@ class KernelArguments(NamedTuple):
 
     barrier: Integers  # (3,) arrivals, threads asleep, spins before sleep: see numba_cpu/barrier.py
     ops: Annotated[np.ndarray, "Op"]  # the op table
-    loss: Annotated[np.ndarray, "Loss"]  # (1,)
+    loss: Annotated[np.ndarray, "Loss"]  # (1,), or one for each output
     optimizer: Annotated[np.ndarray, "Optimizer"]  # (1,)
     theta: Reals  # (n_parameters,)
     gradient: Reals  # like θ; without ``updates`` the gradient, penalties included, is left here

@@ -44,8 +44,17 @@ LINEAR, SIGMOID, RELU = (ACTIVATIONS[name].code for name in ("linear", "sigmoid"
 SOFTMAX_CROSS_ENTROPY = LOSSES["softmax_cross_entropy"].code
 BINARY_CROSS_ENTROPY = LOSSES["binary_cross_entropy"].code
 
-IDENTITY, SOFTMAX, LOGISTIC, EXPONENTIAL = range(4)  # links: what ``predict`` makes of raw outputs
-LINKS = {"identity": IDENTITY, "softmax": SOFTMAX, "sigmoid": LOGISTIC, "exp": EXPONENTIAL}
+QUANTILE = LOSSES["quantile"].code  # has a constant for each output
+
+# links: what ``predict`` makes of raw outputs
+IDENTITY, SOFTMAX, LOGISTIC, EXPONENTIAL, SORTED = range(5)
+LINKS = {
+    "identity": IDENTITY,
+    "softmax": SOFTMAX,
+    "sigmoid": LOGISTIC,
+    "exp": EXPONENTIAL,
+    "sort": SORTED,
+}
 
 NO_UPDATE = -1  # leave the gradient in the gradient buffer: `gradients`, L-BFGS
 SGD, NADAM = OPTIMIZERS["sgd"].code, OPTIMIZERS["nadam"].code
@@ -149,5 +158,6 @@ OPTIMIZER = np.dtype(
     align=True,
 )
 
-# A loss, as engines see it; ``constant`` is its constant of the table, 0 where it has none.
+# A loss, as engines see it; ``constant`` is its constant of the table, 0 where it has none. A loss
+# with levels is a record for each output, whose constant is the output's level.
 LOSS = np.dtype([("code", np.int64), ("link", np.int64), ("constant", np.float64)], align=True)

@@ -78,9 +78,7 @@ def lower(
         lowering.strip_sigmoid(output)
     lowering.plan_backward()
     lowering.check_size()
-    record = np.zeros(1, opcodes.LOSS)
-    record["code"], record["link"] = loss.spec.code, opcodes.LINKS[loss.spec.link]
-    record["constant"] = next(iter(loss.constants.values()), 0.0)
+    loss.check_outputs(n_outputs)
     return Program(
         ops=np.array([tuple(op[name] for name in _FIELDS) for op in lowering.ops], opcodes.OP),
         parameters=tuple(lowering.parameters),
@@ -92,7 +90,7 @@ def lower(
         n_buffers=lowering.n_buffers,
         n_columns=lowering.n_columns,
         n_scratch=lowering.n_scratch,
-        loss=record,
+        loss=loss.record(),
         dtype=np.dtype(dtype),
         cardinalities=lowering.cardinalities,
         precision=precision,

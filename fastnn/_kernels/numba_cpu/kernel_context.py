@@ -21,6 +21,7 @@ class KernelContext(NamedTuple):
     n_threads: int
     barrier: np.ndarray
     ops: np.ndarray
+    loss: np.ndarray
     theta: np.ndarray
     gradient: np.ndarray
     slots: np.ndarray  # flat, as all that follow
@@ -48,6 +49,7 @@ def context_of(rank, n_threads, arguments):
         n_threads=n_threads,
         barrier=unowned_view(arguments.barrier),
         ops=unowned_view(arguments.ops),
+        loss=unowned_view(arguments.loss),
         theta=unowned_view(arguments.theta),
         gradient=unowned_view(arguments.gradient),
         slots=unowned_view(arguments.slots.reshape(-1)),

@@ -138,7 +138,7 @@ def _forward_and_backward(ctx, arguments, data, samples, following, k, measured,
     z, d_z = matrix(ctx.work, offset, n_rows, n_out), matrix(ctx.d_work, offset, n_rows, n_out)
     weight_sum = _weight_sum(data.weights, samples)
     loss, correct = loss_and_gradient(
-        arguments.loss[0], z, d_z, own, data.labels, data.targets, data.weights, weight_sum
+        ctx.loss, z, d_z, own, data.labels, data.targets, data.weights, weight_sum
     )
     arguments.thread_sums[ctx.rank, 0], arguments.thread_sums[ctx.rank, 1] = loss, correct
     return backpropagate(ctx, first, n_rows, batch, phase)
@@ -172,7 +172,7 @@ def predict(ctx, arguments, data, link, predictions):
         if arguments.evaluates:
             d_z, samples = matrix(ctx.d_work, offset, n, n_out), data.order[start : start + n]
             block_loss, block_correct = loss_and_gradient(
-                arguments.loss[0], z, d_z, samples, data.labels, data.targets, data.weights,
+                ctx.loss, z, d_z, samples, data.labels, data.targets, data.weights,
                 weight_sum,
             )  # fmt: skip
             loss += block_loss

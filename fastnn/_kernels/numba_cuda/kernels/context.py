@@ -19,7 +19,7 @@ TILE_ELEMENTS = MAX_THREADS * CELLS
 # An array that a network does not need has length 0.
 ARGUMENTS = (
     ("ops", "ops"),  # op_table.OPERATION records
-    ("loss", "loss"),  # one opcodes.LOSS record
+    ("loss", "loss"),  # one opcodes.LOSS record, or one for each output
     ("optimizer", "optimizer"),  # one record
     ("theta", "real"),
     ("gradient", "real"),
