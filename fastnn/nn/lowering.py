@@ -26,6 +26,7 @@ from fastnn.nn.layers import (
     PiecewiseLinear,
     Residual,
     Scale,
+    dense_initializers,
 )
 from fastnn.nn.losses import Loss
 from fastnn.optim.schedules import Schedule
@@ -190,18 +191,11 @@ class _Lowering:
     def dense(
         self, layer: Dense, x: int, width: int, name: str, following: Iterable[Layer]
     ) -> _Value:
-        init = layer.init
-        if isinstance(init, Initializer) and init.name == "auto":
-            is_ntk = layer.scaling == "ntk"
-            init = Initializer(
-                "standard_normal"
-                if is_ntk
-                else ACTIVATIONS[_effective_activation(layer, following)].init
-            )
+        init, bias_init = dense_initializers(layer, following)
         weight = self.parameter(f"{name}weight", (width, layer.units), "weight", init)
         bias = -1
         if layer.bias:
-            bias = self.parameter(f"{name}bias", (layer.units,), "bias", layer.bias_init)
+            bias = self.parameter(f"{name}bias", (layer.units,), "bias", bias_init)
         fields = {
             "weight": weight,
             "bias": bias,
@@ -415,14 +409,3 @@ _LOWERINGS = {
 def _ones(name: str, shape: tuple[int, ...], draw: Draw) -> np.ndarray:
     """The initialiser of scales."""
     return np.ones(shape)
-
-
-def _effective_activation(layer: Dense, following: Iterable[Layer]) -> str:
-    """The activation that follows the layer, past normalisation, dropout and noise, by name."""
-    if layer.activation.name == "linear":
-        for successor in following:
-            if isinstance(successor, Activation):
-                return successor.name
-            if not isinstance(successor, BatchNorm | LayerNorm | Dropout | GaussianNoise):
-                break
-    return layer.activation.name

@@ -6,7 +6,7 @@ import numpy as np
 
 from fastnn.nn.protocol import NetworkProtocol
 from fastnn.optim.optimizers import LBFGS, Optimizer
-from fastnn.training import bin_edges
+from fastnn.training import bin_edges, data_init
 from fastnn.training.config import FitConfig
 from fastnn.training.history import History
 from fastnn.training.interrupts import ctrl_c_sets_flag
@@ -42,6 +42,7 @@ def train(net: NetworkProtocol, data: TrainingData, config: FitConfig) -> Histor
         # From here on no argument is refused any more.
         net.use_optimizer(type(config.optimizer).__name__)
         bin_edges.set_missing(net, data)
+        data_init.complete(net, data)
         try:
             if isinstance(config.optimizer, LBFGS):
                 minimise(training, config.optimizer)

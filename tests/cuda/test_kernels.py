@@ -309,7 +309,7 @@ def test_gradients(path, training):
 
 @pytest.mark.usefixtures("no_races")
 @pytest.mark.parametrize(
-    "loss", ["softmax_cross_entropy", "binary_cross_entropy", "poisson", "mse"]
+    "loss", ["softmax_cross_entropy", "binary_cross_entropy", "poisson", "mse", "quantile"]
 )
 @pytest.mark.parametrize("path", ["persistent", "graph"], indirect=True)
 def test_predictions(path, loss):
