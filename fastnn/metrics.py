@@ -216,13 +216,19 @@ def _accuracy(net: NetworkProtocol, samples: Samples, evaluation: Evaluation) ->
 def _values(
     net: NetworkProtocol, samples: Samples, evaluation: Evaluation
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Predictions (n, outputs), targets (n, outputs) and weights (n,)."""
+    """Predictions (n, outputs), targets (n, outputs) and weights (n,).
+
+    Of quantiles those of the level nearest ½: predictions (n, 1) and targets (n, 1).
+    """
     p, t = evaluation.outputs, samples.values
     if net.loss.spec.link != "identity":
         p = reference.link(net.program.loss, evaluation.outputs)
     if samples.labels is not None:
         t = one_hot(samples.labels, net.outputs, net.dtype)
     assert t is not None
+    if net.loss.levels:
+        nearest = int(np.abs(np.array(net.loss.levels) - 0.5).argmin())
+        p, t = p[:, nearest : nearest + 1], t[:, nearest : nearest + 1]
     w = _weights(samples)
     if not w.all():
         p = np.where(w[:, None] > 0, p, t)  # a weight of 0 times what overflowed would be NaN

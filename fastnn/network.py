@@ -187,6 +187,7 @@ class Network:
         callbacks: Sequence[Any] = (),
         metrics: Sequence[str] = ("accuracy",),
         progress: bool = True,
+        drop_last: bool = False,
     ) -> History:
         """Train, going on from where an earlier call stopped.
 
@@ -225,6 +226,8 @@ class Network:
             Of the validation data; see `evaluate`.
         progress : bool
             Show a bar and a line per epoch, if standard error is a terminal.
+        drop_last : bool
+            Leave a last, shorter batch out of each epoch, unless it is the only one.
 
         Returns
         -------
@@ -239,25 +242,22 @@ class Network:
             A loss or parameter that is not finite; the network keeps its last finite parameters.
         """
         kind = as_optimizer(optimizer)
-        config = FitConfig(epochs, batch_size, kind, shuffle, callbacks, metrics, progress)
-        if isinstance(kind, LBFGS) and self.program.ops["max_norm"].any():
-            raise ValueError("LBFGS cannot keep max_norm; use another optimizer, or l2")
+        options = shuffle, callbacks, metrics, progress, drop_last
+        config = FitConfig(epochs, batch_size, kind, *options)
         data = training_data(self, X, y, sample_weight, class_weight, validation)
         return train(self, data, config)
 
     def use_optimizer(self, kind: str) -> None:
         """Keep the optimiser's state if it is of this kind (a class's name), else start afresh."""
         if kind != self.optimizer_kind:
-            self.forget_optimizer()
             self.optimizer_kind = kind
-            self.state.slots = self.program.new_vectors(OPTIMIZERS[kind.lower()].n_slots)
+            n_slots = OPTIMIZERS[kind.lower()].n_slots
+            self.state.restart_optimizer(self.program.new_vectors(n_slots))
 
     def forget_optimizer(self) -> None:
         """Drop the optimiser's state; the next call of `fit` starts it afresh."""
-        self.optimizer_kind: str | None = None
-        self.state.slots = self.program.new_vectors(0)
-        self.state.mu_product = np.ones(1)
-        self.state.optimizer_step = 0
+        self.optimizer_kind = None
+        self.state.restart_optimizer(self.program.new_vectors(0))
 
     # --- using it ---------------------------------------------------------------------------------
 

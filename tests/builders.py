@@ -29,7 +29,13 @@ INPUTS, OUTPUTS, WIDTH = 4, 3, 5
 
 # --- data -----------------------------------------------------------------------------------------
 
-_KIND_OF_LINK = {"softmax": "labels", "sigmoid": "bits", "exp": "counts", "identity": "values"}
+_KIND_OF_LINK = {
+    "softmax": "labels",
+    "sigmoid": "bits",
+    "exp": "counts",
+    "identity": "values",
+    "sort": "value",
+}
 # Case → (loss, kind of its targets): each loss, each with another constant, and further targets.
 LOSS_CASES = {name: (name, _KIND_OF_LINK[row.link]) for name, row in LOSSES.items()}
 LOSS_CASES |= {
@@ -44,6 +50,7 @@ LOSS_CASES |= {
         "probabilities",
     ),
     "binary probabilities": ("binary_cross_entropy", "probabilities of bits"),
+    "other levels": (fnn.Loss("quantile", levels=(0.02, 0.3, 0.6)), "value"),
 }
 
 
@@ -54,19 +61,20 @@ def features(rows, inputs=INPUTS, seed=0):
 def targets(kind, rows, outputs=OUTPUTS, seed=1):
     """Targets of a kind.
 
-    Kinds are labels, probabilities (of classes: rows sum to 1), probabilities of bits, bits, counts
-    and values.
+    Kinds are labels, probabilities (of classes: rows sum to 1), probabilities of bits, bits,
+    counts, values, and one value for each row.
     """
     rng = np.random.default_rng(seed)
     if kind == "labels":
         return rng.integers(outputs, size=rows)
     if kind == "probabilities":
         return rng.dirichlet(np.ones(outputs), rows)
-    shape = (rows, outputs)
+    shape = (rows, 1 if kind == "value" else outputs)
     draws = {
         "probabilities of bits": rng.uniform,
         "counts": lambda size: rng.poisson(2.0, size),
         "values": lambda size: rng.normal(size=size),
+        "value": lambda size: rng.normal(size=size),
     }
     return draws[kind](size=shape) if kind in draws else rng.integers(0, 2, shape).astype(float)
 
@@ -146,6 +154,14 @@ STACKS = {
         fnn.Dropout(0.3),
         fnn.Dense(WIDTH, "silu"),
         fnn.Dropout(0.5),
+        fnn.Dense(OUTPUTS),
+    ],
+    "scheduled dropout": [
+        fnn.Dropout(fnn.FlatCosine(0.5, 8, 0.25)),
+        fnn.Dense(WIDTH, "sigmoid"),
+        fnn.Dropout(fnn.Warmup(6, 0.4)),
+        fnn.Dense(WIDTH, "mish"),
+        fnn.Dropout(0.2),
         fnn.Dense(OUTPUTS),
     ],
     "noise on inputs": [

@@ -14,6 +14,12 @@ OPTIONS = {
     "clip value": {"clip_value": 0.02},
     "clip norm": {"clip_norm": 0.05},
     "schedule": {"lr": fnn.Warmup(3, fnn.Cosine(0.01, 12, 0.001))},
+    "schedule of weight decay": {"weight_decay": fnn.FlatCosine(0.3, 16, 0.25)},
+    "schedules and clip norm": {
+        "lr": fnn.Exponential(0.02, 0.9),
+        "weight_decay": fnn.Warmup(7, 0.2),
+        "clip_norm": 0.2,
+    },
     "all": {
         "weight_decay": 0.05,
         "clip_value": 0.1,

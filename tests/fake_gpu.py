@@ -106,7 +106,7 @@ class Kernels:
         reference, k = self._reference(a), int(a.control[control.K])
         rows = a.order[a.bounds[k] : a.bounds[k + 1]]
         batch = self._samples(a, reference.program, rows)
-        rates = a.rates[: 4 * int(a.control[control.STEPS])].reshape(-1, 4)
+        rates = a.rates[: 5 * int(a.control[control.STEPS])].reshape(-1, 5)
         every = int(a.control[control.EVERY])
         chunk = Chunk(
             np.arange(len(rows)),
@@ -115,6 +115,7 @@ class Kernels:
             a.optimizer,
             len(rows),
             every,
+            rates[k : k + 1, 4],
         )
         log = reference.train_steps(self._state(a, k), batch, chunk)
         self._write(a, k, log, every)

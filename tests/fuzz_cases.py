@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+import numpy as np
 from builders import LOSS_CASES, STEPPING
 from hypothesis import assume
 from hypothesis import strategies as st
@@ -78,12 +79,13 @@ def dense(activation, sizes=sizes):
 
 
 rates = st.sampled_from([0.1, 0.5])
+dropout_schedules = st.sampled_from([fnn.FlatCosine(0.5, 3), fnn.Warmup(3, 0.4)])
 one_layer = {
     "dense": dense(activations()),
     "batch_norm": st.builds(fnn.BatchNorm, momentum=st.sampled_from([0.1, 1.0]), epsilon=epsilons),
     "layer_norm": st.builds(fnn.LayerNorm, epsilons),
     "noise": st.builds(fnn.GaussianNoise, rates),
-    "dropout": st.builds(fnn.Dropout, rates),
+    "dropout": st.builds(fnn.Dropout, rates | dropout_schedules),
     "activation": activations(),
     "scale": st.builds(fnn.Scale, factors, factors),
 }
@@ -191,7 +193,7 @@ def optimizers(draw, name=None):
         "beta2": st.sampled_from([0.5, 0.99]),
         "epsilon": st.sampled_from([0.01, 1.0]),
         "momentum_decay": st.sampled_from([0.0, 0.5]),
-        "weight_decay": st.sampled_from([0.0, 0.1]),
+        "weight_decay": st.sampled_from([0.0, 0.1, fnn.FlatCosine(0.2, 4)]),
         "clip_value": limit,
         "clip_norm": limit,
     }
@@ -265,4 +267,8 @@ def cases(draw, layers=any_stack, inputs=sizes, batches=any_batches, loss=None, 
 
 
 def program_of(case: Case, dtype) -> Program:
-    return lower(case.layers, case.inputs, as_loss(LOSS_CASES[case.loss][0]), dtype)
+    loss = as_loss(LOSS_CASES[case.loss][0])
+    if loss.levels:  # one for each output
+        n = lower(case.layers, case.inputs, as_loss("mse"), dtype).n_outputs
+        loss = fnn.Loss(loss.name, levels=np.linspace(0, 1, n + 2)[1:-1] ** 2)
+    return lower(case.layers, case.inputs, loss, dtype)

@@ -78,6 +78,8 @@ def numbers(case: Case, program: Program) -> Numbers:
     n = max(map(max, case.batches)) + 3
     y = targets(LOSS_CASES[case.loss][1], n, program.n_outputs, case.seed)
     weights = rng.integers(0, 4, n).astype(float) if case.weighted else None
+    if y.ndim == 2:  # also of one value for all outputs
+        y = np.ascontiguousarray(np.broadcast_to(y, (n, program.n_outputs)))
     key = "labels" if y.ndim == 1 else "values"
     samples = Samples(rng.normal(size=(n, case.inputs)), weights=weights, **{key: y})
     return Numbers(theta, buffers, samples, rng.normal(size=(case.predicted, case.inputs))).as_type(
@@ -162,8 +164,11 @@ def run(
     np.testing.assert_array_equal(state.buffers, given.buffers)
     for k, sizes in enumerate(case.batches):
         order, bounds = rng.integers(len(given.samples), size=sum(sizes)), np.cumsum([0, *sizes])
-        learning_rates = case.optimizer.rates(0, len(sizes)) * rng.uniform(0.5, 1, len(sizes))
-        chunk = Chunk(order, bounds, learning_rates, case.optimizer.record(), sizes[0], case.every)
+        optimizer, steps = case.optimizer, (state.optimizer_step, len(sizes))
+        learning_rates = optimizer.rates(0, len(sizes)) * rng.uniform(0.5, 1, len(sizes))
+        decays = optimizer.decays(*steps)
+        record = optimizer.record()
+        chunk = Chunk(order, bounds, learning_rates, record, sizes[0], case.every, decays)
         results.keep_log(f"chunk {k}", engine.train_steps(state, given.samples, chunk), sizes[0])
         results.keep_arrays(f"chunk {k}", state.theta, program.parameters, given.theta)
         results.keep_arrays(f"chunk {k}", state.buffers, program.buffers, given.buffers)

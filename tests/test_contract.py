@@ -337,7 +337,7 @@ def test_is_finite(engine, dtype):
 ELEMENTWISE = [name for name, row in LOSSES.items() if row.elementwise]
 WHOLE = [name for name, row in LOSSES.items() if not row.elementwise]
 OPERATIONS = list(opcodes.OPERATIONS)
-LINKS = ["softmax", "logistic", "exponential"]  # identity does nothing
+LINKS = ["softmax", "logistic", "exponential", "sorted"]  # identity does nothing
 NONLINEAR = [name for name in ACTIVATIONS if name != "linear"]
 NEEDS_Z = [name for name in NONLINEAR if ACTIVATIONS[name].needs_z]
 FROM_OUTPUT = [name for name in NONLINEAR if not ACTIVATIONS[name].needs_z]

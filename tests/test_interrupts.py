@@ -140,6 +140,17 @@ def test_a_terminal_gets_a_line_an_epoch(monkeypatch, capfd, optimizer):
     assert capfd.readouterr().out == ""
 
 
+def test_the_bar_ends_with_the_samples_that_are_used(monkeypatch):
+    bars = []
+    monkeypatch.setattr(
+        "fastnn._utils.progress.Terminal.close",
+        lambda display: bars.append(display._bar.tasks[0]),
+    )
+    terminal(monkeypatch)
+    network().fit(X, LABELS, epochs=3, batch_size=12, drop_last=True)
+    assert (bars[0].completed, bars[0].total) == (108, 108)
+
+
 def test_progress_can_be_switched_off(monkeypatch):
     error = terminal(monkeypatch)
     network().fit(X, LABELS, progress=False)

@@ -84,15 +84,15 @@ def add_noise(z, x, std, first_row, seed, stream, step):
 
 @entry
 def loss_and_gradient(loss, z, d, samples, labels, values, weights, weight_sum):
-    return losses.loss_and_gradient(loss[0], z, d, samples, labels, values, weights, weight_sum)
+    return losses.loss_and_gradient(loss, z, d, samples, labels, values, weights, weight_sum)
 
 
 @entry
 def step(optimizer, eta, t, mu_product, decay, w, g, slots):
     mu = update.momentum_factor(optimizer[0], t)
     mu_next = update.momentum_factor(optimizer[0], t + 1)
-    rates = update.bias_correction(optimizer[0], eta, t, mu, mu_next, mu_product)
-    return update.update(optimizer[0], rates, decay, w, g, slots[0], slots[1])
+    rates = update.bias_correction(optimizer[0], eta, decay, t, mu, mu_next, mu_product)
+    return update.update(optimizer[0], rates, w, g, slots[0], slots[1])
 
 
 @entry
@@ -230,9 +230,11 @@ def test_noise(n, dtype):
 # --- losses ---------------------------------------------------------------------------------------
 
 
-def losses_of(name):
-    constants = LOSSES[name].constants
-    return [Loss(name), *(Loss(name, **{key: 0.3}) for key in constants)]
+def losses_of(name, outputs):
+    row = LOSSES[name]
+    if row.levels:
+        return [Loss(name, levels=np.linspace(0, 1, outputs + 2)[1:-1] ** p) for p in (1, 3)]
+    return [Loss(name), *(Loss(name, **{key: 0.3}) for key in row.constants)]
 
 
 @dtypes
@@ -245,8 +247,8 @@ def test_losses(name, outputs, weighted, dtype):
     weights = rng.uniform(0, 2, n if weighted else 0).astype(dtype)
     chosen_weights = weights[chosen] if weighted else np.ones(5)
     link = LOSSES[name].link
-    for loss in losses_of(name):
-        record = network(EVERYTHING, loss).program.loss
+    for loss in losses_of(name, outputs):
+        record = loss.record()
         for spread in (1.0, 30.0 if link != "exp" else 3.0):
             z = (spread * rng.normal(size=(5, outputs))).astype(dtype)
             labels = rng.integers(0, outputs, n if link == "softmax" else 0)

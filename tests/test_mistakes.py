@@ -400,7 +400,7 @@ def test_mistakes_are_named(call, error, parts):
         call()
 
 
-@pytest.mark.parametrize("option", ["shuffle", "progress"])
+@pytest.mark.parametrize("option", ["shuffle", "progress", "drop_last"])
 def test_switches_take_only_booleans(option):
     with raises(TypeError, option):
         small().fit(X, LABELS, **{option: "no"})

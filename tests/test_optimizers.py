@@ -4,7 +4,15 @@ import inspect
 
 import numpy as np
 import pytest
-from builders import STEPPING, features, optimizer
+from builders import (
+    EVERYTHING,
+    STEPPING,
+    assert_same_bits,
+    features,
+    network,
+    optimizer,
+    targets,
+)
 
 import fastnn as fnn
 from fastnn.optim.optimizers import OPTIMIZERS, Optimizer, as_optimizer
@@ -65,6 +73,27 @@ def test_weight_decay_is_for_weights_only(engine, name):
     assert (np.abs(decayed["1.weight"]) < np.abs(start)).all()
     for key in ("0.scale", "0.shift", "1.bias"):
         np.testing.assert_array_equal(decayed[key], plain[key])
+
+
+@each
+@pytest.mark.parametrize("options", [{}, {"clip_norm": 0.1}, {"clip_value": 0.05}])
+def test_a_schedule_of_weight_decay_is_that_decay_at_each_step(engine, name, options):
+    schedule, data = fnn.FlatCosine(0.3, 10, 0.2), (features(23), targets("values", 23))
+    scheduled, by_hand = (network(EVERYTHING, backend=engine) for _ in range(2))
+    scheduled.fit(
+        *data, 12, 23, optimizer(name, lr=0.01, weight_decay=schedule, **options), progress=False
+    )
+    for step in range(12):
+        decay = schedule(step)
+        by_hand.fit(
+            *data, 1, 23, optimizer(name, lr=0.01, weight_decay=decay, **options), progress=False
+        )
+    assert_same_bits(scheduled, by_hand)
+
+
+def test_lbfgs_takes_no_schedule():
+    with pytest.raises(TypeError, match=r"weight_decay must be a number, not FlatCosine"):
+        fnn.LBFGS(weight_decay=fnn.FlatCosine(0.1, 10))
 
 
 def test_coupled_decay_is_a_penalty(engine):

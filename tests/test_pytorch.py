@@ -42,6 +42,10 @@ def smoothed(y, loss):
     return y * (1 - loss.constants["label_smoothing"]) + loss.constants["label_smoothing"] / 2
 
 
+def pinball(e, levels):
+    return torch.maximum(levels * e, (levels - 1) * e)
+
+
 # Each gives one loss per sample.
 TORCH_LOSSES = {
     "softmax_cross_entropy": lambda z, y, loss: F.cross_entropy(
@@ -55,6 +59,9 @@ TORCH_LOSSES = {
     "mae": lambda z, y, loss: F.l1_loss(z, y, reduction="none").mean(1),
     "huber": lambda z, y, loss: F.huber_loss(
         z, y, reduction="none", delta=loss.constants["delta"]
+    ).mean(1),
+    "quantile": lambda z, y, loss: pinball(
+        y - z, torch.tensor(loss.levels, dtype=torch.float64)
     ).mean(1),
     "poisson": lambda z, y, loss: F.poisson_nll_loss(
         z, y, log_input=True, full=False, reduction="none"

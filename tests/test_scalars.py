@@ -329,7 +329,7 @@ def update_constants(name, t, mu_product, dtype):
     """The constants of step t."""
     o = optimizer_of(name)
     mu, mu_next = momentum_factor(o, t), momentum_factor(o, t + 1)
-    rates = bias_correction(o, ETA, t, mu, mu_next, mu_product)
+    rates = bias_correction(o, ETA, DECAY, t, mu, mu_next, mu_product)
     decoupled = OPTIMIZERS[UPDATES[name][1]].decoupled_decay
     values = scalars.UpdateConstants(
         lr=rates.eta,

@@ -179,6 +179,33 @@ def test_every_epoch_has_an_order_of_its_own_the_same_on_every_engine(engine):
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
+def test_a_short_last_batch_may_be_dropped(engine, shuffle):
+    net, weights = network(backend=engine), RNG.uniform(0.5, 1, size=40)
+    orders = record_orders(net)
+    history = net.fit(
+        X, LABELS, 4, 12, "sgd", shuffle=shuffle, sample_weight=weights, drop_last=True
+    )
+    assert [len(order) for order in orders] == [36] * 4
+    assert net.state.step == 12
+    used = [set(order) for order in orders]
+    assert len(set.union(*used)) == (40 if shuffle else 36)
+    # The means of an epoch are those of the samples it used.
+    other = network(backend=engine)
+    whole = other.fit(X[:36], LABELS[:36], 4, 12, "sgd", shuffle=False, sample_weight=weights[:36])
+    if not shuffle:
+        assert (history["loss"], history["accuracy"]) == (whole["loss"], whole["accuracy"])
+
+
+@pytest.mark.parametrize(("rows", "batch_size"), [(40, 64), (40, 40), (40, 20), (1, 2)])
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_nothing_is_dropped_where_no_batch_is_shorter(rows, batch_size, optimizer):
+    nets = [network(), network()]
+    for net, drop_last in zip(nets, (True, False), strict=True):
+        net.fit(X[:rows], LABELS[:rows], 2, batch_size, optimizer, drop_last=drop_last)
+    np.testing.assert_array_equal(nets[0].state.theta, nets[1].state.theta)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize("share", [0.25, 0.9])
 def test_held_out_samples_are_never_trained_on(share, shuffle):
     net = network()

@@ -203,11 +203,11 @@ def _loops(
 def _updates(optimizers: dict) -> str:
     lines = [
         "cdef WeightSums update_by_code(const Optimizer* optimizer, const StepRates* rates,",
-        "                               double decay, real_target w, const real* g, real_target m,",
+        "                               real_target w, const real* g, real_target m,",
         "                               real_target v, int64_t n) noexcept nogil:",
         '    """Run `update_loop` for the formula of an optimiser."""',
         "    cdef int64_t code = formula_of(optimizer)",
-        "    cdef UpdateConstants c = constants_of(optimizer, rates, decay)",
+        "    cdef UpdateConstants c = constants_of(optimizer, rates)",
     ]
     for name in [*optimizers, "momentum", "nesterov"]:
         formula = "ADAM" if name == "adamw" else name.upper()  # its decay is the only difference

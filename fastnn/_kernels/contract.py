@@ -57,12 +57,33 @@ class Program:
     n_buffers: int
     n_columns: int  # workspace columns a sample needs
     n_scratch: int  # batch-independent scratch, per thread
-    loss: np.ndarray  # one opcodes.LOSS record
+    loss: np.ndarray  # one opcodes.LOSS record, or one for each output
     dtype: np.dtype
     # of the last columns of X, which hold codes of categories
     cardinalities: tuple[int, ...] = ()
     # of the CUDA engine's products, one of PRECISIONS; parameters are of ``dtype`` whatever it says
     precision: str = "float32"
+    schedules: tuple[Any, ...] = ()  # of dropout rates over the optimiser's steps
+
+    def dropout_rates(self, first: int, steps: int) -> np.ndarray:
+        """Scheduled rates of dropout at steps from ``first`` on: (steps, schedules) float64.
+
+        Raises
+        ------
+        ValueError
+            A rate outside of [0, 1).
+        """
+        rates = np.zeros((steps, len(self.schedules)))
+        for i, schedule in enumerate(self.schedules):
+            rates[:, i] = schedule.rates(first, steps)
+            inside = (rates[:, i] >= 0) & (rates[:, i] < 1)
+            if not inside.all():
+                k = int(inside.argmin())
+                raise ValueError(
+                    f"rate of Dropout must lie in [0, 1); {schedule!r} gives {rates[k, i]:g} "
+                    f"at step {first + k}"
+                )
+        return rates
 
     def new_vector(self) -> np.ndarray:
         """A zero vector of θ's length and dtype."""
@@ -155,7 +176,7 @@ class Chunk:
     """Consecutive mini-batches, which an engine runs without Python in between.
 
     Mini-batch k takes the samples ``order[bounds[k] : bounds[k + 1]]`` at learning rate
-    ``rates[k]``.
+    ``rates[k]`` and weight decay ``weight_decays()[k]``.
     """
 
     order: np.ndarray  # int64
@@ -166,6 +187,13 @@ class Chunk:
     # it, however an epoch is cut into chunks.
     batch_size: int
     every: int = 0  # statistics are taken of steps whose number is a multiple of it; 0 for none
+    decays: np.ndarray | None = None  # (steps,) float64; None: the optimizer's own at every step
+
+    def weight_decays(self) -> np.ndarray:
+        """The optimiser's weight decay at each step, (steps,) float64."""
+        if self.decays is None:
+            return np.full(len(self.rates), self.optimizer["weight_decay"][0])
+        return self.decays
 
     def recorded(self, step: int) -> np.ndarray:
         """Which of the chunk's steps have their statistics taken; ``step`` numbers the first."""

@@ -231,6 +231,8 @@ class CpuEngine:
             order=self._data(chunk.order),
             bounds=self._data(chunk.bounds),
             rates=self._data(chunk.rates),
+            decays=self._data(chunk.weight_decays()),
+            dropout=self._data(program.dropout_rates(state.optimizer_step, steps)),
             seed=np.uint64(state.seed),
             step=state.step,
             optimizer_step=state.optimizer_step,

@@ -23,7 +23,7 @@ class KernelArguments(NamedTuple):
 
     barrier: Integers  # (3,) arrivals, threads asleep, spins before sleep: see numba_cpu/barrier.py
     ops: Annotated[np.ndarray, "Op"]  # the op table
-    loss: Annotated[np.ndarray, "Loss"]  # (1,)
+    loss: Annotated[np.ndarray, "Loss"]  # (1,), or one for each output
     optimizer: Annotated[np.ndarray, "Optimizer"]  # (1,)
     theta: Reals  # (n_parameters,)
     gradient: Reals  # like θ; without ``updates`` the gradient, penalties included, is left here
@@ -49,6 +49,8 @@ class KernelArguments(NamedTuple):
     order: Integers  # samples in the order of their use
     bounds: Integers  # (steps + 1,): mini-batch k is order[bounds[k] : bounds[k + 1]]
     rates: Doubles  # (steps,) learning rates
+    decays: Doubles  # (steps,) weight decays
+    dropout: Doubles  # (steps, schedules) rates of dropout that have a schedule
     seed: Annotated[np.uint64, "uint64_t"]
     step: int  # number of the first step: the counter of masks and noise
     optimizer_step: int  # updates made before

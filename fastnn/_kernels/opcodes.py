@@ -50,8 +50,17 @@ LINEAR, SIGMOID, RELU = (ACTIVATIONS[name].code for name in ("linear", "sigmoid"
 SOFTMAX_CROSS_ENTROPY = LOSSES["softmax_cross_entropy"].code
 BINARY_CROSS_ENTROPY = LOSSES["binary_cross_entropy"].code
 
-IDENTITY, SOFTMAX, LOGISTIC, EXPONENTIAL = range(4)  # links: what ``predict`` makes of raw outputs
-LINKS = {"identity": IDENTITY, "softmax": SOFTMAX, "sigmoid": LOGISTIC, "exp": EXPONENTIAL}
+QUANTILE = LOSSES["quantile"].code  # has a constant for each output
+
+# links: what ``predict`` makes of raw outputs
+IDENTITY, SOFTMAX, LOGISTIC, EXPONENTIAL, SORTED = range(5)
+LINKS = {
+    "identity": IDENTITY,
+    "softmax": SOFTMAX,
+    "sigmoid": LOGISTIC,
+    "exp": EXPONENTIAL,
+    "sort": SORTED,
+}
 
 NO_UPDATE = -1  # leave the gradient in the gradient buffer: `gradients`, L-BFGS
 SGD, NADAM = OPTIMIZERS["sgd"].code, OPTIMIZERS["nadam"].code
@@ -130,6 +139,7 @@ OP = np.dtype(
         # row of each of EMBEDDING's tables, and the rows of all (codes + 1,); or of each feature of
         # PIECEWISE the number of its bins, then their edges (features, bins + 2)
         ("state", np.int64),
+        ("schedule", np.int64),  # place in Program.schedules of the dropout rate
         ("stream", np.int64),  # number of the operation, added to STREAM_MASK and STREAM_NOISE
         ("x_grad", np.int64),  # GRAD_…
         ("skip_grad", np.int64),  # GRAD_…
@@ -139,7 +149,7 @@ OP = np.dtype(
         ("bias_rate", np.float64),
         ("weight_decay", np.float64),  # factors of the optimiser's weight decay; 0 for none
         ("bias_decay", np.float64),
-        ("rate", np.float64),  # dropout rate of the epilogue, 0 for none
+        ("rate", np.float64),  # dropout rate of the epilogue, 0 for none; 1 if it has a schedule
         ("epsilon", np.float64),
         ("momentum", np.float64),
         ("std", np.float64),
@@ -161,12 +171,13 @@ OPTIMIZER = np.dtype(
         ("beta2", np.float64),
         ("epsilon", np.float64),
         ("momentum_decay", np.float64),  # ψ of NAdam
-        ("weight_decay", np.float64),
+        ("weight_decay", np.float64),  # 0 where a schedule has it: see contract.Chunk
         ("clip_value", np.float64),  # 0 for none
         ("clip_norm", np.float64),  # 0 for none
     ],
     align=True,
 )
 
-# A loss, as engines see it; ``constant`` is its constant of the table, 0 where it has none.
+# A loss, as engines see it; ``constant`` is its constant of the table, 0 where it has none. A loss
+# with levels is a record for each output, whose constant is the output's level.
 LOSS = np.dtype([("code", np.int64), ("link", np.int64), ("constant", np.float64)], align=True)

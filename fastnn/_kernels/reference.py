@@ -122,6 +122,12 @@ def _poisson(z, t, c):
     return per_output.mean(axis=1), (rate - t) / z.shape[1]
 
 
+def _quantile(z, t, c):
+    e = z - t
+    slope = np.where(e > 0, 1 - c, np.where(e < 0, -c, e))  # at the kink 0
+    return (e * slope).mean(axis=1), slope / z.shape[1]
+
+
 _LOSSES = {
     "softmax_cross_entropy": _softmax_cross_entropy,
     "binary_cross_entropy": _binary_cross_entropy,
@@ -130,6 +136,7 @@ _LOSSES = {
     "mae": _mae,
     "huber": _huber,
     "poisson": _poisson,
+    "quantile": _quantile,
 }
 
 
@@ -143,6 +150,7 @@ _LINKS = {
     opcodes.SOFTMAX: _softmax,
     opcodes.LOGISTIC: _sigmoid,
     opcodes.EXPONENTIAL: np.exp,
+    opcodes.SORTED: lambda z: np.sort(z, axis=1),
 }
 
 
@@ -169,8 +177,10 @@ def per_sample_loss(
 
     Overflow gives infinity, which the caller reports as divergence, so NumPy's warning is off.
     """
+    constants = loss["constant"]
+    constant = constants.astype(z.dtype) if len(constants) > 1 else float(constants[0])
     with np.errstate(over="ignore", invalid="ignore"):
-        return _LOSS_OF[int(loss["code"][0])](z, t, float(loss["constant"][0]))
+        return _LOSS_OF[int(loss["code"][0])](z, t, constant)
 
 
 def is_correct(loss_code: int, z: np.ndarray, t: np.ndarray) -> np.ndarray:

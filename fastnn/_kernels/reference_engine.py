@@ -52,7 +52,7 @@ class ReferenceEngine:
 
     def train_steps(self, state: State, samples: Samples, chunk: Chunk) -> StepLog:
         losses, weights, correct, statistics = [], [], [], []
-        recorded = chunk.recorded(state.step)
+        recorded, decays = chunk.recorded(state.step), chunk.weight_decays()
         for k, eta in enumerate(chunk.rates):
             batch = samples.take(chunk.order[chunk.bounds[k] : chunk.bounds[k + 1]])
             measured = self._no_statistics(1 if k in recorded else 0)
@@ -64,7 +64,7 @@ class ReferenceEngine:
                 break
             before = state.theta.copy()
             with np.errstate(over="ignore", invalid="ignore"):
-                self._update(state, gradient, eta, chunk.optimizer)
+                self._update(state, gradient, eta, decays[k], chunk.optimizer)
                 self._measure_update(state.theta - before, measured)
                 self._constrain(state)
             statistics.extend(measured)
@@ -187,7 +187,7 @@ class ReferenceEngine:
             else:  # ELEMENTWISE
                 z = x
             f = ACTIVATION_OF[op["activation"]][0]
-            mask = _dropout_mask(state, op, z) if training and op["rate"] > 0 else 1
+            mask = self._dropout_mask(state, op, z) if training and op["rate"] > 0 else 1
             values[op["y"]] = ((f(z, op["alpha"]) * mask).astype(z.dtype), z, mask, extra)
         return values
 
@@ -277,6 +277,16 @@ class ReferenceEngine:
         )
         return inverse_std * (d - mean_d - normalised * mean_dx)
 
+    def _dropout_mask(self, state, op, z):
+        rate = op["rate"]
+        if op["schedule"] >= 0:
+            rate = self.program.schedules[op["schedule"]](state.optimizer_step)
+        bits = philox.random_bits(
+            state.seed, opcodes.STREAM_MASK + op["stream"], state.step, z.shape[1], rows=len(z)
+        )
+        kept = bits >= philox.dropout_threshold(rate)
+        return kept.astype(z.dtype) / z.dtype.type(1 - rate)
+
     def _table_rows(self, state, op, x):
         """For each code of x (n, codes) its row of the tables, which lie one after the other.
 
@@ -309,17 +319,17 @@ class ReferenceEngine:
                 d_numbers[:, f] += (d[:, f] * slope).sum(axis=1)
         return np.hstack([d_numbers, d_z[:, features * op["size"] :]])
 
-    def _update(self, state, gradient, eta, optimizer):
-        optimizer, eta = _record(optimizer[0]), float(eta) * self._rates
+    def _update(self, state, gradient, eta, decay, optimizer):
+        optimizer, eta, decay = _record(optimizer[0]), float(eta) * self._rates, float(decay)
         if optimizer["clip_value"] > 0:
             np.clip(gradient, -optimizer["clip_value"], optimizer["clip_value"], out=gradient)
         if optimizer["clip_norm"] > 0:
             norm = float(_norm(gradient))
             gradient *= min(1.0, optimizer["clip_norm"] / norm) if norm > 0 else 1.0
         if optimizer["code"] in _DECOUPLED:
-            state.theta *= 1 - eta * optimizer["weight_decay"] * self._decay
+            state.theta *= 1 - eta * decay * self._decay
         else:
-            gradient = gradient + optimizer["weight_decay"] * self._decay * state.theta
+            gradient = gradient + decay * self._decay * state.theta
         UPDATE_OF[optimizer["code"]](
             state.theta,
             gradient,
@@ -414,15 +424,6 @@ def _normalise(x, mean, var, epsilon):
     # A variance that overflowed gives NaN, as 0 would hide it.
     inverse_std = np.where(np.isinf(var), np.nan, 1 / np.sqrt(var + epsilon)).astype(var.dtype)
     return (x - mean) * inverse_std, inverse_std
-
-
-def _dropout_mask(state, op, z):
-    bits = philox.random_bits(
-        state.seed, opcodes.STREAM_MASK + op["stream"], state.step, z.shape[1], rows=len(z)
-    )
-    return (bits >= philox.dropout_threshold(op["rate"])).astype(z.dtype) / z.dtype.type(
-        1 - op["rate"]
-    )
 
 
 def _noise(state, op, shape):

@@ -306,6 +306,14 @@ def l_poisson(z, t, c):
     return rate if math.isinf(rate) else rate - t * z, rate - t  # not ∞ − ∞
 
 
+@scalar
+def l_quantile(z, t, c):
+    """ℓ = e ∂ℓ/∂z with ∂ℓ/∂z = 1 − c above the target, −c below it, 0 on it; e = z − t."""
+    e = z - t
+    slope = type(z)(1) - c if e > 0 else -c if e < 0 else e  # NaN for NaN
+    return e * slope, slope
+
+
 # --- optimisers: u(w, g, m, v, c) = the new (w, m, v), for gradient g and slots m and v -----------
 
 

@@ -129,6 +129,10 @@ class State:
         """Set parameters and running statistics to those of a snapshot."""
         snapshot.restore(self)
 
+    def restart_optimizer(self, slots: np.ndarray) -> None:
+        """Begin the optimiser's state afresh, with these slots."""
+        self.slots, self.mu_product, self.optimizer_step = slots, np.ones(1), 0
+
     def __getstate__(self) -> dict[str, Any]:
         """A copy, pickled or not, has its arrays on the host."""
         arrays = {name: getattr(self, name) for name in DEVICE_ARRAYS}

@@ -1,4 +1,4 @@
-"""What of an optimiser changes from step to step: its learning rate and bias corrections.
+"""What of an optimiser changes from step to step: its rates and bias corrections.
 
 These are plain functions of float64 numbers. The Numba CPU kernels compile them, and the CUDA
 engine calls them on the host for a whole chunk. A CPU chunk does not: two powers a step take Python
@@ -24,6 +24,7 @@ class StepRates(NamedTuple):
     step: float  # factor of m: η/(1 − β₁ᵗ) for Adam
     step_gradient: float  # factor of g itself: NAdam
     inv_sqrt_bias2: float  # 1/√(1 − β₂ᵗ)
+    decay: float  # weight decay λ
 
 
 def momentum_factor(optimizer: Any, t: int) -> float:
@@ -34,15 +35,21 @@ def momentum_factor(optimizer: Any, t: int) -> float:
 
 
 def bias_correction(
-    optimizer: Any, eta: float, t: int, mu: float, mu_next: float, mu_product: float
+    optimizer: Any,
+    eta: float,
+    decay: float,
+    t: int,
+    mu: float,
+    mu_next: float,
+    mu_product: float,
 ) -> StepRates:
     """Rates of step t = 1, 2, …
 
     Parameters
     ----------
     optimizer : record with the fields of `opcodes.OPTIMIZER` as attributes
-    eta : float
-        Learning rate.
+    eta, decay : float
+        Learning rate and weight decay.
     t : int
     mu, mu_next : float
         `momentum_factor` of steps t and t + 1.
@@ -58,18 +65,22 @@ def bias_correction(
         step = eta / (1.0 - optimizer.beta1**t)
     if corrects:
         inv_sqrt_bias2 = 1.0 / math.sqrt(1.0 - optimizer.beta2**t)
-    return StepRates(eta, step, step_gradient, inv_sqrt_bias2)
+    return StepRates(eta, step, step_gradient, inv_sqrt_bias2, decay)
 
 
 def step_rates(
-    optimizer: np.ndarray, learning_rates: np.ndarray, optimizer_step: int, mu_product: float
+    optimizer: np.ndarray,
+    learning_rates: np.ndarray,
+    decays: np.ndarray,
+    optimizer_step: int,
+    mu_product: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rates of a chunk's steps, and NAdam's running product of μ.
 
     Parameters
     ----------
     optimizer : ndarray (1,) of `opcodes.OPTIMIZER`
-    learning_rates : ndarray (steps,) of float64
+    learning_rates, decays : ndarray (steps,) of float64
     optimizer_step : int
         Updates made before the chunk: its first step is t = optimizer_step + 1.
     mu_product : float
@@ -88,12 +99,17 @@ def step_rates(
     corrects = record.code >= 0 and _CORRECTS_BIAS[record.code]
     if not corrects:  # also NO_UPDATE
         rates[:, 0] = rates[:, 1] = learning_rates
-        rates[:, 3] = 1.0
+        rates[:, 3], rates[:, 4] = 1.0, decays
         return rates, products
-    for k, eta in enumerate(np.asarray(learning_rates, np.float64).tolist()):
+    of_steps = zip(
+        np.asarray(learning_rates, np.float64).tolist(),
+        np.asarray(decays, np.float64).tolist(),
+        strict=True,
+    )
+    for k, (eta, decay) in enumerate(of_steps):
         t = optimizer_step + k + 1
         mu, mu_next = momentum_factor(record, t), momentum_factor(record, t + 1)
         mu_product = mu_product * mu
         products[k + 1] = mu_product
-        rates[k] = bias_correction(record, eta, t, mu, mu_next, mu_product)
+        rates[k] = bias_correction(record, eta, decay, t, mu, mu_next, mu_product)
     return rates, products

@@ -69,7 +69,7 @@ class LossRow:
     formula : str
         ℓ of one sample with k outputs, for the docstring table.
     link : str
-        What ``predict`` applies to the raw output: identity, softmax, sigmoid or exp.
+        What ``predict`` applies to the raw output: identity, softmax, sigmoid, exp or sort.
     constants : dict
         Name → `Constant`; at most one.
     classifies : bool
@@ -78,6 +78,8 @@ class LossRow:
         Whether ℓ is a sum or mean of terms that each depend on one output.
     mean : bool
         Whether an elementwise loss is the mean over outputs, not their sum.
+    levels : tuple of float
+        Default levels of a loss that has one for each output; empty for the others.
     source : str
         Where it comes from.
     """
@@ -89,6 +91,7 @@ class LossRow:
     classifies: bool = False
     elementwise: bool = True
     mean: bool = True
+    levels: tuple[float, ...] = ()
     source: str = ""
 
 
@@ -229,6 +232,13 @@ LOSSES: dict[str, LossRow] = {
         source="Huber 1964",
     ),
     "poisson": LossRow(code=6, formula="(1/k) Σⱼ exp(zⱼ) − tⱼ zⱼ", link="exp"),
+    "quantile": LossRow(
+        code=7,
+        formula="(1/k) Σⱼ max(τⱼ (t − zⱼ), (τⱼ − 1)(t − zⱼ))",
+        link="sort",
+        levels=(0.1, 0.5, 0.9),
+        source="Koenker & Bassett 1978",
+    ),
 }
 
 OPTIMIZERS: dict[str, OptimizerRow] = {

@@ -35,6 +35,7 @@ def as_targets(y: Any, n: int, n_outputs: int, loss_name: str, dtype: DTypeLike)
       probabilities, one-hot or not, are values.
     - binary_cross_entropy: values from 0 to 1; integer labels become one-hot values.
     - mse, quadratic: finite values; integer labels become one-hot values.
+    - quantile: one finite value for each sample, (n,) or (n, 1), the target of each output.
     - any other loss: finite values, which poisson wants to be 0 or more.
 
     Values are (n, outputs), or (n,) for a network of one output. Labels lie in 0 to outputs - 1.
@@ -72,6 +73,12 @@ def as_targets(y: Any, n: int, n_outputs: int, loss_name: str, dtype: DTypeLike)
         return Targets(values=_as_probabilities(source, n_outputs, dtype))
     if loss_name in _LABEL_LOSSES and is_column and n_outputs > 1 and source.dtype.kind in "biu":
         return Targets(values=one_hot(_as_labels(source, n_outputs), n_outputs, dtype))
+    if loss_name == "quantile":
+        if not is_column:
+            raise ValueError(
+                f"y has {source.shape[1]} columns; quantile takes one value for each sample"
+            )
+        return Targets(values=np.repeat(_as_values(source, 1, dtype), n_outputs, axis=1))
     values = _as_values(source, n_outputs, dtype)
     if loss_name == "binary_cross_entropy":
         is_valid = (values >= 0) & (values <= 1)

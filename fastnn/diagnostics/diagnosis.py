@@ -55,18 +55,21 @@ def examine(
 
 def _flow(net: NetworkProtocol, statistics: np.ndarray, samples: Samples) -> Flow:
     recorder = Recorder(net.program, samples)
-    recorder.add(np.array([net.state.step]), statistics, np.array([len(samples)]))
+    dropout = net.program.dropout_rates(net.state.optimizer_step, 1)
+    recorder.add(np.array([net.state.step]), statistics, np.array([len(samples)]), dropout)
     return recorder.flow
 
 
 def _loss_of_a_constant(net: NetworkProtocol, samples: Samples) -> float:
-    """The loss of a network that predicts the targets' mean for every sample."""
+    """The loss of a network that predicts the targets' mean, or quantiles, for every sample."""
     t = target_values(samples, net.outputs).astype(np.float64)
     z = mean = t.mean(axis=0, keepdims=True)
     # A class without samples has an infinite logarithm, which is then bounded.
     with np.errstate(all="ignore"):
         if net.loss.spec.link == "sigmoid":
             z = np.clip(np.log(mean / (1 - mean)), -_LARGEST_LOGIT, _LARGEST_LOGIT)
+        elif net.loss.levels:
+            z = np.quantile(t[:, 0], net.loss.levels)
         elif net.loss.spec.link != "identity":
             z = np.clip(np.log(mean), -_LARGEST_LOGIT, _LARGEST_LOGIT)
         losses, _ = per_sample_loss(net.program.loss, np.broadcast_to(z, t.shape), t)
@@ -82,6 +85,8 @@ def _trial(
 ) -> Evidence:
     """The evidence of a short training of a copy."""
     y = samples.values if samples.labels is None else samples.labels
+    if net.loss.levels and y is not None:
+        y = y[:, :1]  # each output has the same target
     try:
         history = net.copy().fit(
             samples.X,

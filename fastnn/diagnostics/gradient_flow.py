@@ -225,14 +225,17 @@ class Recorder:
             for name in ("dense", "shift", "value")
         )
         self._units = ops["n_out"][self._value].astype(np.float64)
-        self._kept = 1 - ops["rate"][self._value]  # by dropout
+        self._dropout = ops["rate"][self._value]
+        self._schedule = ops["schedule"][self._value]
         self._relu = ops["activation"][self._value] == oc.RELU
         self._saturates = np.isin(
             ops["activation"][self._value],
             [row.code for row in ACTIVATIONS.values() if row.saturation],
         )
 
-    def add(self, steps: np.ndarray, statistics: np.ndarray, rows: np.ndarray) -> None:
+    def add(
+        self, steps: np.ndarray, statistics: np.ndarray, rows: np.ndarray, dropout: np.ndarray
+    ) -> None:
         """Record steps.
 
         Parameters
@@ -242,7 +245,12 @@ class Recorder:
         statistics : ndarray (n, operations, N_STATISTICS)
         rows : ndarray (n,)
             Samples in each mini-batch.
+        dropout : ndarray (n, schedules)
+            Rates of dropout that have a schedule.
         """
+        has_schedule = self._schedule >= 0
+        kept = np.tile(1 - self._dropout, (len(steps), 1))
+        kept[:, has_schedule] = 1 - dropout[:, self._schedule[has_schedule]]
         of_dense, of_value = statistics[:, self._dense], statistics[:, self._value]
         outputs = rows[:, None] * self._units
         # A weight of zeros has no update ratio; squares of a network that diverges overflow.
@@ -258,12 +266,12 @@ class Recorder:
                     of_value[:, :, oc.SQUARES] / outputs - mean**2, 0.0
                 ),
                 "dead": np.where(
-                    self._relu & (rows[:, None] * self._kept >= _FEWEST),
+                    self._relu & (rows[:, None] * kept >= _FEWEST),
                     of_value[:, :, oc.DEAD] / self._units,
                     np.nan,
                 ),
                 "saturated": np.where(
-                    self._saturates, of_value[:, :, oc.SATURATED] / (outputs * self._kept), np.nan
+                    self._saturates, of_value[:, :, oc.SATURATED] / (outputs * kept), np.nan
                 ),
             }
         self.flow.add(steps, figures)

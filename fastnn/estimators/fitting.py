@@ -94,7 +94,7 @@ def fit_model(
     problem = _problem(encoder, rows)
     metric = _metric(options, problem)
     chosen = recipe(options.recipe)
-    count = chosen.folds if options.n_folds is None else options.n_folds
+    count = chosen.folds(len(rows)) if options.n_folds is None else options.n_folds
     folds = _folds(rows, problem, count, validation, groups, options.seed)
     bag_options = BagOptions(
         metric=metric,
@@ -111,7 +111,8 @@ def fit_model(
     bag = fit_bag(chosen, problem, rows, folds, validation, bag_options)
     model = TableModel(encoder, bag.ensemble, recipe=options.recipe)
     held_out = rows if validation is None else validation
-    learn_from_held_out(model, held_out, bag.predictions, options)
+    by_all = validation is not None or len(model.networks) == 1
+    learn_from_held_out(model, held_out, bag.predictions, options, by_all)
     return model, bag
 
 
@@ -169,7 +170,11 @@ def _folds(
 
 
 def learn_from_held_out(
-    model: TableModel, rows: Rows, predictions: np.ndarray, options: TableOptions
+    model: TableModel,
+    rows: Rows,
+    predictions: np.ndarray,
+    options: TableOptions,
+    by_all: bool = True,
 ) -> None:
     """Set temperature, threshold, conformal scores and figures, of rows that were held out.
 
@@ -180,12 +185,15 @@ def learn_from_held_out(
     predictions : ndarray (n, outputs)
         By networks that did not train on the row; NaN where there is none.
     options : TableOptions
+    by_all : bool
+        Whether each prediction is the average of all networks.
     """
     seen = np.isfinite(predictions).all(axis=1)
     p, y = predictions[seen], rows.y[seen]
     w = np.ones(len(y)) if rows.weights is None else rows.weights[seen].astype(np.float64)
     if model.classifies:
-        if options.calibrate:
+        # With one network's answer for each row, the temperature of the average is not known.
+        if options.calibrate and by_all:
             model.temperature = best_temperature(p, y, w)
             p = with_temperature(p, model.temperature)
         model.threshold = _threshold(model, p, y, w, options.threshold)

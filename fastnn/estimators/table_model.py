@@ -27,7 +27,7 @@ class TableModel:
     encoder : TableEncoder
     networks : Ensemble
     temperature : float
-        Of the probabilities of each network; 1 leaves them as they are.
+        Of the averaged probabilities; 1 leaves them as they are.
     threshold : float or None
         The probability from which the second of two classes is the answer; None means ½.
     conformal : Conformal or None
@@ -53,10 +53,7 @@ class TableModel:
 
     def outputs(self, X: np.ndarray) -> np.ndarray:
         """Probabilities (n, classes), or standardised values (n, 1), of encoded rows."""
-        if self.temperature == 1.0:
-            return self.networks.predict(X)
-        each = [with_temperature(net.predict(X), self.temperature) for net in self.networks]
-        return np.mean(each, axis=0, dtype=np.float64).astype(self.networks.dtype)
+        return with_temperature(self.networks.predict(X), self.temperature)
 
     def decode(self, outputs: np.ndarray) -> dict[str, np.ndarray]:
         """Predictions by column name; see `TableEncoder.decode`."""

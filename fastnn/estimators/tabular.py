@@ -171,7 +171,8 @@ class TabularClassifier(_Tabular):
         A factor on the weight of the rows of each class, in training only.
     calibrate : bool
         Whether to scale the probabilities by a temperature where that lowers the log-loss of rows
-        held out beyond doubt.
+        held out beyond doubt. It takes rows that all networks have not seen: one network, or an
+        ``eval_set``. The average of several networks needs none as a rule.
     threshold : float, "accuracy", "balanced_accuracy", "f1" or None
         Of two classes: the probability from which the second is the answer, or the metric that
         chooses it.

@@ -107,9 +107,17 @@ def _check_constants(program: Program) -> None:
     constants = [("epsilon of a normalisation", value) for value in program.ops["epsilon"][norms]]
     if program.loss["code"][0] == LOSSES["huber"].code:
         constants.append(("delta of huber", program.loss["constant"][0]))
+    if program.loss["code"][0] == LOSSES["quantile"].code:
+        _check_levels(program.loss["constant"], program.dtype)
     for name, value in constants:
         if value < smallest:
             raise ValueError(f"{name} is {value:g}, which is 0 in {program.dtype}")
+
+
+def _check_levels(levels: np.ndarray, dtype: np.dtype) -> None:
+    for level, rounded in zip(levels, levels.astype(dtype), strict=True):
+        if min(rounded, 1 - rounded) < np.finfo(dtype).tiny:
+            raise ValueError(f"level {float(level)!r} of quantile is {rounded:g} in {dtype}")
 
 
 def as_dtype(dtype: Any) -> np.dtype:

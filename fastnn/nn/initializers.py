@@ -85,6 +85,10 @@ INITIALIZERS: dict[str, Callable[..., np.ndarray]] = {
 }
 
 
+# Completed by the first data that a network is fitted to: see `fastnn.training.data_init`.
+DATA_WEIGHT, DATA_BIAS = "data", "he+5"
+
+
 class Initializer:
     """An initialiser with its constants, for ``Dense(init=…)``.
 
@@ -105,9 +109,18 @@ class Initializer:
     lecun_uniform    U(±√(3/n_in))                    LeCun et al. 1998
     orthogonal       uniform, of orthonormal columns  Saxe et al. 2014
     auto             He, LeCun or Glorot              chosen by the layer's activation
+    data             x W has variance 1 in each unit  Holzmüller et al. 2024
+    he+5             zeros of x W + b among the data  Holzmüller et al. 2024; a bias
     ===============  ===============================  ========================================
 
     "auto" takes He for ReLU and the activations like it, LeCun for SELU, and Glorot otherwise.
+
+    "data" and "he+5" are completed by the first data that the network is fitted to, layer by layer,
+    from up to 16,384 of the rows to train on, as the layers before put them out in prediction. With
+    "data" a column of W, drawn from N(0, 1), is divided by the standard deviation of its unit's
+    x W (or x W/√n_in), where that is not 0. With "he+5" a unit's bias is minus a mean of its x W in
+    five random rows, with random weights that are uniform on the simplex. Until then W is that of
+    lecun_normal, or N(0, 1) with NTK scaling, and b is 0. Numbers set by hand stay as they are.
 
     Parameters
     ----------
@@ -118,7 +131,8 @@ class Initializer:
     """
 
     def __init__(self, name: str, **constants: float):
-        self.name: str = checks.one_of("init", name, [*INITIALIZERS, "auto"])
+        known = [*INITIALIZERS, "auto", DATA_WEIGHT, DATA_BIAS]
+        self.name: str = checks.one_of("init", name, known)
         checks.constants(f"init {name!r}", constants, ["std"] if name == "normal" else [])
         self.constants: dict[str, float] = {
             key: checks.number(key, value) for key, value in constants.items()
@@ -200,6 +214,16 @@ class OnlyLastRow:
         return values
 
 
+class FromData:
+    """Starts as another initialiser; the first data that a network is fitted to complete it."""
+
+    def __init__(self, start: str):
+        self.start: Initializer = Initializer(start)
+
+    def __call__(self, name: str, shape: Shape, draw: Draw) -> np.ndarray:
+        return self.start(name, shape, draw)
+
+
 def as_initializer(init: Any) -> Initializer | ArrayInitializer:
     """An initialiser from a name, an `Initializer` or an array."""
     if isinstance(init, Initializer | ArrayInitializer):
@@ -207,9 +231,10 @@ def as_initializer(init: Any) -> Initializer | ArrayInitializer:
     return Initializer(init) if isinstance(init, str) else ArrayInitializer(init)
 
 
-def explicit_initializer(name: str, init: Any) -> Initializer | ArrayInitializer:
-    """The same for argument ``name``, where no activation could decide on "auto"."""
-    initializer = as_initializer(init)
-    if initializer.to_config()["name"] == "auto":
-        raise ValueError(f"{name} cannot be 'auto'; known: {', '.join(INITIALIZERS)}, or an array")
+def checked_initializer(name: str, init: Any, *others: str) -> Initializer | ArrayInitializer:
+    """The same for argument ``name``: one of `INITIALIZERS`, an array, or one of ``others``."""
+    initializer, known = as_initializer(init), [*INITIALIZERS, *others]
+    given = initializer.to_config()["name"]
+    if given not in (*known, "array"):
+        raise ValueError(f"{name} cannot be {given!r}; known: {', '.join(known)}, or an array")
     return initializer

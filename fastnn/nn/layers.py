@@ -4,20 +4,24 @@
 samples: a layer takes x of shape (batch, n_in) and gives y of shape (batch, n_out).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from fastnn._utils import checks
+from fastnn.nn.activations import ACTIVATIONS
 from fastnn.nn.feature_layers import Embedding, Periodic, PiecewiseLinear, Scale
 from fastnn.nn.initializers import (
+    DATA_BIAS,
+    DATA_WEIGHT,
     ArrayInitializer,
+    FromData,
     Initializer,
-    as_initializer,
-    explicit_initializer,
+    checked_initializer,
 )
 from fastnn.nn.layer import Activation, Layer, as_activation
+from fastnn.optim.schedules import Schedule, schedule_from_config
 
 SCALINGS = ("standard", "ntk")
 # Left out of a model file where it is the default: versions that do not know it read the file.
@@ -35,12 +39,13 @@ class Dense(Layer):
         f.
     init : str, Initializer or array
         How W starts: see `Initializer`. "auto" goes by the activation, or by the next `Activation`
-        layer where there is none here.
+        layer where there is none here; "data" by the first data that the network is fitted to.
     bias : bool
         Whether there is a b.
     bias_init : str, Initializer or array
         How b starts. Nielsen's book draws biases from N(0, 1): ``bias_init="standard_normal"``,
-        which `mlp` sets for you with ``init="nielsen"`` and ``init="standard_normal"``.
+        which `mlp` sets for you with ``init="nielsen"`` and ``init="standard_normal"``. "he+5" goes
+        by the first data, too.
     l1, l2 : float
         Penalties λ₁Σ|w| and ½λ₂Σw² over W, added to the loss.
     max_norm : float, optional
@@ -78,10 +83,12 @@ class Dense(Layer):
     ):
         self.units: int = checks.integer("units", units)
         self.activation: Activation = as_activation(activation)
-        self.init: Initializer | ArrayInitializer = as_initializer(init)
+        self.init: Initializer | ArrayInitializer = checked_initializer(
+            "init", init, "auto", DATA_WEIGHT
+        )
         self.bias: bool = checks.boolean("bias", bias)
-        self.bias_init: Initializer | ArrayInitializer = explicit_initializer(
-            "bias_init", bias_init
+        self.bias_init: Initializer | ArrayInitializer = checked_initializer(
+            "bias_init", bias_init, DATA_BIAS
         )
         self.l1: float = checks.number("l1", l1)
         self.l2: float = checks.number("l2", l2)
@@ -143,12 +150,17 @@ class Dropout(Layer):
 
     Parameters
     ----------
-    rate : float
-        In [0, 1).
+    rate : float or Schedule
+        In [0, 1), or a schedule of it over the optimiser's steps. L-BFGS counts no steps: the rate
+        stays as it is.
     """
 
-    def __init__(self, rate: float):
-        self.rate: float = checks.number("rate", rate, 0.0, 1.0, high_open=True)
+    def __init__(self, rate: float | Schedule):
+        self.rate: float | Schedule = (
+            rate
+            if isinstance(rate, Schedule)
+            else checks.number("rate", rate, 0.0, 1.0, high_open=True)
+        )
 
 
 class GaussianNoise(Layer):
@@ -242,9 +254,35 @@ def layer_from_config(config: dict[str, Any]) -> Layer:
             values[key] = _activation_from_config(values[key])
         elif key in ("init", "bias_init"):
             values[key] = _initializer_from_config(values[key])
+        elif key == "rate" and isinstance(values[key], dict):
+            values[key] = schedule_from_config(values[key])
         elif key == "layers":
             values[key] = [layer_from_config(inner) for inner in values[key]]
     return LAYERS[config["layer"]](**values)
+
+
+def dense_initializers(layer: Dense, following: Iterable[Layer]) -> tuple[Any, Any]:
+    """How W and b start: also where that is left to the layers that follow, or to the data."""
+    init, bias_init, is_ntk = layer.init, layer.bias_init, layer.scaling == "ntk"
+    if isinstance(init, Initializer) and init.name == "auto":
+        chosen = ACTIVATIONS[_effective_activation(layer, following)].init
+        init = Initializer("standard_normal" if is_ntk else chosen)
+    if isinstance(init, Initializer) and init.name == DATA_WEIGHT:
+        init = FromData("standard_normal" if is_ntk else "lecun_normal")
+    if isinstance(bias_init, Initializer) and bias_init.name == DATA_BIAS:
+        bias_init = FromData("zeros")
+    return init, bias_init
+
+
+def _effective_activation(layer: Dense, following: Iterable[Layer]) -> str:
+    """The activation that follows the layer, past normalisation, dropout and noise, by name."""
+    if layer.activation.name == "linear":
+        for successor in following:
+            if isinstance(successor, Activation):
+                return successor.name
+            if not isinstance(successor, BatchNorm | LayerNorm | Dropout | GaussianNoise):
+                break
+    return layer.activation.name
 
 
 def _activation_from_config(config: dict[str, Any]) -> Activation:

@@ -27,9 +27,11 @@ from fastnn.nn.layers import (
     PiecewiseLinear,
     Residual,
     Scale,
+    dense_initializers,
 )
 from fastnn.nn.losses import Loss
 from fastnn.nn.lowering_periodic import lower_periodic
+from fastnn.optim.schedules import Schedule
 
 _NEEDS_Z = {row.code for row in ACTIVATIONS.values() if row.needs_z}
 _FIELDS = opcodes.OP.names or ()
@@ -44,6 +46,7 @@ _OFFSETS = (
     "weight",
     "bias",
     "state",
+    "schedule",
 )
 _FACTORS = ("factor", "weight_rate", "bias_rate")  # 1 where nothing else is said
 _BLANK = dict.fromkeys(_FIELDS, 0) | dict.fromkeys(_OFFSETS, -1) | dict.fromkeys(_FACTORS, 1.0)
@@ -78,9 +81,7 @@ def lower(
         lowering.strip_sigmoid(output)
     lowering.plan_backward()
     lowering.check_size()
-    record = np.zeros(1, opcodes.LOSS)
-    record["code"], record["link"] = loss.spec.code, opcodes.LINKS[loss.spec.link]
-    record["constant"] = next(iter(loss.constants.values()), 0.0)
+    loss.check_outputs(n_outputs)
     return Program(
         ops=np.array([tuple(op[name] for name in _FIELDS) for op in lowering.ops], opcodes.OP),
         parameters=tuple(lowering.parameters),
@@ -92,10 +93,11 @@ def lower(
         n_buffers=lowering.n_buffers,
         n_columns=lowering.n_columns,
         n_scratch=lowering.n_scratch,
-        loss=record,
+        loss=loss.record(),
         dtype=np.dtype(dtype),
         cardinalities=lowering.cardinalities,
         precision=precision,
+        schedules=tuple(lowering.schedules),
     )
 
 
@@ -110,6 +112,7 @@ class _Lowering:
         self.n_columns = inputs  # column 0 … inputs − 1 hold the mini-batch itself
         self.pinned = {opcodes.INPUT}  # values that must stay as they are
         self.cardinalities: tuple[int, ...] = ()
+        self.schedules: list[Schedule] = []
 
     # --- pieces -----------------------------------------------------------------------------------
 
@@ -191,18 +194,11 @@ class _Lowering:
     def dense(
         self, layer: Dense, x: int, width: int, name: str, following: Iterable[Layer]
     ) -> _Value:
-        init = layer.init
-        if isinstance(init, Initializer) and init.name == "auto":
-            is_ntk = layer.scaling == "ntk"
-            init = Initializer(
-                "standard_normal"
-                if is_ntk
-                else ACTIVATIONS[_effective_activation(layer, following)].init
-            )
+        init, bias_init = dense_initializers(layer, following)
         weight = self.parameter(f"{name}weight", (width, layer.units), "weight", init)
         bias = -1
         if layer.bias:
-            bias = self.parameter(f"{name}bias", (layer.units,), "bias", layer.bias_init)
+            bias = self.parameter(f"{name}bias", (layer.units,), "bias", bias_init)
         fields = {
             "weight": weight,
             "bias": bias,
@@ -256,7 +252,11 @@ class _Lowering:
         if layer.rate == 0:
             return x, width
         op = self.epilogue(x, width, free=("rate",))
-        op["rate"] = layer.rate
+        if isinstance(layer.rate, Schedule):
+            op["rate"], op["schedule"] = 1.0, len(self.schedules)
+            self.schedules.append(layer.rate)
+        else:
+            op["rate"] = layer.rate
         return op["y"], width
 
     def noise(
@@ -417,14 +417,3 @@ _LOWERINGS = {
 def _ones(name: str, shape: tuple[int, ...], draw: Draw) -> np.ndarray:
     """The initialiser of scales."""
     return np.ones(shape)
-
-
-def _effective_activation(layer: Dense, following: Iterable[Layer]) -> str:
-    """The activation that follows the layer, past normalisation, dropout and noise, by name."""
-    if layer.activation.name == "linear":
-        for successor in following:
-            if isinstance(successor, Activation):
-                return successor.name
-            if not isinstance(successor, BatchNorm | LayerNorm | Dropout | GaussianNoise):
-                break
-    return layer.activation.name

@@ -23,8 +23,8 @@ class Optimizer:
     ----------
     lr : float or Schedule
         Learning rate, or a schedule of it over steps.
-    weight_decay : float
-        λ ≥ 0, on weights only.
+    weight_decay : float or Schedule
+        λ ≥ 0, or a schedule of it over steps; on weights only.
     clip_value : float, optional
         Each gradient component is clipped to [−clip_value, clip_value].
     clip_norm : float, optional
@@ -33,7 +33,7 @@ class Optimizer:
     """
 
     lr: float | Schedule = 1e-2
-    weight_decay: float = field(default=0.0, kw_only=True)
+    weight_decay: float | Schedule = field(default=0.0, kw_only=True)
     clip_value: float | None = field(default=None, kw_only=True)
     clip_norm: float | None = field(default=None, kw_only=True)
 
@@ -46,9 +46,9 @@ class Optimizer:
             cls.code, cls.n_slots = row.code, row.n_slots
 
     def __post_init__(self) -> None:
-        if not isinstance(self.lr, Schedule):
-            self._check("lr")
-        self._check("weight_decay")
+        for name in ("lr", "weight_decay"):
+            if not isinstance(getattr(self, name), Schedule):
+                self._check(name)
         for name in ("clip_value", "clip_norm"):
             if getattr(self, name) is not None:
                 self._check(name, low_open=True)
@@ -66,6 +66,11 @@ class Optimizer:
         """Learning rates of steps ``start … start + n − 1``."""
         return as_schedule(self.lr).rates(start, n)
 
+    def decays(self, start: int, n: int) -> np.ndarray | None:
+        """Weight decays of these steps where a schedule has them, else None."""
+        decay = self.weight_decay
+        return decay.rates(start, n) if isinstance(decay, Schedule) else None
+
     def record(self) -> np.ndarray:
         """The record that engines read, as an array of one."""
         record = np.zeros(1, opcodes.OPTIMIZER)
@@ -73,9 +78,11 @@ class Optimizer:
         for ours, theirs in (("momentum", "beta1"), ("rho", "beta1")):
             if hasattr(self, ours):
                 record[theirs] = getattr(self, ours)
-        for name in ("beta1", "beta2", "epsilon", "nesterov", "momentum_decay", "weight_decay"):
+        for name in ("beta1", "beta2", "epsilon", "nesterov", "momentum_decay"):
             if hasattr(self, name):
                 record[name] = getattr(self, name)
+        if not isinstance(self.weight_decay, Schedule):
+            record["weight_decay"] = self.weight_decay
         record["clip_value"], record["clip_norm"] = self.clip_value or 0.0, self.clip_norm or 0.0
         return record
 
@@ -155,7 +162,7 @@ class AdamW(Adam):
     w ← (1 − ηλ)w, then Adam's step.
     """
 
-    weight_decay: float = field(default=1e-2, kw_only=True)
+    weight_decay: float | Schedule = field(default=1e-2, kw_only=True)
 
 
 @dataclass(frozen=True)

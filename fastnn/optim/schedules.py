@@ -1,6 +1,11 @@
-"""Learning rates as functions of the optimiser's step, counted from 0 in mini-batches."""
+"""Quantities as functions of the optimiser's step, counted from 0 in mini-batches.
+
+A schedule may be of any quantity that takes one: an optimiser's ``lr`` and ``weight_decay``, the
+``rate`` of `Dropout`. Formulas call it η and its scale ``lr``, whatever it is.
+"""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -18,14 +23,23 @@ class Schedule:
                 object.__setattr__(self, name, checks.number(name, value))
 
     def rates(self, start: int, n: int) -> np.ndarray:
-        """Learning rates of steps ``start … start + n − 1`` as a float64 array."""
+        """Values at steps ``start … start + n − 1`` as a float64 array."""
         steps = np.arange(start, start + n, dtype=np.float64)
         with np.errstate(over="ignore"):  # a rate that grows without end is infinite one day
             return np.broadcast_to(self._at(steps), (n,)).astype(np.float64)
 
     def __call__(self, step: int) -> float:
-        """Learning rate of one step."""
+        """The value at one step."""
         return float(self.rates(step, 1)[0])
+
+    def to_config(self) -> dict[str, Any]:
+        """The schedule as plain data for a model file."""
+        name = type(self).__name__
+        if SCHEDULES.get(name) is not type(self):
+            raise TypeError(f"a model file holds schedules of fastnn alone, not {self!r}")
+        values = vars(self).items()
+        plain = {k: v.to_config() if isinstance(v, Schedule) else v for k, v in values}
+        return {"schedule": name, **plain}
 
     def _at(self, t: np.ndarray) -> np.ndarray | float:
         raise TypeError(f"{type(self).__name__} does not define _at(steps)")
@@ -94,7 +108,7 @@ class Cosine(Schedule):
 
 @dataclass(frozen=True)
 class FlatCosine(Schedule):
-    """A constant rate, then a fall to 0 along half a cosine (Holzmüller et al. 2024: flat_cos).
+    """A constant, then a fall to 0 along half a cosine (Holzmüller et al. 2024: flat_cos).
 
     η(t) = lr up to t = flat · steps, then lr · (1 + cos(π s)) / 2 with s rising from 0 to 1 at
     ``steps``; 0 afterwards.
@@ -105,7 +119,7 @@ class FlatCosine(Schedule):
     steps : int
         Of the whole training.
     flat : float
-        Share of ``steps`` with the constant rate, in [0, 1).
+        Share of ``steps`` with the constant, in [0, 1).
     """
 
     lr: float
@@ -148,10 +162,10 @@ class CosineLog(Schedule):
 
 @dataclass(frozen=True)
 class Warmup(Schedule):
-    """A linear rise over ``steps`` to the first rate of ``then``, which follows.
+    """A linear rise over ``steps`` to the first value of ``then``, which follows.
 
     η(t) = then(0) · (t + 1) / steps for t < steps, afterwards then(t − steps). A number for
-    ``then`` means a constant rate.
+    ``then`` means a constant.
     """
 
     steps: int
@@ -169,7 +183,7 @@ class Warmup(Schedule):
 
 @dataclass(frozen=True)
 class OneCycle(Schedule):
-    """One rise and one fall of the rate (Smith & Topin 2018).
+    """One rise and one fall (Smith & Topin 2018).
 
     A cosine from lr/25 to ``lr`` over the first 30 % of ``steps``, then one to lr/250 000.
     ``rise``, ``start`` and ``final`` change the share of the rise and the two divisors.
@@ -197,13 +211,23 @@ class OneCycle(Schedule):
         return np.where(t < peak, rising, falling)
 
 
-SCHEDULES = {
+SCHEDULES: dict[str, type[Schedule]] = {
     s.__name__: s
     for s in (
         *(Constant, StepDecay, Exponential, InverseTime, Cosine, FlatCosine, CosineLog),
         *(Warmup, OneCycle),
     )
 }
+
+
+def schedule_from_config(config: dict[str, Any]) -> Schedule:
+    """The inverse of `Schedule.to_config`."""
+    values = {
+        key: schedule_from_config(value) if isinstance(value, dict) else value
+        for key, value in config.items()
+        if key != "schedule"
+    }
+    return SCHEDULES[config["schedule"]](**values)
 
 
 def as_schedule(lr: Schedule | float, name: str = "lr") -> Schedule:

@@ -76,7 +76,7 @@ class Recipe:
     Attributes
     ----------
     plan : function of a `Problem` and a number of epochs, or None for the recipe's own
-    folds : int
+    folds : function of the number of rows
         Networks that are averaged, each validated on rows that it did not train on.
     scaling : str
         Of numbers; see `fastnn.tabular.TableEncoder`.
@@ -85,7 +85,7 @@ class Recipe:
     """
 
     plan: Callable[[Problem, int | None], Plan]
-    folds: int = 1
+    folds: Callable[[int], int] = lambda rows: 1
     scaling: str = "robust"
     one_hot: int = 9
 

@@ -5,8 +5,8 @@ import contextlib
 import numpy as np
 
 from fastnn.nn.protocol import NetworkProtocol
-from fastnn.optim.optimizers import LBFGS
-from fastnn.training import bin_edges
+from fastnn.optim.optimizers import LBFGS, Optimizer
+from fastnn.training import bin_edges, data_init
 from fastnn.training.config import FitConfig
 from fastnn.training.history import History
 from fastnn.training.interrupts import ctrl_c_sets_flag
@@ -14,6 +14,8 @@ from fastnn.training.lbfgs import minimise
 from fastnn.training.loop import MiniBatchLoop
 from fastnn.training.samples import TrainingData
 from fastnn.training.training import Training
+
+_CHECKED_STEPS = 1 << 20  # of schedules, before anything is trained
 
 
 def train(net: NetworkProtocol, data: TrainingData, config: FitConfig) -> History:
@@ -32,15 +34,15 @@ def train(net: NetworkProtocol, data: TrainingData, config: FitConfig) -> Histor
     DivergenceError
         See `Network.fit`.
     """
-    epsilon = getattr(config.optimizer, "epsilon", None)
-    if epsilon is not None and epsilon < np.finfo(net.dtype).tiny:
-        raise ValueError(f"epsilon of the optimizer is {epsilon:g}, which is 0 in {net.dtype}")
+    _check_optimizer(net, config.optimizer)
+    _check_dropout(net, config, len(data.indices))
     training = Training(net, config, *data)
     with ctrl_c_sets_flag(training), contextlib.closing(training.display):
         training.call("on_fit_start")
         # From here on no argument is refused any more.
         net.use_optimizer(type(config.optimizer).__name__)
         bin_edges.set_missing(net, data)
+        data_init.complete(net, data)
         try:
             if isinstance(config.optimizer, LBFGS):
                 minimise(training, config.optimizer)
@@ -49,3 +51,20 @@ def train(net: NetworkProtocol, data: TrainingData, config: FitConfig) -> Histor
         finally:
             training.call("on_fit_end")
     return training.history
+
+
+def _check_dropout(net: NetworkProtocol, config: FitConfig, n: int) -> None:
+    """ValueError where a scheduled rate of dropout leaves [0, 1) while n samples are trained on."""
+    kept = net.optimizer_kind == type(config.optimizer).__name__
+    first = net.state.optimizer_step if kept else 0
+    steps = config.epochs * -(-config.samples_per_epoch(n) // config.batch_size)
+    net.program.dropout_rates(first, min(steps, _CHECKED_STEPS))
+
+
+def _check_optimizer(net: NetworkProtocol, optimizer: Optimizer | LBFGS) -> None:
+    """ValueError where the network cannot be trained by this optimiser."""
+    epsilon = getattr(optimizer, "epsilon", None)
+    if epsilon is not None and epsilon < np.finfo(net.dtype).tiny:
+        raise ValueError(f"epsilon of the optimizer is {epsilon:g}, which is 0 in {net.dtype}")
+    if isinstance(optimizer, LBFGS) and net.program.ops["max_norm"].any():
+        raise ValueError("LBFGS cannot keep max_norm; use another optimizer, or l2")

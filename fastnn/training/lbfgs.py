@@ -126,7 +126,8 @@ class _Problem:
             if op["code"] == opcodes.DENSE:
                 moved = change[op["weight"] : op["weight"] + op["n_in"] * op["n_out"]]
                 statistics[0, i, opcodes.UPDATE] = np.square(moved, dtype=np.float64).sum()
-        recorder.add(np.array([epoch]), statistics, np.array([len(self.samples)]))
+        dropout = self.net.program.dropout_rates(self.net.state.optimizer_step, 1)
+        recorder.add(np.array([epoch]), statistics, np.array([len(self.samples)]), dropout)
 
     def _refresh_running_statistics(self) -> None:
         """Move BatchNorm's running averages as an epoch of one batch would.

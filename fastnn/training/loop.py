@@ -46,7 +46,8 @@ class MiniBatchLoop:
         training, started, rate = self.training, time.perf_counter(), 0.0
         training.epoch += 1
         totals = EpochTotals(self.net.penalty())
-        for chunk in self._chunks(self._order()):
+        used = training.config.samples_per_epoch(len(self.indices))
+        for chunk in self._chunks(self._order()[:used]):
             totals.add(self._train_chunk(chunk, totals.steps))
             rate = chunk.rates[-1]
             training.chunk_done(len(chunk.order))
@@ -70,7 +71,8 @@ class MiniBatchLoop:
         record, first, steps = self.optimizer.record(), 0, len(bounds) - 1
         while first < steps:
             last = min(first + self._steps_per_chunk, steps)
-            rates = self.optimizer.rates(self.net.state.optimizer_step, last - first)
+            steps_of_chunk = self.net.state.optimizer_step, last - first
+            rates = self.optimizer.rates(*steps_of_chunk)
             started = time.perf_counter()
             yield Chunk(
                 order=order[bounds[first] : bounds[last]],
@@ -79,6 +81,7 @@ class MiniBatchLoop:
                 optimizer=record,
                 batch_size=self.batch_size,
                 every=self.training.flow_every,
+                decays=self.optimizer.decays(*steps_of_chunk),
             )
             speed = (last - first) / max(time.perf_counter() - started, 1e-9)
             longest = 4 * self._steps_per_chunk
@@ -91,14 +94,15 @@ class MiniBatchLoop:
         Where it diverges, the network goes back to the last parameters known to have a finite loss.
         """
         state, history = self.net.state, self.training.history
-        before, first = state.snapshot(), state.step
+        before, first, first_update = state.snapshot(), state.step, state.optimizer_step
         log = self.net.engine.train_steps(state, self.training.samples, chunk)
         if history.first_loss is None:
             history.first_loss = float(log.losses[0]) + self.net.penalty()
         if self.training.flow_recorder is not None and len(log.statistics):
             recorded = chunk.recorded(first)[: len(log.statistics)]
             rows = np.diff(chunk.bounds)[recorded]
-            self.training.flow_recorder.add(first + recorded, log.statistics, rows)
+            dropout = self.net.program.dropout_rates(first_update, len(chunk.rates))[recorded]
+            self.training.flow_recorder.add(first + recorded, log.statistics, rows, dropout)
         # The first loss of the chunk is that of ``before``: here it is finite.
         if log.finite or len(log.losses) > 1 or self._last_finite is None:
             self._last_finite = before

@@ -173,6 +173,8 @@ def _labels(net: NetworkProtocol, y: Any, targets: Targets | Samples) -> np.ndar
         return targets.labels
     values = targets.values
     assert values is not None
+    if net.loss.levels:  # whose one value is the target of each output
+        return None
     if net.outputs > 1:
         return values.argmax(axis=1) if as_array(y, "y").size == len(values) else None
     zero_one = net.loss.spec.classifies and np.isin(values, (0, 1)).all()

@@ -71,7 +71,7 @@ class Training:
             "seconds",
         )
         self.display: progress.Silent | progress.Terminal = progress.display(
-            config.progress, self.epochs, len(indices)
+            config.progress, self.epochs, config.samples_per_epoch(len(indices))
         )
         self.flow_recorder: Recorder | None = None
         self.flow_every: int = 0  # steps between records of gradient flow; 0 for none

@@ -113,6 +113,7 @@ def assert_steps_agree(net, samples, optimizer, batch_size, every=0, epochs=1):
         optimizer.record(),
         batch_size,
         every,
+        optimizer.decays(0, len(bounds) - 1),
     )
     states = [state_of(net, optimizer) for _ in range(2)]
     logs = [
@@ -156,6 +157,22 @@ def test_every_operation(path):
 def test_factors_of_single_arrays(path, optimizer):
     net = network(TABLE)
     assert_steps_agree(net, samples_for(net, 7, weights=True), optimizer, 3)
+
+
+@pytest.mark.parametrize("clip_norm", [None, 0.1])
+def test_schedules_of_dropout_and_weight_decay(path, clip_norm):
+    layers = [
+        fnn.Dense(5, "sigmoid"),
+        fnn.Dropout(fnn.FlatCosine(0.5, 4, 0.25)),
+        fnn.LayerNorm(),
+        fnn.Dropout(0.3),
+        fnn.Scale(decay_factor=2.0),
+        fnn.Dropout(fnn.Warmup(5, 0.4)),
+        fnn.Dense(3),
+    ]
+    optimizer = fnn.AdamW(weight_decay=fnn.Cosine(0.3, 5), clip_norm=clip_norm)
+    net = network(layers)
+    assert_steps_agree(net, samples_for(net, 7, weights=True), optimizer, 3, every=2, epochs=2)
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -295,7 +312,7 @@ def test_gradients(path, training):
 
 @pytest.mark.usefixtures("no_races")
 @pytest.mark.parametrize(
-    "loss", ["softmax_cross_entropy", "binary_cross_entropy", "poisson", "mse"]
+    "loss", ["softmax_cross_entropy", "binary_cross_entropy", "poisson", "mse", "quantile"]
 )
 @pytest.mark.parametrize("path", ["persistent", "graph"], indirect=True)
 def test_predictions(path, loss):

@@ -8,7 +8,7 @@ and one level of processor: see `levels`.
 """
 
 from cpython.pycapsule cimport PyCapsule_GetName, PyCapsule_GetPointer
-from libc.math cimport NAN, cos, floor, isfinite, log, sqrt
+from libc.math cimport NAN, cos, floor, isfinite, isnan, log, sqrt
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 

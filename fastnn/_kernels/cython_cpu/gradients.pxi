@@ -146,7 +146,7 @@ cdef void fused_sgd_update(const KernelContext* ctx, const StepContext* step,
     """W ← (1 − η(λ₂ + decay)) W − η xᵀ δ, as one GEMM."""
     cdef WeightRows part = thread_rows(ctx, op)
     cdef double eta = step.rates.eta * op.weight_rate
-    cdef double beta = 1 - eta * (op.l2 + ctx.optimizer.weight_decay * op.weight_decay)
+    cdef double beta = 1 - eta * (op.l2 + step.rates.decay * op.weight_decay)
     cdef real* w = ctx.theta + part.offset
     gemm(ctx, GemmShape(part.rows, part.width, step.batch), <real>(-eta * op.factor), thread_inputs(ctx, op),
          delta_of(ctx, op), SourceMatrix(<real>beta, w, part.width), OutputMatrix(w, part.width))
@@ -191,7 +191,7 @@ cdef void update_block(const KernelContext* ctx, const StepContext* step, const 
     if optimizer.clip_value > 0:
         clip(g, n, <real>optimizer.clip_value)
     for i in range(runs):
-        update_recorded(ctx, step, weight_factors(ctx, op), start + i * op.n_out, g + i * length,
+        update_recorded(ctx, step, weight_factors(step, op), start + i * op.n_out, g + i * length,
                         length, sums)
 
 
@@ -266,8 +266,8 @@ cdef struct Factors:
     double decay  # weight decay
 
 
-cdef inline Factors weight_factors(const KernelContext* ctx, const Op* op) noexcept nogil:
-    return Factors(op.weight_rate, ctx.optimizer.weight_decay * op.weight_decay)
+cdef inline Factors weight_factors(const StepContext* step, const Op* op) noexcept nogil:
+    return Factors(op.weight_rate, step.rates.decay * op.weight_decay)
 
 
 cdef WeightSums update_range(const KernelContext* ctx, const StepContext* step, Factors factors,
@@ -278,8 +278,8 @@ cdef WeightSums update_range(const KernelContext* ctx, const StepContext* step, 
     rates.eta *= factors.rate
     rates.step *= factors.rate
     rates.step_gradient *= factors.rate
-    return update_by_code(ctx.optimizer, &rates, factors.decay, ctx.theta + offset, g, m,
-                          m + ctx.slots_stride, n)
+    rates.decay = factors.decay
+    return update_by_code(ctx.optimizer, &rates, ctx.theta + offset, g, m, m + ctx.slots_stride, n)
 
 
 cdef void update_recorded(const KernelContext* ctx, const StepContext* step, Factors factors,
@@ -310,7 +310,7 @@ cdef void update_recorded(const KernelContext* ctx, const StepContext* step, Fac
 cdef void update_weight(const KernelContext* ctx, const StepContext* step, const Op* op,
                         double* sums) noexcept nogil:
     cdef WeightRows part = thread_rows(ctx, op)
-    update_recorded(ctx, step, weight_factors(ctx, op), part.offset, ctx.gradient + part.offset,
+    update_recorded(ctx, step, weight_factors(step, op), part.offset, ctx.gradient + part.offset,
                     part.rows * part.width, sums)
 
 
@@ -318,7 +318,7 @@ cdef void update_bias(const KernelContext* ctx, const StepContext* step,
                       const Op* op) noexcept nogil:
     cdef Range mine = thread_range(ctx, bias_length(op))
     cdef int64_t offset = op.bias + mine.first
-    cdef Factors factors = Factors(op.bias_rate, ctx.optimizer.weight_decay * op.bias_decay)
+    cdef Factors factors = Factors(op.bias_rate, step.rates.decay * op.bias_decay)
     update_range(ctx, step, factors, offset, ctx.gradient + offset, mine.last - mine.first)
 
 

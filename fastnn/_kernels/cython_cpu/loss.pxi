@@ -74,6 +74,8 @@ cdef LossSums loss_and_gradient(const KernelContext* ctx, const real* z, real* d
                 value = softmax_values(z, d, t, k, <real>exact_share, constant)
             elif code == BINARY_CROSS_ENTROPY:
                 value = binary_cross_entropy(z, d, t, k, <real>exact_share, constant)
+            elif code == QUANTILE:
+                value = quantile(ctx.loss, z, d, t, k, <real>exact_share)
             else:
                 value = regression(code, z, d, t, k, <real>exact_share, constant)
             correct = classifies(code) and is_correct(code, z, t, k)
@@ -106,6 +108,21 @@ cdef void apply_link(int64_t link, real* z, int64_t rows, int64_t k) noexcept no
         activate_all(SIGMOID, z, rows * k, 0)
     elif link == EXPONENTIAL:
         exponentiate(z, rows * k)
+    elif link == SORTED:
+        for i in range(rows):
+            sort(z + i * k, k)
+
+
+cdef void sort(real* row, int64_t n) noexcept nogil:
+    """Sort a few numbers by insertion, NaN last."""
+    cdef int64_t i, j
+    cdef real x
+    for j in range(1, n):
+        x, i = row[j], j
+        while i > 0 and (row[i - 1] > x or (isnan(row[i - 1]) and not isnan(x))):
+            row[i] = row[i - 1]
+            i -= 1
+        row[i] = x
 
 
 cdef void exponentiate(real* z, int64_t n) noexcept nogil:
@@ -348,6 +365,19 @@ cdef real binary_cross_entropy(const real* z, real_target d, const real* t, int6
         value += softplus(z[j]) - q * z[j]
         d[j] = share * (sigmoid(z[j]) - q)
     return value
+
+
+cdef real quantile(const Loss* levels, const real* z, real_target d, const real* t, int64_t k,
+                   real share) noexcept nogil:
+    """ℓ = (1/k) Σ e s with e = z − t and s = ∂ℓ/∂z = 1 − τ above the target, −τ below it."""
+    cdef int64_t j
+    cdef real value = 0, e, level, slope
+    for j in range(k):
+        e, level = z[j] - t[j], <real>levels[j].constant
+        slope = ONE - level if e > ZERO else (-level if e < ZERO else e)  # NaN for NaN
+        value += e * slope
+        d[j] = share / k * slope
+    return value / k
 
 
 cdef real regression(int64_t code, const real* z, real_target d, const real* t, int64_t k,

@@ -17,6 +17,14 @@ cdef inline Words random_block(int64_t index, uint64_t seed, int64_t stream,
                       <uint64_t>stream, seed & low, seed >> 32)
 
 
+cdef inline double dropout_rate(const KernelContext* ctx, const Op* op,
+                                int64_t step) noexcept nogil:
+    """Rate of an operation's dropout at step number ``step``."""
+    if op.schedule < 0:
+        return op.rate
+    return ctx.dropout[(step - ctx.step) * ctx.dropout_stride + op.schedule]
+
+
 cdef void dropout_masks(const KernelContext* ctx, const Op* op, real* masks, int64_t rows,
                         int64_t first_row, int64_t step) noexcept nogil:
     """Fill ``masks`` (rows, n), which begins at row ``first_row`` of the mini-batch.
@@ -25,7 +33,7 @@ cdef void dropout_masks(const KernelContext* ctx, const Op* op, real* masks, int
     """
     cdef int64_t n = op.n_out, stream = STREAM_MASK + op.stream
     cdef uint64_t seed = ctx.seed
-    cdef double rate = op.rate
+    cdef double rate = dropout_rate(ctx, op, step)
     cdef uint64_t threshold = <uint64_t>floor(rate * 4294967296.0 + 0.5)
     cdef real kept = <real>(1.0 / (1.0 - rate))
     cdef int64_t blocks = (n + 3) // 4

@@ -61,14 +61,15 @@ cdef inline real* peaks_of(const KernelContext* ctx, const Op* op, int64_t rank)
     return ctx.stats_scratch + rank * ctx.stats_scratch_stride + op.y
 
 
-cdef void record_values(const KernelContext* ctx, double* statistics, int64_t first_row,
-                        int64_t n_rows) noexcept nogil:
+cdef void record_values(const KernelContext* ctx, double* statistics, int64_t step,
+                        int64_t first_row, int64_t n_rows) noexcept nogil:
     """Sums over what each operation puts out for the rows of this thread."""
     cdef int64_t i, n
     cdef const Op* op
     cdef const real* y
     cdef double* sums
-    cdef double low, high
+    cdef const real* masks
+    cdef double low, high, kept
     for i in range(ctx.n_ops):
         op = &ctx.ops[i]
         sums = statistics + i * N_STATISTICS
@@ -78,8 +79,11 @@ cdef void record_values(const KernelContext* ctx, double* statistics, int64_t fi
         if op.activation == RELU:
             record_peaks(y, n_rows, op.n_out, peaks_of(ctx, op, ctx.rank))
         elif saturates(op.activation, &low, &high):
-            sums[SATURATED] += count_saturated(ctx, op, y, output_gradient_of(ctx, op, first_row),
-                                               n, low, high)
+            masks, kept = NULL, 1
+            if ctx.training and op.rate > 0:
+                masks, kept = (output_gradient_of(ctx, op, first_row),
+                               1 - dropout_rate(ctx, op, step))
+            sums[SATURATED] += count_saturated(y, masks, n, low / kept, high / kept)
 
 
 cdef void add_moments(double* sums, const real* y, int64_t n) noexcept nogil:
@@ -104,19 +108,16 @@ cdef void record_peaks(const real* y, int64_t rows, int64_t n, real_target peaks
             peaks[c] = y[r * n + c] if y[r * n + c] > peaks[c] else peaks[c]
 
 
-cdef int64_t count_saturated(const KernelContext* ctx, const Op* op, const real* y,
-                             const real* masks, int64_t n, double low,
+cdef int64_t count_saturated(const real* y, const real* masks, int64_t n, double low,
                              double high) noexcept nogil:
-    """How many of y = f(z) · m, of those that dropout keeps, have f(z) outside the bounds; the
-    masks are what the epilogue left.
+    """How many of y = f(z) · m, of those that dropout keeps, lie outside the bounds of y; the masks
+    are what the epilogue left, NULL without dropout.
     """
-    cdef bint drops = ctx.training and op.rate > 0
-    cdef double kept = 1.0 - op.rate if drops else 1.0
-    cdef real lowest = <real>(low / kept), highest = <real>(high / kept)
+    cdef real lowest = <real>low, highest = <real>high
     cdef int64_t i, count = 0
     for i in range(n):
         count += y[i] < lowest or y[i] > highest
-    if drops and lowest > ZERO:  # then 0 is outside, be it f(z) or dropped
+    if masks != NULL and lowest > ZERO:  # then 0 is outside, be it f(z) or dropped
         for i in range(n):
             count -= masks[i] == ZERO
     return count

@@ -37,7 +37,7 @@ cdef int64_t run_chunk(const KernelContext* ctx) noexcept nogil:
         t = ctx.optimizer_step + k + 1
         mu = momentum_factor(ctx.optimizer, t)
         mu_product *= mu
-        step.rates = bias_correction(ctx.optimizer, ctx.rates[k], t, mu, mu_product)
+        step.rates = bias_correction(ctx.optimizer, ctx.rates[k], ctx.decays[k], t, mu, mu_product)
         phase = compute_gradients_and_update(ctx, &step, phase)
         if ctx.split_k_partials == NULL:  # the split-K barrier also ends the previous step
             phase = barrier_wait(ctx, phase)
@@ -67,7 +67,7 @@ cdef int64_t forward_and_backward(const KernelContext* ctx, int64_t k, const Ste
                ctx.work + mine.first * ctx.n_inputs)
     phase = forward(ctx, NULL, ctx.step + k, mine.first, n_rows, step.batch, phase)
     if step.statistics != NULL:
-        record_values(ctx, step.statistics, mine.first, n_rows)
+        record_values(ctx, step.statistics, ctx.step + k, mine.first, n_rows)
     sums = loss_and_gradient(ctx, z, d_z, n_rows, n_out, samples + mine.first,
                              weight_sum_of(ctx, samples, step.batch))
     write_thread_sums(ctx, sums)

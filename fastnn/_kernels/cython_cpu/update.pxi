@@ -6,6 +6,7 @@ cdef struct StepRates:
     double step  # factor of m: η/(1 − β₁ᵗ) for Adam
     double step_gradient  # factor of g itself: NAdam
     double inv_sqrt_bias2  # 1/√(1 − β₂ᵗ)
+    double decay  # weight decay λ
 
 
 cdef double momentum_factor(const Optimizer* optimizer, int64_t t) noexcept nogil:
@@ -15,10 +16,10 @@ cdef double momentum_factor(const Optimizer* optimizer, int64_t t) noexcept nogi
     return optimizer.beta1 * (1 - 0.5 * 0.96 ** (t * optimizer.momentum_decay))
 
 
-cdef StepRates bias_correction(const Optimizer* optimizer, double eta, int64_t t, double mu,
-                               double mu_product) noexcept nogil:
+cdef StepRates bias_correction(const Optimizer* optimizer, double eta, double decay, int64_t t,
+                               double mu, double mu_product) noexcept nogil:
     """Rates of step t = 1, 2, …; μ is of step t, and ``mu_product`` Π μ up to and with it."""
-    cdef StepRates rates = StepRates(eta, eta, 0, 1)
+    cdef StepRates rates = StepRates(eta, eta, 0, 1, decay)
     cdef double mu_next
     if optimizer.code == NADAM:
         mu_next = momentum_factor(optimizer, t + 1)
@@ -31,16 +32,15 @@ cdef StepRates bias_correction(const Optimizer* optimizer, double eta, int64_t t
     return rates
 
 
-cdef UpdateConstants constants_of(const Optimizer* o, const StepRates* rates,
-                                  double decay) noexcept nogil:
+cdef UpdateConstants constants_of(const Optimizer* o, const StepRates* rates) noexcept nogil:
     cdef UpdateConstants c
     c.lr, c.step, c.step_gradient = <real>rates.eta, <real>rates.step, <real>rates.step_gradient
     c.inv_sqrt_bias2, c.epsilon = <real>rates.inv_sqrt_bias2, <real>o.epsilon
     c.beta1, c.one_minus_beta1 = <real>o.beta1, <real>(1 - o.beta1)
     c.beta2, c.one_minus_beta2 = <real>o.beta2, <real>(1 - o.beta2)
-    c.coupled_decay, c.decay_factor = <real>decay, 1
+    c.coupled_decay, c.decay_factor = <real>rates.decay, 1
     if decouples_decay(o.code):
-        c.coupled_decay, c.decay_factor = 0, <real>(1 - rates.eta * decay)
+        c.coupled_decay, c.decay_factor = 0, <real>(1 - rates.eta * rates.decay)
     return c
 
 

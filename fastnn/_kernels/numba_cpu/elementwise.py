@@ -10,6 +10,7 @@ from fastnn._kernels import opcodes as oc
 from fastnn._kernels.dispatch import loop_by_code
 from fastnn._kernels.numba_cpu import philox
 from fastnn._kernels.numba_cpu.compile import inline, kernel
+from fastnn._kernels.numba_cpu.kernel_context import dropout_rate
 from fastnn._kernels.numba_cpu.views import matrix, segment
 from fastnn._kernels.scalars import activate, derivative, derivative_from_z
 from fastnn._kernels.tables import ACTIVATIONS
@@ -107,7 +108,8 @@ def epilogue(ctx, op, step, first_row, n_rows):
     if drops:
         # free until the backward pass
         masks = matrix(ctx.d_work, op.y * ctx.capacity + first_row * n, n_rows, n)
-        philox.dropout_masks(masks, op.rate, first_row, ctx.seed, oc.STREAM_MASK + op.stream, step)
+        rate, stream = dropout_rate(ctx, op, step), oc.STREAM_MASK + op.stream
+        philox.dropout_masks(masks, rate, first_row, ctx.seed, stream, step)
         _multiply(masks, z)
         if stores:
             _multiply(masks, aux)

@@ -175,7 +175,7 @@ def _fused_sgd_update(ctx, step, op):
     offset, rows, n_out = thread_rows(ctx, op)
     d_z = matrix(ctx.d_work, op.y * ctx.capacity, step.batch, n_out)
     eta = step.rates.eta * op.weight_rate
-    decay = op.l2 + step.optimizer.weight_decay * op.weight_decay
+    decay = op.l2 + step.rates.decay * op.weight_decay
     alpha, beta = -eta * op.factor, 1.0 - eta * decay
     x, w = _thread_inputs(ctx, op, step.batch), matrix(ctx.theta, offset, rows, n_out)
     gemm(True, False, alpha, x, d_z, beta, w)
@@ -222,7 +222,7 @@ def _update_block(ctx, step, op, sums, offset, start, g):
         stats.gradient(sums, block)
     if step.optimizer.clip_value > 0:
         update.clip(block, step.optimizer.clip_value)
-    decay = step.optimizer.weight_decay * op.weight_decay
+    decay = step.rates.decay * op.weight_decay
     for i in range(runs):
         part = segment(block, i * length, length)
         _update_recorded(ctx, step, op.weight_rate, decay, start + i * op.n_out, part, sums)
@@ -292,7 +292,7 @@ def _clip_and_sum_squares(optimizer, g):
 @inline
 def _update_weight(ctx, step, op, sums):
     offset, rows, n_out = thread_rows(ctx, op)
-    decay = step.optimizer.weight_decay * op.weight_decay
+    decay = step.rates.decay * op.weight_decay
     g = segment(ctx.gradient, offset, rows * n_out)
     _update_recorded(ctx, step, op.weight_rate, decay, offset, g, sums)
 
@@ -301,7 +301,7 @@ def _update_weight(ctx, step, op, sums):
 def _update_bias(ctx, step, op):
     first, last = partition(_bias_length(op), ctx.rank, ctx.n_threads)
     g = segment(ctx.gradient, op.bias + first, last - first)
-    decay = step.optimizer.weight_decay * op.bias_decay
+    decay = step.rates.decay * op.bias_decay
     _update_range(ctx, step, op.bias_rate, decay, op.bias + first, g)
 
 
@@ -330,9 +330,9 @@ def _update_range(ctx, step, rate, decay, offset, g):
     m = segment(ctx.slots, offset, n if n_slots > 0 else 0)
     v = segment(ctx.slots, length + offset, n if n_slots > 1 else 0)
     w = segment(ctx.theta, offset, n)
-    eta, of_m, of_g, inv_sqrt_bias2 = step.rates
-    rates = StepRates(rate * eta, rate * of_m, rate * of_g, inv_sqrt_bias2)
-    return update.update(step.optimizer, rates, decay, w, g, m, v)
+    eta, of_m, of_g, inv_sqrt_bias2, _ = step.rates
+    rates = StepRates(rate * eta, rate * of_m, rate * of_g, inv_sqrt_bias2, decay)
+    return update.update(step.optimizer, rates, w, g, m, v)
 
 
 @inline

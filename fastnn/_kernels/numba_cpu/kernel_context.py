@@ -21,6 +21,7 @@ class KernelContext(NamedTuple):
     n_threads: int
     barrier: np.ndarray
     ops: np.ndarray
+    loss: np.ndarray
     theta: np.ndarray
     gradient: np.ndarray
     slots: np.ndarray  # flat, as all that follow
@@ -31,11 +32,13 @@ class KernelContext(NamedTuple):
     scratch: np.ndarray
     split_k_partials: np.ndarray
     stats_scratch: np.ndarray
+    dropout: np.ndarray  # (steps, schedules)
     capacity: int
     training: bool
     updates: bool
     backward: bool
     seed: int
+    step: int
 
 
 @inline
@@ -46,6 +49,7 @@ def context_of(rank, n_threads, arguments):
         n_threads=n_threads,
         barrier=unowned_view(arguments.barrier),
         ops=unowned_view(arguments.ops),
+        loss=unowned_view(arguments.loss),
         theta=unowned_view(arguments.theta),
         gradient=unowned_view(arguments.gradient),
         slots=unowned_view(arguments.slots.reshape(-1)),
@@ -56,12 +60,20 @@ def context_of(rank, n_threads, arguments):
         scratch=unowned_view(arguments.scratch.reshape(-1)),
         split_k_partials=unowned_view(arguments.split_k_partials.reshape(-1)),
         stats_scratch=unowned_view(arguments.stats_scratch.reshape(-1)),
+        dropout=unowned_view(arguments.dropout),
         capacity=arguments.capacity,
         training=arguments.training,
         updates=arguments.updates,
         backward=arguments.backward,
         seed=arguments.seed,
+        step=arguments.step,
     )
+
+
+@inline
+def dropout_rate(ctx, op, step):
+    """Rate of an operation's dropout at step number ``step``."""
+    return op.rate if op.schedule < 0 else ctx.dropout[step - ctx.step, op.schedule]
 
 
 @inline

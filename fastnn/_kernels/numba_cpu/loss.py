@@ -34,7 +34,7 @@ def loss_and_gradient(loss, z, d, samples, labels, targets, weights, weight_sum)
 
     Parameters
     ----------
-    loss : opcodes.LOSS record
+    loss : (1,) opcodes.LOSS, or (k,)
     z, d : (rows, k)
     samples : (rows,) int64
         Which samples the rows are.
@@ -44,8 +44,8 @@ def loss_and_gradient(loss, z, d, samples, labels, targets, weights, weight_sum)
     weight_sum : float
         Σ w over the mini-batch.
     """
-    constant = z.dtype.type(loss.constant)
-    if loss.code == oc.SOFTMAX_CROSS_ENTROPY:
+    code, constant = loss[0].code, z.dtype.type(loss[0].constant)
+    if code == oc.SOFTMAX_CROSS_ENTROPY:
         if len(labels) > 0 and z.shape[1] <= _NARROW:
             return _narrow_softmax(z, d, samples, labels, weights, weight_sum, constant)
         _exponentials(z, d)
@@ -62,11 +62,11 @@ def loss_and_gradient(loss, z, d, samples, labels, targets, weights, weight_sum)
             value = _softmax_label(z[r], d[r], labels[i], share, constant)
             correct = _largest(z[r]) == labels[i]
         else:
-            if loss.code == oc.SOFTMAX_CROSS_ENTROPY:
+            if code == oc.SOFTMAX_CROSS_ENTROPY:
                 value = _softmax_values(z[r], d[r], targets[i], share, constant)
             else:
-                value = _elementwise(loss.code, z[r], d[r], targets[i], share, constant)
-            correct = _classifies(loss.code) and _is_correct(loss.code, z[r], targets[i])
+                value = _elementwise(code, z[r], d[r], targets[i], share, loss)
+            correct = _classifies(code) and _is_correct(code, z[r], targets[i])
         total += exact_share * np.float64(value)
         if correct:
             correct_weight += weight
@@ -86,21 +86,29 @@ def _is_correct(code, z, t):
 
 
 @inline
-def _elementwise_loop(code, mean, z, d, t, share, constant):
-    """A loss that is a sum, or mean, of terms that each depend on one output."""
+def _elementwise_loop(code, mean, has_levels, z, d, t, share, loss):
+    """A loss that is a sum, or mean, of terms that each depend on one output.
+
+    Its constant may differ from output to output.
+    """
     scalar = z.dtype.type
+    c = scalar(loss[0].constant)
     factor = scalar(1) / scalar(len(z)) if mean else scalar(1)
     value = scalar(0)
     for j in range(len(z)):
-        term, slope = elementwise_loss(code, z[j], t[j], constant)
+        if has_levels:
+            c = scalar(loss[j].constant)
+        term, slope = elementwise_loss(code, z[j], t[j], c)
         value += term
         d[j] = share * factor * slope
     return factor * value
 
 
-_ELEMENTWISE = {row.code: f"{row.mean}, " for row in LOSSES.values() if row.elementwise}
+_ELEMENTWISE = {
+    row.code: f"{row.mean}, {len(row.levels) > 0}, " for row in LOSSES.values() if row.elementwise
+}
 _elementwise = inline(
-    loop_by_code("z, d, t, share, constant", _elementwise_loop, _ELEMENTWISE, exhaustive=True)
+    loop_by_code("z, d, t, share, loss", _elementwise_loop, _ELEMENTWISE, exhaustive=True)
 )
 
 
@@ -123,6 +131,20 @@ def apply_link(link, z):
     elif link == oc.EXPONENTIAL:
         for i in range(len(flat)):
             flat[i] = exp(flat[i])
+    elif link == oc.SORTED:
+        for r in range(len(z)):
+            _sort(z[r])
+
+
+@inline
+def _sort(row):
+    """Sort a few numbers by insertion, NaN last."""
+    for j in range(1, len(row)):
+        x, i = row[j], j
+        while i > 0 and (row[i - 1] > x or (np.isnan(row[i - 1]) and not np.isnan(x))):
+            row[i] = row[i - 1]
+            i -= 1
+        row[i] = x
 
 
 @inline

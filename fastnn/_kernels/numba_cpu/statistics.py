@@ -12,6 +12,7 @@ from fastnn._kernels import opcodes as oc
 from fastnn._kernels.numba_cpu import elementwise
 from fastnn._kernels.numba_cpu.barrier import partition
 from fastnn._kernels.numba_cpu.compile import inline, kernel
+from fastnn._kernels.numba_cpu.kernel_context import dropout_rate
 from fastnn._kernels.numba_cpu.views import matrix, segment
 from fastnn._kernels.tables import ACTIVATIONS
 
@@ -38,20 +39,22 @@ def _peaks(ctx, op, rank):
 
 
 @kernel
-def values(ctx, statistics, first_row, n_rows):
+def values(ctx, statistics, step, first_row, n_rows):
     """Sums over what each operation puts out for the rows of this thread."""
     for i in range(len(statistics)):
         op = ctx.ops[i]
         first, n = op.y * ctx.capacity + first_row * op.n_out, n_rows * op.n_out
         y = segment(ctx.work, first, n)
         # left there by the epilogue
-        masks = segment(ctx.d_work, first, n if ctx.training and op.rate > 0 else 0)
+        drops = ctx.training and op.rate > 0
+        masks = segment(ctx.d_work, first, n if drops else 0)
         _add_moments(statistics[i : i + 1], y)
         if op.activation == oc.RELU:
             _record_peaks(matrix(ctx.work, first, n_rows, op.n_out), _peaks(ctx, op, ctx.rank))
         elif _LOW[op.activation] > -np.inf:
             bounds = _LOW[op.activation], _HIGH[op.activation]
-            statistics[i, oc.SATURATED] += _count_outside(y, bounds, masks, op.rate)
+            kept = 1.0 - dropout_rate(ctx, op, step) if drops else 1.0
+            statistics[i, oc.SATURATED] += _count_outside(y, bounds, masks, kept)
 
 
 @kernel
@@ -81,12 +84,11 @@ def _record_peaks(y, peaks):
 
 
 @kernel
-def _count_outside(y, bounds, masks, rate):
+def _count_outside(y, bounds, masks, kept):
     """How many of y = f(z) · m, of those that dropout keeps, have f(z) outside the bounds.
 
-    Without dropout there are no masks.
+    ``kept`` is the share that dropout keeps. Without dropout there are no masks.
     """
-    kept = 1.0 - rate if len(masks) > 0 else 1.0
     low, high = y.dtype.type(bounds[0] / kept), y.dtype.type(bounds[1] / kept)
     count = 0
     for i in range(len(y)):

@@ -104,7 +104,9 @@ def train(ctx, arguments, data):
         mu = update.momentum_factor(optimizer, t)
         mu_next = update.momentum_factor(optimizer, t + 1)
         mu_product *= mu
-        rates = update.bias_correction(optimizer, arguments.rates[k], t, mu, mu_next, mu_product)
+        rates = update.bias_correction(
+            optimizer, arguments.rates[k], arguments.decays[k], t, mu, mu_next, mu_product
+        )
         this_step = StepContext(optimizer, rates, len(samples), thread_sums)
         phase = compute_gradients_and_update(ctx, this_step, measured, phase)
         if recorded:
@@ -132,13 +134,13 @@ def _forward_and_backward(ctx, arguments, data, samples, following, k, measured,
         elementwise.gather(data.X, own, 0, matrix(ctx.work, first * n_in, n_rows, n_in))
     _prefetch_next(ctx, data, following)
     phase = forward(ctx, data.X, -1, step, first, n_rows, batch, phase)
-    stats.values(ctx, measured, first, n_rows)
+    stats.values(ctx, measured, step, first, n_rows)
     n_out = ctx.ops[len(ctx.ops) - 1].n_out
     offset = arguments.output * ctx.capacity + first * n_out
     z, d_z = matrix(ctx.work, offset, n_rows, n_out), matrix(ctx.d_work, offset, n_rows, n_out)
     weight_sum = _weight_sum(data.weights, samples)
     loss, correct = loss_and_gradient(
-        arguments.loss[0], z, d_z, own, data.labels, data.targets, data.weights, weight_sum
+        ctx.loss, z, d_z, own, data.labels, data.targets, data.weights, weight_sum
     )
     arguments.thread_sums[ctx.rank, 0], arguments.thread_sums[ctx.rank, 1] = loss, correct
     return backpropagate(ctx, first, n_rows, batch, phase)
@@ -172,7 +174,7 @@ def predict(ctx, arguments, data, link, predictions):
         if arguments.evaluates:
             d_z, samples = matrix(ctx.d_work, offset, n, n_out), data.order[start : start + n]
             block_loss, block_correct = loss_and_gradient(
-                arguments.loss[0], z, d_z, samples, data.labels, data.targets, data.weights,
+                ctx.loss, z, d_z, samples, data.labels, data.targets, data.weights,
                 weight_sum,
             )  # fmt: skip
             loss += block_loss

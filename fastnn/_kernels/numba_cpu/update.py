@@ -58,11 +58,11 @@ def _formula(optimizer):
 
 
 @kernel
-def update(optimizer, rates, decay, w, g, m, v):
+def update(optimizer, rates, w, g, m, v):
     """Take one step on the parameters ``w`` with gradient ``g``: Σ w² before it, and Σ (Δw)².
 
-    ``rates`` is a `StepRates`, ``decay`` the weight decay that applies to these parameters; ``m``
-    and ``v`` are the slots, empty where the optimiser has fewer.
+    ``rates`` is the `StepRates` of these parameters; ``m`` and ``v`` are the slots, empty where the
+    optimiser has fewer.
     """
     of, decoupled = w.dtype.type, _DECOUPLED[optimizer.code]
     constants = scalars.UpdateConstants(
@@ -75,8 +75,8 @@ def update(optimizer, rates, decay, w, g, m, v):
         of(1.0 - optimizer.beta2),
         of(rates.inv_sqrt_bias2),
         of(optimizer.epsilon),
-        of(0) if decoupled else of(decay),
-        of(1.0 - rates.eta * decay) if decoupled else of(1),
+        of(0) if decoupled else of(rates.decay),
+        of(1.0 - rates.eta * rates.decay) if decoupled else of(1),
     )
     return _by_code(_formula(optimizer), constants, w, g, m, v)
 

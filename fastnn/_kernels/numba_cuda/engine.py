@@ -17,6 +17,7 @@ from fastnn._kernels.contract import Chunk, Evaluation, Program, Samples, State,
 from fastnn._kernels.numba_cuda.driver.device import open_device
 from fastnn._kernels.numba_cuda.driver.gpu_arrays import GpuArray
 from fastnn._kernels.numba_cuda.kernels import control
+from fastnn._kernels.numba_cuda.kernels.op_table import dropout_table
 from fastnn._kernels.numba_cuda.runtime import cublaslt, sample_transfer
 from fastnn._kernels.numba_cuda.runtime.device_state import DeviceState, StateBuffers
 from fastnn._kernels.numba_cuda.runtime.launcher import Launcher
@@ -288,7 +289,9 @@ class CudaEngine:
             last = min(first + max(1, most), steps)
             bounds = chunk.bounds[first : last + 1]
             order, rates = chunk.order[bounds[0] : bounds[-1]], chunk.rates[first:last]
-            yield replace(chunk, order=order, bounds=bounds - bounds[0], rates=rates)
+            decays = None if chunk.decays is None else chunk.decays[first:last]
+            bounds = bounds - bounds[0]
+            yield replace(chunk, order=order, bounds=bounds, rates=rates, decays=decays)
             first = last
 
     def _adapt_rows_per_launch(self, rows: int, seconds: float) -> None:
@@ -350,11 +353,14 @@ class CudaEngine:
         Returns NAdam's products as `step_rates` gives them.
         """
         steps, records = len(chunk.rates), len(chunk.recorded(state.step))
-        product = float(state.mu_product[0])
-        rates, mu_products = step_rates(chunk.optimizer, chunk.rates, state.optimizer_step, product)
+        done = state.optimizer_step, float(state.mu_product[0])
+        of_steps = chunk.rates, chunk.weight_decays()
+        rates, mu_products = step_rates(chunk.optimizer, *of_steps, *done)
         self._workspace.fill("order", chunk.order.astype(np.int64, copy=False))
         self._workspace.fill("bounds", chunk.bounds.astype(np.int64, copy=False))
         self._workspace.fill("rates", rates.reshape(-1))
+        dropout = self.program.dropout_rates(state.optimizer_step, steps)
+        self._workspace.fill("dropout", dropout_table(dropout.T).reshape(-1))
         self._device.upload(self._workspace["optimizer"], chunk.optimizer)
         self._workspace.make("log", 3 * steps)
         shape = self._record_shape(chunk.batch_size)

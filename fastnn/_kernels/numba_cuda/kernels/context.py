@@ -19,7 +19,7 @@ TILE_ELEMENTS = MAX_THREADS * CELLS
 # An array that a network does not need has length 0.
 ARGUMENTS = (
     ("ops", "ops"),  # op_table.OPERATION records
-    ("loss", "loss"),  # one opcodes.LOSS record
+    ("loss", "loss"),  # one opcodes.LOSS record, or one for each output
     ("optimizer", "optimizer"),  # one record
     ("theta", "real"),
     ("gradient", "real"),
@@ -35,6 +35,7 @@ ARGUMENTS = (
     ("order", "int64"),
     ("bounds", "int64"),
     ("rates", "float64"),  # (steps · N_RATES,); see fastnn._kernels.step_rates
+    ("dropout", "float64"),  # (schedules · steps · 2,); see op_table.dropout_table
     ("control", "int64"),  # see the module `control`
     ("sums", "float64"),  # partial sums over a mini-batch and over θ
     ("log", "float64"),  # (3 · steps,): losses, Σ w, Σ w of samples classified rightly

@@ -6,6 +6,7 @@ Threads of a block take neighbouring elements of its rows, so that their memory 
 from fastnn._kernels import opcodes as oc
 from fastnn._kernels.numba_cuda.kernels import control, philox
 from fastnn._kernels.numba_cuda.kernels.blocks import advance, divide
+from fastnn._kernels.numba_cuda.kernels.records import dropout_at
 from fastnn._kernels.numba_cuda.toolchain.shim import cuda, device
 from fastnn._kernels.scalars import activate, derivative, derivative_from_z
 from fastnn._kernels.tables import ACTIVATIONS
@@ -42,8 +43,9 @@ def epilogue(ctx, op, row, column, z, step):
     y, mask = activate(op.activation, z, op.alpha), one
     if op.threshold > 0:
         seed, stream = ctx.control[control.SEED], oc.STREAM_MASK + op.stream
-        kept = philox.is_kept(op.threshold, row, column, op.n_out, seed, stream, step)
-        mask = op.kept if kept else one - one
+        threshold, factor = dropout_at(ctx, op, step)
+        kept = philox.is_kept(threshold, row, column, op.n_out, seed, stream, step)
+        mask = factor if kept else one - one
     if op.aux >= 0:
         slope = (
             derivative_from_z(op.activation, z, op.alpha)

@@ -235,14 +235,14 @@ def apply_update(ctx, op, stored, worker, workers):
     if op.weight < 0:
         return
     n_weights, n_bias = _lengths(op)
-    decay = ctx.optimizer[0].weight_decay * op.weight_decay
+    decay = optimizer_at(ctx, stored.k).weight_decay * op.weight_decay
     first, last = block_range(n_weights, worker, workers)
     gradients, weights, moved = _apply_range(
         ctx, op.weight + first, op.weight + last, stored, op.weight_rate, decay
     )
     if op.bias >= 0:
         first, last = block_range(n_bias, worker, workers)
-        decay = ctx.optimizer[0].weight_decay * op.bias_decay
+        decay = optimizer_at(ctx, stored.k).weight_decay * op.bias_decay
         _apply_range(ctx, op.bias + first, op.bias + last, stored, op.bias_rate, decay)
     if stored.recorded:
         gradients, weights = block_sum(ctx, gradients), block_sum(ctx, weights)

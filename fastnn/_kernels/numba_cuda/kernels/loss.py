@@ -184,7 +184,8 @@ def _elementwise(ctx, loss, row):
     value = real(0)
     for j in range(lane, k, WARP):
         z, t = ctx.work[row.start + j], ctx.targets[row.sample * k + j]
-        part, d = elementwise_loss(loss.code, z, t, loss.constant)
+        c = real(ctx.loss[j].constant) if loss.code == oc.QUANTILE else loss.constant
+        part, d = elementwise_loss(loss.code, z, t, c)
         value += part
         if row.writes:
             ctx.d_work[row.start + j] = _weighted(row.scale, mean * d)
@@ -234,10 +235,24 @@ def write_predictions(ctx, x_row, first_row, n_rows):
         if inside:
             for j in range(lane, k, WARP):
                 y = _linked(link, ctx.work[row + j], highest, total)
-                place = (x_row - ctx.control[control.FIRST] + r) * k + j
+                column = _rank(ctx, row, k, j) if link == oc.SORTED else j
+                place = (x_row - ctx.control[control.FIRST] + r) * k + column
                 ctx.predictions[place] = y + nan_fill
             if lane == 0 and nan_fill != 0:
                 ctx.control[control.NONFINITE] = 1
+
+
+@device
+def _rank(ctx, row, k, j):
+    """How many outputs of a row lie before output j in ascending order, NaN last."""
+    z, rank = ctx.work[row + j], 0
+    for i in range(k):
+        other = ctx.work[row + i]
+        before = other < z or (math.isnan(z) and not math.isnan(other))
+        after = z < other or (math.isnan(other) and not math.isnan(z))
+        if before or (i < j and not after):
+            rank += 1
+    return rank
 
 
 @device

@@ -17,7 +17,8 @@ _SATURATION = {row.code: row.saturation or (-math.inf, math.inf) for row in ACTI
 OPERATION = np.dtype(
     [
         *((name, oc.OP[name]) for name in oc.OP.names),
-        ("threshold", np.int64),  # dropout keeps random words from it on; 0 for no dropout
+        # Dropout keeps random words from it on; 0 for no dropout, anything above with a schedule.
+        ("threshold", np.int64),
         ("kept", np.float64),  # factor of what dropout keeps: 1/(1 − rate)
         # Activation whose derivative ∂C/∂x is multiplied by; −1 for none, or if ``x_aux`` has it.
         ("x_activation", np.int64),
@@ -40,9 +41,10 @@ def operations(ops: np.ndarray) -> np.ndarray:
     table["kept"], table["x_activation"], table["x_aux"] = 1.0, -1, -1
     for op in table:
         op["low"], op["high"] = _SATURATION[int(op["activation"])]
-        if op["rate"] > 0:
-            op["threshold"] = math.floor(op["rate"] * 2.0**32 + 0.5)
-            op["kept"] = 1.0 / (1.0 - op["rate"])
+        if op["schedule"] >= 0:
+            op["threshold"] = 1
+        elif op["rate"] > 0:
+            op["threshold"], op["kept"] = dropout_table(op["rate"])
         _fuse_derivative(table, op)
     return table
 
@@ -52,6 +54,12 @@ def has_derivative(op: np.void) -> bool:
     is_inner = op["code"] == oc.FEATURE_DENSE and op["inner"] != oc.LINEAR
     of_epilogue = op["aux"] >= 0 or op["activation"] != oc.LINEAR
     return bool(is_inner or (of_epilogue and not op["derivative_fused"]))
+
+
+def dropout_table(rates: np.ndarray | float) -> np.ndarray:
+    """Threshold and factor of each rate: (…, 2) float64."""
+    rates = np.asarray(rates)
+    return np.stack([np.floor(rates * 2.0**32 + 0.5), 1.0 / (1.0 - rates)], axis=-1)
 
 
 def _fuse_derivative(table: np.ndarray, op: np.void) -> None:

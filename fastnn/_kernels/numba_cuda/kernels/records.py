@@ -46,6 +46,7 @@ _OPERATION_FIELDS = (
     ("weight", "raw"),
     ("bias", "raw"),
     ("state", "raw"),
+    ("schedule", "raw"),
     ("stream", "raw"),
     ("x_grad", "raw"),
     ("skip_grad", "raw"),
@@ -116,6 +117,16 @@ def operation(ctx, index):
 
 
 @device
+def dropout_at(ctx, op, step):
+    """Threshold and factor of an operation's dropout at step number ``step``."""
+    if op.schedule < 0:
+        return op.threshold, op.kept
+    k = step - ctx.control[control.STEP]
+    place = 2 * (op.schedule * ctx.control[control.STEPS] + k)
+    return np.uint64(ctx.dropout[place]), type(op.kept)(ctx.dropout[place + 1])
+
+
+@device
 def loss_of(ctx):
     """The loss."""
     loss = ctx.loss[0]
@@ -144,7 +155,8 @@ def optimizer_at(ctx, k):
         real(1),
     )
     clip_value = real(record.clip_value)
-    return Optimizer(record.code, formula, clip_value, record.weight_decay, eta, constants)
+    decay = ctx.rates[first + 4]
+    return Optimizer(record.code, formula, clip_value, decay, eta, constants)
 
 
 @device

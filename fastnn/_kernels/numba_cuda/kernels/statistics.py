@@ -12,6 +12,7 @@ import numpy as np
 from fastnn._kernels import opcodes as oc
 from fastnn._kernels.numba_cuda.kernels import control, philox
 from fastnn._kernels.numba_cuda.kernels.blocks import WARP, block_range, block_sum, sum_over_warps
+from fastnn._kernels.numba_cuda.kernels.records import dropout_at
 from fastnn._kernels.numba_cuda.toolchain.shim import cuda, device
 
 
@@ -51,8 +52,9 @@ def _moments(ctx, op, batch, step, worker, workers):
             kept = True
             if op.threshold > 0:
                 seed, stream = ctx.control[control.SEED], oc.STREAM_MASK + op.stream
-                kept = philox.is_kept(op.threshold, e // n, e % n, n, seed, stream, step)
-                y /= np.float64(op.kept)
+                threshold, factor = dropout_at(ctx, op, step)
+                kept = philox.is_kept(threshold, e // n, e % n, n, seed, stream, step)
+                y /= np.float64(factor)
             if kept and (y < op.low or y > op.high):
                 count += 1.0
     return total, squares, count
