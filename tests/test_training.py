@@ -261,7 +261,7 @@ def test_a_numpy_number_is_a_fraction():
         (0.001, ValueError, ["validation=0.001", "40 samples", "0 to validate"]),
         (0.999, ValueError, ["validation=0.999", "40 samples", "0 to train"]),
         (True, TypeError, ["validation", "bool"]),
-        ("20%", TypeError, ["validation", "fraction", "pair", "str"]),
+        ("20%", TypeError, ["validation", "fraction", "str"]),
         (X, TypeError, ["validation", "(X, y)", "ndarray"]),
         ((X,), TypeError, ["validation", "(X, y)"]),
         ((X[:, :3], LABELS), ValueError, ["validation", "3 columns", "4"]),
