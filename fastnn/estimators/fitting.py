@@ -14,7 +14,7 @@ from fastnn.estimators.conformal import Conformal
 from fastnn.estimators.table_model import TableModel
 from fastnn.metrics import METRICS, VALUE_METRICS
 from fastnn.recipes import RECIPES, recipe
-from fastnn.recipes.plan import CLASSIFICATION, REGRESSION, Problem
+from fastnn.recipes.plan import CLASSIFICATION, REGRESSION, Problem, Recipe
 from fastnn.tabular.encoder import TableEncoder
 from fastnn.tabular.messages import quoted
 from fastnn.tabular.targets import BoundedValue, Classes
@@ -91,13 +91,12 @@ def fit_model(
     ValueError
         A target of one class, too few rows, or a metric of another task.
     """
-    problem = _problem(encoder, rows)
-    metric = _metric(options, problem)
     chosen = recipe(options.recipe)
+    problem = _problem(encoder, rows, options.metric, chosen)
     count = chosen.folds(len(rows)) if options.n_folds is None else options.n_folds
     folds = _folds(rows, problem, count, validation, groups, options.seed)
     bag_options = BagOptions(
-        metric=metric,
+        metric=problem.metric,
         epochs=options.epochs,
         batch_size=options.batch_size,
         time_limit=options.time_limit,
@@ -116,7 +115,7 @@ def fit_model(
     return model, bag
 
 
-def _problem(encoder: TableEncoder, rows: Rows) -> Problem:
+def _problem(encoder: TableEncoder, rows: Rows, metric: str | None, chosen: Recipe) -> Problem:
     target = encoder.target
     if isinstance(target, Classes):
         met = np.unique(rows.y)
@@ -125,27 +124,21 @@ def _problem(encoder: TableEncoder, rows: Rows) -> Problem:
                 f"column {quoted(target.name)} has one class in all {len(rows):,} rows to train "
                 f"on, {quoted(target.classes[int(met[0])])}: there is nothing to tell apart"
             )
+    task = CLASSIFICATION if isinstance(target, Classes) else REGRESSION
+    known = OF_CLASSES if task == CLASSIFICATION else OF_VALUES
+    if metric is not None and metric not in known:
+        raise ValueError(
+            f"metric {metric!r} does not go with {task}; expected one of {', '.join(known)}"
+        )
     return Problem(
-        CLASSIFICATION if isinstance(target, Classes) else REGRESSION,
+        task,
         len(rows),
         encoder.inputs,
         encoder.n_numbers,
         tuple(encoder.cardinalities),
         encoder.outputs,
+        chosen.metrics[task] if metric is None else metric,
     )
-
-
-def _metric(options: TableOptions, problem: Problem) -> str:
-    """The metric that chooses the best epoch."""
-    known = OF_CLASSES if problem.classifies else OF_VALUES
-    if options.metric is None:
-        return known[0]
-    if options.metric not in known:
-        raise ValueError(
-            f"metric {options.metric!r} does not go with {problem.task}; "
-            f"expected one of {', '.join(known)}"
-        )
-    return options.metric
 
 
 def _folds(

@@ -9,6 +9,7 @@ from fastnn.nn.losses import Loss
 from fastnn.optim.optimizers import Optimizer
 
 CLASSIFICATION, REGRESSION = "classification", "regression"
+METRICS = {CLASSIFICATION: "log_loss", REGRESSION: "rmse"}
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Problem:
         Different codes of each column of codes.
     outputs : int
         Classes, or 1.
+    metric : str
+        By which the best epoch is chosen.
     """
 
     task: str
@@ -37,6 +40,7 @@ class Problem:
     numbers: int
     cardinalities: tuple[int, ...]
     outputs: int
+    metric: str
 
     @property
     def classifies(self) -> bool:
@@ -78,6 +82,8 @@ class Recipe:
     plan : function of a `Problem` and a number of epochs, or None for the recipe's own
     folds : function of the number of rows
         Networks that are averaged, each validated on rows that it did not train on.
+    metrics : mapping
+        By task, what the best epoch is chosen by.
     scaling : str
         Of numbers; see `fastnn.tabular.TableEncoder`.
     one_hot : int
@@ -86,6 +92,7 @@ class Recipe:
 
     plan: Callable[[Problem, int | None], Plan]
     folds: Callable[[int], int] = lambda rows: 1
+    metrics: Mapping[str, str] = field(default_factory=lambda: METRICS)
     scaling: str = "robust"
     one_hot: int = 9
 
