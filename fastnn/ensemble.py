@@ -26,10 +26,12 @@ class Ensemble:
         With the same number of inputs and of outputs, the same loss and dtype.
     metadata : mapping, optional
         Plain data of the user's that is saved with the ensemble.
+    companions : mapping of str to Network, optional
+        Networks of other tasks that are saved along, such as one of quantiles.
 
     Attributes
     ----------
-    metadata : dict
+    metadata, companions : dict
 
     Raises
     ------
@@ -49,7 +51,12 @@ class Ensemble:
     (3, (200, 1))
     """
 
-    def __init__(self, networks: Sequence[Network], metadata: Mapping[str, Any] | None = None):
+    def __init__(
+        self,
+        networks: Sequence[Network],
+        metadata: Mapping[str, Any] | None = None,
+        companions: Mapping[str, Network] | None = None,
+    ):
         self._networks: tuple[Network, ...] = tuple(networks)
         if not self._networks:
             raise ValueError("networks must hold at least one Network")
@@ -61,6 +68,7 @@ class Ensemble:
                 if repr(first) != repr(own):
                     raise ValueError(f"networks[{k}] has {name} {own}, but networks[0] has {first}")
         self.metadata: dict[str, Any] = dict(metadata or {})
+        self.companions: dict[str, Network] = dict(companions or {})
 
     # --- what it is -------------------------------------------------------------------------------
 
@@ -174,4 +182,4 @@ class Ensemble:
         OSError
             No space, no permission, no such folder; an older file at ``path`` is then intact.
         """
-        serialization.save_ensemble(self._networks, self.metadata, path)
+        serialization.save_ensemble(self._networks, self.companions, self.metadata, path)

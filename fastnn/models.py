@@ -42,7 +42,10 @@ def load(
     if isinstance(saved, SavedModel):
         return _network(saved, backend, precision)
     networks = [_network(member, backend, precision) for member in saved.members]
-    return Ensemble(networks, saved.metadata)
+    companions = {
+        name: _network(member, backend, precision) for name, member in saved.companions.items()
+    }
+    return Ensemble(networks, saved.metadata, companions)
 
 
 def _network(saved: SavedModel, backend: str, precision: str | None) -> Network:

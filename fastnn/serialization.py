@@ -10,7 +10,7 @@ import json
 import os
 import stat
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -30,7 +30,8 @@ from fastnn.nn.protocol import NetworkProtocol
 from fastnn.optim.optimizers import OPTIMIZERS
 
 FORMAT = "fastnn-model-1"
-ENSEMBLE_FORMAT = "fastnn-ensemble-1"  # its tensors are those of member k under "k/"
+# Its tensors are those of member k under "k/", and those of a companion under its name.
+ENSEMBLE_FORMAT = "fastnn-ensemble-1"
 
 _LONGEST_HEADER = 100_000_000  # bytes; safetensors reads no longer one
 _HIGHEST_COUNT = 2**63  # of epochs and steps: engines count in 64 bits
@@ -62,6 +63,7 @@ class SavedEnsemble:
     """What the file of an `Ensemble` holds, checked."""
 
     members: list[SavedModel]
+    companions: dict[str, SavedModel]
     metadata: dict[str, Any]
 
 
@@ -76,19 +78,24 @@ def save(net: NetworkProtocol, path: str | os.PathLike[str]) -> None:
 
 
 def save_ensemble(
-    networks: Sequence[NetworkProtocol], metadata: dict[str, Any], path: str | os.PathLike[str]
+    networks: Sequence[NetworkProtocol],
+    companions: Mapping[str, NetworkProtocol],
+    metadata: dict[str, Any],
+    path: str | os.PathLike[str],
 ) -> None:
-    """Write the networks of an `Ensemble` and its metadata to ``path``."""
-    members = [to_tensors(net) for net in networks]
-    for net, tensors in zip(networks, members, strict=True):
-        _check_parameters(net.program, tensors)
+    """Write the networks of an `Ensemble`, its companions and its metadata to ``path``."""
+    tensors = {}
+    for prefix, net in {**dict(enumerate(networks)), **companions}.items():
+        own = to_tensors(net)
+        _check_parameters(net.program, own)
+        tensors |= {f"{prefix}/{name}": tensor for name, tensor in own.items()}
     plain = {
         "fastnn": __version__,
         "members": [to_plain(net) for net in networks],
+        "companions": {name: to_plain(net) for name, net in companions.items()},
         "metadata": plain_data("metadata", metadata),
     }
-    prefixed = {f"{k}/{name}": t for k, own in enumerate(members) for name, t in own.items()}
-    _write(path, ENSEMBLE_FORMAT, plain, prefixed)
+    _write(path, ENSEMBLE_FORMAT, plain, tensors)
 
 
 def _write(
@@ -294,7 +301,8 @@ def _checked_ensemble(plain: dict[str, Any], tensors: dict[str, np.ndarray]) -> 
         number, _, own = name.partition("/")
         of_member.setdefault(number, {})[own] = tensor
     members = [_checked(one, of_member[str(k)]) for k, one in enumerate(plain["members"])]
-    return SavedEnsemble(members, plain_data("metadata", plain["metadata"]))
+    companions = {name: _checked(one, of_member[name]) for name, one in plain["companions"].items()}
+    return SavedEnsemble(members, companions, plain_data("metadata", plain["metadata"]))
 
 
 def _check_number_of_layers(layers: Any, tensors: dict[str, np.ndarray]) -> None:

@@ -72,6 +72,14 @@ def test_one_file_for_all(tmp_path):
     assert "Ensemble of 3" in repr(loaded)
 
 
+def test_companions_are_saved_along(tmp_path):
+    (other,) = networks("softmax_cross_entropy", 1)
+    fnn.Ensemble(networks("mse"), companions={"classes": other}).save(tmp_path / "e.fastnn")
+    loaded = fnn.load(tmp_path / "e.fastnn", "numpy")
+    assert len(loaded) == 3
+    np.testing.assert_array_equal(loaded.companions["classes"].predict(X), other.predict(X))
+
+
 @pytest.mark.parametrize(
     ("members", "error", "message"),
     [
@@ -109,6 +117,7 @@ def crafted(path, change):
     nets = networks("mse", 2)
     plain = {
         "members": [serialization.to_plain(net) for net in nets],
+        "companions": {},
         "metadata": {},
     }
     tensors = {
@@ -133,6 +142,7 @@ def crafted(path, change):
         lambda plain, tensors: plain["members"].append(plain["members"][0]),
         lambda plain, tensors: tensors.pop("1/0.weight"),
         lambda plain, tensors: plain.pop("metadata"),
+        lambda plain, tensors: plain.update(companions={"x": plain["members"][0]}),
         lambda plain, tensors: plain.update(members=3),
         lambda plain, tensors: plain["members"][1].update(inputs=4),
     ],

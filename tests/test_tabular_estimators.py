@@ -371,3 +371,65 @@ def test_a_set_is_never_empty():
         sets(np.array([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]]), 0.4),
         [[True, False, False], [False, False, True]],
     )
+
+
+# --- quantiles ------------------------------------------------------------------------------------
+
+
+def noisy(seed, n):
+    """A value whose spread follows a column of its own."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, 3))
+    return X, X[:, 0] + np.exp(X[:, 1]) * rng.normal(size=n)
+
+
+def pinball(y, q, levels):
+    d = y[:, None] - q
+    return np.maximum(levels * d, (np.asarray(levels) - 1) * d).mean()
+
+
+def test_quantiles_follow_the_spread_of_a_row():
+    levels = [0.1, 0.5, 0.9]
+    X, y = noisy(0, 1500)
+    model = regressor(quantiles=True, epochs=40).fit(X, y)
+    other, value = noisy(1, 3000)
+    q = model.predict_quantiles(other, levels)
+    assert q.shape == (3000, 3)
+    assert (np.diff(q, axis=1) >= 0).all()
+    constant = np.tile(np.quantile(y, levels), (3000, 1))
+    assert pinball(value, q, levels) < 0.85 * pinball(value, constant, levels)
+    for level, below in zip(levels, (value[:, None] <= q).mean(axis=0), strict=True):
+        assert abs(below - level) < 0.05
+    widths = q[:, 2] - q[:, 0]
+    assert np.corrcoef(widths, np.exp(other[:, 1]))[0, 1] > 0.6
+
+
+def test_levels_between_and_beyond_those_learnt():
+    model = regressor(quantiles=True).fit(FRAME, VALUE)
+    levels = [0.001, 0.01, 0.1, 0.2, 0.25, 0.6, 0.975, 0.99]
+    q = model.predict_quantiles(FRAME, levels)
+    assert (np.diff(q, axis=1) >= 0).all()
+    assert q.min() >= VALUE.min()
+    assert q.max() <= VALUE.max()
+    np.testing.assert_array_equal(model.predict_quantiles(FRAME, [0.25])[:, 0], q[:, 4])
+
+
+def test_quantiles_come_back_from_a_file(tmp_path):
+    model = regressor(quantiles=True).fit(FRAME, VALUE)
+    model.save(tmp_path / "m.fastnn")
+    loaded = fnn.TabularRegressor.load(tmp_path / "m.fastnn", "numpy")
+    np.testing.assert_array_equal(loaded.predict_quantiles(FRAME), model.predict_quantiles(FRAME))
+    assert len(fnn.load(tmp_path / "m.fastnn", "numpy")) == 2
+
+
+@pytest.mark.parametrize("levels", [[0], [0.5, 1.0], ["x"]])
+def test_levels_that_are_no_probabilities(levels):
+    model = regressor(quantiles=True).fit(FRAME, VALUE)
+    with pytest.raises((ValueError, TypeError), match=r"levels\["):
+        model.predict_quantiles(FRAME, levels)
+
+
+def test_a_network_of_quantiles_is_trained_beside_five():
+    with pytest.raises(ValueError, match="fit a TabularRegressor with quantiles=True"):
+        regressor().fit(FRAME, VALUE).predict_quantiles(FRAME)
+    assert regressor(n_folds=5, epochs=2).fit(FRAME, VALUE).model_.quantiles is not None

@@ -49,7 +49,7 @@ class BagOptions:
     Attributes
     ----------
     metric : str
-        Of the validation rows, by which the best epoch is chosen; of equal ones the last.
+        Of the validation rows, or "loss": it chooses the best epoch; of equal ones the last.
     epochs, batch_size : int or None
         Instead of the recipe's own.
     time_limit : float or None
@@ -293,7 +293,7 @@ class _Trainer:
             sample_weight=rows.weights,
             class_weight=self.options.class_weight,
             callbacks=callbacks,
-            metrics=[self.options.metric],
+            metrics=[name for name in (self.options.metric, "accuracy") if name != "loss"],
             progress=False,
             **plan.options,
         )

@@ -11,6 +11,7 @@ from fastnn.data.splits import k_fold
 from fastnn.estimators.bagging import Bag, BagOptions, Fold, Rows, fit_bag
 from fastnn.estimators.calibration import best_temperature, best_threshold, with_temperature
 from fastnn.estimators.conformal import Conformal
+from fastnn.estimators.quantiles import fit_quantiles
 from fastnn.estimators.table_model import TableModel
 from fastnn.metrics import METRICS, VALUE_METRICS
 from fastnn.recipes import RECIPES, recipe
@@ -19,6 +20,7 @@ from fastnn.tabular.encoder import TableEncoder
 from fastnn.tabular.messages import quoted
 from fastnn.tabular.targets import BoundedValue, Classes
 
+_SEVERAL = 5  # networks, beside which one more of quantiles takes little time
 _HELD_OUT = 5  # one in so many rows validates a single network
 OF_CLASSES = ("log_loss", "accuracy", "balanced_accuracy", "f1", "auc")
 OF_VALUES = ("rmse", "mae", "r2")
@@ -39,6 +41,7 @@ class TableOptions:
     calibrate: bool = True
     threshold: str | float | None = None
     class_weight: Any = None
+    quantiles: bool | None = None
     seed: int = 0
     dtype: str = "float32"
     backend: str = "auto"
@@ -112,7 +115,14 @@ def fit_model(
     held_out = rows if validation is None else validation
     by_all = validation is not None or len(model.networks) == 1
     learn_from_held_out(model, held_out, bag.predictions, options, by_all)
+    if not problem.classifies and _wants_quantiles(options, len(model.networks)):
+        model.quantiles = fit_quantiles(chosen, problem, held_out, bag.predictions, bag_options)
     return model, bag
+
+
+def _wants_quantiles(options: TableOptions, networks: int) -> bool:
+    """By default where one more network takes little time beside the others."""
+    return networks >= _SEVERAL if options.quantiles is None else options.quantiles
 
 
 def _problem(encoder: TableEncoder, rows: Rows, metric: str | None, chosen: Recipe) -> Problem:

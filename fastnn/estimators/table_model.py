@@ -1,7 +1,7 @@
 """`TableModel`: an encoder of tables, networks, and what was learnt from rows held out."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -11,11 +11,13 @@ from fastnn._utils import checks
 from fastnn.ensemble import Ensemble
 from fastnn.estimators.calibration import with_temperature
 from fastnn.estimators.conformal import Conformal, sets
+from fastnn.estimators.quantiles import QuantileModel
 from fastnn.network import Network
 from fastnn.tabular.encoder import TableEncoder
-from fastnn.tabular.targets import Classes
+from fastnn.tabular.targets import BoundedValue, Classes
 
 ENCODER, MODEL = "encoder", "table"  # keys of the metadata
+QUANTILES = "quantiles"  # the companion's name
 
 
 @dataclass(eq=False)
@@ -32,6 +34,8 @@ class TableModel:
         The probability from which the second of two classes is the answer; None means ½.
     conformal : Conformal or None
         Where rows were held out.
+    quantiles : QuantileModel or None
+        Of values.
     scores : dict
         Of the rows that were held out.
     recipe : str
@@ -42,6 +46,7 @@ class TableModel:
     temperature: float = 1.0
     threshold: float | None = None
     conformal: Conformal | None = None
+    quantiles: QuantileModel | None = None
     scores: dict[str, float] = field(default_factory=dict)
     recipe: str = ""
 
@@ -74,6 +79,18 @@ class TableModel:
         """Which classes (n, classes) may be true, so that the truth is among them so often."""
         return sets(outputs, self._conformal().radius(coverage))
 
+    def predict_quantiles(self, X: np.ndarray, levels: Sequence[float]) -> np.ndarray:
+        """Quantiles (n, levels) of encoded rows, in the unit of the target and within its range."""
+        target = self.encoder.target
+        if self.quantiles is None or not isinstance(target, BoundedValue):
+            raise ValueError(
+                "the model has no network of quantiles: fit a TabularRegressor with quantiles=True"
+            )
+        for i, level in enumerate(levels):
+            checks.number(f"levels[{i}]", level, 0.0, 1.0, low_open=True, high_open=True)
+        q = self.quantiles.predict(X, self.networks.predict(X)[:, 0], levels)
+        return np.clip(q * target.scale + target.mean, target.low, target.high)
+
     def _conformal(self) -> Conformal:
         if self.conformal is None:
             raise ValueError("coverage needs a model that was validated on rows held out")
@@ -90,13 +107,19 @@ class TableModel:
                 "temperature": self.temperature,
                 "threshold": self.threshold,
                 "conformal": None if self.conformal is None else self.conformal.to_dict(),
+                "quantiles": None if self.quantiles is None else self.quantiles.to_dict(),
                 "scores": {k: float(v) for k, v in self.scores.items() if np.isfinite(v)},
             },
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to one file, which `TableModel.of` takes after `fastnn.load`."""
-        Ensemble(list(self.networks), self.metadata()).save(path)
+        self.ensemble().save(path)
+
+    def ensemble(self) -> Ensemble:
+        """The networks with all that a file holds."""
+        companions = {} if self.quantiles is None else {QUANTILES: self.quantiles.network}
+        return Ensemble(list(self.networks), self.metadata(), companions)
 
     @classmethod
     def of(cls, model: Network | Ensemble) -> Self:
@@ -121,15 +144,16 @@ class TableModel:
                 f"{model.inputs:,} and {model.outputs:,}"
             )
         networks = Ensemble([model]) if isinstance(model, Network) else model
-        return cls(encoder, networks, **_learnt(found.get(MODEL, {}), encoder))
+        return cls(encoder, networks, **_learnt(found.get(MODEL, {}), encoder, networks))
 
 
-def _learnt(plain: Any, encoder: TableEncoder) -> dict[str, Any]:
+def _learnt(plain: Any, encoder: TableEncoder, networks: Ensemble) -> dict[str, Any]:
     """The fields that `TableModel.metadata` wrote, checked."""
     if plain == {}:
         return {}
     try:
         threshold, conformal, scores = plain["threshold"], plain["conformal"], plain["scores"]
+        quantiles = plain["quantiles"]
         if threshold is not None and encoder.outputs != 2:
             raise ValueError("threshold goes with two classes")
         return {
@@ -139,6 +163,9 @@ def _learnt(plain: Any, encoder: TableEncoder) -> dict[str, Any]:
             if threshold is None
             else checks.number("threshold", threshold, 0.0, 1.0),
             "conformal": None if conformal is None else Conformal.from_dict(conformal),
+            "quantiles": None
+            if quantiles is None
+            else QuantileModel.from_dict(quantiles, networks.companions[QUANTILES]),
             "scores": _scores(scores),
         }
     except (LookupError, TypeError, ValueError, AttributeError) as error:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -287,6 +287,8 @@ class TabularRegressor(_Tabular):
     Parameters
     ----------
     {parameters}
+    quantiles : bool, optional
+        Whether to train one more network, for `predict_quantiles`; by default beside five or more.
 
     Attributes
     ----------
@@ -317,6 +319,7 @@ class TabularRegressor(_Tabular):
         epochs: int | None = None,
         batch_size: int | None = None,
         refit: bool = False,
+        quantiles: bool | None = None,
         encoder: TableEncoder | None = None,
         dtype: str = "float32",
         backend: str = "auto",
@@ -330,6 +333,7 @@ class TabularRegressor(_Tabular):
         self.epochs = epochs
         self.batch_size = batch_size
         self.refit = refit
+        self.quantiles = quantiles
         self.encoder = encoder
         self.dtype = dtype
         self.backend = backend
@@ -351,6 +355,14 @@ class TabularRegressor(_Tabular):
         outputs, model = self._outputs(X), self._fitted()
         values = model.decode(outputs)["prediction"]
         return values if coverage is None else (values, *model.intervals(outputs, coverage))
+
+    def predict_quantiles(self, X: Any, levels: Sequence[float] = (0.1, 0.5, 0.9)) -> np.ndarray:
+        """Values (n, levels) below which the target lies with these probabilities, in (0, 1).
+
+        They do not cross, and stay within the range of the training target.
+        """
+        model = self._fitted()
+        return model.predict_quantiles(model.encoder.transform(X), levels)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """The coefficient of determination R²."""

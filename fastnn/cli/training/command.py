@@ -252,6 +252,7 @@ def _settings(options: TrainOptions) -> TableOptions:
         epochs=options.epochs,
         batch_size=options.batch_size,
         time_limit=options.time,
+        quantiles=False,
         seed=options.seed,
         dtype=options.dtype,
         backend=options.backend,

@@ -8,7 +8,6 @@ from fastnn.cli.output import count
 from fastnn.cli.training.data import TrainingSets
 from fastnn.cli.training.network import engine_in_words
 from fastnn.cli.training.result import Result
-from fastnn.ensemble import Ensemble
 from fastnn.estimators.bagging import Rows
 from fastnn.estimators.fitting import TableOptions, fit_model
 
@@ -23,7 +22,7 @@ def train_recipe(options: TrainOptions, settings: TableOptions, sets: TrainingSe
     model, bag = fit_model(sets.encoder, Rows(*sets.training), settings, validation)
     for line in bag.notes:
         options.note(f"note: {line}")
-    predictor = Ensemble(list(model.networks), model.metadata())
+    predictor = model.ensemble()
     return Result(
         predictor=predictor,
         model=model,
