@@ -214,7 +214,8 @@ ROUNDINGS, PERTURBATIONS, ALLOWANCE = 64, 16, 8
 class Perturbed(ReferenceEngine):
     """The reference with outputs of operations perturbed in their last places.
 
-    Losses, statistics and the backward pass read the perturbed values.
+    Losses, statistics and the backward pass read the perturbed values. So is f(x) in the f(x) − x
+    that α's gradient is made of: it may cancel.
     """
 
     def __init__(self, rng: np.random.Generator, program: Program):
@@ -223,6 +224,11 @@ class Perturbed(ReferenceEngine):
 
     def _forward(self, state, X, training, learning):
         values = super()._forward(state, X, training, learning)
+        for op in self._ops:
+            if op["code"] == opcodes.PARAMETRIC:
+                (y, z, mask, change), x = values[op["y"]], values[op["x"]][0]
+                change = (off(x + change, x.dtype, self._rng) - x).astype(x.dtype)
+                values[op["y"]] = y, z, mask, change
         return {
             at: (off(y, y.dtype, self._rng).astype(y.dtype), *rest)
             for at, (y, *rest) in values.items()
