@@ -79,10 +79,12 @@ def test_a_saved_network_goes_on(engine, rate, tmp_path):
 
 
 def test_lbfgs_keeps_the_rate_of_its_step():
-    nets = [network(layers(rate), "mse") for rate in (FALLING, FALLING(0))]
+    rising = fnn.Exponential(0.6, 1.1)  # beyond 1 at step 6
+    nets = [network(layers(rate), "mse") for rate in (FALLING, rising, 0.6)]
     for net in nets:
-        net.fit(X, Y, 5, optimizer="lbfgs", callbacks=[fnn.GradientFlow(every=1)], progress=False)
-    assert_same_bits(*nets)
+        net.fit(X, Y, 9, optimizer="lbfgs", callbacks=[fnn.GradientFlow(every=1)], progress=False)
+    assert_same_bits(nets[0], nets[2])
+    assert_same_bits(nets[1], nets[2])
 
 
 # --- mistakes -------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import numpy as np
 
 from fastnn._utils import checks
 from fastnn.data.validation import as_numbers
-from fastnn.nn.initializers import ArrayInitializer, Initializer, checked_initializer
+from fastnn.nn.initializers import ArrayInitializer, Initializer, explicit_initializer
 from fastnn.nn.layer import Layer
 
 _MOST_ROWS = 1 << 24  # of all tables: float32 holds every whole number up to it
@@ -72,7 +72,7 @@ class Embedding(Layer):
                 f"expected at most {_MOST_ROWS:,}"
             )
         self.size: int = checks.integer("size", size)
-        self.init: Initializer | ArrayInitializer = checked_initializer("init", init)
+        self.init: Initializer | ArrayInitializer = explicit_initializer("init", init)
         self.lr_factor: float = checks.number("lr_factor", lr_factor)
         self.decay_factor: float = checks.number("decay_factor", decay_factor)
 

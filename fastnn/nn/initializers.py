@@ -231,7 +231,7 @@ def as_initializer(init: Any) -> Initializer | ArrayInitializer:
     return Initializer(init) if isinstance(init, str) else ArrayInitializer(init)
 
 
-def checked_initializer(name: str, init: Any, *others: str) -> Initializer | ArrayInitializer:
+def explicit_initializer(name: str, init: Any, *others: str) -> Initializer | ArrayInitializer:
     """The same for argument ``name``: one of `INITIALIZERS`, an array, or one of ``others``."""
     initializer, known = as_initializer(init), [*INITIALIZERS, *others]
     given = initializer.to_config()["name"]

@@ -18,7 +18,7 @@ from fastnn.nn.initializers import (
     ArrayInitializer,
     FromData,
     Initializer,
-    checked_initializer,
+    explicit_initializer,
 )
 from fastnn.nn.layer import Activation, Layer, as_activation
 from fastnn.optim.schedules import Schedule, schedule_from_config
@@ -83,11 +83,11 @@ class Dense(Layer):
     ):
         self.units: int = checks.integer("units", units)
         self.activation: Activation = as_activation(activation)
-        self.init: Initializer | ArrayInitializer = checked_initializer(
+        self.init: Initializer | ArrayInitializer = explicit_initializer(
             "init", init, "auto", DATA_WEIGHT
         )
         self.bias: bool = checks.boolean("bias", bias)
-        self.bias_init: Initializer | ArrayInitializer = checked_initializer(
+        self.bias_init: Initializer | ArrayInitializer = explicit_initializer(
             "bias_init", bias_init, DATA_BIAS
         )
         self.l1: float = checks.number("l1", l1)

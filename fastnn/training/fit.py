@@ -58,6 +58,8 @@ def _check_dropout(net: NetworkProtocol, config: FitConfig, n: int) -> None:
     kept = net.optimizer_kind == type(config.optimizer).__name__
     first = net.state.optimizer_step if kept else 0
     steps = config.epochs * -(-config.samples_per_epoch(n) // config.batch_size)
+    if isinstance(config.optimizer, LBFGS):  # which counts none
+        steps = 1
     net.program.dropout_rates(first, min(steps, _CHECKED_STEPS))
 
 
