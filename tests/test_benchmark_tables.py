@@ -107,8 +107,9 @@ def test_predicted_values_are_read(module, tmp_path):
         contenders.parse_predictions(path, ())
 
 
+@pytest.mark.parametrize("contender", ["fastnn", "fastnn_train"])
 @pytest.mark.parametrize("task", ["classification", "regression"])
-def test_the_command_line_learns_and_is_parsed(module, monkeypatch, tmp_path, use_threads, task):
+def test_our_contenders_learn(module, monkeypatch, tmp_path, use_threads, task, contender):
     """Gaps, text with blanks, whole numbers as classes."""
     pytest.importorskip("pyarrow", reason="pyarrow is not installed")
     contenders, sets = module("real_tables.contenders"), module("real_tables.sets")
@@ -120,7 +121,7 @@ def test_the_command_line_learns_and_is_parsed(module, monkeypatch, tmp_path, us
     target = pd.Series((y > 0.5).astype(int).astype(str) if task == sets.CLASSIFICATION else y)
     monkeypatch.setattr(sets, "load", lambda name: (frame, target.rename("the target"), task))
     problem = contenders.problem("made up", 0, tmp_path)
-    predicted = contenders.fastnn(1)(problem)()
+    predicted = getattr(contenders, contender)(1)(problem)()
     found = scores.score(task, problem.y_test, predicted)
     assert found.get("r2", found.get("accuracy")) > 0.7
 

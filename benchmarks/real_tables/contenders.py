@@ -90,7 +90,17 @@ def problem(name: str, number: int, folder: Path) -> Problem:
 
 
 def fastnn(threads: int) -> Train:
-    """The commands ``fastnn train`` and ``fastnn predict``, without any option that tunes.
+    """`TabularClassifier` and `TabularRegressor`."""
+    import fastnn as fnn
+
+    fnn.set_num_threads(threads)
+    return _estimator(
+        fnn.TabularClassifier, fnn.TabularRegressor, lambda kind, problem: kind(random_state=0)
+    )
+
+
+def fastnn_train(threads: int) -> Train:
+    """The commands ``fastnn train`` and ``fastnn predict``, with no rows held out to test.
 
     They run in this process, so that loading is timed apart, as it is for the others.
     """
@@ -107,7 +117,7 @@ def fastnn(threads: int) -> Train:
     def train(problem: Problem) -> Predict:
         training, test = problem.files
         model, predictions = training.with_name("model.fastnn"), training.with_name("out.csv")
-        run("train", training, "--target", problem.target, "--out", model, "--seed", 0)
+        run("train", training, "--target", problem.target, "--out", model, "--all-rows")
 
         def predict() -> np.ndarray:
             run("predict", model, test, "--out", predictions)
@@ -323,6 +333,7 @@ class Contender:
 
 CONTENDERS = {
     "fastnn": Contender(fastnn, ("fastnn", "pyarrow")),
+    "fastnn-train": Contender(fastnn_train, ("fastnn", "pyarrow"), by_default=False),
     "sklearn": Contender(sklearn, ("sklearn",)),
     "hgb": Contender(hgb, ("sklearn",)),
     "lightgbm": Contender(lightgbm, ("lightgbm", "sklearn")),
