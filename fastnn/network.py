@@ -211,9 +211,9 @@ class Network:
             Samples a step; larger than n means one batch. A last, shorter batch counts.
         optimizer : str, Optimizer or LBFGS
             A name stands for its default constants. LBFGS takes all data at once.
-        validation : None, float, (X, y) or (X, y, sample_weight)
+        validation : None, float, ndarray of int, (X, y) or (X, y, sample_weight)
             Data to score after each epoch; a fraction sets that share of the samples aside, chosen
-            by the network's seed.
+            by the network's seed, and row numbers these samples.
         shuffle : bool
             A new order every epoch.
         sample_weight : array-like (n,), optional

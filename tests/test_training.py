@@ -383,3 +383,34 @@ def test_training_can_go_on_after_divergence(engine, monkeypatch, lr, first):
         net.fit(X, VALUES, epochs=100, batch_size=10, optimizer=fnn.SGD(lr))
     history = net.fit(X, VALUES, epochs=3, optimizer=fnn.Adam(0.01))
     assert np.isfinite(history["loss"]).all()
+
+
+def test_validation_rows_are_set_aside(engine):
+    """Training on the others, as they come, gives the same bits."""
+    held_out = np.array([3, 11, 5])
+    kept = np.setdiff1d(np.arange(len(X)), held_out)
+    first, second = (network(backend=engine) for _ in range(2))
+    histories = (
+        first.fit(X, LABELS, epochs=2, batch_size=8, shuffle=False, validation=held_out),
+        second.fit(
+            X[kept],
+            LABELS[kept],
+            epochs=2,
+            batch_size=8,
+            shuffle=False,
+            validation=(X[np.sort(held_out)], LABELS[np.sort(held_out)]),
+        ),
+    )
+    assert histories[0]["val_loss"] == histories[1]["val_loss"]
+    for name, array in first.parameters.items():
+        np.testing.assert_array_equal(array, second.parameters[name])
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [([], "at least one"), ([-1], "from 0 to"), ([10**6], "from 0 to"), (None, "none is left")],
+)
+def test_validation_rows_that_cannot_be_set_aside(rows, message):
+    rows = np.arange(len(X)) if rows is None else np.array(rows, int)
+    with pytest.raises(ValueError, match=message):
+        network().fit(X, LABELS, validation=rows)

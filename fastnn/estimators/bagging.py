@@ -185,15 +185,15 @@ class _Trainer:
         training, held_out = fold
         plan = self._plan(len(training))
         net = self._network(plan, number)
-        validation = self.rows.take(held_out) if self.validation is None else self.validation
         patience = _FOR_EVER if plan.patience is None else plan.patience
         monitor = f"val_{self.options.metric}"
         callbacks: list[Any] = [EarlyStopping(monitor, patience, keep_ties=True)]
         if self.options.time_limit is not None:
             callbacks.append(TimeLimit(max(self._seconds_left() / remaining, _SHORTEST)))
-        history = self._fit(net, plan, self.rows.take(training), callbacks, validation)
+        history = self._fit(net, plan, callbacks, self._held_out(fold))
         places = held_out if self.validation is None else slice(None)
-        self._sums[places] += net.predict(validation.X)
+        X = self.rows.X if self.validation is None else self.validation.X
+        self._sums[places] += net.predict(X[places])
         self._counts[places] += 1
         self.networks.append(net)
         self.histories.append(history)
@@ -220,7 +220,7 @@ class _Trainer:
         networks = []
         for number in range(len(self.networks)):
             net = self._network(plan, number)
-            history = self._fit(net, replace(plan, epochs=epochs), self.rows, [], None)
+            history = self._fit(net, replace(plan, epochs=epochs), [], None)
             self.interrupted |= history.stopped == "interrupted"
             if self.interrupted:
                 self.notes.append("interrupted before all networks were trained on all rows")
@@ -235,10 +235,9 @@ class _Trainer:
         plan = self._plan(len(fold[0]))
         net, share = self._network(plan, 0), self._seconds_left() / count
         limit = TimeLimit(max(_PILOT_SHARE * share, _SHORTEST))
-        samples = self.rows.take(fold[0])
         started = time.perf_counter()
-        self._fit(net, replace(plan, epochs=1), samples, [limit], None)
-        whole = steps(replace(self.problem, rows=len(samples)), 1, plan.batch_size)
+        self._fit(net, replace(plan, epochs=1), [limit], self._held_out(fold))
+        whole = steps(replace(self.problem, rows=len(fold[0])), 1, plan.batch_size)
         epoch = (time.perf_counter() - started) * whole / max(net.state.step, 1)
         left = self._seconds_left() / (1 + self.options.refit)
         fewest = min(_FEWEST_EPOCHS, plan.epochs)
@@ -271,26 +270,23 @@ class _Trainer:
             seed=(self.options.seed + number) % (1 << 64),
         )
 
-    def _fit(
-        self,
-        net: Network,
-        plan: Plan,
-        rows: Rows,
-        callbacks: Sequence[Any],
-        validation: Rows | None,
-    ) -> History:
-        held_out = None
-        if validation is not None:
-            held_out = (validation.X, validation.y, validation.weights)
-            held_out = held_out[: 2 + (validation.weights is not None)]
+    def _held_out(self, fold: Fold) -> Any:
+        """What `Network.fit` takes for validation."""
+        given = self.validation
+        if given is None:
+            return fold[1]
+        weights = () if given.weights is None else (given.weights,)
+        return (given.X, given.y, *weights)
+
+    def _fit(self, net: Network, plan: Plan, callbacks: Sequence[Any], validation: Any) -> History:
         history = net.fit(
-            rows.X,
-            rows.y,
+            self.rows.X,
+            self.rows.y,
             plan.epochs,
             plan.batch_size,
             plan.optimizer,
-            held_out,
-            sample_weight=rows.weights,
+            validation,
+            sample_weight=self.rows.weights,
             class_weight=self.options.class_weight,
             callbacks=callbacks,
             metrics=[name for name in (self.options.metric, "accuracy") if name != "loss"],

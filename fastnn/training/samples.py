@@ -109,15 +109,40 @@ def split_off(
         return np.arange(n), None
     if isinstance(validation, numbers.Real) and not isinstance(validation, bool):
         return _split_share(net, samples, validation)
+    if isinstance(validation, np.ndarray) and validation.dtype.kind in "iu":
+        return _set_aside(samples, validation)
     if not isinstance(validation, tuple | list) or len(validation) not in (2, 3):
         raise TypeError(
-            "validation must be None, a fraction, (X, y), or (X, y, sample_weight); "
+            "validation must be None, a fraction, row numbers, (X, y), or (X, y, sample_weight); "
             f"got {type(validation).__name__}"
         )
     try:
         return np.arange(n), checked_samples(net, *validation)
     except (ValueError, TypeError) as error:
         raise type(error)(f"validation: {error}") from error
+
+
+def _set_aside(samples: Samples, rows: np.ndarray) -> tuple[np.ndarray, Samples]:
+    """The other samples' indices, and the samples ``rows``."""
+    n = len(samples)
+    chosen = np.zeros(n, np.bool_)
+    if rows.ndim != 1 or not len(rows) or rows.min() < 0 or rows.max() >= n:
+        raise ValueError(f"validation must hold row numbers from 0 to {n - 1}, at least one")
+    chosen[rows] = True
+    kept, held_out = np.flatnonzero(~chosen), samples.take(np.flatnonzero(chosen))
+    if not len(kept):
+        raise ValueError(f"validation has all {n} rows; none is left to train on")
+    _check_weights(samples, kept, held_out)
+    return kept, held_out
+
+
+def _check_weights(samples: Samples, kept: np.ndarray, held_out: Samples) -> None:
+    """ValueError where one of two parts has no sample that counts."""
+    for weights in (held_out.weights, None if samples.weights is None else samples.weights[kept]):
+        if weights is not None and not weights.any():
+            raise ValueError(
+                "validation leaves one part with no sample whose sample_weight is above 0"
+            )
 
 
 def _split_share(
@@ -133,12 +158,7 @@ def _split_share(
         )
     order = philox.permutation(net.seed, opcodes.STREAM_SPLIT, 0, n)
     kept, held_out = np.sort(order[count:]), samples.take(np.sort(order[:count]))
-    for weights in (held_out.weights, None if samples.weights is None else samples.weights[kept]):
-        if weights is not None and not weights.any():
-            raise ValueError(
-                f"validation={validation} leaves one part with no sample whose sample_weight is "
-                "above 0"
-            )
+    _check_weights(samples, kept, held_out)
     return kept, held_out
 
 
