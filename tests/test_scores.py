@@ -18,6 +18,7 @@ def test_keys_and_types_of_evaluate(engine, loss):
         "softmax_cross_entropy": LABELS,
         "binary_cross_entropy": VALUES > 0,
         "poisson": abs(VALUES),
+        "quantile": VALUES[:, 0],
     }.get(loss, VALUES)
     scores = net.evaluate(X, y)
     assert list(scores) == ["loss", "accuracy" if LOSSES[loss].classifies else "r2"]
