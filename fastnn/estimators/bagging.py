@@ -195,7 +195,7 @@ class _Trainer:
         X = self.rows.X if self.validation is None else self.validation.X
         self._sums[places] += net.predict(X[places])
         self._counts[places] += 1
-        self.networks.append(net)
+        self.networks.append(_finished(net))
         self.histories.append(history)
         self.best.append(_best_epoch(history, monitor))
         if len(history["loss"]) == 1 and (history.stopped or "").startswith("the time limit"):
@@ -225,7 +225,7 @@ class _Trainer:
             if self.interrupted:
                 self.notes.append("interrupted before all networks were trained on all rows")
                 return Ensemble(self.networks)
-            networks.append(net)
+            networks.append(_finished(net))
         return Ensemble(networks)
 
     # --- the time ---------------------------------------------------------------------------------
@@ -293,8 +293,12 @@ class _Trainer:
             progress=False,
             **plan.options,
         )
-        net.forget_optimizer()  # files need not hold its state
         return history
+
+
+def _finished(net: Network) -> Network:
+    """The network without what only training needs: the optimiser's state and the workspace."""
+    return net.copy()
 
 
 def _best_epoch(history: History, monitor: str) -> int:
