@@ -86,6 +86,42 @@ def test_early_stopping_knows_what_better_means(monitor, figures, epochs):
     assert feed(fnn.EarlyStopping(monitor, patience=2), monitor, figures)[0] == epochs
 
 
+def test_early_stopping_may_keep_the_last_of_equals():
+    stopping = fnn.EarlyStopping("val_accuracy", patience=1, keep_ties=True)
+    values, kept = [0.5, 0.9, 0.9, 0.8, 0.7], []
+    history = {"val_accuracy": []}
+    state = SimpleNamespace(snapshot=lambda: len(history["val_accuracy"]), restore=kept.append)
+    training = SimpleNamespace(
+        history=history,
+        logged=("val_accuracy",),
+        net=SimpleNamespace(state=state),
+        stop=lambda reason: kept.append("stopped"),
+    )
+    stopping.on_fit_start(training)
+    for value in values:
+        history["val_accuracy"].append(value)
+        stopping.on_epoch_end(training)
+    stopping.on_fit_end(training)
+    assert kept == ["stopped", 3]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_a_time_limit_ends_a_training_within_an_epoch(optimizer):
+    history = network().fit(
+        X, LABELS, epochs=100_000, optimizer=optimizer, callbacks=[fnn.TimeLimit(0.05)]
+    )
+    assert 1 <= len(history["loss"]) < 100_000
+    assert history.stopped == "the time limit of 0.05 s is over"
+
+
+def test_a_time_limit_cuts_an_epoch_short(monkeypatch):
+    monkeypatch.setattr(loop, "_FIRST_CHUNK_OPERATIONS", 1)  # chunks of one mini-batch
+    monkeypatch.setattr(loop, "_CHUNK_SECONDS", 0)
+    net = network()
+    net.fit(X, LABELS, epochs=5, batch_size=4, callbacks=[fnn.TimeLimit(1e-9)])
+    assert (net.epochs, net.state.step) == (1, 1)
+
+
 def test_early_stopping_min_delta():
     assert (
         feed(fnn.EarlyStopping("loss", patience=1, min_delta=0.2), "loss", [1.0, 0.9, 0.85, 0.1])[0]

@@ -147,6 +147,56 @@ def test_k_fold_covers_every_sample_once(n, draw, seed):
         assert len(validation) in (n // k, n // k + 1)
 
 
+@given(CLASSES, st.integers(2, 8), SEEDS)
+def test_stratified_folds_have_the_shares_of_the_whole(classes, k, seed):
+    folds = splits.k_fold(len(classes), k, seed, classes=classes)
+    assert sorted(np.concatenate([held_out for _, held_out in folds])) == list(range(len(classes)))
+    for training, held_out in folds:
+        assert not set(training) & set(held_out)
+        assert len(training) + len(held_out) == len(classes)
+        for c in set(classes.tolist()):
+            share = (classes == c).sum() / k
+            assert abs((classes[held_out] == c).sum() - share) < 1
+    sizes = [len(held_out) for _, held_out in folds]
+    assert max(sizes) - min(sizes) <= 1
+
+
+@given(CLASSES, SEEDS)
+def test_folds_keep_groups_together(groups, seed):
+    k = min(3, len(set(groups.tolist())))
+    if k < 2:
+        with raises(ValueError, "groups has 1 different values; expected at least k = 2"):
+            splits.k_fold(len(groups), 2, seed, groups=groups)
+        return
+    folds = splits.k_fold(len(groups), k, seed, groups=groups)
+    assert sorted(np.concatenate([held_out for _, held_out in folds])) == list(range(len(groups)))
+    for training, held_out in folds:
+        assert len(held_out)
+        assert not set(groups[training]) & set(groups[held_out])
+
+
+def test_folds_of_names_are_those_of_numbers():
+    codes = np.arange(40) % 3
+    names = np.array(["b", "a", "c"])[codes]
+    of_names = splits.k_fold(40, 4, 1, classes=names)
+    assert all(
+        sorted(np.bincount(codes[held_out]).tolist()) == [3, 3, 4] for _, held_out in of_names
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        ({"classes": [1, 2]}, "classes has shape (2,); expected (10,)"),
+        ({"groups": np.zeros((10, 2))}, "groups has shape (10, 2); expected (10,)"),
+        ({"classes": np.zeros(10), "groups": np.zeros(10)}, "give classes or groups, not both"),
+    ],
+)
+def test_classes_and_groups_that_do_not_fit(options, part):
+    with raises(ValueError, part):
+        splits.k_fold(10, 2, **options)
+
+
 @pytest.mark.parametrize(
     ("error", "k", "part"),
     [
