@@ -19,6 +19,7 @@ SAMPLE, MNIST = "sample", "mnist"  # names of data sets that DATA may be instead
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 FILE = click.Path(path_type=Path)
+INPUT = click.Path(exists=True, dir_okay=False, path_type=Path)
 NOT_NEGATIVE = click.FloatRange(0)
 POSITIVE = click.FloatRange(0, min_open=True)
 

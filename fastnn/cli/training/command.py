@@ -10,6 +10,7 @@ from fastnn._utils.plain import plain_data
 from fastnn.cli.interrupts import InterruptShield
 from fastnn.cli.options import (
     FILE,
+    INPUT,
     MNIST,
     NOT_NEGATIVE,
     POSITIVE,
@@ -93,11 +94,11 @@ _OF_NETWORK = (
     "--time", metavar="SECONDS", type=POSITIVE, help="Longest time to train a data file's networks."
 )
 @click.option(
-    "--test", type=FILE, metavar="FILE", help="File to test on, instead of a part of DATA."
+    "--test", type=INPUT, metavar="FILE", help="File to test on, instead of a part of DATA."
 )
 @click.option(
     "--validation",
-    type=FILE,
+    type=INPUT,
     metavar="FILE",
     help="File to validate on, instead of a part of DATA.",
 )
