@@ -21,7 +21,7 @@ from fastnn.metrics import VALUE_METRICS
 from fastnn.tabular.table import Column, Table
 
 SHOWN = 20  # columns in text and pictures
-_LETTERS = 40  # of a column's name there
+_LETTERS = 32  # of a column's name there
 _WORDS = {"log_loss": "log-loss", "rmse": "RMSE"}
 
 
@@ -124,16 +124,15 @@ class Explanation:
 
     def __str__(self) -> str:
         """A table of the most important columns."""
-        rows = [("column", "importance", "std", "sensitivity")]
-        for k, name in enumerate(self.columns[:SHOWN]):
-            slope = self.sensitivity[k]
-            figures = f"{self.importance[k]:.4f}", f"{self.std[k]:.4f}"
-            rows.append((_short(name), *figures, "–" if np.isnan(slope) else f"{slope:.4f}"))
-        first, *others = ([len(row[k]) for row in rows] for k in range(4))
-        widths = max(first), *(max(lengths) for lengths in others)
+        names = [_short(name) for name in self.columns[:SHOWN]]
+        figures = _aligned(self.importance[:SHOWN], self.std[:SHOWN])
+        slopes = _aligned(self.sensitivity[:SHOWN])
+        header = ("column", "importance", "std", "sensitivity")
+        rows = [header, *zip(names, *figures, *slopes, strict=True)]
+        first, *others = (max(map(len, cells)) for cells in zip(*rows, strict=True))
         lines = [
-            f"{name:{widths[0]}}  {mean:>{widths[1]}}  {std:>{widths[2]}}  {slope:>{widths[3]}}"
-            for name, mean, std, slope in rows
+            "  ".join([name.ljust(first), *map(str.rjust, figures, others)])
+            for name, *figures in rows
         ]
         more = len(self.columns) - SHOWN
         return "\n".join([self._title(), *lines, *([f"and {more:,} more"] if more > 0 else [])])
@@ -168,12 +167,11 @@ class Explanation:
     def _title(self) -> str:
         times = "once" if self.repeats == 1 else f"{self.repeats:,} times"
         return (
-            f"{_short(self.target)}: {_WORDS[self.metric]} {self.score:.4f} on {self.rows:,} rows; "
+            f"{_short(self.target)}: {_WORDS[self.metric]} {self.score:.4g} on {self.rows:,} rows; "
             f"importance is its increase when a column is shuffled ({times})"
         )
 
 
-# Parameters: those of `TabularClassifier.explain`, and the model.
 def explain(
     model: TableModel,
     table: Table,
@@ -262,6 +260,15 @@ def _shuffled(
 
 def _take(column: Column, rows: np.ndarray) -> Column:
     return Column(column.name, column.kind, column.values[rows], column.categories)
+
+
+def _aligned(*columns: np.ndarray) -> list[list[str]]:
+    """Figures with as many decimals as the largest needs for four digits; NaN is a dash."""
+    known = np.abs(np.concatenate(columns))
+    largest = float(known.max(initial=0.0, where=np.isfinite(known)))
+    decimals = 3 - int(np.floor(np.log10(largest))) if largest > 0 else 4
+    form = f".{max(decimals, 0)}f" if -3 <= decimals <= 8 else ".3e"
+    return [["–" if np.isnan(x) else f"{x:{form}}" for x in column] for column in columns]
 
 
 def _short(name: str) -> str:
