@@ -10,6 +10,8 @@ from fastnn._version import __version__
 from fastnn.cli.data import read_file, table_model
 from fastnn.cli.options import (
     FILE,
+    MNIST,
+    SAMPLE,
     backend_option,
     check_outputs,
     reading_options,
@@ -88,6 +90,11 @@ def explain(
     if known is None:
         raise click.UsageError(
             f"{model} has no encoder: expected a model that this version trained on a data file",
+            click.get_current_context(),
+        )
+    if data in (SAMPLE, MNIST):
+        raise click.UsageError(
+            f"DATA is {data!r}; expected a file that ends in .csv, .parquet or .npz",
             click.get_current_context(),
         )
     options = ReadOptions(delimiter, decimal, encoding)

@@ -153,7 +153,7 @@ class Explanation:
         """
         from fastnn import plotting
 
-        ax = plotting.importance_bars(
+        ax: Any = plotting.importance_bars(
             self.importance[:SHOWN],
             self.std[:SHOWN],
             [_short(name) for name in self.columns[:SHOWN]],

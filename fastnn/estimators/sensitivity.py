@@ -3,11 +3,11 @@
 import numpy as np
 
 from fastnn.diagnostics.input_gradients import input_gradients
+from fastnn.estimators.calibration import LEAST
 from fastnn.estimators.table_model import TableModel
 from fastnn.tabular.columns.numbers import Number
 
 _BLOCK_NUMBERS = 1 << 22  # of the derivatives of the rows that are looked at together
-_TINY = np.finfo(np.float64).tiny
 
 
 def prediction_gradients(model: TableModel, X: np.ndarray) -> np.ndarray:
@@ -24,10 +24,9 @@ def prediction_gradients(model: TableModel, X: np.ndarray) -> np.ndarray:
     if model.temperature == 1.0:
         return slopes
     # q = softmax(log p / T): ∂q_k = q_k (∂log p_k − Σⱼ q_j ∂log p_j) / T
-    p = np.maximum(p, _TINY)
-    q = p ** (1 / model.temperature)
+    logarithmic = slopes / np.maximum(p, LEAST)[:, :, None] * (p > LEAST)[:, :, None]
+    q = np.maximum(p, LEAST) ** (1 / model.temperature)
     q = (q / q.sum(axis=1, keepdims=True))[:, :, None]
-    logarithmic = slopes / p[:, :, None]
     return q * (logarithmic - (q * logarithmic).sum(axis=1, keepdims=True)) / model.temperature
 
 
