@@ -256,6 +256,17 @@ def test_as_a_table(regressor):
     assert next(line for line in lines if line.startswith("colour")).endswith("–")
 
 
+def test_names_are_cut_in_the_middle_and_aligned():
+    rng = np.random.default_rng(0)
+    names = [*(f"{'long ' * 20}{k}" for k in range(2)), "측정값"]
+    frame = {name: rng.normal(size=60) for name in names}
+    model = fnn.TabularRegressor(**QUICK | {"epochs": 3}).fit(frame, frame[names[0]])
+    _, *lines = str(model.explain(frame, frame[names[0]])).split("\n")
+    assert lines[1].startswith("long long long l…ong long long 0 ")
+    ends = {len(line) + 3 * ("측" in line) for line in lines}  # each takes two columns
+    assert len(ends) == 1
+
+
 def test_of_many_columns_the_most_important(tmp_path):
     rng = np.random.default_rng(0)
     frame = {f"{'long ' * 20}\n{k}": rng.normal(size=60) for k in range(23)}

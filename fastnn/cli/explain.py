@@ -1,5 +1,6 @@
 """The command ``fastnn explain``."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -125,11 +126,19 @@ def _check_suffix(out: Path) -> None:
 def _write(out: Path, explanation: Explanation, backend: str) -> None:
     suffix = out.suffix.lower()
     if suffix in _PICTURES:
-        explanation.plot(out)
+        _draw(out, explanation)
     elif suffix == ".json":
         write_json(out, {"fastnn": __version__, "backend": backend, **explanation.to_dict()})
     else:
         write_columns(out, _columns(explanation))
+
+
+def _draw(out: Path, explanation: Explanation) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        explanation.plot(out)
+    if any("missing from" in str(warning.message) for warning in caught):  # one for each letter
+        note("note: Matplotlib finds no font for some letters; the picture has boxes there")
 
 
 def _columns(explanation: Explanation) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """`Explanation`: which columns the predictions of a model of a table depend on, and how."""
 
 import os
+import unicodedata
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -129,9 +130,10 @@ class Explanation:
         slopes = _aligned(self.sensitivity[:SHOWN])
         header = ("column", "importance", "std", "sensitivity")
         rows = [header, *zip(names, *figures, *slopes, strict=True)]
-        first, *others = (max(map(len, cells)) for cells in zip(*rows, strict=True))
+        widest = max(map(_width, (row[0] for row in rows)))
+        widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)][1:]
         lines = [
-            "  ".join([name.ljust(first), *map(str.rjust, figures, others)])
+            "  ".join([name + " " * (widest - _width(name)), *map(str.rjust, figures, widths)])
             for name, *figures in rows
         ]
         more = len(self.columns) - SHOWN
@@ -274,4 +276,11 @@ def _aligned(*columns: np.ndarray) -> list[list[str]]:
 def _short(name: str) -> str:
     """A name as one line of text or a picture takes it."""
     shown = name if name.isprintable() else repr(name)[1:-1]
-    return shown if len(shown) <= _LETTERS else f"{shown[: _LETTERS - 1]}…"
+    if len(shown) <= _LETTERS:
+        return shown
+    return f"{shown[: _LETTERS // 2]}…{shown[1 - _LETTERS // 2 :]}"  # names may differ at their end
+
+
+def _width(text: str) -> int:
+    """The columns of a terminal that a text takes: letters of East Asia take two."""
+    return sum(1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text)

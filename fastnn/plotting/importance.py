@@ -5,9 +5,20 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.font_manager import get_font_names
 
 from fastnn.plotting.figures import COLOURS, as_axes, as_vector, new_axes
 
+# For letters that Matplotlib's own font lacks, where they are installed.
+_OTHER_FONTS = (
+    "Noto Sans CJK KR",
+    "Noto Sans CJK JP",
+    "Malgun Gothic",
+    "Apple SD Gothic Neo",
+    "NanumGothic",
+    "Microsoft YaHei",
+    "Arial Unicode MS",
+)
 _BAR, _REST = 0.28, 1.2  # inches of height: of a bar, and of all else
 
 
@@ -39,9 +50,17 @@ def importance_bars(
     ax.set_yticks(places, [str(label) for label in labels])
     for label in ax.get_yticklabels():
         label.set_parse_math(False)
+        if not label.get_text().isascii():
+            label.set_fontfamily([*label.get_fontfamily(), *_installed()])
     ax.set_ylim(len(values) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
     ax.grid(False, axis="y")
     ax.axvline(0, color="black", linewidth=0.8)
     ax.set(xlabel=xlabel)
     return ax
+
+
+def _installed() -> list[str]:
+    """Other fonts that are there; Matplotlib warns of those that are not."""
+    known = set(get_font_names())
+    return [name for name in _OTHER_FONTS if name in known]

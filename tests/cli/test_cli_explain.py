@@ -67,6 +67,18 @@ def test_pictures(run, prices, suffix):
     assert Path(f"importance.{suffix}").read_bytes().startswith(start)
 
 
+def test_letters_that_no_font_has(run, data):
+    pytest.importorskip(
+        "matplotlib", reason="Matplotlib is not installed: pip install 'fastnn[plot]'"
+    )
+    frame = {"\U00012000": RNG.normal(size=60), "b": RNG.normal(size=60)}  # cuneiform
+    formats.write_columns("d.csv", frame | {"y": frame["b"]})
+    run("train", "d.csv", *SMALL, "--epochs", 1, "--out", "m.fastnn")
+    err = run("explain", "m.fastnn", "d.csv", *NUMPY, "-o", "a.png")[1]
+    assert err.startswith("note: Matplotlib finds no font for some letters")
+    assert len(err.splitlines()) == 1
+
+
 def test_a_picture_without_matplotlib_is_refused_before_any_work(run, prices):
     code = (
         "import sys; sys.modules['matplotlib'] = None; from fastnn.cli import main; "
