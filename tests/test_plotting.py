@@ -63,6 +63,9 @@ PICTURES = {
     "layer_bars": lambda ax: plotting.layer_bars(
         [0.003, 0.017, 0.07, 0.285], ylabel="learning speed", ax=ax
     ),
+    "importance_bars": lambda ax: plotting.importance_bars(
+        [0.4, 0.1, -0.01], [0.05, 0.02, 0.01], ["a", "$b", "c"], "increase", ax=ax
+    ),
     "neuron_bars": lambda ax: plotting.neuron_bars([noise(6), noise(4)], ax=ax),
     "activation_histograms": lambda ax: plotting.activation_histograms(
         [noise(20, 5), np.zeros(9)], ax=ax
@@ -211,6 +214,19 @@ def test_layer_bars_stand_at_their_values_also_where_a_layer_has_none(values):
         ax.figure.canvas.draw()
         assert all(ax.bbox.contains(*text.get_window_extent().p0) for text in ax.texts)
     assert len(ax.get_xticks()) <= 20
+
+
+def test_importance_bars_are_as_long_as_the_values_the_first_on_top():
+    ax = plotting.importance_bars([0.4, -0.1], [0.05, 0.02], ["$a$ and $b$", "c"], "increase")
+    assert [bar.get_width() for bar in ax.patches] == [0.4, -0.1]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["$a$ and $b$", "c"]
+    assert not any(label.get_parse_math() for label in ax.get_yticklabels())
+    low, high = ax.get_ylim()
+    assert low > high
+    left, right = ax.get_xlim()
+    assert left < -0.12 < 0.45 < right
+    with pytest.raises(ValueError, match="equally many, not 2, 1 and 2"):
+        plotting.importance_bars([0.4, 0.1], [0.05], ["a", "b"])
 
 
 def test_neuron_bars_are_as_long_as_the_gradient():

@@ -117,6 +117,14 @@ class ReferenceEngine:
                 correct_weight += float(w[rows] @ is_correct(code, z, t))
         return Evaluation(outputs, loss / max(w.sum(), _TINY), float(w.sum()), correct_weight)
 
+    def input_gradients(self, state: State, X: np.ndarray, d_output: np.ndarray) -> np.ndarray:
+        """Σ_k d_k ∂z_k/∂x (n, inputs) of each row, for factors d (n, outputs) of raw outputs z."""
+        d_values = {self.program.output: d_output}
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = self._forward(state, X, training=False, learning=False)
+            self._backward(state, values, d_values, False, self._no_statistics(0))
+        return d_values[opcodes.INPUT]
+
     def is_finite(self, X: Any) -> bool:
         return bool(np.isfinite(X).all())
 
@@ -137,7 +145,8 @@ class ReferenceEngine:
             losses, d_z = per_sample_loss(program.loss, z, t)
             # A product of a weight of 0 and what overflowed would be NaN.
             losses, d_z = np.where(share[:, 0] > 0, losses, 0), np.where(share > 0, d_z, 0)
-            gradient = self._backward(state, values, share * d_z, training, statistics)
+            d_values = {program.output: share * d_z}
+            gradient = self._backward(state, values, d_values, training, statistics)
             self._measure_values(values, statistics)
             loss = float((share[:, 0] * losses).sum())
         correct = float(w @ is_correct(loss_code, z, t)) if loss_code in _CLASSIFIES else 0.0
@@ -191,12 +200,10 @@ class ReferenceEngine:
             values[op["y"]] = ((f(z, op["alpha"]) * mask).astype(z.dtype), z, mask, extra)
         return values
 
-    def _backward(self, state, values, d_output, training, statistics):
+    def _backward(self, state, values, d_values, training, statistics):
+        """The gradient vector; ``d_values``, which has the output's, gets that of each value."""
         gradient = np.zeros(self.program.n_parameters, self.program.dtype)
-        d_values = {self.program.output: d_output}
         for i, op in reversed(list(enumerate(self._ops))):
-            if op["y"] not in d_values:
-                continue  # nothing to learn before this operation
             _, z, mask, extra = values[op["y"]]
             x, f_prime = values[op["x"]][0], ACTIVATION_OF[op["activation"]][1]
             d_z = (d_values[op["y"]] * mask * f_prime(z, op["alpha"])).astype(z.dtype)
@@ -216,6 +223,8 @@ class ReferenceEngine:
             elif op["code"] == opcodes.EMBEDDING:
                 d_rows = d_z[:, op["n_in"] - op["codes"] :].reshape(*extra.shape, op["size"])
                 np.add.at(self._weight(gradient, op), extra, d_rows)
+                d_x = np.zeros_like(x)  # codes have no derivative
+                d_x[:, : op["n_in"] - op["codes"]] = d_z[:, : op["n_in"] - op["codes"]]
             elif op["code"] == opcodes.PIECEWISE:
                 d_x = self._piecewise_backward(state, op, x, d_z, extra, gradient)
             elif op["code"] == opcodes.PERIODIC:
@@ -236,9 +245,9 @@ class ReferenceEngine:
                 statistics[:, i, opcodes.DELTA] = _sum_of_squares(d_z.sum(axis=0, dtype=np.float64))
                 statistics[:, i, opcodes.GRADIENT] = _sum_of_squares(self._weight(gradient, op))
                 statistics[:, i, opcodes.WEIGHT] = _sum_of_squares(self._weight(state.theta, op))
-            for value, flag, d in (("skip", "skip_grad", d_z), ("x", "x_grad", d_x)):
-                if op[flag] != opcodes.GRAD_NONE:
-                    d_values[op[value]] = d + d_values.get(op[value], 0)
+            if op["code"] == opcodes.ADD:
+                d_values[op["skip"]] = d_z + d_values.get(op["skip"], 0)
+            d_values[op["x"]] = d_x + d_values.get(op["x"], 0)
         return gradient
 
     def _batch_norm(self, state, op, x, training, learning):

@@ -9,6 +9,7 @@ import click
 from fastnn._version import __version__
 from fastnn.cli.evaluate import evaluate
 from fastnn.cli.experiment import experiment
+from fastnn.cli.explain import explain
 from fastnn.cli.info import info
 from fastnn.cli.interrupts import INTERRUPTED
 from fastnn.cli.output import printable
@@ -35,7 +36,7 @@ def fastnn(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for _command in (train, evaluate, predict, info, experiment, warmup):
+for _command in (train, evaluate, predict, explain, info, experiment, warmup):
     fastnn.add_command(_command)
 
 

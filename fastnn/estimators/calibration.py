@@ -11,7 +11,7 @@ from fastnn.metrics import HIGHER_IS_BETTER, VALUE_METRICS
 
 _COLDEST, _HOTTEST = 0.25, 4.0
 _PARTS = 5  # of the rows, to try a temperature on rows that it was not chosen by
-_LEAST = 1e-15
+LEAST = 1e-15  # probability that has a logarithm
 _MOST_THRESHOLDS = 1000
 
 
@@ -19,7 +19,7 @@ def with_temperature(p: np.ndarray, temperature: float) -> np.ndarray:
     """Softmax of log(p)/T for probabilities p (n, classes) (Guo et al. 2017)."""
     if temperature == 1.0:
         return p
-    z = np.log(np.maximum(p, _LEAST)) / temperature
+    z = np.log(np.maximum(p, LEAST)) / temperature
     e = np.exp(z - z.max(axis=1, keepdims=True))
     return (e / e.sum(axis=1, keepdims=True)).astype(p.dtype)
 
@@ -66,7 +66,7 @@ def _lowest(p: np.ndarray, y: np.ndarray, w: np.ndarray) -> float:
 
 
 def _losses(p: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return -np.log(np.maximum(p[np.arange(len(y)), y].astype(np.float64), _LEAST))
+    return -np.log(np.maximum(p[np.arange(len(y)), y].astype(np.float64), LEAST))
 
 
 def best_threshold(p: np.ndarray, y: np.ndarray, w: np.ndarray, metric: str) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastnn.data.validation import as_sample_weight
 from fastnn.estimators.bagging import Bag, Rows
+from fastnn.estimators.explanation import Explanation, explain
 from fastnn.estimators.fitting import (
     TableOptions,
     class_scores,
@@ -21,6 +22,7 @@ from fastnn.estimators.table_model import TableModel
 from fastnn.recipes import RECIPES
 from fastnn.tabular.encoder import TableEncoder
 from fastnn.tabular.frames import as_table
+from fastnn.tabular.reading.options import ReadOptions
 from fastnn.tabular.table import Table
 from fastnn.tabular.targets import Classes
 
@@ -122,6 +124,38 @@ class _Tabular(Parameterised):
         self.n_features_in_: int = columns
 
     # --- using ------------------------------------------------------------------------------------
+
+    def explain(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        repeats: int = 5,
+        max_rows: int = 2000,
+        seed: int = 0,
+    ) -> Explanation:
+        """Which columns the predictions depend on, and how: see `Explanation`.
+
+        Parameters
+        ----------
+        X : as `fit` takes it
+            Best rows that the model did not train on.
+        y : array-like (n,), or str
+            The target: values, or the name of a column of X.
+        sample_weight : array-like (n,), optional
+        repeats : int
+            How often each column is shuffled.
+        max_rows : int
+            Of more rows so many are drawn.
+        seed : int
+            Of the rows that are drawn, and of the orders.
+        """
+        model = self._fitted()
+        encoder = model.encoder
+        target = encoder.transform_target(_target_of(X, y))
+        table = as_table(X, encoder.read_options(ReadOptions(in_python=True), with_target=False))
+        weights = _weights(sample_weight, len(table))
+        return explain(model, table, target, weights, repeats, max_rows, seed)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to one file, for `load` and for the command line."""

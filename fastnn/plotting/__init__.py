@@ -22,6 +22,7 @@ from fastnn.plotting.figures import (
 # Where Matplotlib is missing, the import above says what to install; those below would not.
 # isort: split
 from fastnn.plotting.curves import gradient_flow, learning_curves, lines
+from fastnn.plotting.importance import importance_bars
 from fastnn.plotting.layers import activation_histograms, layer_bars, neuron_bars
 from fastnn.plotting.surfaces import cure_heatmap, decision_surface, loss_surface
 
@@ -33,6 +34,7 @@ __all__ = [
     "cure_heatmap",
     "decision_surface",
     "gradient_flow",
+    "importance_bars",
     "layer_bars",
     "learning_curves",
     "line_style",

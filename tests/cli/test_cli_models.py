@@ -99,7 +99,15 @@ def test_info_of_a_model(run, data):
 
 @pytest.mark.parametrize(
     "command",
-    [[], ["--help"], ["train", "--help"], ["evaluate", "-h"], ["predict", "-h"], ["info", "-h"]],
+    [
+        [],
+        ["--help"],
+        ["train", "--help"],
+        ["evaluate", "-h"],
+        ["predict", "-h"],
+        ["explain", "-h"],
+        ["info", "-h"],
+    ],
 )
 def test_help(run, command):
     assert run(*command)[0].startswith("Usage: fastnn")

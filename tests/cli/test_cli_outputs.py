@@ -45,6 +45,7 @@ def alias(kind, name):
         ("evaluate", "m.fastnn", "d.npz", "--metrics", "m.fastnn"),
         ("predict", "m.fastnn", "d.npz", "-o", "d.npz"),
         ("predict", "m.fastnn", "d.npz", "--out", "m.fastnn"),
+        ("explain", "m.fastnn", "d.npz", "-o", "d.npz"),
     ],
     ids=" ".join,
 )

@@ -1,0 +1,43 @@
+"""How a network's predictions change with its inputs."""
+
+import numpy as np
+
+from fastnn._kernels.reference_engine import ReferenceEngine
+from fastnn.nn.protocol import NetworkProtocol
+
+
+def input_gradients(net: NetworkProtocol, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions and their exact derivatives ∂p_k/∂x_j, by backpropagation to the inputs.
+
+    It is computed in float64 by the reference engine, one backward pass an output, without dropout
+    and noise. Codes of an `Embedding` have no derivative: theirs is 0.
+
+    Parameters
+    ----------
+    net : Network
+        Stays as it is.
+    X : ndarray (n, inputs)
+
+    Returns
+    -------
+    ndarray (n, outputs), ndarray (n, outputs, inputs)
+        The first is what ``net.predict(X)`` gives.
+    """
+    double, X = net.copy(dtype="float64", backend="numpy"), X.astype(np.float64)
+    engine = ReferenceEngine(double.program)
+    p, _ = engine.forward(double.state, X, linked=True)
+    z, _ = engine.forward(double.state, X)
+    slopes = _link_slopes(net.loss.spec.link, z, p)
+    gradients = [engine.input_gradients(double.state, X, slopes[:, k]) for k in range(net.outputs)]
+    return p, np.stack(gradients, axis=1)
+
+
+def _link_slopes(link: str, z: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """∂p_k/∂z_j (n, outputs, outputs) of predictions p of raw outputs z."""
+    identity = np.eye(z.shape[1])
+    if link == "softmax":
+        return p[:, :, None] * (identity - p[:, None, :])
+    if link == "sort":
+        return identity[z.argsort(axis=1, kind="stable")]
+    own = {"sigmoid": p * (1 - p), "exp": p}.get(link, np.ones_like(p))
+    return own[:, :, None] * identity
