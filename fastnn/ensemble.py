@@ -57,6 +57,8 @@ class Ensemble:
         metadata: Mapping[str, Any] | None = None,
         companions: Mapping[str, Network] | None = None,
     ):
+        if isinstance(networks, Network):
+            raise TypeError("networks must be a sequence of Network, such as [net], not a Network")
         self._networks: tuple[Network, ...] = tuple(networks)
         if not self._networks:
             raise ValueError("networks must hold at least one Network")
@@ -69,6 +71,13 @@ class Ensemble:
                     raise ValueError(f"networks[{k}] has {name} {own}, but networks[0] has {first}")
         self.metadata: dict[str, Any] = dict(metadata or {})
         self.companions: dict[str, Network] = dict(companions or {})
+        for name, net in self.companions.items():
+            if not isinstance(net, Network):
+                raise TypeError(f"companions[{name!r}] must be a Network, not {type(net).__name__}")
+            if not isinstance(name, str) or not name.isidentifier():
+                raise ValueError(
+                    f"a companion's name must be one such as 'quantiles', not {name!r}"
+                )
 
     # --- what it is -------------------------------------------------------------------------------
 

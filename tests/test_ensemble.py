@@ -93,6 +93,26 @@ def test_what_is_no_ensemble(members, error, message):
 
 
 @pytest.mark.parametrize(
+    ("companions", "error", "message"),
+    [
+        ({"x": 1}, TypeError, r"companions\['x'\] must be a Network, not int"),
+        ({"0": None}, ValueError, "a companion's name must be one such as"),
+        ({"a/b": None}, ValueError, "a companion's name must be one such as"),
+    ],
+)
+def test_bad_companions(companions, error, message):
+    nets = networks("mse", 1)
+    companions = {name: nets[0] if net is None else net for name, net in companions.items()}
+    with pytest.raises(error, match=message):
+        fnn.Ensemble(nets, companions=companions)
+
+
+def test_a_network_is_no_sequence_of_them():
+    with pytest.raises(TypeError, match="such as \\[net\\], not a Network"):
+        fnn.Ensemble(networks("mse", 1)[0])
+
+
+@pytest.mark.parametrize(
     ("sizes", "options", "message"),
     [
         ([2, 1], {"loss": "mse"}, r"networks\[1\] has inputs 2, but networks\[0\] has 3"),

@@ -366,9 +366,9 @@ BAD = {
     "forward": (lambda: small().forward(with_(X, np.nan)), ValueError, ["X", "nan", "row 2"]),
     "evaluate": (lambda: small().evaluate(X, LABELS + 9), ValueError, ["y", "9", "row 0"]),
     "evaluate's metrics": (
-        lambda: small().evaluate(X, LABELS, metrics=("f1",)),
+        lambda: small().evaluate(X, LABELS, metrics=("f2",)),
         ValueError,
-        ["metric", "f1", *METRICS],
+        ["metric", "f2", *METRICS],
     ),
     "evaluate's weights": (
         lambda: small().evaluate(X, LABELS, sample_weight=[1]),

@@ -2,36 +2,10 @@
 
 import numpy as np
 import pytest
+from estimator_cases import FRAME, LABEL, ROWS, VALUE, classifier, regressor, table
 
 import fastnn as fnn
-from fastnn.estimators import calibration
-from fastnn.estimators.conformal import Conformal, sets
 from fastnn.recipes import RECIPES
-
-ROWS = 240
-
-
-def table(seed=0, n=ROWS):
-    """Numbers with gaps, names, and a target that depends on both."""
-    rng = np.random.default_rng(seed)
-    size, colour = rng.normal(size=n), rng.choice(["red", "green", "blue"], n)
-    frame = {"size": np.where(rng.random(n) < 0.05, np.nan, size), "colour": colour}
-    value = 3 * size + 2.0 * (colour == "red") + 0.3 * rng.normal(size=n) + 10
-    return frame, value
-
-
-FRAME, VALUE = table()
-LABEL = np.where(VALUE > 10.5, "high", "low")
-QUICK = {"n_folds": 2, "epochs": 8, "backend": "numpy"}
-
-
-def classifier(**options):
-    return fnn.TabularClassifier(**QUICK | options)
-
-
-def regressor(**options):
-    return fnn.TabularRegressor(**QUICK | {"epochs": 30} | options)
-
 
 # --- what they learn ------------------------------------------------------------------------------
 
@@ -150,6 +124,34 @@ def test_rows_without_weight_do_not_count():
     assert model.scores_["r2"] > 0.7  # the others' would be far off
 
 
+def test_rows_without_weight_are_none():
+    """As if they were not there: in scaling, in the range, in intervals and in quantiles."""
+    keep = np.arange(ROWS) % 4 > 0
+    y, weights = np.where(keep, VALUE, 1e4), keep.astype(float)
+    frame = {name: column[keep] for name, column in FRAME.items()}
+    first = regressor(quantiles=True).fit(FRAME, y, sample_weight=weights)
+    second = regressor(quantiles=True).fit(frame, VALUE[keep], sample_weight=np.ones(keep.sum()))
+    for found, expected in zip(
+        first.predict(FRAME, coverage=0.8), second.predict(FRAME, coverage=0.8), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(first.predict_quantiles(FRAME), second.predict_quantiles(FRAME))
+
+
+def test_class_weights_are_by_class():
+    numbers = np.where(LABEL == "high", 7, 3)
+    share = {
+        key: classifier(class_weight={key: 20.0})
+        .fit(FRAME, numbers)
+        .predict_proba(FRAME)[:, 1]
+        .mean()
+        for key in (3, 7)
+    }  # of class 7
+    assert share[7] > share[3] + 0.1
+    with pytest.raises(ValueError, match="class_weight names class 0; the classes are 3, 7"):
+        classifier(class_weight={0: 1.0}).fit(FRAME, numbers)
+
+
 def test_class_weights_raise_a_rare_class():
     rare = np.where(np.quantile(VALUE, 0.9) < VALUE, "rare", "usual")
     plain, balanced = (
@@ -173,6 +175,28 @@ def test_an_encoder_of_ones_own():
     model = regressor(encoder=encoder).fit(FRAME, VALUE)
     assert model.model_.encoder.columns == ["size"]
     assert encoder.features == ()
+
+
+@pytest.mark.parametrize("random_state", [np.int64(3), np.uint8(3)])
+def test_numbers_of_numpy_are_numbers(random_state):
+    model = classifier(random_state=random_state, epochs=np.int32(2), n_folds=np.int16(2))
+    expected = classifier(random_state=3, epochs=2).fit(FRAME, LABEL).predict_proba(FRAME)
+    np.testing.assert_array_equal(model.fit(FRAME, LABEL).predict_proba(FRAME), expected)
+
+
+def test_scikit_learn_takes_them():
+    selection = pytest.importorskip("sklearn.model_selection", reason="no scikit-learn")
+    pipeline = pytest.importorskip("sklearn.pipeline", reason="no scikit-learn")
+    base = pytest.importorskip("sklearn.base", reason="no scikit-learn")
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    frame = pandas.DataFrame(FRAME)
+    assert base.is_classifier(classifier())
+    assert base.is_regressor(regressor())
+    scores = selection.cross_val_score(classifier(), frame, LABEL, cv=3)
+    assert (scores > 0.7).all()
+    grid = selection.GridSearchCV(regressor(), {"random_state": np.arange(2)}, cv=2)
+    assert grid.fit(frame, VALUE).best_score_ > 0.7
+    assert pipeline.make_pipeline(regressor()).fit(frame, VALUE).score(frame, VALUE) > 0.8
 
 
 def test_parameters_as_scikit_learn_wants_them():
@@ -225,211 +249,3 @@ def test_damaged_metadata(tmp_path, change):
     fnn.Ensemble(list(model.networks), metadata).save(path)
     with pytest.raises(ValueError, match="metadata 'table' is not what fastnn writes"):
         fnn.TabularClassifier.load(path)
-
-
-# --- mistakes -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((FRAME, np.full(ROWS, "low")), "is 'low' in every row; there is nothing to learn"),
-        (({"size": np.full(ROWS, np.nan)}, LABEL), "no column to learn from"),
-        ((FRAME, "kind"), "kind"),
-        ((FRAME, LABEL[:-1]), "y has 239 values for the 240 rows"),
-        ((FRAME, np.where(np.arange(ROWS) == 7, None, LABEL)), "row 8"),
-        (({}, LABEL), "no columns"),
-    ],
-)
-def test_bad_tables(arguments, message):
-    with pytest.raises((ValueError, TypeError), match=message):
-        classifier().fit(*arguments)
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_targets_that_are_no_numbers(value):
-    y = VALUE.copy()
-    y[3] = value
-    with pytest.raises(ValueError, match="row 4"):
-        regressor().fit(FRAME, y)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"recipe": "realmpl"}, "unknown recipe 'realmpl'"),
-        ({"n_folds": 0}, "n_folds must be an integer of at least 1, not 0"),
-        ({"metric": "rmse"}, "metric 'rmse' does not go with classification"),
-        ({"time_limit": 0}, "time_limit must lie in"),
-        ({"threshold": "auc"}, "unknown threshold 'auc'"),
-        ({"threshold": 1.5}, "threshold must lie in"),
-        ({"random_state": -1}, "seed must be an integer of at least 0"),
-        ({"encoder": 3}, "encoder must be a TableEncoder, not int"),
-    ],
-)
-def test_bad_options(options, message):
-    with pytest.raises((ValueError, TypeError), match=message):
-        classifier(**options).fit(FRAME, LABEL)
-
-
-def test_a_threshold_of_three_classes():
-    with pytest.raises(ValueError, match="threshold goes with two classes; the target has 3"):
-        classifier(threshold="f1").fit({"size": FRAME["size"]}, FRAME["colour"])
-
-
-def test_columns_that_are_not_what_they_were():
-    model = classifier().fit(FRAME, LABEL)
-    with pytest.raises(ValueError, match="lacks the columns colour"):
-        model.predict({"size": FRAME["size"]})
-    with pytest.raises(ValueError, match=r"'colour' is '0' in row 1, .*: it holds numbers now"):
-        model.predict({**FRAME, "colour": np.arange(ROWS)})
-    with pytest.raises(ValueError, match=r"'size' is '(red|green|blue)'"):
-        model.predict({**FRAME, "size": FRAME["colour"]})
-
-
-def test_before_fit():
-    with pytest.raises(ValueError, match="this TabularRegressor has not been fitted"):
-        regressor().predict(FRAME)
-
-
-@pytest.mark.parametrize("coverage", [0, 1, 1.5, "x", 0.9999])
-def test_coverage_that_cannot_be_had(coverage):
-    model = regressor().fit(FRAME, VALUE)
-    with pytest.raises((ValueError, TypeError), match="coverage"):
-        model.predict(FRAME, coverage=coverage)
-
-
-# --- calibration, thresholds, coverage ------------------------------------------------------------
-
-
-def test_a_temperature_where_it_helps_and_none_where_it_does_not():
-    rng = np.random.default_rng(0)
-    z = rng.normal(size=(2000, 3))
-    p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
-    y, w = np.array([rng.choice(3, p=row) for row in p]), np.ones(2000)
-    assert calibration.best_temperature(p, y, w) == 1.0
-    sharp = calibration.with_temperature(p, 0.5)
-    assert calibration.best_temperature(sharp, y, w) == pytest.approx(2.0, rel=0.1)
-    np.testing.assert_allclose(calibration.with_temperature(sharp, 2.0), p, rtol=1e-6)
-    assert calibration.best_temperature(p[:3], y[:3], w[:3]) == 1.0
-
-
-def test_a_temperature_stays_within_bounds():
-    p, y = np.full((200, 2), [0.6, 0.4]), np.zeros(200, int)
-    assert calibration.best_temperature(p, y, np.ones(200)) >= 0.25
-
-
-@pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "f1"])
-def test_the_threshold_is_the_best_of_all(metric):
-    rng = np.random.default_rng(1)
-    p = np.round(rng.random(80), 2)
-    y, w = (rng.random(80) < p**2).astype(int), rng.integers(1, 4, 80).astype(float)
-
-    def score(level):
-        return calibration._decision_score(p >= level, y, w, metric)
-
-    found = calibration.best_threshold(p, y, w, metric)
-    assert score(found) == max(map(score, np.linspace(0, 1, 1001)))
-
-
-def test_intervals_hold_the_truth_as_often_as_promised():
-    frame, value = table(3, 3000)
-    model = regressor().fit(*table(2, 1500))
-    predicted, lower, upper = model.predict(frame, coverage=0.9)
-    np.testing.assert_array_equal(predicted, model.predict(frame))
-    assert 0.87 < ((lower <= value) & (value <= upper)).mean() < 0.94
-
-
-def test_sets_hold_the_truth_as_often_as_promised():
-    frame, value = table(3, 3000)
-    names = np.array(["low", "middle", "high"])
-    classes = names[np.digitize(value, [9, 12])]
-    train, train_value = table(2, 1500)
-    model = classifier().fit(train, names[np.digitize(train_value, [9, 12])])
-    found = model.predict(frame, coverage=0.95)
-    assert 0.92 < np.mean([c in may_be for c, may_be in zip(classes, found, strict=True)]) < 0.99
-    assert all(may_be[0] == c for may_be, c in zip(found, model.predict(frame), strict=True))
-
-
-@pytest.mark.parametrize("n", [1, 9, 100, 5000])
-@pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9])
-def test_the_radius_is_an_order_statistic(n, coverage):
-    scores = np.random.default_rng(n).random(n)
-    conformal = Conformal.fit(scores)
-    rank = int(np.ceil((n + 1) * coverage))
-    if rank > n:
-        with pytest.raises(ValueError, match="promise at most"):
-            conformal.radius(coverage)
-        return
-    exact = np.sort(scores)[rank - 1]
-    assert exact <= conformal.radius(coverage) <= exact + 2e-3
-    assert Conformal.from_dict(conformal.to_dict()) == conformal
-
-
-def test_a_set_is_never_empty():
-    np.testing.assert_array_equal(
-        sets(np.array([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]]), 0.4),
-        [[True, False, False], [False, False, True]],
-    )
-
-
-# --- quantiles ------------------------------------------------------------------------------------
-
-
-def noisy(seed, n):
-    """A value whose spread follows a column of its own."""
-    rng = np.random.default_rng(seed)
-    X = rng.normal(size=(n, 3))
-    return X, X[:, 0] + np.exp(X[:, 1]) * rng.normal(size=n)
-
-
-def pinball(y, q, levels):
-    d = y[:, None] - q
-    return np.maximum(levels * d, (np.asarray(levels) - 1) * d).mean()
-
-
-def test_quantiles_follow_the_spread_of_a_row():
-    levels = [0.1, 0.5, 0.9]
-    X, y = noisy(0, 1500)
-    model = regressor(quantiles=True, epochs=40).fit(X, y)
-    other, value = noisy(1, 3000)
-    q = model.predict_quantiles(other, levels)
-    assert q.shape == (3000, 3)
-    assert (np.diff(q, axis=1) >= 0).all()
-    constant = np.tile(np.quantile(y, levels), (3000, 1))
-    assert pinball(value, q, levels) < 0.85 * pinball(value, constant, levels)
-    for level, below in zip(levels, (value[:, None] <= q).mean(axis=0), strict=True):
-        assert abs(below - level) < 0.05
-    widths = q[:, 2] - q[:, 0]
-    assert np.corrcoef(widths, np.exp(other[:, 1]))[0, 1] > 0.6
-
-
-def test_levels_between_and_beyond_those_learnt():
-    model = regressor(quantiles=True).fit(FRAME, VALUE)
-    levels = [0.001, 0.01, 0.1, 0.2, 0.25, 0.6, 0.975, 0.99]
-    q = model.predict_quantiles(FRAME, levels)
-    assert (np.diff(q, axis=1) >= 0).all()
-    assert q.min() >= VALUE.min()
-    assert q.max() <= VALUE.max()
-    np.testing.assert_array_equal(model.predict_quantiles(FRAME, [0.25])[:, 0], q[:, 4])
-
-
-def test_quantiles_come_back_from_a_file(tmp_path):
-    model = regressor(quantiles=True).fit(FRAME, VALUE)
-    model.save(tmp_path / "m.fastnn")
-    loaded = fnn.TabularRegressor.load(tmp_path / "m.fastnn", "numpy")
-    np.testing.assert_array_equal(loaded.predict_quantiles(FRAME), model.predict_quantiles(FRAME))
-    assert len(fnn.load(tmp_path / "m.fastnn", "numpy")) == 2
-
-
-@pytest.mark.parametrize("levels", [[0], [0.5, 1.0], ["x"]])
-def test_levels_that_are_no_probabilities(levels):
-    model = regressor(quantiles=True).fit(FRAME, VALUE)
-    with pytest.raises((ValueError, TypeError), match=r"levels\["):
-        model.predict_quantiles(FRAME, levels)
-
-
-def test_a_network_of_quantiles_is_trained_beside_five():
-    with pytest.raises(ValueError, match="fit a TabularRegressor with quantiles=True"):
-        regressor().fit(FRAME, VALUE).predict_quantiles(FRAME)
-    assert regressor(n_folds=5, epochs=2).fit(FRAME, VALUE).model_.quantiles is not None

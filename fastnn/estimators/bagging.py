@@ -10,6 +10,7 @@ import numpy as np
 from fastnn._utils import progress
 from fastnn.callbacks import EarlyStopping, TimeLimit
 from fastnn.ensemble import Ensemble
+from fastnn.errors import DivergenceError
 from fastnn.metrics import HIGHER_IS_BETTER
 from fastnn.network import Network
 from fastnn.recipes.plan import Plan, Problem, Recipe, steps
@@ -54,6 +55,8 @@ class BagOptions:
         Instead of the recipe's own.
     time_limit : float or None
         Seconds for all networks.
+    given_limit : float or None
+        What the user gave, for messages; a part of it may be kept for other networks.
     refit : bool
         Whether to train the networks again, on all rows, for as many epochs as was best.
     class_weight : mapping, "balanced" or None
@@ -65,6 +68,7 @@ class BagOptions:
     epochs: int | None = None
     batch_size: int | None = None
     time_limit: float | None = None
+    given_limit: float | None = None
     refit: bool = False
     class_weight: Any = None
     seed: int = 0
@@ -172,38 +176,56 @@ class _Trainer:
         if self.options.time_limit is not None:
             count = self._fit_into_time(folds[0], count)
         for number, fold in enumerate(folds[:count]):
-            history = self._train_one(fold, number, count - number)
-            advance()
-            self.interrupted |= history.stopped == "interrupted"
             if self.interrupted:
                 break
-        if len(self.networks) < len(folds):
-            why = "interrupted" if self.interrupted else self._limit_in_words()
-            self.notes.append(f"{len(self.networks)} of {len(folds)} networks were trained: {why}")
+            self._train_one(fold, number, count - number)
+            advance()
+        if not self.networks:
+            raise KeyboardInterrupt
+        if self.interrupted:
+            self.notes.append(
+                f"interrupted: {len(self.networks)} of {len(folds)} networks are kept"
+            )
+        elif count < len(folds):
+            self.notes.append(
+                f"{count} of {len(folds)} networks were trained: {self._limit_in_words()}"
+            )
 
-    def _train_one(self, fold: Fold, number: int, remaining: int) -> History:
-        training, held_out = fold
-        plan = self._plan(len(training))
+    def _train_one(self, fold: Fold, number: int, remaining: int) -> None:
+        """Train a network and keep it, unless it is no good beside those that there are."""
+        plan = self._plan(len(fold[0]))
         net = self._network(plan, number)
         patience = _FOR_EVER if plan.patience is None else plan.patience
         monitor = f"val_{self.options.metric}"
         callbacks: list[Any] = [EarlyStopping(monitor, patience, keep_ties=True)]
         if self.options.time_limit is not None:
             callbacks.append(TimeLimit(max(self._seconds_left() / remaining, _SHORTEST)))
-        history = self._fit(net, plan, callbacks, self._held_out(fold))
-        places = held_out if self.validation is None else slice(None)
+        try:
+            history = self._fit(net, plan, callbacks, self._held_out(fold))
+        except DivergenceError as error:
+            if not self.networks:
+                raise
+            self.notes.append(f"network {number + 1} is left out: {error}")
+            return
+        if history.stopped == "interrupted":
+            self.interrupted = True
+            if self.networks:  # which had all their epochs: it would make their average worse
+                return
+        self._keep(net, fold, history, monitor)
+        if len(history["loss"]) == 1 and (history.stopped or "").startswith("the time limit"):
+            self.notes.append(
+                f"network {number + 1} was stopped in its first epoch, as "
+                f"{self._limit_in_words()}; it keeps what it had learnt"
+            )
+
+    def _keep(self, net: Network, fold: Fold, history: History, monitor: str) -> None:
+        places = fold[1] if self.validation is None else slice(None)
         X = self.rows.X if self.validation is None else self.validation.X
         self._sums[places] += net.predict(X[places])
         self._counts[places] += 1
         self.networks.append(_finished(net))
         self.histories.append(history)
         self.best.append(_best_epoch(history, monitor))
-        if len(history["loss"]) == 1 and (history.stopped or "").startswith("the time limit"):
-            self.notes.append(
-                f"network {number + 1} was stopped in its first epoch, as "
-                f"{self._limit_in_words()}; it keeps what it had learnt"
-            )
-        return history
 
     def bag(self) -> Bag:
         """What has been trained."""
@@ -217,13 +239,19 @@ class _Trainer:
         """As many networks, trained on all rows for as many epochs as was best in the mean."""
         plan = self._plan(len(self.rows))  # its schedules end where they did before
         epochs = min(max(1, round(float(np.mean(self.best)))), plan.epochs)
-        networks = []
-        for number in range(len(self.networks)):
-            net = self._network(plan, number)
-            history = self._fit(net, replace(plan, epochs=epochs), [], None)
+        networks, count = [], len(self.networks)
+        for number in range(count):
+            net, callbacks = self._network(plan, number), list[Any]()
+            if self.options.time_limit is not None:
+                seconds = self._seconds_left() / (count - number)
+                callbacks.append(TimeLimit(max(seconds, _SHORTEST)))
+            history = self._fit(net, replace(plan, epochs=epochs), callbacks, None)
             self.interrupted |= history.stopped == "interrupted"
-            if self.interrupted:
-                self.notes.append("interrupted before all networks were trained on all rows")
+            if self.interrupted or history.stopped:
+                self.notes.append(
+                    f"not trained on all rows: {history.stopped or 'interrupted'}; "
+                    "the networks of the folds are kept"
+                )
                 return Ensemble(self.networks)
             networks.append(_finished(net))
         return Ensemble(networks)
@@ -236,13 +264,18 @@ class _Trainer:
         net, share = self._network(plan, 0), self._seconds_left() / count
         limit = TimeLimit(max(_PILOT_SHARE * share, _SHORTEST))
         started = time.perf_counter()
-        self._fit(net, replace(plan, epochs=1), [limit], self._held_out(fold))
+        history = self._fit(net, replace(plan, epochs=1), [limit], self._held_out(fold))
+        self.interrupted |= history.stopped == "interrupted"
         whole = steps(replace(self.problem, rows=len(fold[0])), 1, plan.batch_size)
         epoch = (time.perf_counter() - started) * whole / max(net.state.step, 1)
         left = self._seconds_left() / (1 + self.options.refit)
         fewest = min(_FEWEST_EPOCHS, plan.epochs)
         count = int(np.clip(left / (fewest * epoch), 1, count))
         self._epochs = int(np.clip(left / (count * epoch), 1, plan.epochs))
+        if self._epochs < plan.epochs:
+            self.notes.append(
+                f"at most {self._epochs} epochs instead of {plan.epochs}: {self._limit_in_words()}"
+            )
         return count
 
     def _seconds_left(self) -> float:
@@ -251,14 +284,13 @@ class _Trainer:
         return limit - (time.perf_counter() - self._started)
 
     def _limit_in_words(self) -> str:
-        return f"the time limit is {self.options.time_limit:g} s"
+        return f"the time limit is {self.options.given_limit or self.options.time_limit:g} s"
 
     # --- one network ------------------------------------------------------------------------------
 
     def _plan(self, rows: int) -> Plan:
-        plan = self.recipe.plan(replace(self.problem, rows=rows), self._epochs)
-        size = self.options.batch_size
-        return plan if size is None else replace(plan, batch_size=size)
+        problem = replace(self.problem, rows=rows, batch_size=self.options.batch_size)
+        return self.recipe.plan(problem, self._epochs)
 
     def _network(self, plan: Plan, number: int) -> Network:
         return Network(

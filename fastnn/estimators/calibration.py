@@ -87,7 +87,7 @@ def best_threshold(p: np.ndarray, y: np.ndarray, w: np.ndarray, metric: str) -> 
     if len(levels) > _MOST_THRESHOLDS:
         levels = np.unique(np.quantile(levels, np.linspace(0, 1, _MOST_THRESHOLDS)))
     between = 0.5 * (levels[1:] + levels[:-1])
-    candidates = np.concatenate([[0.5], between])  # of equals the first
+    candidates = np.concatenate([[0.5], between, [0.0, 1.0]])  # of equals the first
     scores = [_decision_score(p >= level, y, w, metric) for level in candidates]
     return float(candidates[int(np.argmax(scores))])
 

@@ -15,36 +15,44 @@ import numpy as np
 from fastnn._utils import checks
 
 _MOST = 2_000  # scores that are kept
+_ROUNDING = 1e-6  # of probabilities in float32: those of equal rows are equal
 
 
 @dataclass(frozen=True)
 class Conformal:
-    """The sorted scores of rows that were held out, or so many of them at equal distances.
+    """The scores of rows that were held out.
 
     Attributes
     ----------
     rows : int
         That were held out.
     scores : tuple of float
+        Sorted; the k-th of K is the score of the share k/K of the rows.
     """
 
     rows: int
     scores: tuple[float, ...]
 
     @classmethod
-    def fit(cls, scores: np.ndarray) -> Self:
-        """Learn from the scores (n,) of rows that were held out."""
-        ordered = np.sort(scores.astype(np.float64))
-        if len(ordered) > _MOST:
-            # Rounded up: a kept score stands for those below it.
-            places = np.ceil(np.linspace(0, len(ordered) - 1, _MOST)).astype(np.int64)
-            ordered = ordered[places]
-        return cls(len(scores), tuple(ordered.tolist()))
+    def fit(cls, scores: np.ndarray, w: np.ndarray) -> Self:
+        """Learn from the scores (n,) of rows that were held out, and their weights (n,).
+
+        Rows of different weights count as so many as have the same effect, (Σw)²/Σw² (Kish 1965).
+        """
+        order = np.argsort(scores, kind="stable")
+        ordered, w = scores[order].astype(np.float64), w[order].astype(np.float64)
+        rows = max(1, int(w.sum() ** 2 / (w**2).sum() * (1 + 1e-9)))
+        # A kept score stands for the share of the weight up to it.
+        shares = np.arange(1, min(rows, _MOST) + 1) / min(rows, _MOST)
+        places = np.searchsorted(np.cumsum(w) / w.sum(), shares - 1e-9)
+        ordered = ordered[np.minimum(places, len(ordered) - 1)]
+        return cls(rows, tuple(ordered.tolist()))
 
     def radius(self, coverage: float) -> float:
-        """The score that at least this share of new rows stays below.
+        """The score that this share of new rows stays below.
 
-        It is the ⌈(n + 1) · coverage⌉-th smallest of n.
+        It is the ⌈(n + 1) · coverage⌉-th smallest of n. This holds up to the choice of the epoch,
+        which was made on the same rows.
 
         Raises
         ------
@@ -59,10 +67,7 @@ class Conformal:
                 f"coverage is {coverage:g}, but {self.rows:,} rows that were held out promise at "
                 f"most {math.floor(most * 1000) / 1000:g}"
             )
-        if len(self.scores) == 1:
-            return self.scores[0]
-        share = (rank - 1) / (self.rows - 1)
-        return self.scores[math.ceil(share * (len(self.scores) - 1) - 1e-9)]
+        return self.scores[math.ceil(rank / self.rows * len(self.scores) - 1e-9) - 1]
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data for a model file."""
@@ -80,6 +85,6 @@ class Conformal:
 
 def sets(p: np.ndarray, radius: float) -> np.ndarray:
     """Which classes (n, classes) may be true; the likeliest is always among them."""
-    may_be = 1.0 - p.astype(np.float64) <= radius
+    may_be = 1.0 - p.astype(np.float64) <= radius + _ROUNDING
     may_be[np.arange(len(p)), p.argmax(axis=1)] = True
     return may_be

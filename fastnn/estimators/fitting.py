@@ -1,13 +1,15 @@
 """From encoded rows to a `TableModel`: folds, networks, and what rows held out tell."""
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from fastnn._utils import checks
 from fastnn.data.splits import k_fold
+from fastnn.data.validation import as_array
 from fastnn.estimators.bagging import Bag, BagOptions, Fold, Rows, fit_bag
 from fastnn.estimators.calibration import best_temperature, best_threshold, with_temperature
 from fastnn.estimators.conformal import Conformal
@@ -20,6 +22,7 @@ from fastnn.tabular.encoder import TableEncoder
 from fastnn.tabular.messages import quoted
 from fastnn.tabular.targets import BoundedValue, Classes
 
+_SHORTEST = 1e-3  # seconds
 _SEVERAL = 5  # networks, beside which one more of quantiles takes little time
 _HELD_OUT = 5  # one in so many rows validates a single network
 OF_CLASSES = ("log_loss", "accuracy", "balanced_accuracy", "f1", "auc")
@@ -51,7 +54,11 @@ class TableOptions:
         checks.one_of("recipe", self.recipe, RECIPES)
         for name in ("n_folds", "epochs", "batch_size"):
             if getattr(self, name) is not None:
-                checks.integer(name, getattr(self, name))
+                self._keep(name, checks.integer(name, getattr(self, name)))
+        for name in ("refit", "calibrate", "progress"):
+            self._keep(name, checks.boolean(name, getattr(self, name)))
+        if self.quantiles is not None:
+            self._keep("quantiles", checks.boolean("quantiles", self.quantiles))
         if self.metric is not None:
             checks.one_of("metric", self.metric, METRICS)
         if self.time_limit is not None:
@@ -60,7 +67,11 @@ class TableOptions:
             checks.one_of("threshold", self.threshold, THRESHOLDS)
         elif self.threshold is not None:
             checks.number("threshold", self.threshold, 0.0, 1.0)
-        checks.integer("seed", self.seed, least=0)
+        self._keep("seed", checks.integer("random_state", self.seed, least=0))
+
+    def _keep(self, name: str, value: Any) -> None:
+        """Keep a checked value: NumPy's scalars become Python's."""
+        object.__setattr__(self, name, value)
 
     def encoder(self, **options: Any) -> TableEncoder:
         """An encoder as the recipe wants it."""
@@ -96,13 +107,19 @@ def fit_model(
     """
     chosen = recipe(options.recipe)
     problem = _problem(encoder, rows, options.metric, chosen)
+    if options.threshold is not None and problem.outputs != 2:
+        found = f"the target has {problem.outputs}" if problem.classifies else "not with numbers"
+        raise ValueError(f"threshold goes with two classes; {found}")
     count = chosen.folds(len(rows)) if options.n_folds is None else options.n_folds
     folds = _folds(rows, problem, count, validation, groups, options.seed)
+    wants_quantiles = not problem.classifies and _wants_quantiles(options, len(folds))
+    share = len(folds) / (len(folds) + wants_quantiles)  # of the time
     bag_options = BagOptions(
         metric=problem.metric,
         epochs=options.epochs,
         batch_size=options.batch_size,
-        time_limit=options.time_limit,
+        time_limit=None if options.time_limit is None else share * options.time_limit,
+        given_limit=options.time_limit,
         refit=options.refit,
         class_weight=options.class_weight,
         seed=options.seed,
@@ -110,13 +127,21 @@ def fit_model(
         backend=options.backend,
         progress=options.progress,
     )
+    started = time.perf_counter()
     bag = fit_bag(chosen, problem, rows, folds, validation, bag_options)
     model = TableModel(encoder, bag.ensemble, recipe=options.recipe)
     held_out = rows if validation is None else validation
     by_all = validation is not None or len(model.networks) == 1
     learn_from_held_out(model, held_out, bag.predictions, options, by_all)
-    if not problem.classifies and _wants_quantiles(options, len(model.networks)):
-        model.quantiles = fit_quantiles(chosen, problem, held_out, bag.predictions, bag_options)
+    if wants_quantiles and not bag.interrupted:
+        fold = folds[0] if validation is None else _folds(held_out, problem, 1, None, None, 0)[0]
+        if options.time_limit is not None:
+            left = max(options.time_limit - (time.perf_counter() - started), _SHORTEST)
+            bag_options = replace(bag_options, time_limit=left)
+        model.quantiles, notes = fit_quantiles(
+            chosen, problem, held_out, bag.predictions, fold, bag_options
+        )
+        bag.notes += notes
     return model, bag
 
 
@@ -167,9 +192,27 @@ def _folds(
     if n < 2:
         raise ValueError(f"a model needs at least 2 rows to train on and to validate with; got {n}")
     classes = rows.y if problem.classifies and groups is None else None
-    pieces = k_fold(n, min(n, count if count > 1 else _HELD_OUT), seed, classes, groups)
+    groups, most = _checked_groups(groups, n)
+    pieces = k_fold(n, min(most, count if count > 1 else _HELD_OUT), seed, classes, groups)
     folds = [(np.sort(training), np.sort(held_out)) for training, held_out in pieces]
     return folds[:count]
+
+
+def _checked_groups(groups: Any, n: int) -> tuple[np.ndarray | None, int]:
+    """Groups as numbers (n,), and the most folds that can be made."""
+    if groups is None:
+        return None, n
+    array = as_array(groups, "groups")
+    if array.shape != (n,):
+        raise ValueError(f"groups has shape {array.shape}; expected ({n},), one for each row of X")
+    if array.dtype.kind == "O":  # of several types, which have no order
+        array = np.array([repr(value) for value in array])
+    codes = np.unique(array, return_inverse=True)[1]
+    if codes.max() == 0:
+        raise ValueError(
+            "groups has the same value in all rows; expected two different ones or more"
+        )
+    return codes, int(codes.max()) + 1
 
 
 def learn_from_held_out(
@@ -192,7 +235,7 @@ def learn_from_held_out(
         Whether each prediction is the average of all networks.
     """
     seen = np.isfinite(predictions).all(axis=1)
-    p, y = predictions[seen], rows.y[seen]
+    p, y = predictions[seen].astype(np.float64), rows.y[seen]
     w = np.ones(len(y)) if rows.weights is None else rows.weights[seen].astype(np.float64)
     if model.classifies:
         # With one network's answer for each row, the temperature of the average is not known.
@@ -200,13 +243,11 @@ def learn_from_held_out(
             model.temperature = best_temperature(p, y, w)
             p = with_temperature(p, model.temperature)
         model.threshold = _threshold(model, p, y, w, options.threshold)
-        model.conformal = Conformal.fit(1.0 - p[np.arange(len(y)), y])
+        model.conformal = Conformal.fit(1.0 - p[np.arange(len(y)), y], w)
         model.scores = class_scores(p, y, w)
         return
-    if options.threshold is not None:
-        raise ValueError("threshold goes with two classes, not with a target of numbers")
     values, predicted = in_units(model.encoder, y), model.encoder.decode(p)["prediction"]
-    model.conformal = Conformal.fit(np.abs(values - predicted))
+    model.conformal = Conformal.fit(np.abs(values - predicted), w)
     model.scores = value_scores(predicted, values, w)
 
 
@@ -215,8 +256,6 @@ def _threshold(
 ) -> float | None:
     if wanted is None:
         return None
-    if p.shape[1] != 2:
-        raise ValueError(f"threshold goes with two classes; the target has {p.shape[1]}")
     return best_threshold(p[:, 1], y, w, wanted) if isinstance(wanted, str) else float(wanted)
 
 

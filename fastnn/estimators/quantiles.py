@@ -18,7 +18,7 @@ from fastnn.nn.losses import Loss
 from fastnn.recipes.plan import Plan, Problem, Recipe
 
 LEVELS = (0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975)
-_FEWEST = 20  # residuals that quantiles can be learnt from
+_FEWEST = 200  # residuals that a network can learn quantiles from
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,15 +27,15 @@ class QuantileModel:
 
     Attributes
     ----------
-    network : Network
-        Its outputs are those of `LEVELS`.
+    network : Network or None
+        Its outputs are those of `LEVELS`; with None the quantiles are the same in all rows.
     scale : float
         Of the residuals it learnt, in units of the standardised target.
     shifts : tuple of float
         Added to each output.
     """
 
-    network: Network
+    network: Network | None
     scale: float
     shifts: tuple[float, ...]
 
@@ -47,7 +47,10 @@ class QuantileModel:
         """
         from scipy.special import ndtri
 
-        learnt = np.sort(self.network.predict(X).astype(np.float64) + self.shifts, axis=1)
+        raw = np.zeros((len(X), len(LEVELS)))
+        if self.network is not None:
+            raw += self.network.predict(X)
+        learnt = np.sort(raw + self.shifts, axis=1)
         known, wanted = ndtri(LEVELS), ndtri(np.asarray(levels, np.float64))
         right = np.clip(np.searchsorted(known, wanted), 1, len(known) - 1)
         share = (wanted - known[right - 1]) / (known[right] - known[right - 1])
@@ -59,20 +62,26 @@ class QuantileModel:
         return {"scale": self.scale, "shifts": list(self.shifts)}
 
     @classmethod
-    def from_dict(cls, plain: Mapping[str, Any], network: Network) -> Self:
+    def from_dict(cls, plain: Mapping[str, Any], network: Network | None) -> Self:
         """The inverse of `to_dict`, checked."""
         shifts = [
             checks.number("shift", s, low=float("-inf"), low_open=True) for s in plain["shifts"]
         ]
-        if (network.outputs, len(shifts)) != (len(LEVELS), len(LEVELS)):
+        outputs = len(LEVELS) if network is None else network.outputs
+        if (outputs, len(shifts)) != (len(LEVELS), len(LEVELS)):
             raise ValueError(f"a network of quantiles has {len(LEVELS)} outputs and shifts")
         return cls(network, checks.number("scale", plain["scale"]), tuple(shifts))
 
 
 def fit_quantiles(
-    recipe: Recipe, problem: Problem, rows: Rows, predictions: np.ndarray, options: BagOptions
-) -> QuantileModel | None:
-    """Learn from rows and what networks that did not train on them predict; None of too few rows.
+    recipe: Recipe,
+    problem: Problem,
+    rows: Rows,
+    predictions: np.ndarray,
+    fold: Fold,
+    options: BagOptions,
+) -> tuple[QuantileModel, list[str]]:
+    """Learn from rows and what networks that did not train on them predict.
 
     Parameters
     ----------
@@ -81,22 +90,49 @@ def fit_quantiles(
     rows : Rows
     predictions : ndarray (n, 1)
         NaN where there is none.
+    fold : Fold
+        Of these rows, to train the network on and to choose its epoch and the shifts.
     options : BagOptions
+
+    Returns
+    -------
+    QuantileModel
+        Of few residuals the same quantiles for all rows.
+    list of str
+        Notes for the user.
     """
-    seen = np.flatnonzero(np.isfinite(predictions[:, 0]))
-    residuals = rows.y[seen] - predictions[seen, 0]
-    scale = float(residuals.std()) if len(seen) else 0.0
-    if len(seen) < _FEWEST or scale == 0:
-        return None
-    rows = replace(rows.take(seen), y=(residuals / scale).astype(rows.X.dtype))
-    held_out = np.arange(len(rows)) % 5 == 0
-    fold: Fold = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+    seen = np.isfinite(predictions[:, 0])
+    residuals = np.where(seen, rows.y - predictions[:, 0], 0.0)
+    weights = np.ones(len(rows)) if rows.weights is None else rows.weights.astype(np.float64)
+    scale = float(residuals[seen].std()) or 1.0
+    training, held_out = (part[seen[part]] for part in fold)
+    if seen.sum() < _FEWEST or not (len(training) and len(held_out)):
+        shifts = _shifts(residuals[seen, None] / scale, weights[seen])
+        return QuantileModel(None, scale, shifts), []
+    targets = (residuals / scale).astype(rows.X.dtype)
+    chosen = replace(rows, y=targets).take(np.concatenate([training, held_out]))
+    own = np.arange(len(training)), np.arange(len(training), len(chosen))
     several = replace(problem, outputs=len(LEVELS), metric="loss")
     options = replace(options, metric="loss", refit=False, progress=False)
-    bag = fit_bag(_of_quantiles(recipe), several, rows, [fold], None, options)
-    known = rows.y[fold[1]].astype(np.float64)[:, None] - bag.predictions[fold[1]]
-    shifts = [float(np.quantile(known[:, i], level)) for i, level in enumerate(LEVELS)]
-    return QuantileModel(bag.ensemble[0], scale, tuple(shifts))
+    bag = fit_bag(_of_quantiles(recipe), several, chosen, [own], None, options)
+    known = chosen.y[own[1]].astype(np.float64)[:, None] - bag.predictions[own[1]]
+    shifts = _shifts(known, weights[held_out])
+    return QuantileModel(bag.ensemble[0], scale, shifts), [f"quantiles: {n}" for n in bag.notes]
+
+
+def _shifts(residuals: np.ndarray, w: np.ndarray) -> tuple[float, ...]:
+    """For each level the residual (n, 1 or levels) that its share of the weight lies below.
+
+    As one more row is to come, the outer ones are a little further out.
+    """
+    n, shifts = len(residuals), []
+    for i, level in enumerate(LEVELS):
+        column = residuals[:, min(i, residuals.shape[1] - 1)]
+        order = np.argsort(column)
+        shares = (np.cumsum(w[order]) - 0.5 * w[order]) / w.sum()
+        outer = np.clip(0.5 + (level - 0.5) * (n + 1) / n, 0.0, 1.0)
+        shifts.append(float(np.interp(outer, shares, column[order])))
+    return tuple(shifts)
 
 
 def _of_quantiles(recipe: Recipe) -> Recipe:

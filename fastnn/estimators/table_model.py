@@ -31,7 +31,8 @@ class TableModel:
     temperature : float
         Of the averaged probabilities; 1 leaves them as they are.
     threshold : float or None
-        The probability from which the second of two classes is the answer; None means ½.
+        The probability from which the second of two classes is the answer; None means that of the
+        likeliest class.
     conformal : Conformal or None
         Where rows were held out.
     quantiles : QuantileModel or None
@@ -86,6 +87,8 @@ class TableModel:
             raise ValueError(
                 "the model has no network of quantiles: fit a TabularRegressor with quantiles=True"
             )
+        if isinstance(levels, str) or not isinstance(levels, Sequence | np.ndarray):
+            raise TypeError(f"levels must be a list of numbers, such as [0.1, 0.9]; got {levels!r}")
         for i, level in enumerate(levels):
             checks.number(f"levels[{i}]", level, 0.0, 1.0, low_open=True, high_open=True)
         q = self.quantiles.predict(X, self.networks.predict(X)[:, 0], levels)
@@ -118,7 +121,8 @@ class TableModel:
 
     def ensemble(self) -> Ensemble:
         """The networks with all that a file holds."""
-        companions = {} if self.quantiles is None else {QUANTILES: self.quantiles.network}
+        network = None if self.quantiles is None else self.quantiles.network
+        companions = {} if network is None else {QUANTILES: network}
         return Ensemble(list(self.networks), self.metadata(), companions)
 
     @classmethod
@@ -165,7 +169,7 @@ def _learnt(plain: Any, encoder: TableEncoder, networks: Ensemble) -> dict[str, 
             "conformal": None if conformal is None else Conformal.from_dict(conformal),
             "quantiles": None
             if quantiles is None
-            else QuantileModel.from_dict(quantiles, networks.companions[QUANTILES]),
+            else QuantileModel.from_dict(quantiles, networks.companions.get(QUANTILES)),
             "scores": _scores(scores),
         }
     except (LookupError, TypeError, ValueError, AttributeError) as error:

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from fastnn.data.validation import as_sample_weight
-from fastnn.estimators.bagging import Bag, Rows
+from fastnn.estimators.bagging import Bag
 from fastnn.estimators.explanation import Explanation, explain
 from fastnn.estimators.fitting import (
     TableOptions,
@@ -18,12 +18,12 @@ from fastnn.estimators.fitting import (
     value_scores,
 )
 from fastnn.estimators.parameters import Parameterised
+from fastnn.estimators.rows import numbered, target_of, training_rows, validation_rows
 from fastnn.estimators.table_model import TableModel
 from fastnn.recipes import RECIPES
 from fastnn.tabular.encoder import TableEncoder
 from fastnn.tabular.frames import as_table
 from fastnn.tabular.reading.options import ReadOptions
-from fastnn.tabular.table import Table
 from fastnn.tabular.targets import Classes
 
 _FIELDS = {field.name for field in dataclasses.fields(TableOptions)}
@@ -86,7 +86,8 @@ class _Tabular(Parameterised):
         y : array-like (n,), or str
             The target: values, or the name of a column of X.
         sample_weight : array-like (n,), optional
-            Weights of the rows, 0 or more, in training and in all scores.
+            Weights of the rows, 0 or more, in training and in all scores; a row of weight 0 does
+            not count at all.
         eval_set : (X, y), optional
             Rows of your own to validate with. All networks train on all of X then, and differ by
             their seeds.
@@ -103,9 +104,9 @@ class _Tabular(Parameterised):
         options = TableOptions(**given, seed=self.random_state)
         encoder = self._new_encoder(options)
         table = as_table(X, encoder.reading())
-        encoder.fit(table, y)
-        rows = _rows(encoder, table, y, sample_weight)
-        validation = None if eval_set is None else _validation_rows(encoder, eval_set)
+        rows, groups = training_rows(encoder, table, y, sample_weight, groups)
+        options = dataclasses.replace(options, class_weight=numbered(options.class_weight, encoder))
+        validation = None if eval_set is None else validation_rows(encoder, eval_set)
         self.model_, bag = fit_model(encoder, rows, options, validation, groups)
         self._remember(bag, len(table.names) - isinstance(y, str))
         return self
@@ -152,7 +153,7 @@ class _Tabular(Parameterised):
         """
         model = self._fitted()
         encoder = model.encoder
-        target = encoder.transform_target(_target_of(X, y))
+        target = encoder.transform_target(target_of(X, y))
         table = as_table(X, encoder.read_options(ReadOptions(in_python=True), with_target=False))
         weights = _weights(sample_weight, len(table))
         return explain(model, table, target, weights, repeats, max_rows, seed)
@@ -177,14 +178,32 @@ class _Tabular(Parameterised):
         if model.classifies != (cls._task == "classification"):
             other = "TabularClassifier" if model.classifies else "TabularRegressor"
             raise ValueError(f"{path} is no model of a {cls.__name__}; {other}.load reads it")
+        estimator.set_params(backend=backend, dtype=model.encoder.dtype)
+        if model.recipe in RECIPES:
+            estimator.set_params(recipe=model.recipe)
         estimator.model_ = model
         estimator.scores_ = dict(model.scores)
+        estimator.n_features_in_ = len(model.encoder.columns) + len(model.encoder.left_out)
         return estimator
 
     def _fitted(self) -> TableModel:
         if not self.__sklearn_is_fitted__():
             raise ValueError(f"this {type(self).__name__} has not been fitted: call fit first")
         return self.model_
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn asks an estimator about itself."""
+        from sklearn.utils import ClassifierTags, RegressorTags, Tags, TargetTags
+
+        classifies = self._task == "classification"
+        tags = Tags(
+            estimator_type="classifier" if classifies else "regressor",
+            target_tags=TargetTags(required=True),
+            classifier_tags=ClassifierTags() if classifies else None,
+            regressor_tags=None if classifies else RegressorTags(),
+        )
+        tags.input_tags.allow_nan = tags.input_tags.categorical = tags.input_tags.string = True
+        return tags
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "model_")
@@ -201,7 +220,7 @@ class TabularClassifier(_Tabular):
     Parameters
     ----------
     {parameters}
-    class_weight : mapping of class number, "balanced" or None
+    class_weight : mapping of class to number, "balanced" or None
         A factor on the weight of the rows of each class, in training only.
     calibrate : bool
         Whether to scale the probabilities by a temperature where that lowers the log-loss of rows
@@ -229,6 +248,7 @@ class TabularClassifier(_Tabular):
     """
 
     _task = "classification"
+    _estimator_type = "classifier"  # for scikit-learn before 1.6
 
     # Parameters: each is part of the public contract, and all have defaults.
     def __init__(
@@ -305,7 +325,7 @@ class TabularClassifier(_Tabular):
     def evaluate(self, X: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
         """Accuracy, log-loss and AUC; ``y`` may name a column of X."""
         encoder = self._fitted().encoder
-        codes = encoder.transform_target(_target_of(X, y))
+        codes = encoder.transform_target(target_of(X, y))
         p = self._outputs(X)
         scores = class_scores(p, codes, _weights(sample_weight, len(p)))
         said = self._fitted().decode(p)["prediction"] == self.classes_[codes]
@@ -341,6 +361,7 @@ class TabularRegressor(_Tabular):
     """
 
     _task = "regression"
+    _estimator_type = "regressor"
 
     # Parameters: each is part of the public contract, and all have defaults.
     def __init__(
@@ -405,7 +426,7 @@ class TabularRegressor(_Tabular):
     def evaluate(self, X: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
         """R², RMSE and MAE in the unit of the target; ``y`` may name a column of X."""
         encoder = self._fitted().encoder
-        values = in_units(encoder, encoder.transform_target(_target_of(X, y)))
+        values = in_units(encoder, encoder.transform_target(target_of(X, y)))
         predicted = self.predict(X)
         return value_scores(predicted, values, _weights(sample_weight, len(predicted)))
 
@@ -413,33 +434,6 @@ class TabularRegressor(_Tabular):
 for _kind in (TabularClassifier, TabularRegressor):
     if _kind.__doc__ is not None:  # None where docstrings were stripped
         _kind.__doc__ = _kind.__doc__.format(parameters=_PARAMETERS, attributes=_ATTRIBUTES)
-
-
-def _rows(encoder: TableEncoder, table: Table, y: Any, sample_weight: Any) -> Rows:
-    """The rows of a table as a network takes them."""
-    target = encoder.transform_target(_target_of(table, y))
-    weights = None
-    if sample_weight is not None:
-        weights = as_sample_weight(sample_weight, len(table), encoder.dtype)
-    return Rows(encoder.transform(table), target, weights)
-
-
-def _validation_rows(encoder: TableEncoder, eval_set: Any) -> Rows:
-    if not isinstance(eval_set, tuple | list) or len(eval_set) not in (2, 3):
-        raise TypeError(
-            f"eval_set must be (X, y), or (X, y, sample_weight), not {type(eval_set).__name__}"
-        )
-    frame, y, *weights = eval_set
-    table = as_table(frame, encoder.reading())
-    try:
-        return _rows(encoder, table, y, weights[0] if weights else None)
-    except (ValueError, TypeError) as error:
-        raise type(error)(f"eval_set: {error}") from error
-
-
-def _target_of(X: Any, y: Any) -> Any:
-    """The values of the target: ``y`` itself, or X where y names its column."""
-    return X if isinstance(y, str) else y
 
 
 def _weights(sample_weight: Any, n: int) -> np.ndarray | None:

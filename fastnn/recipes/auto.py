@@ -25,8 +25,8 @@ _PATIENCE = 10  # epochs
 def plan(problem: Problem, epochs: int | None = None) -> Plan:
     """Encodings of numbers and vectors of codes, then two or three hidden layers."""
     epochs = epochs or int(min(max(_ROWS_SEEN // problem.rows, _EPOCHS[0]), _EPOCHS[1]))
-    size = batch_size_by_rows(problem.rows)
-    if problem.rows < _MANY:
+    size = problem.batch_size or batch_size_by_rows(problem.rows)
+    if problem.batch_size is None and problem.rows < _MANY:
         size = min(2 * size, _LARGEST_BATCH)
     kind = _classifier if problem.classifies else _regressor
     rate, layers = kind(problem)

@@ -13,7 +13,8 @@ def plan(problem: Problem, epochs: int | None = None) -> Plan:
     layers = [*embedding(problem, _SIZE), *(Dense(units, "relu") for units in _WIDTHS)]
     loss = "softmax_cross_entropy" if problem.classifies else "mse"
     layers = [*layers, Dense(problem.outputs)]
-    return Plan(layers, Loss(loss), Adam(), epochs or _EPOCHS, _BATCH_SIZE)
+    size = problem.batch_size or _BATCH_SIZE
+    return Plan(layers, Loss(loss), Adam(), epochs or _EPOCHS, size)
 
 
 RECIPE = Recipe(plan)

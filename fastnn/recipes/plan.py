@@ -32,6 +32,8 @@ class Problem:
         Classes, or 1.
     metric : str
         By which the best epoch is chosen.
+    batch_size : int or None
+        The user's own.
     """
 
     task: str
@@ -41,6 +43,7 @@ class Problem:
     cardinalities: tuple[int, ...]
     outputs: int
     metric: str
+    batch_size: int | None = None
 
     @property
     def classifies(self) -> bool:

@@ -26,7 +26,7 @@ _ONE_HOT_S = 1000  # TD-S has no other; beyond that many names, vectors
 def tuned_defaults(problem: Problem, epochs: int | None = None) -> Plan:
     """RealMLP-TD: periodic embeddings, a start from data, dropout and decay that end at 0."""
     epochs = epochs or _EPOCHS
-    n = steps(problem, epochs, _BATCH_SIZE, drop_last=True)
+    n = _steps(problem, epochs)
     layers = embedding(problem, _SIZE)
     if problem.numbers:
         layers.append(Periodic(features=problem.numbers, lr_factor=_SLOW, decay_factor=_SLOW))
@@ -67,14 +67,19 @@ def _plan(
     decay: float | Schedule,
     epochs: int,
 ) -> Plan:
-    n = steps(problem, epochs, _BATCH_SIZE, drop_last=True)
+    n = _steps(problem, epochs)
     loss = Loss("mse")
     if problem.classifies:
         is_of_errors = problem.metric not in ("log_loss", "auc")
         smoothing = _SMOOTHING if is_of_errors else 0.0
         loss = Loss("softmax_cross_entropy", label_smoothing=smoothing)
     optimizer = AdamW(CosineLog(rates[problem.task], n), beta2=0.95, weight_decay=decay)
-    return Plan(layers, loss, optimizer, epochs, _BATCH_SIZE, options={"drop_last": True})
+    size = problem.batch_size or _BATCH_SIZE
+    return Plan(layers, loss, optimizer, epochs, size, options={"drop_last": True})
+
+
+def _steps(problem: Problem, epochs: int) -> int:
+    return steps(problem, epochs, problem.batch_size or _BATCH_SIZE, drop_last=True)
 
 
 _METRICS = {CLASSIFICATION: "accuracy", REGRESSION: "rmse"}
