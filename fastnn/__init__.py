@@ -30,11 +30,13 @@ if TYPE_CHECKING:  # The names of _NAMES and _SUBMODULES again: a test compares 
     from fastnn.models import load as load
     from fastnn.models import mlp as mlp
     from fastnn.network import Network as Network
+    from fastnn.nn.ensemble_layers import Heads as Heads
     from fastnn.nn.feature_layers import Embedding as Embedding
     from fastnn.nn.feature_layers import PiecewiseLinear as PiecewiseLinear
     from fastnn.nn.feature_layers import Scale as Scale
     from fastnn.nn.initializers import Initializer as Initializer
     from fastnn.nn.layer import Activation as Activation
+    from fastnn.nn.layers import BatchEnsemble as BatchEnsemble
     from fastnn.nn.layers import BatchNorm as BatchNorm
     from fastnn.nn.layers import Dense as Dense
     from fastnn.nn.layers import Dropout as Dropout
@@ -66,6 +68,7 @@ _NAMES = {
     "models": ("load", "mlp"),
     "nn.layer": ("Activation",),
     "nn.layers": (
+        "BatchEnsemble",
         "BatchNorm",
         "Dense",
         "Dropout",
@@ -73,6 +76,7 @@ _NAMES = {
         "LayerNorm",
         "Residual",
     ),
+    "nn.ensemble_layers": ("Heads",),
     "nn.feature_layers": ("Embedding", "PiecewiseLinear", "Scale"),
     "nn.initializers": ("Initializer",),
     "nn.losses": ("Loss",),

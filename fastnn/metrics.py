@@ -133,7 +133,8 @@ def _values(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Predictions (n, outputs), targets (n, outputs) and weights (n,)."""
     p, t = evaluation.outputs, samples.values
-    if net.loss.spec.link != "identity":
+    # Those of an ensemble are linked already.
+    if net.loss.spec.link != "identity" and net.program.members == 1:
         p, _ = net.engine.forward(net.state, samples.X, linked=True)
     if samples.labels is not None:
         t = one_hot(samples.labels, net.outputs, net.dtype)

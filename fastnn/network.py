@@ -150,7 +150,7 @@ class Network:
 
     @property
     def outputs(self) -> int:
-        """Width of the last layer."""
+        """Width of the last layer, of one member where that is a `BatchEnsemble`."""
         return self.program.n_outputs
 
     @property
@@ -271,11 +271,15 @@ class Network:
         Returns
         -------
         ndarray (n, outputs) of the network's dtype
+            Behind a `BatchEnsemble` the outputs of each member, (n, members, outputs).
         """
-        return self._outputs(X, linked=False)
+        outputs, members = self._outputs(X, linked=False), self.program.members
+        return outputs if members == 1 else outputs.reshape(len(outputs), members, self.outputs)
 
     def predict(self, X: Any) -> np.ndarray:
         """Probabilities (n, classes) or values (n, outputs): outputs with the link applied.
+
+        Of a `BatchEnsemble` their mean over members.
 
         Parameters
         ----------

@@ -20,6 +20,10 @@ SCALE = 6  # z = scale ⊙ x
 EMBEDDING = 7  # z = [x without its codes, a row of a table for each code], of the mini-batch itself
 PARAMETRIC = 8  # z = x + α ⊙ (f(x) − x), with f the activation `inner`
 PIECEWISE = 9  # z = [x_f a_f + Σ_t v_t(x_f) W_ft + b_f for each feature f, the other columns of x]
+# Behind these a row of a value holds one row of each member of an ensemble, one after the other: it
+# is `members` rows of a DENSE, which all members share.
+MEMBER_SCALE = 10  # z_m = scale_m ⊙ x_m + b_m for each member m; or of the same x for all
+HEADS = 11  # z_m = x_m W_m + b_m
 
 OPERATIONS = {
     "dense": DENSE,
@@ -32,6 +36,8 @@ OPERATIONS = {
     "embedding": EMBEDDING,
     "parametric": PARAMETRIC,
     "piecewise": PIECEWISE,
+    "member_scale": MEMBER_SCALE,
+    "heads": HEADS,
 }
 
 # --- activations, losses, optimisers: rows of `tables` --------------------------------------------
@@ -89,6 +95,10 @@ OP = np.dtype(
         ("inner", np.int64),  # activation that PARAMETRIC mixes with the identity
         ("n_in", np.int64),
         ("n_out", np.int64),
+        ("members", np.int64),  # of an ensemble; 1 where there is none
+        # widths of one member's input and output: n_in and n_out where there is one member
+        ("member_in", np.int64),
+        ("member_out", np.int64),
         ("codes", np.int64),  # columns of EMBEDDING's input that hold codes, its last ones
         ("features", np.int64),  # columns of PIECEWISE's input that are encoded, its first ones
         ("bins", np.int64),  # T, the most that a feature of PIECEWISE has
@@ -101,12 +111,15 @@ OP = np.dtype(
         ("slope", np.int64),  # column offset of PARAMETRIC's ∂z/∂x
         ("change", np.int64),  # column offset of PARAMETRIC's f(x) − x
         ("row_stats", np.int64),  # column offset of LAYER_NORM's mean and 1/σ, two values a row
-        # offset in the per-thread scratch: BATCH_NORM's statistics, PIECEWISE's sums
+        # offset in the per-thread scratch: BATCH_NORM's statistics, PIECEWISE's sums, and the
+        # gradients of MEMBER_SCALE's scale and bias over the rows of a thread
         ("column_stats", np.int64),
-        # offset in θ: weight (n_in, n_out), tables (rows of all, size), scale or α (n_out,), or W
-        # and as its last row a of each feature (features, bins + 1, size)
+        # offset in θ: weight (member_in, member_out), of HEADS one for each member, tables (rows of
+        # all, size), scale or α (n_out,), or W and as its last row a of each feature (features,
+        # bins + 1, size)
         ("weight", np.int64),
-        ("bias", np.int64),  # offset in θ: bias or shift (n_out,), or (features, size)
+        # offset in θ: bias (member_out,) of DENSE, else bias or shift (n_out,), or (features, size)
+        ("bias", np.int64),
         # offset in the buffers: running mean (n_out,), then running variance (n_out,); or the first
         # row of each of EMBEDDING's tables, and the rows of all (codes + 1,); or of each feature of
         # PIECEWISE the number of its bins, then their edges (features, bins + 2)
@@ -148,5 +161,16 @@ OPTIMIZER = np.dtype(
     align=True,
 )
 
-# A loss, as engines see it; ``constant`` is its constant of the table, 0 where it has none.
-LOSS = np.dtype([("code", np.int64), ("link", np.int64), ("constant", np.float64)], align=True)
+# A loss, as engines see it; ``constant`` is its constant of the table, 0 where it has none. Where
+# the network has several members, its raw output holds theirs one after the other. Each is compared
+# with the target, and the loss of a sample is the mean of theirs.
+LOSS = np.dtype(
+    [
+        ("code", np.int64),
+        ("link", np.int64),
+        ("members", np.int64),
+        ("linked", np.int64),  # offset in the per-thread scratch: one sample's outputs, linked
+        ("constant", np.float64),
+    ],
+    align=True,
+)

@@ -16,9 +16,9 @@ from fastnn._kernels.contract import Chunk, Evaluation, Program, Samples, State,
 from fastnn._kernels.reference import (
     ACTIVATION_OF,
     UPDATE_OF,
-    is_correct,
-    link,
+    is_correct_on_average,
     per_sample_loss,
+    predictions,
     target_values,
 )
 from fastnn._kernels.tables import ACTIVATIONS, LOSSES, OPTIMIZERS
@@ -96,7 +96,7 @@ class ReferenceEngine:
             z = self._forward(state, X, training=False, learning=False)[self.program.output][0]
         finite = np.isfinite(X).all(axis=1, keepdims=True)
         z = np.where(finite, z, np.nan)
-        return link(self.program.loss, z) if linked else z, bool(finite.all())
+        return predictions(self.program.loss, z) if linked else z, bool(finite.all())
 
     def evaluate(self, state: State, samples: Samples) -> Evaluation:
         n, loss, correct_weight = len(samples), 0.0, 0.0
@@ -107,11 +107,12 @@ class ReferenceEngine:
             rows = np.arange(first, min(first + _BLOCK_ROWS, n))
             block = samples.take(rows)
             z, t = self.forward(state, block.X)[0], target_values(block, self.program.n_outputs)
-            outputs[rows] = z
+            is_ensemble = self.program.members > 1
+            outputs[rows] = predictions(self.program.loss, z) if is_ensemble else z
             losses, _ = per_sample_loss(self.program.loss, z, t)
             loss += float(w[rows] @ np.where(w[rows] > 0, losses, 0).astype(np.float64))
             if code in _CLASSIFIES:
-                correct_weight += float(w[rows] @ is_correct(code, z, t))
+                correct_weight += float(w[rows] @ is_correct_on_average(self.program.loss, z, t))
         return Evaluation(outputs, loss / max(w.sum(), _TINY), float(w.sum()), correct_weight)
 
     def is_finite(self, X: Any) -> bool:
@@ -137,7 +138,8 @@ class ReferenceEngine:
             gradient = self._backward(state, values, share * d_z, training, statistics)
             self._measure_values(values, statistics)
             loss = float((share[:, 0] * losses).sum())
-        correct = float(w @ is_correct(loss_code, z, t)) if loss_code in _CLASSIFIES else 0.0
+        classifies = int(program.loss["code"][0]) in _CLASSIFIES
+        correct = float(w @ is_correct_on_average(program.loss, z, t)) if classifies else 0.0
         return loss, float(w.sum()), correct, gradient
 
     def _forward(self, state, X, training, learning):
@@ -146,9 +148,10 @@ class ReferenceEngine:
         for op in self._ops:
             x, extra = values[op["x"]][0], None
             if op["code"] == opcodes.DENSE:
-                z = op["factor"] * (x @ self._weight(state.theta, op))
+                z = op["factor"] * (_member_rows(x, op) @ self._weight(state.theta, op))
                 if op["bias"] >= 0:
-                    z = z + self._array(state.theta, op["bias"], op["n_out"])
+                    z = z + self._bias(state.theta, op)
+                z = z.reshape(len(x), op["n_out"])
             elif op["code"] == opcodes.BATCH_NORM:
                 z, extra = self._batch_norm(state, op, x, training, learning)
             elif op["code"] == opcodes.LAYER_NORM:
@@ -174,6 +177,13 @@ class ReferenceEngine:
             elif op["code"] == opcodes.PARAMETRIC:
                 extra = ACTIVATION_OF[op["inner"]][0](x, op["alpha"]).astype(x.dtype) - x
                 z = x + self._weight(state.theta, op) * extra
+            elif op["code"] == opcodes.MEMBER_SCALE:
+                z = (_members(x, op) * self._weight(state.theta, op)).reshape(len(x), -1)
+                z = z + self._bias(state.theta, op) if op["bias"] >= 0 else z
+            elif op["code"] == opcodes.HEADS:
+                z = np.einsum("rmi,mio->rmo", _members(x, op), self._weight(state.theta, op))
+                z = z.reshape(len(x), -1)
+                z = z + self._bias(state.theta, op) if op["bias"] >= 0 else z
             else:  # ELEMENTWISE
                 z = x
             f = ACTIVATION_OF[op["activation"]][0]
@@ -193,11 +203,14 @@ class ReferenceEngine:
             d_x = d_z
             if op["code"] == opcodes.DENSE:
                 w = self._weight(state.theta, op)
-                d_x = op["factor"] * (d_z @ w.T)
-                d_w = op["factor"] * (x.T @ d_z) + op["l2"] * w + op["l1"] * np.sign(w)
-                self._weight(gradient, op)[...] = d_w
+                d_rows = d_z.reshape(-1, op["member_out"])
+                d_x = op["factor"] * (d_rows @ w.T).reshape(x.shape)
+                d_w = op["factor"] * (_member_rows(x, op).T @ d_rows)
+                self._weight(gradient, op)[...] = d_w + op["l2"] * w + op["l1"] * np.sign(w)
                 if op["bias"] >= 0:
-                    self._array(gradient, op["bias"], op["n_out"])[...] = d_z.sum(axis=0)
+                    self._bias(gradient, op)[...] = d_rows.sum(axis=0)
+            elif op["code"] in (opcodes.MEMBER_SCALE, opcodes.HEADS):
+                d_x = self._members_backward(state, op, x, d_z, gradient)
             elif op["code"] in (opcodes.BATCH_NORM, opcodes.LAYER_NORM):
                 d_x = self._norm_backward(state, op, d_z, extra, gradient, training)
             elif op["code"] == opcodes.SCALE:
@@ -289,6 +302,21 @@ class ReferenceEngine:
                 d_numbers[:, f] += (d[:, f] * slope).sum(axis=1)
         return np.hstack([d_numbers, d_z[:, features * op["size"] :]])
 
+    def _members_backward(self, state, op, x, d_z, gradient):
+        """d_x of MEMBER_SCALE and HEADS, whose members each have a weight of their own."""
+        w, d, members = self._weight(state.theta, op), _by_member(d_z, op), _members(x, op)
+        if op["code"] == opcodes.HEADS:
+            self._weight(gradient, op)[...] = np.einsum("rmi,rmo->mio", members, d)
+            d_members = np.einsum("rmo,mio->rmi", d, w)
+        else:
+            self._weight(gradient, op)[...] = (d * members).sum(axis=0)
+            d_members = d * w
+        if op["bias"] >= 0:
+            self._bias(gradient, op)[...] = d_z.sum(axis=0)
+        # An input that all members share gets the gradients of all.
+        is_shared = op["n_in"] == op["member_in"]
+        return d_members.sum(axis=1) if is_shared else d_members.reshape(x.shape)
+
     def _update(self, state, gradient, eta, optimizer):
         optimizer, eta = _record(optimizer[0]), float(eta) * self._rates
         if optimizer["clip_value"] > 0:
@@ -344,7 +372,9 @@ class ReferenceEngine:
     def _weight(self, vector, op):
         """The operation's weight, tables, scale or α in a vector like θ."""
         shape = {
-            opcodes.DENSE: (op["n_in"], op["n_out"]),
+            opcodes.DENSE: (op["member_in"], op["member_out"]),
+            opcodes.MEMBER_SCALE: (op["members"], op["member_out"]),
+            opcodes.HEADS: (op["members"], op["member_in"], op["member_out"]),
             opcodes.EMBEDDING: (op["rows"], op["size"]),
             opcodes.PIECEWISE: (op["features"], op["bins"] + 1, op["size"]),
         }.get(op["code"], (op["n_out"],))
@@ -352,13 +382,29 @@ class ReferenceEngine:
 
     def _bias(self, vector, op):
         """The operation's bias or shift in a vector like θ."""
-        is_piecewise = op["code"] == opcodes.PIECEWISE
-        shape = (op["features"], op["size"]) if is_piecewise else (op["n_out"],)
+        shape = {
+            opcodes.DENSE: (op["member_out"],),
+            opcodes.PIECEWISE: (op["features"], op["size"]),
+        }.get(op["code"], (op["n_out"],))
         return self._array(vector, op["bias"], *shape)
 
     @staticmethod
     def _array(vector, offset, *shape):
         return vector[offset : offset + int(np.prod(shape))].reshape(shape)
+
+
+def _member_rows(x, op):
+    """A row for each member and sample, (n · members, member_in)."""
+    return x.reshape(-1, op["member_in"])
+
+
+def _members(x, op):
+    """(n, members, member_in), or (n, 1, member_in) where all share one input."""
+    return x.reshape(len(x), -1, op["member_in"])
+
+
+def _by_member(d, op):
+    return d.reshape(len(d), op["members"], op["member_out"])
 
 
 def _norm(values, axis=None):

@@ -13,14 +13,17 @@ import numpy as np
 from fastnn._kernels import opcodes
 from fastnn._kernels.contract import ArrayInfo, Program
 from fastnn.nn.activations import ACTIVATIONS
-from fastnn.nn.initializers import Draw, Initializer, OnlyLastRow, Uniform
+from fastnn.nn.ensemble_lowering import batch_ensemble
+from fastnn.nn.initializers import Draw, Initializer, OnlyLastRow, Uniform, of_bias
 from fastnn.nn.layers import (
     Activation,
+    BatchEnsemble,
     BatchNorm,
     Dense,
     Dropout,
     Embedding,
     GaussianNoise,
+    Heads,
     Layer,
     LayerNorm,
     PiecewiseLinear,
@@ -70,13 +73,15 @@ def lower(
     ValueError
         Where widths do not fit, naming the layer.
     """
-    lowering = _Lowering(inputs)
-    output, n_outputs = lowering.sequence(layers, opcodes.INPUT, inputs, "")
+    lowering = Lowering(inputs)
+    output, width = lowering.sequence(layers, opcodes.INPUT, inputs, "")
     if loss.name == "binary_cross_entropy":
         lowering.strip_sigmoid(output)
     lowering.plan_backward()
-    lowering.check_size()
+    members = lowering.members
     record = np.zeros(1, opcodes.LOSS)
+    record["members"], record["linked"] = members, lowering.scratch(width if members > 1 else 0)
+    lowering.check_size()
     record["code"], record["link"] = loss.spec.code, opcodes.LINKS[loss.spec.link]
     record["constant"] = next(iter(loss.constants.values()), 0.0)
     return Program(
@@ -84,7 +89,8 @@ def lower(
         parameters=tuple(lowering.parameters),
         buffers=tuple(lowering.buffers),
         n_inputs=inputs,
-        n_outputs=n_outputs,
+        n_outputs=width // members,
+        members=members,
         output=output,
         n_parameters=lowering.n_parameters,
         n_buffers=lowering.n_buffers,
@@ -97,7 +103,7 @@ def lower(
     )
 
 
-class _Lowering:
+class Lowering:
     """The tables while they grow."""
 
     def __init__(self, inputs: int):
@@ -108,6 +114,7 @@ class _Lowering:
         self.n_columns = inputs  # column 0 … inputs − 1 hold the mini-batch itself
         self.pinned = {opcodes.INPUT}  # values that must stay as they are
         self.cardinalities: tuple[int, ...] = ()
+        self.members = 1  # of the ensemble that the layers lowered so far end in
 
     # --- pieces -----------------------------------------------------------------------------------
 
@@ -125,6 +132,11 @@ class _Lowering:
         self.n_buffers += math.prod(shape)
         return offset
 
+    def scratch(self, n: int) -> int:
+        """Reserve numbers of the per-thread scratch and return the first."""
+        self.n_scratch += n
+        return self.n_scratch - n
+
     def columns(self, n: int) -> int:
         """Reserve workspace columns and return the first."""
         self.n_columns += n
@@ -132,7 +144,17 @@ class _Lowering:
 
     def emit(self, code: int, x: int, n_in: int, n_out: int, **fields: Any) -> int:
         """Append an operation and return the column offset of its output."""
-        op: dict[str, Any] = _BLANK | {"code": code, "x": x, "n_in": n_in, "n_out": n_out, **fields}
+        members = fields.get("members", 1)
+        op: dict[str, Any] = _BLANK | {
+            "code": code,
+            "x": x,
+            "n_in": n_in,
+            "n_out": n_out,
+            "members": members,
+            "member_in": n_in // members,
+            "member_out": n_out // members,
+            **fields,
+        }
         op["y"], op["stream"] = self.columns(n_out), len(self.ops)
         self.ops.append(op)
         return op["y"]
@@ -165,8 +187,9 @@ class _Lowering:
 
     def parametric(self, x: int, width: int, activation: Activation, name: str) -> int:
         """x + α ⊙ (f(x) − x)."""
+        shape = (width,) if self.members == 1 else (self.members, width // self.members)
         fields = {
-            "weight": self.parameter(f"{name}alpha", (width,), "alpha", _ones),
+            "weight": self.parameter(f"{name}alpha", shape, "alpha", _ones),
             "weight_rate": activation.lr_factor,
             "inner": ACTIVATIONS[activation.name].code,
             "alpha": activation.constants.get("alpha", 0.0),
@@ -188,6 +211,14 @@ class _Lowering:
     def dense(
         self, layer: Dense, x: int, width: int, name: str, following: Iterable[Layer]
     ) -> _Value:
+        fields = self.dense_fields(layer, width, name, following, bias=True)
+        y = self.emit(opcodes.DENSE, x, width, layer.units, **fields)
+        return self.activate(y, layer.units, layer.activation, name), layer.units
+
+    def dense_fields(
+        self, layer: Dense, width: int, name: str, following: Iterable[Layer], bias: bool
+    ) -> dict[str, Any]:
+        """What an operation DENSE of this many inputs has of its layer, with parameters made."""
         init = layer.init
         if isinstance(init, Initializer) and init.name == "auto":
             is_ntk = layer.scaling == "ntk"
@@ -197,12 +228,13 @@ class _Lowering:
                 else ACTIVATIONS[_effective_activation(layer, following)].init
             )
         weight = self.parameter(f"{name}weight", (width, layer.units), "weight", init)
-        bias = -1
-        if layer.bias:
-            bias = self.parameter(f"{name}bias", (layer.units,), "bias", layer.bias_init)
-        fields = {
+        offset = -1
+        if bias and layer.bias:
+            start = of_bias(layer.bias_init, width)
+            offset = self.parameter(f"{name}bias", (layer.units,), "bias", start)
+        return {
             "weight": weight,
-            "bias": bias,
+            "bias": offset,
             "l1": layer.l1,
             "l2": layer.l2,
             "max_norm": layer.max_norm or 0.0,
@@ -211,8 +243,6 @@ class _Lowering:
             "bias_rate": layer.bias_lr_factor,
             "weight_decay": layer.decay_factor,
         }
-        y = self.emit(opcodes.DENSE, x, width, layer.units, **fields)
-        return self.activate(y, layer.units, layer.activation, name), layer.units
 
     def activation(
         self, layer: Activation, x: int, width: int, name: str, following: Iterable[Layer]
@@ -232,11 +262,10 @@ class _Lowering:
         self.buffer(f"{name}running_var", (width,), "variance", 1.0)
         fields = {
             "state": state,
-            "column_stats": self.n_scratch,
+            "column_stats": self.scratch(opcodes.COLUMN_STATS * width),
             "epsilon": layer.epsilon,
             "momentum": layer.momentum,
         }
-        self.n_scratch += opcodes.COLUMN_STATS * width
         fields |= self._scale_and_shift(name, width)
         return self.emit(opcodes.BATCH_NORM, x, width, width, **fields), width
 
@@ -349,14 +378,20 @@ class _Lowering:
             "bias_rate": layer.lr_factor,
             "weight_decay": layer.decay_factor,
             "state": self.buffer(f"{name}bins", (features, bins + 2), "bins", layer.table),
-            "column_stats": self.n_scratch,
+            "column_stats": self.scratch(features * bins * size),
             "features": features,
             "bins": bins,
             "size": size,
         }
-        self.n_scratch += features * bins * size
         n_out = features * size + width - features
         return self.emit(opcodes.PIECEWISE, x, width, n_out, **fields), n_out
+
+    def heads(
+        self, layer: Heads, x: int, width: int, name: str, following: Iterable[Layer]
+    ) -> _Value:
+        raise ValueError(
+            f"layer {name[:-1]} (Heads): expected in a BatchEnsemble, as its last layer"
+        )
 
     # --- finishing touches ------------------------------------------------------------------------
 
@@ -393,16 +428,18 @@ class _Lowering:
 
 
 _LOWERINGS = {
-    Dense: _Lowering.dense,
-    Scale: _Lowering.scale,
-    Embedding: _Lowering.embedding,
-    PiecewiseLinear: _Lowering.piecewise,
-    Activation: _Lowering.activation,
-    BatchNorm: _Lowering.batch_norm,
-    LayerNorm: _Lowering.layer_norm,
-    Dropout: _Lowering.dropout,
-    GaussianNoise: _Lowering.noise,
-    Residual: _Lowering.residual,
+    Dense: Lowering.dense,
+    Scale: Lowering.scale,
+    Embedding: Lowering.embedding,
+    PiecewiseLinear: Lowering.piecewise,
+    Activation: Lowering.activation,
+    BatchNorm: Lowering.batch_norm,
+    LayerNorm: Lowering.layer_norm,
+    Dropout: Lowering.dropout,
+    GaussianNoise: Lowering.noise,
+    Residual: Lowering.residual,
+    BatchEnsemble: batch_ensemble,
+    Heads: Lowering.heads,
 }
 
 
