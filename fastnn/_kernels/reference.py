@@ -174,7 +174,8 @@ def per_sample_loss(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Loss (n,) and its gradient (n, k) with respect to raw outputs z (n, k); targets t (n, k).
 
-    Of an ensemble z is (n, members · k), and the loss the mean over members. Overflow gives infinity, which the caller reports as divergence, so NumPy's warning is off.
+    Of an ensemble z is (n, members · k), and the loss the mean over members. Overflow gives
+    infinity, which the caller reports as divergence, so NumPy's warning is off.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         of_members, members = z.reshape(-1, t.shape[1]), z.shape[1] // t.shape[1]

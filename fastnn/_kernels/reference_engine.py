@@ -126,7 +126,7 @@ class ReferenceEngine:
 
         Fills ``statistics`` where it has a record.
         """
-        program, loss_code = self.program, int(self.program.loss["code"][0])
+        program = self.program
         w = np.ones(len(batch), program.dtype) if batch.weights is None else batch.weights
         share = (w / max(w.sum(), np.finfo(program.dtype).tiny))[:, None]
         with np.errstate(over="ignore", invalid="ignore"):

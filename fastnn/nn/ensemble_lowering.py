@@ -63,7 +63,7 @@ def _scale(
     init: Any = None,
     repeats: bool = False,
 ) -> int:
-    """scale_m ⊙ x_m + b_m, with ``width`` columns a member; x is the same for all if ``repeats``."""
+    """scale_m ⊙ x_m, ``width`` columns a member; x is the same for all where it ``repeats``."""
     members = layer.members
     n_out = members * width
     fields = {

@@ -14,8 +14,8 @@ cdef enum:
 
 
 cdef inline bint shares_input(const Op* op) noexcept nogil:
-    """Whether all members of MEMBER_SCALE read the same x."""
-    return op.n_in == op.member_in
+    """Whether several members of MEMBER_SCALE read the same x; then there is no b."""
+    return op.members > 1 and op.n_in == op.member_in
 
 
 cdef inline real* sums_of_thread(const KernelContext* ctx, const Op* op,

@@ -127,7 +127,7 @@ def heads_backward(ctx, op, first_row, n_rows):
 
 @kernel
 def heads_gradient(ctx, op, first, last, batch):
-    """The gradient of rows ``first`` to ``last`` of all members' W, which lie one below the other."""
+    """The gradient of rows ``first`` to ``last`` of all members' W, one below the other."""
     n_in, units, row = op.member_in, op.member_out, first
     x = matrix(ctx.work, op.x * ctx.capacity, batch, op.n_in)
     d_z = matrix(ctx.d_work, op.y * ctx.capacity, batch, op.n_out)
