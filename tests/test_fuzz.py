@@ -75,7 +75,10 @@ def test_operations(operation):
         "member_scale": ensembles(),
         "heads": ensembles(heads=always),
     }
-    layers = at_the_ends.get(operation) or stacks(MAKES[operation])
+    if operation in at_the_ends:
+        layers = at_the_ends[operation]
+    else:
+        layers = stacks(MAKES[operation])
 
     @fuzz
     @given(case=cases(layers, inputs=st.integers(3, 70)))

@@ -44,6 +44,28 @@ TABLE = [
     fnn.Residual([fnn.Scale(), fnn.Activation("selu", parametric=True)]),
     fnn.Dense(3, scaling="ntk", lr_factor=0.5, bias_lr_factor=0.1, decay_factor=0.3),
 ]
+# Networks that share weights: with factors of their own in each layer, or in the first alone.
+ENSEMBLE = [
+    fnn.Dense(5, "gelu"),
+    fnn.BatchEnsemble(
+        3,
+        [
+            fnn.Dense(4, "relu", bias=False),
+            fnn.Dropout(0.3),
+            fnn.Dense(6, fnn.Activation("selu", parametric=True), l2=0.1, max_norm=0.9),
+            fnn.Activation("tanh"),
+            fnn.Heads(3, decay_factor=0.5),
+        ],
+        lr_factor=0.5,
+    ),
+]
+MINI = [
+    fnn.Dropout(0.2),
+    fnn.BatchEnsemble(
+        2, [fnn.Dense(5, "gelu"), fnn.Dropout(0.2), fnn.Dense(3, bias_lr_factor=0.1)], "first"
+    ),
+]
+ENSEMBLES = pytest.mark.parametrize("layers", [ENSEMBLE, MINI], ids=["ensemble", "mini"])
 
 
 @pytest.fixture
@@ -138,11 +160,45 @@ def assert_close(expected, found, tolerance, what):
 
 @pytest.mark.usefixtures("no_races")
 def test_every_operation(path):
-    net, table = network(BLOCK), network(TABLE)
-    codes = {int(code) for each in (net, table) for code in each.program.ops["code"]}
+    nets = [network(layers) for layers in (BLOCK, TABLE, ENSEMBLE)]
+    codes = {int(code) for net in nets for code in net.program.ops["code"]}
     assert codes == set(opcodes.OPERATIONS.values()) - {opcodes.ELEMENTWISE}
-    assert_steps_agree(net, samples_for(net, 7), fnn.Adam(), 3, every=1)
-    assert_steps_agree(table, samples_for(table, 7), fnn.Adam(), 3, every=1)
+    for net in nets:
+        assert_steps_agree(net, samples_for(net, 7), fnn.Adam(), 3, every=1)
+
+
+@ENSEMBLES
+@pytest.mark.parametrize("labels", [False, True], ids=["", "labels"])
+def test_ensembles(path, layers, labels):
+    net = network(layers)
+    optimizer = fnn.AdamW(weight_decay=0.1, clip_norm=0.5)
+    assert_steps_agree(net, samples_for(net, 7, labels, weights=True), optimizer, 3)
+    assert_steps_agree(net, samples_for(net, 7, labels), fnn.SGD(0.1, weight_decay=0.1), 3)
+
+
+@ENSEMBLES
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "binary_cross_entropy", "mse"])
+@pytest.mark.parametrize("path", ["persistent", "graph"], indirect=True)
+def test_predictions_of_ensembles(path, layers, loss):
+    net = network(layers, loss)
+    samples, engines = (
+        samples_for(net, 37, weights=True),
+        [make(net.program) for make in (ReferenceEngine, CudaEngine)],
+    )
+    for linked in (False, True):
+        expected, found = (e.forward(net.state, samples.X, linked)[0] for e in engines)
+        assert_close(expected, found, TOLERANCE["float64"], "outputs")
+    (_, expected), (_, found) = (e.gradients(net.state, samples, False) for e in engines)
+    assert_close(expected, found, TOLERANCE["float64"], "gradients")
+    assert_evaluations_agree(net, samples)
+
+
+@pytest.mark.parametrize("outputs", [1, 40])
+def test_ensembles_of_one_output_and_of_many(outputs):
+    loss = "binary_cross_entropy" if outputs == 1 else "softmax_cross_entropy"
+    net = network([fnn.BatchEnsemble(3, [fnn.Heads(outputs)])], loss)
+    assert_evaluations_agree(net, samples_for(net, 9, labels=outputs > 1))
+    assert_steps_agree(net, samples_for(net, 5, labels=outputs > 1), fnn.SGD(0.1), 3)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from fastnn._kernels.numba_cuda.kernels import (
     columns,
     control,
     embedding,
+    ensemble,
     gemm_small,
     norm,
     piecewise,
@@ -62,6 +63,8 @@ def operation_gradient(ctx, op, batch, k, fused, worker, workers):
         _table_gradient(ctx, op, batch, k, fused, worker, workers)
     elif op.code == oc.PIECEWISE:
         _map_gradient(ctx, op, batch, k, fused, worker, workers)
+    elif op.code == oc.HEADS:
+        _heads_gradient(ctx, op, batch, k, fused, worker, workers)
     elif op.weight >= 0:
         lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
         optimizer = optimizer_at(ctx, k)
@@ -69,6 +72,8 @@ def operation_gradient(ctx, op, batch, k, fused, worker, workers):
             c, d_shift = min(first + lane, op.n_out - 1), ctx.work.dtype.type(0)
             if op.code == oc.SCALE or op.code == oc.PARAMETRIC:
                 d_scale = columns.column_sum(ctx, op, batch, c)
+            elif op.code == oc.MEMBER_SCALE:
+                d_shift, d_scale = ensemble.column_sums(ctx, op, batch, c)
             elif op.code == oc.LAYER_NORM:
                 d_shift, d_scale = norm.layer_sums(ctx, op, batch, c)
             else:
@@ -105,6 +110,21 @@ def _map_gradient(ctx, op, batch, k, fused, worker, workers):
     for e in range(first + cuda.threadIdx.x, last, cuda.blockDim.x):
         g = piecewise.bias_gradient(ctx, op, batch, e)
         _apply_or_store(ctx, op, op.bias + e, g, optimizer, fused)
+
+
+@device
+def _heads_gradient(ctx, op, batch, k, fused, worker, workers):
+    """The same of the members' own weights and biases."""
+    optimizer = optimizer_at(ctx, k)
+    first, last = block_range(op.n_in * op.member_out, worker, workers)
+    for e in range(first + cuda.threadIdx.x, last, cuda.blockDim.x):
+        g = ensemble.weight_gradient(ctx, op, batch, e)
+        _apply_or_store(ctx, op, op.weight + e, g, optimizer, fused)
+    if op.bias >= 0:
+        first, last = block_range(op.n_out, worker, workers)
+        for e in range(first + cuda.threadIdx.x, last, cuda.blockDim.x):
+            g = piecewise.bias_gradient(ctx, op, batch, e)
+            _apply_or_store(ctx, op, op.bias + e, g, optimizer, fused)
 
 
 @device
@@ -188,7 +208,9 @@ def apply_update(ctx, op, stored, worker, workers):
         return
     n_weights = op.n_out
     if op.code == oc.DENSE:
-        n_weights = op.n_in * op.n_out
+        n_weights = op.member_in * op.member_out
+    elif op.code == oc.HEADS:
+        n_weights = op.n_in * op.member_out
     elif op.code == oc.EMBEDDING:
         n_weights = op.rows * op.size
     elif op.code == oc.PIECEWISE:
@@ -199,7 +221,9 @@ def apply_update(ctx, op, stored, worker, workers):
         ctx, op.weight + first, op.weight + last, stored, op.weight_rate, decay
     )
     if op.bias >= 0:
-        n_bias = op.features * op.size if op.code == oc.PIECEWISE else op.n_out
+        n_bias = op.member_out if op.code == oc.DENSE else op.n_out
+        if op.code == oc.PIECEWISE:
+            n_bias = op.features * op.size
         first, last = block_range(n_bias, worker, workers)
         _apply_range(ctx, op.bias + first, op.bias + last, stored, op.bias_rate, 0.0)
     if stored.recorded:
@@ -234,25 +258,25 @@ def constrain(ctx, op, worker, workers):
     A thread takes a column.
     """
     if op.max_norm > 0:
-        first, last = block_range(op.n_out, worker, workers)
+        first, last = block_range(op.member_out, worker, workers)
         for c in range(first + cuda.threadIdx.x, last, cuda.blockDim.x):
             total = 0.0
-            for r in range(op.n_in):
-                w = np.float64(ctx.theta_out[op.weight + r * op.n_out + c])
+            for r in range(op.member_in):
+                w = np.float64(ctx.theta_out[op.weight + r * op.member_out + c])
                 total += w * w
             if total > op.max_norm * op.max_norm:
                 length = math.sqrt(total)
                 if length == math.inf:
                     length = _scaled_column_norm(ctx, op, c)
                 factor = ctx.theta_out.dtype.type(op.max_norm / length)
-                for r in range(op.n_in):
-                    ctx.theta_out[op.weight + r * op.n_out + c] *= factor
+                for r in range(op.member_in):
+                    ctx.theta_out[op.weight + r * op.member_out + c] *= factor
 
 
 @device
 def _scaled_column_norm(ctx, op, c):
     """‖w‖ of a column whose Σ w² overflows."""
     total = 0.0
-    for r in range(op.n_in):
-        total += scaled_square(np.float64(ctx.theta_out[op.weight + r * op.n_out + c]))
+    for r in range(op.member_in):
+        total += scaled_square(np.float64(ctx.theta_out[op.weight + r * op.member_out + c]))
     return min(math.sqrt(total) * 2.0**600, _LARGEST)

@@ -6,7 +6,14 @@ mini-batch beforehand.
 """
 
 from fastnn._kernels import opcodes as oc
-from fastnn._kernels.numba_cuda.kernels import columns, elementwise, embedding, norm, piecewise
+from fastnn._kernels.numba_cuda.kernels import (
+    columns,
+    elementwise,
+    embedding,
+    ensemble,
+    norm,
+    piecewise,
+)
 from fastnn._kernels.numba_cuda.toolchain.shim import device
 
 
@@ -23,6 +30,8 @@ def forward(ctx, op, first_row, n_rows, step):
         embedding.forward(ctx, op, first_row, n_rows, step)
     elif op.code == oc.PIECEWISE:
         piecewise.forward(ctx, op, first_row, n_rows, step)
+    elif op.code == oc.MEMBER_SCALE or op.code == oc.HEADS:
+        ensemble.forward(ctx, op, first_row, n_rows, step)
     else:
         elementwise.epilogue_rows(ctx, op, first_row, n_rows, step)
 
@@ -48,5 +57,8 @@ def backward(ctx, op, first_row, n_rows, batch):
     elif op.code == oc.PIECEWISE:
         if op.x_grad != oc.GRAD_NONE:
             piecewise.backward(ctx, op, first_row, n_rows)
+    elif op.code == oc.MEMBER_SCALE or op.code == oc.HEADS:
+        if op.x_grad != oc.GRAD_NONE:
+            ensemble.backward(ctx, op, first_row, n_rows)
     elif op.code != oc.DENSE and op.code != oc.EMBEDDING:
         elementwise.elementwise_backward(ctx, op, first_row, n_rows)

@@ -27,6 +27,9 @@ _OPERATION_FIELDS = (
     ("inner", "raw"),
     ("n_in", "raw"),
     ("n_out", "raw"),
+    ("members", "raw"),
+    ("member_in", "raw"),
+    ("member_out", "raw"),
     ("codes", "raw"),
     ("features", "raw"),
     ("bins", "raw"),
@@ -84,6 +87,8 @@ class Loss(NamedTuple):
     """An `opcodes.LOSS`; the constant is of the network's dtype."""
 
     code: Any
+    link: Any
+    members: Any
     constant: Any
 
 
@@ -115,7 +120,7 @@ def operation(ctx, index):
 def loss_of(ctx):
     """The loss."""
     loss = ctx.loss[0]
-    return Loss(loss.code, ctx.theta_out.dtype.type(loss.constant))
+    return Loss(loss.code, loss.link, loss.members, ctx.theta_out.dtype.type(loss.constant))
 
 
 @device
