@@ -30,7 +30,6 @@ if TYPE_CHECKING:  # The names of _NAMES and _SUBMODULES again: a test compares 
     from fastnn.models import load as load
     from fastnn.models import mlp as mlp
     from fastnn.network import Network as Network
-    from fastnn.nn.ensemble_layers import Heads as Heads
     from fastnn.nn.feature_layers import Embedding as Embedding
     from fastnn.nn.feature_layers import PiecewiseLinear as PiecewiseLinear
     from fastnn.nn.feature_layers import Scale as Scale
@@ -41,6 +40,7 @@ if TYPE_CHECKING:  # The names of _NAMES and _SUBMODULES again: a test compares 
     from fastnn.nn.layers import Dense as Dense
     from fastnn.nn.layers import Dropout as Dropout
     from fastnn.nn.layers import GaussianNoise as GaussianNoise
+    from fastnn.nn.layers import Heads as Heads
     from fastnn.nn.layers import LayerNorm as LayerNorm
     from fastnn.nn.layers import Residual as Residual
     from fastnn.nn.losses import Loss as Loss
@@ -73,10 +73,10 @@ _NAMES = {
         "Dense",
         "Dropout",
         "GaussianNoise",
+        "Heads",
         "LayerNorm",
         "Residual",
     ),
-    "nn.ensemble_layers": ("Heads",),
     "nn.feature_layers": ("Embedding", "PiecewiseLinear", "Scale"),
     "nn.initializers": ("Initializer",),
     "nn.losses": ("Loss",),

@@ -270,16 +270,13 @@ class Network:
 
         Returns
         -------
-        ndarray (n, outputs) of the network's dtype
-            Behind a `BatchEnsemble` the outputs of each member, (n, members, outputs).
+        ndarray (n, outputs), or (n, members, outputs) of a `BatchEnsemble`
         """
         outputs, members = self._outputs(X, linked=False), self.program.members
         return outputs if members == 1 else outputs.reshape(len(outputs), members, self.outputs)
 
     def predict(self, X: Any) -> np.ndarray:
-        """Probabilities (n, classes) or values (n, outputs): outputs with the link applied.
-
-        Of a `BatchEnsemble` their mean over members.
+        """(n, outputs) with the link applied: probabilities or values, an ensemble's mean of them.
 
         Parameters
         ----------
@@ -368,8 +365,7 @@ class Network:
         Returns
         -------
         list of ndarray (n, units)
-            One for each of ``layers`` but the last. A Dense layer's is its activation, or z where
-            the activation is a layer of its own.
+            One for each of ``layers`` but the last: a Dense layer's activation, or z before that.
         """
         return layer_outputs(self, checked_features(self, X))
 

@@ -75,10 +75,7 @@ def test_operations(operation):
         "member_scale": ensembles(),
         "heads": ensembles(heads=always),
     }
-    if operation in at_the_ends:
-        layers = at_the_ends[operation]
-    else:
-        layers = stacks(MAKES[operation])
+    layers = at_the_ends[operation] if operation in at_the_ends else stacks(MAKES[operation])
 
     @fuzz
     @given(case=cases(layers, inputs=st.integers(3, 70)))

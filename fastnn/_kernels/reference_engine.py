@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastnn._kernels import opcodes, philox
+from fastnn._kernels import reference_members as members
 from fastnn._kernels.contract import Chunk, Evaluation, Program, Samples, State, StepLog
 from fastnn._kernels.reference import (
     ACTIVATION_OF,
@@ -148,7 +149,7 @@ class ReferenceEngine:
         for op in self._ops:
             x, extra = values[op["x"]][0], None
             if op["code"] == opcodes.DENSE:
-                z = op["factor"] * (_member_rows(x, op) @ self._weight(state.theta, op))
+                z = op["factor"] * (members.rows_of(x, op) @ self._weight(state.theta, op))
                 if op["bias"] >= 0:
                     z = z + self._bias(state.theta, op)
                 z = z.reshape(len(x), op["n_out"])
@@ -177,12 +178,8 @@ class ReferenceEngine:
             elif op["code"] == opcodes.PARAMETRIC:
                 extra = ACTIVATION_OF[op["inner"]][0](x, op["alpha"]).astype(x.dtype) - x
                 z = x + self._weight(state.theta, op) * extra
-            elif op["code"] == opcodes.MEMBER_SCALE:
-                z = (_members(x, op) * self._weight(state.theta, op)).reshape(len(x), -1)
-                z = z + self._bias(state.theta, op) if op["bias"] >= 0 else z
-            elif op["code"] == opcodes.HEADS:
-                z = np.einsum("rmi,mio->rmo", _members(x, op), self._weight(state.theta, op))
-                z = z.reshape(len(x), -1)
+            elif op["code"] in (opcodes.MEMBER_SCALE, opcodes.HEADS):
+                z = members.forward(op, x, self._weight(state.theta, op))
                 z = z + self._bias(state.theta, op) if op["bias"] >= 0 else z
             else:  # ELEMENTWISE
                 z = x
@@ -205,12 +202,15 @@ class ReferenceEngine:
                 w = self._weight(state.theta, op)
                 d_rows = d_z.reshape(-1, op["member_out"])
                 d_x = op["factor"] * (d_rows @ w.T).reshape(x.shape)
-                d_w = op["factor"] * (_member_rows(x, op).T @ d_rows)
+                d_w = op["factor"] * (members.rows_of(x, op).T @ d_rows)
                 self._weight(gradient, op)[...] = d_w + op["l2"] * w + op["l1"] * np.sign(w)
                 if op["bias"] >= 0:
                     self._bias(gradient, op)[...] = d_rows.sum(axis=0)
             elif op["code"] in (opcodes.MEMBER_SCALE, opcodes.HEADS):
-                d_x = self._members_backward(state, op, x, d_z, gradient)
+                w = self._weight(state.theta, op)
+                d_x, self._weight(gradient, op)[...] = members.backward(op, x, w, d_z)
+                if op["bias"] >= 0:
+                    self._bias(gradient, op)[...] = d_z.sum(axis=0)
             elif op["code"] in (opcodes.BATCH_NORM, opcodes.LAYER_NORM):
                 d_x = self._norm_backward(state, op, d_z, extra, gradient, training)
             elif op["code"] == opcodes.SCALE:
@@ -302,21 +302,6 @@ class ReferenceEngine:
                 d_numbers[:, f] += (d[:, f] * slope).sum(axis=1)
         return np.hstack([d_numbers, d_z[:, features * op["size"] :]])
 
-    def _members_backward(self, state, op, x, d_z, gradient):
-        """d_x of MEMBER_SCALE and HEADS, whose members each have a weight of their own."""
-        w, d, members = self._weight(state.theta, op), _by_member(d_z, op), _members(x, op)
-        if op["code"] == opcodes.HEADS:
-            self._weight(gradient, op)[...] = np.einsum("rmi,rmo->mio", members, d)
-            d_members = np.einsum("rmo,mio->rmi", d, w)
-        else:
-            self._weight(gradient, op)[...] = (d * members).sum(axis=0)
-            d_members = d * w
-        if op["bias"] >= 0:
-            self._bias(gradient, op)[...] = d_z.sum(axis=0)
-        # An input that all members share gets the gradients of all.
-        is_shared = op["n_in"] == op["member_in"]
-        return d_members.sum(axis=1) if is_shared else d_members.reshape(x.shape)
-
     def _update(self, state, gradient, eta, optimizer):
         optimizer, eta = _record(optimizer[0]), float(eta) * self._rates
         if optimizer["clip_value"] > 0:
@@ -391,20 +376,6 @@ class ReferenceEngine:
     @staticmethod
     def _array(vector, offset, *shape):
         return vector[offset : offset + int(np.prod(shape))].reshape(shape)
-
-
-def _member_rows(x, op):
-    """A row for each member and sample, (n · members, member_in)."""
-    return x.reshape(-1, op["member_in"])
-
-
-def _members(x, op):
-    """(n, members, member_in), or (n, 1, member_in) where all share one input."""
-    return x.reshape(len(x), -1, op["member_in"])
-
-
-def _by_member(d, op):
-    return d.reshape(len(d), op["members"], op["member_out"])
 
 
 def _norm(values, axis=None):

@@ -6,28 +6,25 @@ of its own is MEMBER_SCALE: z_m = scale_m ⊙ x_m + b_m.
 """
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from fastnn._kernels import opcodes
-from fastnn.nn.ensemble_layers import FirstScale, Heads, OfMembers, SameForAll
-from fastnn.nn.initializers import Draw, Shape, of_bias
-from fastnn.nn.layers import Activation, BatchEnsemble, Dense, Dropout, Layer
-
-if TYPE_CHECKING:
-    from fastnn.nn.lowering import Lowering
+from fastnn.nn.initializers import FirstScale, OfMembers, SameForAll, of_bias, ones
+from fastnn.nn.layers import Activation, BatchEnsemble, Dense, Dropout, Heads, Layer
 
 
 def batch_ensemble(
-    lowering: "Lowering",
+    lowering: Any,
     layer: BatchEnsemble,
     x: int,
     width: int,
     name: str,
     following: Iterable[Layer],
 ) -> tuple[int, int]:
-    """Lower an ensemble of value x; returns the new value and its width, that of all members."""
+    """Lower an ensemble of value x; returns the new value and its width, that of all members.
+
+    ``lowering`` is the `lowering.Lowering` that holds the tables.
+    """
     where = f"layer {name[:-1]} (BatchEnsemble)"
     if name.count(".") > 1 or any(True for _ in following):
         raise ValueError(f"{where}: expected as the last layer of the network")
@@ -55,7 +52,7 @@ def batch_ensemble(
 
 
 def _scale(
-    lowering: "Lowering",
+    lowering: Any,
     layer: BatchEnsemble,
     x: int,
     width: int,
@@ -69,7 +66,7 @@ def _scale(
     fields = {
         "members": members,
         "member_in": width,
-        "weight": lowering.parameter(name, (members, width), "scale", init or _ones),
+        "weight": lowering.parameter(name, (members, width), "scale", init or ones),
         "weight_rate": layer.lr_factor,
         "weight_decay": layer.decay_factor,
         "column_stats": lowering.scratch(2 * n_out),
@@ -79,7 +76,7 @@ def _scale(
 
 
 def _dense(
-    lowering: "Lowering",
+    lowering: Any,
     ensemble: BatchEnsemble,
     layer: Dense,
     x: int,
@@ -104,7 +101,7 @@ def _dense(
 
 
 def _heads(
-    lowering: "Lowering", ensemble: BatchEnsemble, layer: Heads, x: int, width: int, name: str
+    lowering: Any, ensemble: BatchEnsemble, layer: Heads, x: int, width: int, name: str
 ) -> tuple[int, int]:
     members, n_in = ensemble.members, width // ensemble.members
     shape = (members, n_in, layer.units)
@@ -122,5 +119,8 @@ def _heads(
     return lowering.emit(opcodes.HEADS, x, width, n_out, **fields), n_out
 
 
-def _ones(name: str, shape: Shape, draw: Draw) -> np.ndarray:
-    return np.ones(shape)
+def misplaced_heads(
+    lowering: Any, layer: Heads, x: int, width: int, name: str, following: Iterable[Layer]
+) -> tuple[int, int]:
+    """The lowering of heads anywhere else: a ValueError."""
+    raise ValueError(f"layer {name[:-1]} (Heads): expected as the last of a BatchEnsemble")

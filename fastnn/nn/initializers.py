@@ -7,7 +7,7 @@ rounding, in both dtypes.
 To add one: a function here and a line in ``INITIALIZERS``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -183,6 +183,11 @@ def of_bias(init: Any, n_in: int) -> Any:
     return Uniform(1.0 / np.sqrt(n_in)) if by_fan_in else init
 
 
+def ones(name: str, shape: Shape, draw: Draw) -> np.ndarray:
+    """The initialiser of scales."""
+    return np.ones(shape)
+
+
 class OnlyLastRow:
     """Zeros but for the last row of each matrix of (…, rows, columns), which another one draws."""
 
@@ -193,6 +198,43 @@ class OnlyLastRow:
         values = np.zeros(shape)
         values[..., -1, :] = self.last(name, (*shape[:-2], shape[-1]), draw)
         return values
+
+
+class FirstScale:
+    """The initialiser of the first r, (members, columns): one draw a member and group."""
+
+    def __init__(self, start: str, groups: Sequence[int] | None):
+        self.start: str = start
+        self.groups: Sequence[int] | None = groups
+
+    def __call__(self, name: str, shape: Shape, draw: Draw) -> np.ndarray:
+        members, width = shape
+        groups = [1] * width if self.groups is None else self.groups
+        n = members * len(groups)
+        drawn = draw.normal(n) if self.start == "normal" else np.sign(draw.uniform(n) - 0.5)
+        return np.repeat(drawn.reshape(members, -1), groups, axis=1)
+
+
+class SameForAll:
+    """An initialiser (members, …) that draws once and gives each member the same numbers."""
+
+    def __init__(self, init: Any):
+        self.init: Any = init
+
+    def __call__(self, name: str, shape: Shape, draw: Draw) -> np.ndarray:
+        return np.broadcast_to(self.init(name, shape[1:], draw), shape)
+
+
+class OfMembers:
+    """An initialiser of biases (members, units), each of which starts as one of a long bias."""
+
+    def __init__(self, init: Any):
+        self.init: Any = init
+
+    def __call__(self, name: str, shape: Shape, draw: Draw) -> np.ndarray:
+        if isinstance(self.init, ArrayInitializer):
+            return self.init(name, shape, draw)
+        return self.init(name, (int(np.prod(shape)),), draw).reshape(shape)
 
 
 def as_initializer(init: Any) -> Initializer | ArrayInitializer:

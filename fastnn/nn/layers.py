@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from fastnn._utils import checks
-from fastnn.nn.ensemble_layers import Heads
 from fastnn.nn.feature_layers import Embedding, PiecewiseLinear, Scale
 from fastnn.nn.initializers import (
     ArrayInitializer,
@@ -197,6 +196,45 @@ class Residual(Layer):
         self.projection: str | bool = bool(projection) if is_boolean else "auto"
 
 
+class Heads(Layer):
+    """A linear map of its own for each member: y_m = x_m W_m + b_m; the end of a `BatchEnsemble`.
+
+    Parameters
+    ----------
+    units : int
+        Outputs of a member.
+    init, bias_init : str, Initializer or array
+        How W, (members, n_in, units), and b, (members, units), start; as arrays they have these
+        shapes. Each member draws its own numbers.
+    bias : bool
+        Whether there is a b.
+    lr_factor, decay_factor : float
+        Factors of the learning rate and of the optimiser's ``weight_decay`` for W.
+    bias_lr_factor : float
+        Factor of the learning rate for b.
+    """
+
+    def __init__(
+        self,
+        units: int,
+        init: Any = "fan_in_uniform",
+        bias: bool = True,
+        bias_init: Any = "fan_in_uniform",
+        lr_factor: float = 1.0,
+        decay_factor: float = 1.0,
+        bias_lr_factor: float = 1.0,
+    ):
+        self.units: int = checks.integer("units", units)
+        self.init: Initializer | ArrayInitializer = explicit_initializer("init", init)
+        self.bias: bool = checks.boolean("bias", bias)
+        self.bias_init: Initializer | ArrayInitializer = explicit_initializer(
+            "bias_init", bias_init
+        )
+        self.lr_factor: float = checks.number("lr_factor", lr_factor)
+        self.decay_factor: float = checks.number("decay_factor", decay_factor)
+        self.bias_lr_factor: float = checks.number("bias_lr_factor", bias_lr_factor)
+
+
 class BatchEnsemble(Layer):
     """Members that share their weights (Wen, Tran & Ba 2020), as TabM has them; the last layer.
 
@@ -253,7 +291,6 @@ class BatchEnsemble(Layer):
     layer: ``Dense(64, "relu", init="fan_in_uniform", bias_init="fan_in_uniform")``.
     """
 
-    # Parameters: each is part of the public contract, and all but the first two have defaults.
     def __init__(
         self,
         members: int,

@@ -13,8 +13,8 @@ import numpy as np
 from fastnn._kernels import opcodes
 from fastnn._kernels.contract import ArrayInfo, Program
 from fastnn.nn.activations import ACTIVATIONS
-from fastnn.nn.ensemble_lowering import batch_ensemble
-from fastnn.nn.initializers import Draw, Initializer, OnlyLastRow, Uniform, of_bias
+from fastnn.nn.ensemble_lowering import batch_ensemble, misplaced_heads
+from fastnn.nn.initializers import Initializer, OnlyLastRow, Uniform, of_bias, ones
 from fastnn.nn.layers import (
     Activation,
     BatchEnsemble,
@@ -189,7 +189,7 @@ class Lowering:
         """x + α ⊙ (f(x) − x)."""
         shape = (width,) if self.members == 1 else (self.members, width // self.members)
         fields = {
-            "weight": self.parameter(f"{name}alpha", shape, "alpha", _ones),
+            "weight": self.parameter(f"{name}alpha", shape, "alpha", ones),
             "weight_rate": activation.lr_factor,
             "inner": ACTIVATIONS[activation.name].code,
             "alpha": activation.constants.get("alpha", 0.0),
@@ -251,7 +251,7 @@ class Lowering:
 
     def _scale_and_shift(self, name: str, width: int) -> dict[str, int]:
         return {
-            "weight": self.parameter(f"{name}scale", (width,), "scale", _ones),
+            "weight": self.parameter(f"{name}scale", (width,), "scale", ones),
             "bias": self.parameter(f"{name}shift", (width,), "shift", Initializer("zeros")),
         }
 
@@ -317,7 +317,7 @@ class Lowering:
         self, layer: Scale, x: int, width: int, name: str, following: Iterable[Layer]
     ) -> _Value:
         fields = {
-            "weight": self.parameter(f"{name}scale", (width,), "scale", _ones),
+            "weight": self.parameter(f"{name}scale", (width,), "scale", ones),
             "weight_rate": layer.lr_factor,
             "weight_decay": layer.decay_factor,
         }
@@ -386,13 +386,6 @@ class Lowering:
         n_out = features * size + width - features
         return self.emit(opcodes.PIECEWISE, x, width, n_out, **fields), n_out
 
-    def heads(
-        self, layer: Heads, x: int, width: int, name: str, following: Iterable[Layer]
-    ) -> _Value:
-        raise ValueError(
-            f"layer {name[:-1]} (Heads): expected in a BatchEnsemble, as its last layer"
-        )
-
     # --- finishing touches ------------------------------------------------------------------------
 
     def check_size(self) -> None:
@@ -439,13 +432,8 @@ _LOWERINGS = {
     GaussianNoise: Lowering.noise,
     Residual: Lowering.residual,
     BatchEnsemble: batch_ensemble,
-    Heads: Lowering.heads,
+    Heads: misplaced_heads,
 }
-
-
-def _ones(name: str, shape: tuple[int, ...], draw: Draw) -> np.ndarray:
-    """The initialiser of scales."""
-    return np.ones(shape)
 
 
 def _effective_activation(layer: Dense, following: Iterable[Layer]) -> str:

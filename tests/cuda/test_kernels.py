@@ -50,21 +50,15 @@ ENSEMBLE = [
     fnn.BatchEnsemble(
         3,
         [
-            fnn.Dense(4, "relu", bias=False),
-            fnn.Dropout(0.3),
+            *(fnn.Dense(4, "relu", bias=False), fnn.Dropout(0.3)),
             fnn.Dense(6, fnn.Activation("selu", parametric=True), l2=0.1, max_norm=0.9),
-            fnn.Activation("tanh"),
-            fnn.Heads(3, decay_factor=0.5),
+            *(fnn.Activation("tanh"), fnn.Heads(3, decay_factor=0.5)),
         ],
         lr_factor=0.5,
     ),
 ]
-MINI = [
-    fnn.Dropout(0.2),
-    fnn.BatchEnsemble(
-        2, [fnn.Dense(5, "gelu"), fnn.Dropout(0.2), fnn.Dense(3, bias_lr_factor=0.1)], "first"
-    ),
-]
+SHARED = [fnn.Dense(5, "gelu"), fnn.Dropout(0.2), fnn.Dense(3, bias_lr_factor=0.1)]
+MINI = [fnn.Dropout(0.2), fnn.BatchEnsemble(2, SHARED, "first")]
 ENSEMBLES = pytest.mark.parametrize("layers", [ENSEMBLE, MINI], ids=["ensemble", "mini"])
 
 
@@ -181,10 +175,8 @@ def test_ensembles(path, layers, labels):
 @pytest.mark.parametrize("path", ["persistent", "graph"], indirect=True)
 def test_predictions_of_ensembles(path, layers, loss):
     net = network(layers, loss)
-    samples, engines = (
-        samples_for(net, 37, weights=True),
-        [make(net.program) for make in (ReferenceEngine, CudaEngine)],
-    )
+    samples = samples_for(net, 37, weights=True)
+    engines = [make(net.program) for make in (ReferenceEngine, CudaEngine)]
     for linked in (False, True):
         expected, found = (e.forward(net.state, samples.X, linked)[0] for e in engines)
         assert_close(expected, found, TOLERANCE["float64"], "outputs")
