@@ -134,7 +134,6 @@ def test_engines_agree(compiled, rows, dtype, threads, members, use_threads):
         )
 
 
-@pytest.mark.skipif("cython" not in COMPILED, reason="the Cython engine does not run here")
 @pytest.mark.parametrize("compiled", [name for name in COMPILED if name != "cuda"])
 def test_blocks_of_rows_change_no_bit(compiled, monkeypatch, use_threads):
     """A thread takes a few rows at a time; recorded steps and BatchNorm take all at once."""
