@@ -92,7 +92,7 @@ def _successors(ops: np.ndarray, i: int) -> Iterator[int]:
         yield i
 
 
-def _follows(op: np.void, reader: np.void) -> bool:
+def _follows(op: Any, reader: Any) -> bool:
     """Whether ``reader`` belongs to the layer of ``op``; members' factors of a product do."""
     is_of_product = op["code"] == oc.DENSE and reader["code"] == oc.MEMBER_SCALE
     return is_of_product or reader["code"] in _FOLLOWS

@@ -53,7 +53,7 @@ def _variance(
     """An initialiser of variance s = ``variance_of(n_in, n_out)``: N(0, s) or U(−√3s, √3s)."""
 
     def initialise(shape: Shape, draw: Draw) -> np.ndarray:
-        n_in, n_out = shape[-2:] if len(shape) > 1 else (1, shape[0])
+        n_in, n_out = (1, *shape)[-2:]  # a bias has one input
         std, n = np.sqrt(variance_of(n_in, n_out)), int(np.prod(shape))
         values = np.sqrt(3.0) * (2.0 * draw.uniform(n) - 1.0) if uniform else draw.normal(n)
         return (std * values).reshape(shape)
@@ -62,7 +62,7 @@ def _variance(
 
 
 def _orthogonal(shape: Shape, draw: Draw) -> np.ndarray:
-    n_in, n_out = shape[-2:] if len(shape) > 1 else (1, shape[0])
+    n_in, n_out = (1, *shape)[-2:]  # a bias has one input
     tall = draw.normal(int(np.prod(shape))).reshape(-1, max(n_in, n_out), min(n_in, n_out))
     q, r = np.linalg.qr(tall)
     # This makes the distribution uniform over orthogonal matrices (Mezzadri 2007).
