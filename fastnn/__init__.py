@@ -41,10 +41,12 @@ if TYPE_CHECKING:  # The names of _NAMES and _SUBMODULES again: a test compares 
     from fastnn.nn.feature_layers import Scale as Scale
     from fastnn.nn.initializers import Initializer as Initializer
     from fastnn.nn.layer import Activation as Activation
+    from fastnn.nn.layers import BatchEnsemble as BatchEnsemble
     from fastnn.nn.layers import BatchNorm as BatchNorm
     from fastnn.nn.layers import Dense as Dense
     from fastnn.nn.layers import Dropout as Dropout
     from fastnn.nn.layers import GaussianNoise as GaussianNoise
+    from fastnn.nn.layers import Heads as Heads
     from fastnn.nn.layers import LayerNorm as LayerNorm
     from fastnn.nn.layers import Residual as Residual
     from fastnn.nn.losses import Loss as Loss
@@ -72,10 +74,12 @@ _NAMES = {
     "models": ("load", "mlp"),
     "nn.layer": ("Activation",),
     "nn.layers": (
+        "BatchEnsemble",
         "BatchNorm",
         "Dense",
         "Dropout",
         "GaussianNoise",
+        "Heads",
         "LayerNorm",
         "Residual",
     ),

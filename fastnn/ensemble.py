@@ -163,14 +163,15 @@ class Ensemble:
 
     def _unlinked(self, p: np.ndarray) -> np.ndarray:
         link = self.loss.spec.link
-        if link == "identity":
+        if link in ("identity", "sorted"):
             return p
         log_p = np.log(np.maximum(p, _LEAST))
         return log_p - np.log(np.maximum(1 - p, _LEAST)) if link == "sigmoid" else log_p
 
     def _evaluation(self, samples: Samples) -> Evaluation:
         """What an engine would say of one network with these predictions."""
-        z = self._unlinked(self.predict(checked_features(self[0], samples.X)))
+        p = self.predict(checked_features(self[0], samples.X))
+        z = self._unlinked(p)
         record, t = self[0].program.loss, reference.target_values(samples, self.outputs)
         losses, _ = reference.per_sample_loss(record, z.astype(np.float64), t.astype(np.float64))
         correct = reference.is_correct(int(record["code"][0]), z, t)
@@ -179,7 +180,8 @@ class Ensemble:
         total = float(w.sum())
         loss = float((losses[counted] * w[counted]).sum() / total)
         classifies = self.loss.spec.classifies
-        return Evaluation(z, loss, total, float(w[correct].sum()) if classifies else 0.0)
+        outputs = z if self[0].program.members == 1 else p
+        return Evaluation(outputs, loss, total, float(w[correct].sum()) if classifies else 0.0)
 
     # --- files ------------------------------------------------------------------------------------
 

@@ -221,7 +221,8 @@ def _values(
     Of quantiles those of the level nearest ½: predictions (n, 1) and targets (n, 1).
     """
     p, t = evaluation.outputs, samples.values
-    if net.loss.spec.link != "identity":
+    # Those of an ensemble are linked already.
+    if net.loss.spec.link != "identity" and net.program.members == 1:
         p = reference.link(net.program.loss, evaluation.outputs)
     if samples.labels is not None:
         t = one_hot(samples.labels, net.outputs, net.dtype)

@@ -150,7 +150,7 @@ class Network:
 
     @property
     def outputs(self) -> int:
-        """Width of the last layer."""
+        """Width of the last layer, of one member where that is a `BatchEnsemble`."""
         return self.program.n_outputs
 
     @property
@@ -270,12 +270,13 @@ class Network:
 
         Returns
         -------
-        ndarray (n, outputs) of the network's dtype
+        ndarray (n, outputs), or (n, members, outputs) of a `BatchEnsemble`
         """
-        return self._outputs(X, linked=False)
+        outputs, members = self._outputs(X, linked=False), self.program.members
+        return outputs if members == 1 else outputs.reshape(len(outputs), members, self.outputs)
 
     def predict(self, X: Any) -> np.ndarray:
-        """Probabilities (n, classes) or values (n, outputs): outputs with the link applied.
+        """(n, outputs) with the link applied: probabilities or values, an ensemble's mean of them.
 
         Parameters
         ----------
@@ -364,8 +365,7 @@ class Network:
         Returns
         -------
         list of ndarray (n, units)
-            One for each of ``layers`` but the last. A Dense layer's is its activation, or z where
-            the activation is a layer of its own.
+            One for each of ``layers`` but the last: a Dense layer's activation, or z before that.
         """
         return layer_outputs(self, checked_features(self, X))
 

@@ -20,8 +20,8 @@ ENGINES = [name for name, status in fnn.backends().items() if status == "availab
 ENGINES = [
     name for name in ENGINES if name in os.environ.get("FASTNN_TEST_ENGINES", name).split(",")
 ]
-# Those that may stand anywhere; Embedding must be the first.
-INNER_LAYERS = [kind for kind in LAYERS if kind != "Embedding"]
+# Those that may stand anywhere; Embedding must be the first, an ensemble of networks the last.
+INNER_LAYERS = [kind for kind in LAYERS if kind not in ("Embedding", "BatchEnsemble", "Heads")]
 # Of three numbers, for `PiecewiseLinear`.
 EDGES = [[-1.0, -0.2, 0.1, 0.9], [-2.0, 0.0], [-1.0, -0.5, 0.0, 0.5, 1.0]]
 COMPILED = [name for name in ENGINES if name != "numpy"]
@@ -239,6 +239,29 @@ STACKS = {
         fnn.Periodic(2, 0.4, 1, "plr", features=1),
         fnn.Dropout(0.2),
         fnn.Dense(OUTPUTS),
+    ],
+    "ensemble": [
+        fnn.Dense(WIDTH, "tanh"),
+        fnn.BatchEnsemble(
+            4,
+            [
+                fnn.Dense(6, "gelu", bias=False),
+                fnn.Dropout(0.3),
+                fnn.Dense(7, fnn.Activation("selu", parametric=True), l1=0.1, max_norm=0.7),
+                fnn.Activation("tanh"),
+                fnn.Heads(OUTPUTS, decay_factor=0.5),
+            ],
+            lr_factor=0.5,
+        ),
+    ],
+    "ensemble with one scale": [
+        fnn.Dropout(0.2),
+        fnn.BatchEnsemble(
+            3,
+            [fnn.Dense(WIDTH, "relu"), fnn.Dropout(0.2), fnn.Dense(OUTPUTS, "sigmoid", l2=0.2)],
+            scaling="first",
+            decay_factor=0.0,
+        ),
     ],
     "scaled": [
         fnn.Scale(lr_factor=6.0, decay_factor=2.0),

@@ -219,6 +219,18 @@ def embedded(draw):
     return [first, *draw(stacks())]
 
 
+@st.composite
+def ensembles(draw, heads=rarely):
+    """Layers that end in an ensemble of networks."""
+    own = st.one_of(dense(activations()), one_layer["dropout"], activations())
+    layers = [*draw(st.lists(own, max_size=4)), draw(dense(activations()))]
+    if draw(heads):
+        layers.append(fnn.Heads(draw(st.integers(1, 40)), bias=draw(st.booleans())))
+    members, scaling = draw(st.integers(1, 9)), draw(st.sampled_from(["all", "first"]))
+    ensemble = fnn.BatchEnsemble(members, layers, scaling, "normal", None, *draw(two_factors))
+    return [*draw(st.lists(blocks, max_size=2)), ensemble]
+
+
 any_stack = stacks()
 wide_stacks = st.tuples(
     dense(activations(), large),

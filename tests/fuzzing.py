@@ -67,7 +67,10 @@ def numbers(case: Case, program: Program) -> Numbers:
     rng = np.random.default_rng(case.seed)
     theta, buffers = np.zeros(program.n_parameters), np.zeros(program.n_buffers)
     for array in program.parameters:
-        noise, grows_with = rng.normal(size=array.shape), {"weight": array.shape[0], "scale": 25}
+        noise, grows_with = (
+            rng.normal(size=array.shape),
+            {"weight": array.shape[-2:][0], "scale": 25},
+        )
         array.view(theta)[...] = noise / grows_with.get(array.kind, 4) ** 0.5 + (
             array.kind == "scale"
         )

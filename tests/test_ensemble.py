@@ -56,6 +56,30 @@ def test_the_loss_is_that_of_the_averaged_probabilities():
     assert scores["accuracy"] == (p.argmax(axis=1) == LABELS).mean()
 
 
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "binary_cross_entropy", "poisson"])
+def test_networks_that_average_members_themselves(loss):
+    outputs, y = TARGETS[loss]
+    layers = [fnn.BatchEnsemble(3, [fnn.Dense(4, "tanh"), fnn.Heads(outputs)])]
+    net = fnn.Network(layers, 3, loss, backend="numpy")
+    of_one = fnn.Network([fnn.Scale()], outputs, loss, backend="numpy")
+    found = fnn.Ensemble([net]).evaluate(X, y, metrics=["accuracy", "rmse"])
+    expected = net.evaluate(X, y, metrics=["accuracy", "rmse"])
+    # The network's own loss is the mean of its members' losses.
+    expected["loss"] = of_one.evaluate(fnn.Ensemble([net]).forward(X), y)["loss"]
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_quantiles_are_averaged():
+    loss = fnn.Loss("quantile", levels=(0.1, 0.5, 0.9))
+    nets = [fnn.mlp([3, 4, 3], loss=loss, seed=s, backend="numpy") for s in range(2)]
+    together, y = fnn.Ensemble(nets), RNG.normal(size=40)
+    mean = np.mean([net.predict(X) for net in nets], axis=0)
+    np.testing.assert_allclose(together.forward(X), mean, rtol=1e-6)
+    e = y[:, None] - mean
+    pinball = np.where(e > 0, e * loss.levels, e * (np.array(loss.levels) - 1)).mean()
+    assert together.evaluate(X, y)["loss"] == pytest.approx(pinball, rel=1e-5)
+
+
 def test_raw_outputs_are_those_of_the_averaged_prediction():
     together = fnn.Ensemble(networks("softmax_cross_entropy"))
     e = np.exp(together.forward(X))

@@ -14,9 +14,11 @@ from fuzz_cases import (
     MAKES,
     Graph,
     activations,
+    always,
     cases,
     dense,
     embedded,
+    ensembles,
     graphs,
     large,
     lower_graph,
@@ -68,7 +70,12 @@ def check(case):
 
 @pytest.mark.parametrize("operation", opcodes.OPERATIONS)
 def test_operations(operation):
-    layers = embedded() if operation == "embedding" else stacks(MAKES[operation])
+    at_the_ends = {
+        "embedding": embedded(),
+        "member_scale": ensembles(),
+        "heads": ensembles(heads=always),
+    }
+    layers = at_the_ends[operation] if operation in at_the_ends else stacks(MAKES[operation])
 
     @fuzz
     @given(case=cases(layers, inputs=st.integers(3, 70)))

@@ -21,6 +21,7 @@ VARIANCES = {
     "he_normal": (2 / N_IN, None),
     "lecun_uniform": (1 / N_IN, np.sqrt(3 / N_IN)),
     "lecun_normal": (1 / N_IN, None),
+    "fan_in_uniform": (1 / (3 * N_IN), 1 / np.sqrt(N_IN)),
     "orthogonal": (1 / N_IN, None),
 }
 each = pytest.mark.parametrize("name", INITIALIZERS)

@@ -33,8 +33,12 @@ CHANGES = {
 }
 
 
+# But ensembles, of which no variants are known: see test_batch_ensemble.
+KNOWN = [name for name in STACKS if not isinstance(STACKS[name][-1], fnn.BatchEnsemble)]
+
+
 @pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("stack", ["plain", "blocks", *STACKS])
+@pytest.mark.parametrize("stack", ["plain", "blocks", *KNOWN])
 def test_every_change_of_every_stack_makes_a_network_that_trains(stack, change):
     layers = {"plain": PLAIN, "blocks": BLOCKS, **STACKS}[stack]
     before = repr(layers)

@@ -51,7 +51,7 @@ class Program:
     parameters: tuple[ArrayInfo, ...]
     buffers: tuple[ArrayInfo, ...]
     n_inputs: int
-    n_outputs: int
+    n_outputs: int  # of one member, where the network is an ensemble
     output: int  # column offset of the raw output
     n_parameters: int  # length of θ, padding included
     n_buffers: int
@@ -61,6 +61,7 @@ class Program:
     dtype: np.dtype
     # of the last columns of X, which hold codes of categories
     cardinalities: tuple[int, ...] = ()
+    members: int = 1  # whose raw outputs lie one after the other
     # of the CUDA engine's products, one of PRECISIONS; parameters are of ``dtype`` whatever it says
     precision: str = "float32"
     schedules: tuple[Any, ...] = ()  # of dropout rates over the optimiser's steps
@@ -165,7 +166,7 @@ class StepLog:
 class Evaluation:
     """Outputs for a data set, and the loss there."""
 
-    outputs: np.ndarray  # (n, n_outputs), raw
+    outputs: np.ndarray  # (n, n_outputs), raw; of an ensemble the mean of its members' linked ones
     loss: float  # weighted mean of the per-sample losses, without penalties
     weight: float  # Σ wᵢ
     correct_weight: float  # Σ wᵢ of samples classified correctly; 0 for regression losses
@@ -227,6 +228,9 @@ class Engine(Protocol):
 
     def forward(self, state: State, X: np.ndarray, linked: bool = False) -> tuple[np.ndarray, bool]:
         """Outputs (n, n_outputs) in inference mode, raw or ``linked`` by the loss's link.
+
+        Raw outputs of an ensemble are those of all members, (n, members · n_outputs); linked ones
+        the mean over members.
 
         Inference mode means running statistics, no dropout, no noise. X need not be finite: a row
         with NaN or infinity gives a row of NaN. The second result is whether all rows were finite.

@@ -35,6 +35,8 @@ Kernel = Callable[..., int]
 # Rows that a thread predicts at a time: a block of X and its activations stay in cache, and the
 # block is whole tiles high.
 _PREDICT_ROWS = 96
+# Rows of shared products that a thread carries through an ensemble at a time, in training too.
+_ENSEMBLE_ROWS = 128
 # Multiplications that starting threads for one pass is worth, and those that one more thread costs
 # in the barriers of a step: measured in benchmarks/README.md.
 _OPERATIONS_PER_THREAD, _OPERATIONS_PER_BARRIER = 1.25e6, 0.11e6
@@ -96,6 +98,11 @@ class CpuEngine:
         self._work = self._d_work = self._partials = self._no_values = np.empty(0, program.dtype)
         self._no_targets = self._no_values[:, None]
         self._ops, self._loss = self._records(program.ops), self._records(program.loss)
+        self._multiplications = program.n_parameters * program.members  # of a row, about
+        of_ensemble = max(1, _ENSEMBLE_ROWS // program.members)
+        self._predict_rows = of_ensemble if program.members > 1 else _PREDICT_ROWS
+        has_batch_norm = (program.ops["code"] == opcodes.BATCH_NORM).any()  # which needs all rows
+        self._block_rows = of_ensemble if program.members > 1 and not has_batch_norm else 0
         # Key of the last prediction, its kernel arguments, the kernel for arguments of these types.
         self._prepared: tuple[tuple, KernelArguments, Kernel] | None = None
         self._core_sharing = CoreSharing()
@@ -108,7 +115,7 @@ class CpuEngine:
     @_one_at_a_time
     def train_steps(self, state: State, samples: Samples, chunk: Chunk) -> StepLog:
         # W/n + c n, the work of n threads and the cost of their barriers, is least at n = √(W/c).
-        work = 3 * chunk.batch_size * self.program.n_parameters / _OPERATIONS_PER_BARRIER
+        work = 3 * chunk.batch_size * self._multiplications / _OPERATIONS_PER_BARRIER
         threads = self._threads(chunk.batch_size, math.sqrt(work))
         log, taken = self._differentiate(state, samples, chunk, _Mode(threads, True, True))
         state.step += taken
@@ -121,18 +128,19 @@ class CpuEngine:
     ) -> tuple[StepLog, np.ndarray]:
         n, every = len(samples), 1 if measure else 0
         whole = Chunk(np.arange(n), np.array([0, n]), np.zeros(1), _NO_OPTIMIZER, n, every)
-        threads = self._threads(n, 3 * n * self.program.n_parameters / _OPERATIONS_PER_THREAD)
+        threads = self._threads(n, 3 * n * self._multiplications / _OPERATIONS_PER_THREAD)
         log, _ = self._differentiate(state, samples, whole, _Mode(threads, training, True))
         # The kernel stops at a loss that is not finite.
         return log, self._gradient.copy() if log.finite else np.full_like(self._gradient, np.nan)
 
     @_one_at_a_time
     def forward(self, state: State, X: np.ndarray, linked: bool = False) -> tuple[np.ndarray, bool]:
-        predictions = np.empty((len(X), self.program.n_outputs), self.program.dtype)
+        width = self.program.n_outputs * (1 if linked else self.program.members)
+        predictions = np.empty((len(X), width), self.program.dtype)
         if len(X) == 0:
             return predictions, True
         threads = self._prediction_threads(len(X))
-        capacity = self._reserve(threads * min(len(X), _PREDICT_ROWS), backward=False)
+        capacity = self._reserve(threads * min(len(X), self._predict_rows), backward=False)
         # Ids of arrays that the arguments keep alive. Making arguments takes longer than a small
         # prediction.
         key = threads, capacity, id(state.theta), id(state.buffers), id(self._work)
@@ -151,11 +159,12 @@ class CpuEngine:
         n = len(samples)
         outputs = np.empty((n, self.program.n_outputs), self.program.dtype)
         mode = _Mode(self._prediction_threads(n), evaluates=True)
-        capacity = self._reserve(mode.threads * min(n, _PREDICT_ROWS), backward=True)
+        capacity = self._reserve(mode.threads * min(n, self._predict_rows), backward=True)
         bounds = np.array([0, n])
         chunk = Chunk(np.arange(n), bounds, _NO_RATES, _NO_OPTIMIZER, n)
         arguments = self._arguments(mode, capacity, state, samples, chunk)
-        call = arguments, self._data(samples.X), False, outputs
+        # Of an ensemble metrics want the mean of the members' predictions.
+        call = arguments, self._data(samples.X), self.program.members > 1, outputs
         self._in_threads(mode.threads, self._run, call)
         loss, correct_weight = arguments.thread_sums[:, :2].sum(axis=0)
         weight = n if samples.weights is None else samples.weights.sum(dtype=np.float64)
@@ -220,6 +229,7 @@ class CpuEngine:
             stats_scratch=np.empty((threads, stats_columns), program.dtype),
             thread_sums=np.zeros((threads, 8)),
             capacity=capacity,
+            block_rows=self._block_rows,
             output=program.output,
             training=mode.training,
             backward=mode.backward,
@@ -278,7 +288,7 @@ class CpuEngine:
         return rows * n_out < n_in * (n_out + rows / threads)
 
     def _prediction_threads(self, n: int) -> int:
-        return self._threads(n, n * self.program.n_parameters / _OPERATIONS_PER_THREAD)
+        return self._threads(n, n * self._multiplications / _OPERATIONS_PER_THREAD)
 
     def _threads(self, rows: int, worth: float) -> int:
         """Threads to use where so many are worth it: none without rows to itself."""

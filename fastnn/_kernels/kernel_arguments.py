@@ -38,6 +38,7 @@ class KernelArguments(NamedTuple):
     stats_scratch: Reals  # (threads, columns of the workspace + SUM_BLOCK) where steps are recorded
     thread_sums: Doubles  # (threads, 8), a cache line each: loss, correct weight, Σ gradient²
     capacity: int  # rows that the workspace has room for
+    block_rows: int  # of an ensemble, carried forward and backward at a time; else 0
     output: int  # column offset of the raw output
     training: bool  # batch statistics, dropout, noise
     backward: bool  # take gradients

@@ -24,6 +24,10 @@ PERIODIC = (
     10  # z = [cos φ, sin φ if there are two parts, the last columns of x], φ = 2π x_f w_f + b_f
 )
 FEATURE_DENSE = 11  # z = [f(v_f W_f + b_f) for each feature f, the other columns of x], f = `inner`
+# Behind these a row of a value holds one row of each member of an ensemble, one after the other: it
+# is `members` rows of a DENSE, which all members share.
+MEMBER_SCALE = 12  # z_m = scale_m ⊙ x_m + b_m for each member m; or of the same x for all
+HEADS = 13  # z_m = x_m W_m + b_m
 
 OPERATIONS = {
     "dense": DENSE,
@@ -38,6 +42,8 @@ OPERATIONS = {
     "piecewise": PIECEWISE,
     "periodic": PERIODIC,
     "feature_dense": FEATURE_DENSE,
+    "member_scale": MEMBER_SCALE,
+    "heads": HEADS,
 }
 
 # --- activations, losses, optimisers: rows of `tables` --------------------------------------------
@@ -105,6 +111,10 @@ OP = np.dtype(
         ("inner", np.int64),
         ("n_in", np.int64),
         ("n_out", np.int64),
+        ("members", np.int64),  # of an ensemble; 1 where there is none
+        # widths of one member's input and output: n_in and n_out where there is one member
+        ("member_in", np.int64),
+        ("member_out", np.int64),
         ("codes", np.int64),  # columns of EMBEDDING's input that hold codes, its last ones
         # numbers that PIECEWISE and PERIODIC encode, the first columns of their input
         ("features", np.int64),
@@ -125,15 +135,16 @@ OP = np.dtype(
         ("slope", np.int64),
         ("change", np.int64),  # column offset of PARAMETRIC's f(x) − x
         ("row_stats", np.int64),  # column offset of LAYER_NORM's mean and 1/σ, two values a row
-        # offset in the per-thread scratch: BATCH_NORM's statistics, PIECEWISE's sums
+        # offset in the per-thread scratch: BATCH_NORM's statistics, PIECEWISE's sums, and the
+        # gradients of MEMBER_SCALE's scale and bias over the rows of a thread
         ("column_stats", np.int64),
-        # offset in θ: weight (n_in, n_out), tables (rows of all, size), scale or α (n_out,), or W
-        # and as its last row a of each feature (features, bins + 1, size); or w of PERIODIC
-        # (features, K); or W of FEATURE_DENSE (features, parts · K, size), without features where
-        # it is shared
+        # offset in θ: weight (member_in, member_out), of HEADS one for each member, tables (rows of
+        # all, size), scale or α (n_out,), or W and as its last row a of each feature (features,
+        # bins + 1, size); or w of PERIODIC (features, K); or W of FEATURE_DENSE (features,
+        # parts · K, size), without features where it is shared
         ("weight", np.int64),
-        # offset in θ: bias or shift (n_out,), or (features, size), or (features, K) of PERIODIC, or
-        # (size,) of a shared FEATURE_DENSE
+        # offset in θ: bias (member_out,) of DENSE, else bias or shift (n_out,), or (features,
+        # size), or (features, K) of PERIODIC, or (size,) of a shared FEATURE_DENSE
         ("bias", np.int64),
         # offset in the buffers: running mean (n_out,), then running variance (n_out,); or the first
         # row of each of EMBEDDING's tables, and the rows of all (codes + 1,); or of each feature of
@@ -179,5 +190,16 @@ OPTIMIZER = np.dtype(
 )
 
 # A loss, as engines see it; ``constant`` is its constant of the table, 0 where it has none. A loss
-# with levels is a record for each output, whose constant is the output's level.
-LOSS = np.dtype([("code", np.int64), ("link", np.int64), ("constant", np.float64)], align=True)
+# with levels is a record for each output of a member, whose constant is the output's level. Where
+# the network has several members, its raw output holds theirs one after the other. Each is compared
+# with the target, and the loss of a sample is the mean of theirs.
+LOSS = np.dtype(
+    [
+        ("code", np.int64),
+        ("link", np.int64),
+        ("members", np.int64),
+        ("linked", np.int64),  # offset in the per-thread scratch: one sample's outputs, linked
+        ("constant", np.float64),
+    ],
+    align=True,
+)

@@ -161,6 +161,13 @@ def link(loss: np.ndarray, z: np.ndarray) -> np.ndarray:
         return _LINKS[int(loss["link"][0])](z)
 
 
+def predictions(loss: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """What ``predict`` gives (n, k): the mean of the members' linked outputs z (n, members · k)."""
+    by_member = z.reshape(len(z), int(loss["members"][0]), -1)
+    rows = link(loss, by_member.reshape(-1, by_member.shape[2])).reshape(by_member.shape)
+    return rows[:, 0] if rows.shape[1] == 1 else rows.mean(axis=1)
+
+
 def target_values(samples: Samples, n_outputs: int) -> np.ndarray:
     """Targets as values (n, n_outputs): labels become one-hot rows."""
     if samples.values is not None:
@@ -175,12 +182,18 @@ def per_sample_loss(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Loss (n,) and its gradient (n, k) with respect to raw outputs z (n, k); targets t (n, k).
 
-    Overflow gives infinity, which the caller reports as divergence, so NumPy's warning is off.
+    Of an ensemble z is (n, members · k), and the loss the mean over members. Overflow gives
+    infinity, which the caller reports as divergence, so NumPy's warning is off.
     """
     constants = loss["constant"]
     constant = constants.astype(z.dtype) if len(constants) > 1 else float(constants[0])
     with np.errstate(over="ignore", invalid="ignore"):
-        return _LOSS_OF[int(loss["code"][0])](z, t, constant)
+        of_members, members = z.reshape(-1, t.shape[1]), z.shape[1] // t.shape[1]
+        of_each = np.repeat(t, members, axis=0) if members > 1 else t
+        losses, d_z = _LOSS_OF[int(loss["code"][0])](of_members, of_each, constant)
+        if members == 1:
+            return losses, d_z
+        return losses.reshape(-1, members).mean(axis=1), d_z.reshape(z.shape) / members
 
 
 def is_correct(loss_code: int, z: np.ndarray, t: np.ndarray) -> np.ndarray:
@@ -193,6 +206,15 @@ def is_correct(loss_code: int, z: np.ndarray, t: np.ndarray) -> np.ndarray:
         return z.argmax(axis=1) == t.argmax(axis=1)
     boundary = 0.0 if loss_code == opcodes.BINARY_CROSS_ENTROPY else 0.5
     return (z[:, 0] > boundary) == (t[:, 0] > 0.5)
+
+
+def is_correct_on_average(loss: np.ndarray, z: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """`is_correct` for outputs z (n, members · k): an ensemble answers with the mean prediction."""
+    code = int(loss["code"][0])
+    if z.shape[1] == t.shape[1]:
+        return is_correct(code, z, t)
+    p = predictions(loss, z)
+    return is_correct(code, p, t) if p.shape[1] > 1 else (p[:, 0] > 0.5) == (t[:, 0] > 0.5)
 
 
 # --- optimisers: w and the slots m and v change in place ---------------------------------

@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 
 from fastnn._kernels import opcodes, philox
+from fastnn._kernels import reference_members as members
 from fastnn._kernels import reference_periodic as periodic
 from fastnn._kernels.contract import Chunk, Evaluation, Program, Samples, State, StepLog
 from fastnn._kernels.reference import (
     ACTIVATION_OF,
     UPDATE_OF,
-    is_correct,
-    link,
+    is_correct_on_average,
     per_sample_loss,
+    predictions,
     target_values,
 )
 from fastnn._kernels.reference_piecewise import bin_of, encoding_of
@@ -49,6 +50,7 @@ class ReferenceEngine:
                 self._bias(rates, op)[...] = op["bias_rate"]
                 self._bias(self._decay, op)[...] = op["bias_decay"]
         self._rates = rates if (rates != 1).any() else 1.0
+        self._classifies = int(program.loss["code"][0]) in _CLASSIFIES
 
     def train_steps(self, state: State, samples: Samples, chunk: Chunk) -> StepLog:
         losses, weights, correct, statistics = [], [], [], []
@@ -99,22 +101,21 @@ class ReferenceEngine:
             z = self._forward(state, X, training=False, learning=False)[self.program.output][0]
         finite = np.isfinite(X).all(axis=1, keepdims=True)
         z = np.where(finite, z, np.nan)
-        return link(self.program.loss, z) if linked else z, bool(finite.all())
+        return predictions(self.program.loss, z) if linked else z, bool(finite.all())
 
     def evaluate(self, state: State, samples: Samples) -> Evaluation:
         n, loss, correct_weight = len(samples), 0.0, 0.0
         outputs = np.empty((n, self.program.n_outputs), self.program.dtype)
         w = np.ones(n) if samples.weights is None else samples.weights.astype(np.float64)
-        code = int(self.program.loss["code"][0])
         for first in range(0, n, _BLOCK_ROWS):
             rows = np.arange(first, min(first + _BLOCK_ROWS, n))
             block = samples.take(rows)
             z, t = self.forward(state, block.X)[0], target_values(block, self.program.n_outputs)
-            outputs[rows] = z
+            outputs[rows] = predictions(self.program.loss, z) if self.program.members > 1 else z
             losses, _ = per_sample_loss(self.program.loss, z, t)
             loss += float(w[rows] @ np.where(w[rows] > 0, losses, 0).astype(np.float64))
-            if code in _CLASSIFIES:
-                correct_weight += float(w[rows] @ is_correct(code, z, t))
+            if self._classifies:
+                correct_weight += float(w[rows] @ is_correct_on_average(self.program.loss, z, t))
         return Evaluation(outputs, loss / max(w.sum(), _TINY), float(w.sum()), correct_weight)
 
     def input_gradients(self, state: State, X: np.ndarray, d_output: np.ndarray) -> np.ndarray:
@@ -136,7 +137,7 @@ class ReferenceEngine:
 
         Fills ``statistics`` where it has a record.
         """
-        program, loss_code = self.program, int(self.program.loss["code"][0])
+        program = self.program
         w = np.ones(len(batch), program.dtype) if batch.weights is None else batch.weights
         share = (w / max(w.sum(), np.finfo(program.dtype).tiny))[:, None]
         with np.errstate(over="ignore", invalid="ignore"):
@@ -149,7 +150,7 @@ class ReferenceEngine:
             gradient = self._backward(state, values, d_values, training, statistics)
             self._measure_values(values, statistics)
             loss = float((share[:, 0] * losses).sum())
-        correct = float(w @ is_correct(loss_code, z, t)) if loss_code in _CLASSIFIES else 0.0
+        correct = float(w @ is_correct_on_average(program.loss, z, t)) if self._classifies else 0.0
         return loss, float(w.sum()), correct, gradient
 
     def _forward(self, state, X, training, learning):
@@ -158,9 +159,10 @@ class ReferenceEngine:
         for op in self._ops:
             x, extra = values[op["x"]][0], None
             if op["code"] == opcodes.DENSE:
-                z = op["factor"] * (x @ self._weight(state.theta, op))
+                z = op["factor"] * (members.rows_of(x, op) @ self._weight(state.theta, op))
                 if op["bias"] >= 0:
-                    z = z + self._array(state.theta, op["bias"], op["n_out"])
+                    z = z + self._bias(state.theta, op)
+                z = z.reshape(len(x), op["n_out"])
             elif op["code"] == opcodes.BATCH_NORM:
                 z, extra = self._batch_norm(state, op, x, training, learning)
             elif op["code"] == opcodes.LAYER_NORM:
@@ -193,6 +195,9 @@ class ReferenceEngine:
             elif op["code"] == opcodes.PARAMETRIC:
                 extra = ACTIVATION_OF[op["inner"]][0](x, op["alpha"]).astype(x.dtype) - x
                 z = x + self._weight(state.theta, op) * extra
+            elif op["code"] in (opcodes.MEMBER_SCALE, opcodes.HEADS):
+                z = members.forward(op, x, self._weight(state.theta, op))
+                z = z + self._bias(state.theta, op) if op["bias"] >= 0 else z
             else:  # ELEMENTWISE
                 z = x
             f = ACTIVATION_OF[op["activation"]][0]
@@ -210,11 +215,17 @@ class ReferenceEngine:
             d_x = d_z
             if op["code"] == opcodes.DENSE:
                 w = self._weight(state.theta, op)
-                d_x = op["factor"] * (d_z @ w.T)
-                d_w = op["factor"] * (x.T @ d_z) + op["l2"] * w + op["l1"] * np.sign(w)
-                self._weight(gradient, op)[...] = d_w
+                d_rows = d_z.reshape(-1, op["member_out"])
+                d_x = op["factor"] * (d_rows @ w.T).reshape(x.shape)
+                d_w = op["factor"] * (members.rows_of(x, op).T @ d_rows)
+                self._weight(gradient, op)[...] = d_w + op["l2"] * w + op["l1"] * np.sign(w)
                 if op["bias"] >= 0:
-                    self._array(gradient, op["bias"], op["n_out"])[...] = d_z.sum(axis=0)
+                    self._bias(gradient, op)[...] = d_rows.sum(axis=0)
+            elif op["code"] in (opcodes.MEMBER_SCALE, opcodes.HEADS):
+                w = self._weight(state.theta, op)
+                d_x, self._weight(gradient, op)[...] = members.backward(op, x, w, d_z)
+                if op["bias"] >= 0:
+                    self._bias(gradient, op)[...] = d_z.sum(axis=0)
             elif op["code"] in (opcodes.BATCH_NORM, opcodes.LAYER_NORM):
                 d_x = self._norm_backward(state, op, d_z, extra, gradient, training)
             elif op["code"] == opcodes.SCALE:
@@ -383,7 +394,9 @@ class ReferenceEngine:
     def _weight(self, vector, op):
         """The operation's weight, tables, scale or α in a vector like θ."""
         shape = {
-            opcodes.DENSE: (op["n_in"], op["n_out"]),
+            opcodes.DENSE: (op["member_in"], op["member_out"]),
+            opcodes.MEMBER_SCALE: (op["members"], op["member_out"]),
+            opcodes.HEADS: (op["members"], op["member_in"], op["member_out"]),
             opcodes.EMBEDDING: (op["rows"], op["size"]),
             opcodes.PIECEWISE: (op["features"], op["bins"] + 1, op["size"]),
             opcodes.PERIODIC: (op["features"], op["frequencies"]),
@@ -394,6 +407,7 @@ class ReferenceEngine:
     def _bias(self, vector, op):
         """The operation's bias or shift in a vector like θ."""
         shape = {
+            opcodes.DENSE: (op["member_out"],),
             opcodes.PIECEWISE: (op["features"], op["size"]),
             opcodes.PERIODIC: (op["features"], op["frequencies"]),
             opcodes.FEATURE_DENSE: (_maps(op), op["size"]),

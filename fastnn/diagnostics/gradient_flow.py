@@ -64,6 +64,8 @@ def layer_ops(program: Program) -> list[LayerOps]:
             continue
         chain = [i, *_successors(program.ops, i)]
         norms = [k for k in chain if program.ops[k]["code"] in _NORMS]
+        # Each member of an ensemble has its bias behind the product that all share.
+        own = [k for k in chain if program.ops[k]["code"] == oc.MEMBER_SCALE]
         active = next((k for k in chain if program.ops[k]["activation"] != oc.LINEAR), chain[-1])
         activation = _NAME_OF_CODE[int(program.ops[active]["activation"])]
         layers.append(
@@ -71,7 +73,7 @@ def layer_ops(program: Program) -> list[LayerOps]:
                 names[op["weight"]],
                 int(op["n_out"]),
                 i,
-                norms[-1] if norms else i,
+                [i, *own, *norms][-1],
                 active,
                 activation,
                 bool(norms),
@@ -84,10 +86,16 @@ def _successors(ops: np.ndarray, i: int) -> Iterator[int]:
     """The element-wise operations behind operation i, up to and with its activation."""
     while ops[i]["activation"] == oc.LINEAR and ops[i]["code"] != oc.PARAMETRIC:
         readers = np.flatnonzero((ops["x"] == ops[i]["y"]) | (ops["skip"] == ops[i]["y"]))
-        if len(readers) != 1 or ops[readers[0]]["code"] not in _FOLLOWS:
+        if len(readers) != 1 or not _follows(ops[i], ops[readers[0]]):
             return
         i = int(readers[0])
         yield i
+
+
+def _follows(op: Any, reader: Any) -> bool:
+    """Whether ``reader`` belongs to the layer of ``op``; members' factors of a product do."""
+    is_of_product = op["code"] == oc.DENSE and reader["code"] == oc.MEMBER_SCALE
+    return is_of_product or reader["code"] in _FOLLOWS
 
 
 class Flow:
@@ -99,7 +107,7 @@ class Flow:
         Names of the Dense layers, input side first: ``"0"`` for the parameters ``"0.weight"`` and
         ``"0.bias"``.
     units : tuple of int
-        Widths of the layers.
+        Widths of the layers; in a `BatchEnsemble` of all its members together.
     activations : tuple of str
         The activation of each layer, behind its normalisation.
     normalised : tuple of bool

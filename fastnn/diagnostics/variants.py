@@ -11,6 +11,7 @@ from typing import Any
 from fastnn.nn.activations import ACTIVATIONS
 from fastnn.nn.layers import (
     Activation,
+    BatchEnsemble,
     BatchNorm,
     Dense,
     Dropout,
@@ -97,7 +98,14 @@ def blocks(layers: Sequence[Layer]) -> list[list[Layer]]:
     """The layers cut before every Dense and Residual but the first.
 
     What comes before the first belongs to the first block.
+
+    Raises
+    ------
+    ValueError
+        A `BatchEnsemble`, whose blocks are inside it.
     """
+    if any(isinstance(layer, BatchEnsemble) for layer in layers):
+        raise ValueError("no variants are known of a BatchEnsemble; change its layers by hand")
     found: list[list[Layer]] = [[]]
     for layer in layers:
         if isinstance(layer, Dense | Residual) and any(
@@ -155,9 +163,11 @@ def _normalised(block: list[Layer], norm: type) -> list[Layer]:
 
 
 def _each(layers: Sequence[Layer], change: Any) -> list[Layer]:
-    """``change`` of every layer, inside residual blocks too."""
+    """``change`` of every layer, inside residual blocks and ensembles too."""
     inside = [
-        _copy(layer, layers=_each(layer.layers, change)) if isinstance(layer, Residual) else layer
+        _copy(layer, layers=_each(layer.layers, change))
+        if isinstance(layer, Residual | BatchEnsemble)
+        else layer
         for layer in layers
     ]
     return [change(layer) for layer in inside]

@@ -7,17 +7,17 @@ rounding, in both dtypes.
 To add one: a function here and a line in ``INITIALIZERS``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from fastnn._kernels import opcodes, philox
 from fastnn._utils import checks
+from fastnn._utils.calls import named_call
 from fastnn.data.validation import as_numbers
-from fastnn.nn.calls import named_call
 
-Shape = tuple[int, ...]
+Shape = tuple[int, ...]  # of a weight (n_in, n_out), or of several: (…, n_in, n_out)
 
 
 class Draw:
@@ -53,7 +53,7 @@ def _variance(
     """An initialiser of variance s = ``variance_of(n_in, n_out)``: N(0, s) or U(−√3s, √3s)."""
 
     def initialise(shape: Shape, draw: Draw) -> np.ndarray:
-        n_in, n_out = shape if len(shape) == 2 else (1, shape[0])
+        n_in, n_out = (1, *shape)[-2:]  # a bias has one input
         std, n = np.sqrt(variance_of(n_in, n_out)), int(np.prod(shape))
         values = np.sqrt(3.0) * (2.0 * draw.uniform(n) - 1.0) if uniform else draw.normal(n)
         return (std * values).reshape(shape)
@@ -62,12 +62,12 @@ def _variance(
 
 
 def _orthogonal(shape: Shape, draw: Draw) -> np.ndarray:
-    n_in, n_out = shape if len(shape) == 2 else (1, shape[0])
-    tall = draw.normal(n_in * n_out).reshape(max(n_in, n_out), min(n_in, n_out))
+    n_in, n_out = (1, *shape)[-2:]  # a bias has one input
+    tall = draw.normal(int(np.prod(shape))).reshape(-1, max(n_in, n_out), min(n_in, n_out))
     q, r = np.linalg.qr(tall)
     # This makes the distribution uniform over orthogonal matrices (Mezzadri 2007).
-    q = q * np.where(np.diag(r) < 0, -1.0, 1.0)
-    return (q if n_in >= n_out else q.T).reshape(shape)
+    q = q * np.where(np.diagonal(r, axis1=1, axis2=2) < 0, -1.0, 1.0)[:, None]
+    return (q if n_in >= n_out else np.swapaxes(q, 1, 2)).reshape(shape)
 
 
 INITIALIZERS: dict[str, Callable[..., np.ndarray]] = {
@@ -81,6 +81,7 @@ INITIALIZERS: dict[str, Callable[..., np.ndarray]] = {
     "he_normal": _variance(lambda n_in, n_out: 2.0 / n_in, uniform=False),
     "lecun_uniform": _variance(lambda n_in, n_out: 1.0 / n_in, uniform=True),
     "lecun_normal": _variance(lambda n_in, n_out: 1.0 / n_in, uniform=False),
+    "fan_in_uniform": _variance(lambda n_in, n_out: 1.0 / (3.0 * n_in), uniform=True),
     "orthogonal": _orthogonal,
 }
 
@@ -107,6 +108,7 @@ class Initializer:
     he_uniform       U(±√(6/n_in))                    He et al. 2015
     lecun_normal     N(0, 1/n_in)                     LeCun et al. 1998; Klambauer et al. 2017
     lecun_uniform    U(±√(3/n_in))                    LeCun et al. 1998
+    fan_in_uniform   U(±1/√n_in), of a bias too       PyTorch's linear layer
     orthogonal       uniform, of orthonormal columns  Saxe et al. 2014
     auto             He, LeCun or Glorot              chosen by the layer's activation
     data             x W has variance 1 in each unit  Holzmüller et al. 2024
@@ -202,6 +204,17 @@ class TruncatedNormal:
         return self.std * kept[:n].reshape(shape)
 
 
+def of_bias(init: Any, n_in: int) -> Any:
+    """The initialiser of a bias behind n_in inputs, of which its shape does not tell."""
+    by_fan_in = isinstance(init, Initializer) and init.name == "fan_in_uniform"
+    return Uniform(1.0 / np.sqrt(n_in)) if by_fan_in else init
+
+
+def ones(name: str, shape: Shape, draw: Draw) -> np.ndarray:
+    """The initialiser of scales."""
+    return np.ones(shape)
+
+
 class OnlyLastRow:
     """Zeros but for the last row of each matrix of (…, rows, columns), which another one draws."""
 
@@ -222,6 +235,43 @@ class FromData:
 
     def __call__(self, name: str, shape: Shape, draw: Draw) -> np.ndarray:
         return self.start(name, shape, draw)
+
+
+class FirstScale:
+    """The initialiser of the first r, (members, columns): one draw a member and group."""
+
+    def __init__(self, start: str, groups: Sequence[int] | None):
+        self.start: str = start
+        self.groups: Sequence[int] | None = groups
+
+    def __call__(self, name: str, shape: Shape, draw: Draw) -> np.ndarray:
+        members, width = shape
+        groups = [1] * width if self.groups is None else self.groups
+        n = members * len(groups)
+        drawn = draw.normal(n) if self.start == "normal" else np.sign(draw.uniform(n) - 0.5)
+        return np.repeat(drawn.reshape(members, -1), groups, axis=1)
+
+
+class SameForAll:
+    """An initialiser (members, …) that draws once and gives each member the same numbers."""
+
+    def __init__(self, init: Any):
+        self.init: Any = init
+
+    def __call__(self, name: str, shape: Shape, draw: Draw) -> np.ndarray:
+        return np.broadcast_to(self.init(name, shape[1:], draw), shape)
+
+
+class OfMembers:
+    """An initialiser of biases (members, units), each of which starts as one of a long bias."""
+
+    def __init__(self, init: Any):
+        self.init: Any = init
+
+    def __call__(self, name: str, shape: Shape, draw: Draw) -> np.ndarray:
+        if isinstance(self.init, ArrayInitializer):
+            return self.init(name, shape, draw)
+        return self.init(name, (int(np.prod(shape)),), draw).reshape(shape)
 
 
 def as_initializer(init: Any) -> Initializer | ArrayInitializer:

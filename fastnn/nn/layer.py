@@ -4,8 +4,8 @@ import inspect
 from typing import Any
 
 from fastnn._utils import checks
+from fastnn._utils.calls import named_call
 from fastnn.nn.activations import activation_table, check_activation
-from fastnn.nn.calls import named_call
 from fastnn.nn.initializers import Initializer
 
 _KNOWN_BEFORE = ("layer", "constants", "name")  # of an activation's description

@@ -24,6 +24,9 @@ from fastnn.nn.layer import Activation, Layer, as_activation
 from fastnn.optim.schedules import Schedule, schedule_from_config
 
 SCALINGS = ("standard", "ntk")
+MEMBER_SCALINGS = ("all", "first")
+STARTS = ("signs", "normal")
+_MOST_MEMBERS = 4096  # more than any ensemble that was published, by far
 # Left out of a model file where it is the default: versions that do not know it read the file.
 _LATER = {"scaling": "standard", "lr_factor": 1.0, "decay_factor": 1.0, "bias_lr_factor": 1.0}
 
@@ -205,13 +208,133 @@ class Residual(Layer):
         self.projection: str | bool = bool(projection) if is_boolean else "auto"
 
 
+class Heads(Layer):
+    """A linear map of its own for each member: y_m = x_m W_m + b_m; the end of a `BatchEnsemble`.
+
+    Parameters
+    ----------
+    units : int
+        Outputs of a member.
+    init, bias_init : str, Initializer or array
+        How W, (members, n_in, units), and b, (members, units), start; as arrays they have these
+        shapes. Each member draws its own numbers.
+    bias : bool
+        Whether there is a b.
+    lr_factor, decay_factor : float
+        Factors of the learning rate and of the optimiser's ``weight_decay`` for W.
+    bias_lr_factor : float
+        Factor of the learning rate for b.
+    """
+
+    def __init__(
+        self,
+        units: int,
+        init: Any = "fan_in_uniform",
+        bias: bool = True,
+        bias_init: Any = "fan_in_uniform",
+        lr_factor: float = 1.0,
+        decay_factor: float = 1.0,
+        bias_lr_factor: float = 1.0,
+    ):
+        self.units: int = checks.integer("units", units)
+        self.init: Initializer | ArrayInitializer = explicit_initializer("init", init)
+        self.bias: bool = checks.boolean("bias", bias)
+        self.bias_init: Initializer | ArrayInitializer = explicit_initializer(
+            "bias_init", bias_init
+        )
+        self.lr_factor: float = checks.number("lr_factor", lr_factor)
+        self.decay_factor: float = checks.number("decay_factor", decay_factor)
+        self.bias_lr_factor: float = checks.number("bias_lr_factor", bias_lr_factor)
+
+
+class BatchEnsemble(Layer):
+    """Members that share their weights (Wen, Tran & Ba 2020), as TabM has them; the last layer.
+
+    Each member m sees the same x, scaled by its own r: x_m = r_m ⊙ x (Gorishniy, Kotelnikov &
+    Babenko 2024). Behind that it goes its own way through ``layers``, in which
+
+    - `Dense` is y_m = f(s_m ⊙ (r_m ⊙ x_m) W + b_m), W being the members' common weight. The first
+      layer has no r of its own: it is the one above.
+    - `Activation` and `Dropout` act on each member by itself, with its own α and masks.
+    - `Heads`, as the last, is a linear map of each member's own.
+
+    The loss of a sample is the mean of its members' losses, each taken against the same target.
+    ``predict`` gives the mean of the members' predictions, probabilities where the loss has a link,
+    and metrics are those of this mean. ``forward`` gives the raw outputs of each member, (n,
+    members, outputs).
+
+    Parameters are named ``"0.r"`` (members, n_in), ``"0.0.weight"`` (n_in, units), ``"0.0.s"`` and
+    ``"0.0.bias"`` (members, units), from the second Dense on ``"0.1.r"`` too, and of `Heads`
+    ``"0.2.weight"`` (members, n_in, units).
+
+    Parameters
+    ----------
+    members : int
+    layers : sequence of Layer
+        Of the kinds above.
+    scaling : {"all", "first"}
+        "first" is TabM-mini: only the first r, and then each Dense is y_m = f(x_m W + b).
+    start : {"signs", "normal"}
+        How the first r starts, which alone tells the members apart: ±1, or N(0, 1), which TabM
+        takes behind embeddings. All other r and s start at 1, and the b of a Dense is one draw for
+        all members.
+    groups : sequence of int, optional
+        Widths of runs of columns of x that make one feature, such as an embedding's. The first r
+        starts with one draw for each of them and member.
+    lr_factor, decay_factor : float
+        Factors of the learning rate and of the optimiser's ``weight_decay`` for r and s. TabM's
+        authors let them decay as weights do.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument, or the layer that cannot stand there.
+
+    Examples
+    --------
+    >>> import fastnn as fnn
+    >>> block = [fnn.Dense(64, "relu"), fnn.Dropout(0.1)]
+    >>> tabm = fnn.BatchEnsemble(32, [*block, *block, fnn.Heads(2)])
+    >>> net = fnn.Network([tabm], inputs=10, loss="softmax_cross_entropy", backend="numpy")
+    >>> net.outputs, net.parameters["0.r"].shape
+    (2, (32, 10))
+
+    TabM starts the shared weights and biases from U(±1/√n_in), PyTorch's default for a linear
+    layer: ``Dense(64, "relu", init="fan_in_uniform", bias_init="fan_in_uniform")``.
+    """
+
+    def __init__(
+        self,
+        members: int,
+        layers: Sequence[Layer],
+        scaling: str = "all",
+        start: str = "signs",
+        groups: Sequence[int] | None = None,
+        lr_factor: float = 1.0,
+        decay_factor: float = 1.0,
+    ):
+        self.members: int = checks.integer("members", members)
+        if self.members > _MOST_MEMBERS:
+            raise ValueError(f"members must be at most {_MOST_MEMBERS}, not {members}")
+        self.layers: list[Layer] = _checked_member_layers(layers)
+        self.scaling: str = checks.one_of("scaling", scaling, MEMBER_SCALINGS)
+        self.start: str = checks.one_of("start", start, STARTS)
+        self.groups: list[int] | None = None
+        if groups is not None:
+            if isinstance(groups, str) or not isinstance(groups, Sequence | np.ndarray):
+                raise TypeError(f"groups must be a list of integers, not {groups!r}")
+            self.groups = [checks.integer(f"groups[{i}]", n) for i, n in enumerate(groups)]
+        self.lr_factor: float = checks.number("lr_factor", lr_factor)
+        self.decay_factor: float = checks.number("decay_factor", decay_factor)
+
+
 _DEEPEST = 40  # Residual blocks one inside the other: copies recurse ten calls for each
 
 LAYERS: dict[str, type[Layer]] = {
     layer.__name__: layer
     for layer in (
         *(Dense, Activation, BatchNorm, LayerNorm, Dropout, GaussianNoise, Residual),
-        *(Scale, Embedding, PiecewiseLinear, Periodic),
+        *(Scale, Embedding, PiecewiseLinear, Periodic, BatchEnsemble, Heads),
     )
 }
 
@@ -242,6 +365,29 @@ def _check_depth(layers: Sequence[Layer]) -> None:
         f"Residual blocks are nested more than {_DEEPEST} deep, one inside the other; "
         "put them one after the other"
     )
+
+
+def _checked_member_layers(layers: Any) -> list[Layer]:
+    """``layers`` as a list, or an error that names what cannot be a member's layer."""
+    name = "layers of BatchEnsemble"
+    checked = check_layers(name, layers)
+    if not any(isinstance(layer, Dense | Heads) for layer in checked):
+        raise ValueError(f"{name} must hold a Dense or Heads layer")
+    for i, layer in enumerate(checked):
+        if not isinstance(layer, Dense | Activation | Dropout | Heads):
+            raise TypeError(
+                f"{name}[{i}] must be Dense, Activation, Dropout or Heads, not {layer!r}"
+            )
+        if isinstance(layer, Heads) and i + 1 < len(checked):
+            raise ValueError(f"{name}[{i}]: Heads must be the last of them")
+        if isinstance(layer, Dense) and not {DATA_WEIGHT, DATA_BIAS}.isdisjoint(
+            start.to_config()["name"] for start in (layer.init, layer.bias_init)
+        ):
+            raise ValueError(
+                f"{name}[{i}]: members cannot start from data, "
+                f"which init={DATA_WEIGHT!r} and bias_init={DATA_BIAS!r} do"
+            )
+    return checked
 
 
 def layer_from_config(config: dict[str, Any]) -> Layer:

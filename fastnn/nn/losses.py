@@ -12,7 +12,7 @@ import numpy as np
 from fastnn._kernels import opcodes
 from fastnn._kernels.tables import LOSSES, LossRow
 from fastnn._utils import checks
-from fastnn.nn.calls import named_call
+from fastnn._utils.calls import named_call
 
 
 def loss_table() -> str:
@@ -32,8 +32,8 @@ class Loss:
     quantile has an output for each level τ: the value below which the target lies with probability
     τ (Koenker & Bassett 1978). Its target is one value for each sample. Each output is trained for
     its level alone; ``predict`` sorts the outputs of a sample, so that quantiles never cross, which
-    never raises the loss (rearrangement: Chernozhukov, Fernández-Val & Galichon 2010). R², MAE and
-    RMSE are of the level nearest ½.
+    never raises the loss (rearrangement: Chernozhukov, Fernández-Val & Galichon 2010), and of an
+    ensemble averages what is sorted for each member. R², MAE and RMSE are of the level nearest ½.
 
     Parameters
     ----------
@@ -70,8 +70,12 @@ class Loss:
         return {"name": self.name, **levels, **self.constants}
 
     def record(self) -> np.ndarray:
-        """What engines read: an array of one `opcodes.LOSS`, or of one for each level."""
+        """What engines read: an array of one `opcodes.LOSS`, or of one for each level.
+
+        It is that of a network without members; `lowering.lower` says where there are some.
+        """
         record = np.zeros(max(1, len(self.levels)), opcodes.LOSS)
+        record["members"] = 1
         record["code"], record["link"] = self.spec.code, opcodes.LINKS[self.spec.link]
         record["constant"] = self.levels or next(iter(self.constants.values()), 0.0)
         return record

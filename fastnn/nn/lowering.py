@@ -13,14 +13,18 @@ import numpy as np
 from fastnn._kernels import opcodes
 from fastnn._kernels.contract import ArrayInfo, Program
 from fastnn.nn.activations import ACTIVATIONS
-from fastnn.nn.initializers import Draw, Initializer, OnlyLastRow, Uniform
+from fastnn.nn.ensemble_lowering import batch_ensemble, misplaced_heads
+from fastnn.nn.feature_lowering import lower_embedding, lower_periodic, lower_piecewise
+from fastnn.nn.initializers import Initializer, of_bias, ones
 from fastnn.nn.layers import (
     Activation,
+    BatchEnsemble,
     BatchNorm,
     Dense,
     Dropout,
     Embedding,
     GaussianNoise,
+    Heads,
     Layer,
     LayerNorm,
     Periodic,
@@ -30,7 +34,6 @@ from fastnn.nn.layers import (
     dense_initializers,
 )
 from fastnn.nn.losses import Loss
-from fastnn.nn.lowering_periodic import lower_periodic
 from fastnn.optim.schedules import Schedule
 
 _NEEDS_Z = {row.code for row in ACTIVATIONS.values() if row.needs_z}
@@ -75,25 +78,29 @@ def lower(
     ValueError
         Where widths do not fit, naming the layer.
     """
-    lowering = _Lowering(inputs)
-    output, n_outputs = lowering.sequence(layers, opcodes.INPUT, inputs, "")
+    lowering = Lowering(inputs)
+    output, width = lowering.sequence(layers, opcodes.INPUT, inputs, "")
     if loss.name == "binary_cross_entropy":
         lowering.strip_sigmoid(output)
     lowering.plan_backward()
+    members = lowering.members
+    loss.check_outputs(width // members)
+    record = loss.record()
+    record["members"], record["linked"] = members, lowering.scratch(width if members > 1 else 0)
     lowering.check_size()
-    loss.check_outputs(n_outputs)
     return Program(
         ops=np.array([tuple(op[name] for name in _FIELDS) for op in lowering.ops], opcodes.OP),
         parameters=tuple(lowering.parameters),
         buffers=tuple(lowering.buffers),
         n_inputs=inputs,
-        n_outputs=n_outputs,
+        n_outputs=width // members,
+        members=members,
         output=output,
         n_parameters=lowering.n_parameters,
         n_buffers=lowering.n_buffers,
         n_columns=lowering.n_columns,
         n_scratch=lowering.n_scratch,
-        loss=loss.record(),
+        loss=record,
         dtype=np.dtype(dtype),
         cardinalities=lowering.cardinalities,
         precision=precision,
@@ -101,7 +108,7 @@ def lower(
     )
 
 
-class _Lowering:
+class Lowering:
     """The tables while they grow."""
 
     def __init__(self, inputs: int):
@@ -113,6 +120,7 @@ class _Lowering:
         self.pinned = {opcodes.INPUT}  # values that must stay as they are
         self.cardinalities: tuple[int, ...] = ()
         self.schedules: list[Schedule] = []
+        self.members = 1  # of the ensemble that the layers lowered so far end in
 
     # --- pieces -----------------------------------------------------------------------------------
 
@@ -130,6 +138,11 @@ class _Lowering:
         self.n_buffers += math.prod(shape)
         return offset
 
+    def scratch(self, n: int) -> int:
+        """Reserve numbers of the per-thread scratch and return the first."""
+        self.n_scratch += n
+        return self.n_scratch - n
+
     def columns(self, n: int) -> int:
         """Reserve workspace columns and return the first."""
         self.n_columns += n
@@ -137,7 +150,17 @@ class _Lowering:
 
     def emit(self, code: int, x: int, n_in: int, n_out: int, **fields: Any) -> int:
         """Append an operation and return the column offset of its output."""
-        op: dict[str, Any] = _BLANK | {"code": code, "x": x, "n_in": n_in, "n_out": n_out, **fields}
+        members = fields.get("members", 1)
+        op: dict[str, Any] = _BLANK | {
+            "code": code,
+            "x": x,
+            "n_in": n_in,
+            "n_out": n_out,
+            "members": members,
+            "member_in": n_in // members,
+            "member_out": n_out // members,
+            **fields,
+        }
         op["y"], op["stream"] = self.columns(n_out), len(self.ops)
         self.ops.append(op)
         return op["y"]
@@ -170,8 +193,9 @@ class _Lowering:
 
     def parametric(self, x: int, width: int, activation: Activation, name: str) -> int:
         """x + α ⊙ (f(x) − x)."""
+        shape = (width,) if self.members == 1 else (self.members, width // self.members)
         fields = {
-            "weight": self.parameter(f"{name}alpha", (width,), "alpha", _ones),
+            "weight": self.parameter(f"{name}alpha", shape, "alpha", ones),
             "weight_rate": activation.lr_factor,
             "weight_decay": activation.decay_factor,
             "inner": ACTIVATIONS[activation.name].code,
@@ -194,14 +218,23 @@ class _Lowering:
     def dense(
         self, layer: Dense, x: int, width: int, name: str, following: Iterable[Layer]
     ) -> _Value:
+        fields = self.dense_fields(layer, width, name, following, bias=True)
+        y = self.emit(opcodes.DENSE, x, width, layer.units, **fields)
+        return self.activate(y, layer.units, layer.activation, name), layer.units
+
+    def dense_fields(
+        self, layer: Dense, width: int, name: str, following: Iterable[Layer], bias: bool
+    ) -> dict[str, Any]:
+        """What an operation DENSE of this many inputs has of its layer, with parameters made."""
         init, bias_init = dense_initializers(layer, following)
         weight = self.parameter(f"{name}weight", (width, layer.units), "weight", init)
-        bias = -1
-        if layer.bias:
-            bias = self.parameter(f"{name}bias", (layer.units,), "bias", bias_init)
-        fields = {
+        offset = -1
+        if bias and layer.bias:
+            start = of_bias(bias_init, width)
+            offset = self.parameter(f"{name}bias", (layer.units,), "bias", start)
+        return {
             "weight": weight,
-            "bias": bias,
+            "bias": offset,
             "l1": layer.l1,
             "l2": layer.l2,
             "max_norm": layer.max_norm or 0.0,
@@ -210,8 +243,6 @@ class _Lowering:
             "bias_rate": layer.bias_lr_factor,
             "weight_decay": layer.decay_factor,
         }
-        y = self.emit(opcodes.DENSE, x, width, layer.units, **fields)
-        return self.activate(y, layer.units, layer.activation, name), layer.units
 
     def activation(
         self, layer: Activation, x: int, width: int, name: str, following: Iterable[Layer]
@@ -220,7 +251,7 @@ class _Lowering:
 
     def _scale_and_shift(self, name: str, width: int) -> dict[str, int]:
         return {
-            "weight": self.parameter(f"{name}scale", (width,), "scale", _ones),
+            "weight": self.parameter(f"{name}scale", (width,), "scale", ones),
             "bias": self.parameter(f"{name}shift", (width,), "shift", Initializer("zeros")),
         }
 
@@ -231,11 +262,10 @@ class _Lowering:
         self.buffer(f"{name}running_var", (width,), "variance", 1.0)
         fields = {
             "state": state,
-            "column_stats": self.n_scratch,
+            "column_stats": self.scratch(opcodes.COLUMN_STATS * width),
             "epsilon": layer.epsilon,
             "momentum": layer.momentum,
         }
-        self.n_scratch += opcodes.COLUMN_STATS * width
         fields |= self._scale_and_shift(name, width)
         return self.emit(opcodes.BATCH_NORM, x, width, width, **fields), width
 
@@ -291,79 +321,11 @@ class _Lowering:
         self, layer: Scale, x: int, width: int, name: str, following: Iterable[Layer]
     ) -> _Value:
         fields = {
-            "weight": self.parameter(f"{name}scale", (width,), "scale", _ones),
+            "weight": self.parameter(f"{name}scale", (width,), "scale", ones),
             "weight_rate": layer.lr_factor,
             "weight_decay": layer.decay_factor,
         }
         return self.emit(opcodes.SCALE, x, width, width, **fields), width
-
-    def embedding(
-        self, layer: Embedding, x: int, width: int, name: str, following: Iterable[Layer]
-    ) -> _Value:
-        codes, rows = len(layer.cardinalities), sum(layer.cardinalities)
-        if name != "0.":
-            raise ValueError(
-                f"layer {name[:-1]} (Embedding): expected as the first layer, "
-                "as its codes are columns of X"
-            )
-        if codes > width:
-            raise ValueError(
-                f"layer 0 (Embedding): it has {codes} cardinalities, "
-                f"but the network only {width} inputs"
-            )
-        self.cardinalities = tuple(layer.cardinalities)
-        first_rows = np.cumsum([0, *layer.cardinalities])
-        fields = {
-            "weight": self.parameter(f"{name}weight", (rows, layer.size), "table", layer.init),
-            "weight_rate": layer.lr_factor,
-            "weight_decay": layer.decay_factor,
-            "state": self.buffer(f"{name}first_rows", (codes + 1,), "first_rows", first_rows),
-            "codes": codes,
-            "size": layer.size,
-            "rows": rows,
-        }
-        n_out = width - codes + codes * layer.size
-        return self.emit(opcodes.EMBEDDING, x, width, n_out, **fields), n_out
-
-    def piecewise(
-        self, layer: PiecewiseLinear, x: int, width: int, name: str, following: Iterable[Layer]
-    ) -> _Value:
-        features, size = layer.features or width, layer.size
-        before = [op["code"] for op in self.ops if op["y"] == x]
-        if isinstance(layer.bins, int) and x != opcodes.INPUT and before != [opcodes.EMBEDDING]:
-            raise ValueError(
-                f"layer {name[:-1]} (PiecewiseLinear): bins must be edges, not {layer.bins}, "
-                "where its input is not X itself"
-            )
-        self.check_numbers(layer, features, x, width, name)
-        bins = layer.most_bins
-        start = Uniform(1 / math.sqrt(size))
-        fields = {
-            "weight": self.parameter(
-                f"{name}weight", (features, bins + 1, size), "map", OnlyLastRow(start)
-            ),
-            "bias": self.parameter(f"{name}bias", (features, size), "bias", start),
-            "weight_rate": layer.lr_factor,
-            "bias_rate": layer.lr_factor,
-            "weight_decay": layer.decay_factor,
-            "state": self.buffer(f"{name}bins", (features, bins + 2), "bins", layer.table),
-            "column_stats": self.n_scratch,
-            "features": features,
-            "bins": bins,
-            "size": size,
-        }
-        self.n_scratch += features * bins * size
-        n_out = features * size + width - features
-        return self.emit(opcodes.PIECEWISE, x, width, n_out, **fields), n_out
-
-    def check_numbers(self, layer: Layer, features: int, x: int, width: int, name: str) -> None:
-        """ValueError where a layer encodes more columns of value x than are numbers."""
-        most = width - sum(op["codes"] * op["size"] for op in self.ops if op["y"] == x)
-        if features > most:
-            raise ValueError(
-                f"layer {name[:-1]} ({type(layer).__name__}): it encodes {features} columns, "
-                f"but its input has only {most} that are numbers; say features={most}"
-            )
 
     # --- finishing touches ------------------------------------------------------------------------
 
@@ -400,20 +362,17 @@ class _Lowering:
 
 
 _LOWERINGS = {
-    Dense: _Lowering.dense,
-    Scale: _Lowering.scale,
-    Embedding: _Lowering.embedding,
-    PiecewiseLinear: _Lowering.piecewise,
+    Dense: Lowering.dense,
+    Scale: Lowering.scale,
+    Embedding: lower_embedding,
+    PiecewiseLinear: lower_piecewise,
     Periodic: lower_periodic,
-    Activation: _Lowering.activation,
-    BatchNorm: _Lowering.batch_norm,
-    LayerNorm: _Lowering.layer_norm,
-    Dropout: _Lowering.dropout,
-    GaussianNoise: _Lowering.noise,
-    Residual: _Lowering.residual,
+    Activation: Lowering.activation,
+    BatchNorm: Lowering.batch_norm,
+    LayerNorm: Lowering.layer_norm,
+    Dropout: Lowering.dropout,
+    GaussianNoise: Lowering.noise,
+    Residual: Lowering.residual,
+    BatchEnsemble: batch_ensemble,
+    Heads: misplaced_heads,
 }
-
-
-def _ones(name: str, shape: tuple[int, ...], draw: Draw) -> np.ndarray:
-    """The initialiser of scales."""
-    return np.ones(shape)

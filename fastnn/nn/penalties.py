@@ -13,7 +13,7 @@ def penalty(program: Program, state: State) -> float:
         if op["l1"] > 0 or op["l2"] > 0:
             first = op["weight"]
             theta = state.read_only_copy("theta")
-            w = theta[first : first + op["n_in"] * op["n_out"]].astype(np.float64)
+            w = theta[first : first + op["member_in"] * op["member_out"]].astype(np.float64)
             # Sums, not dot products: the threads of BLAS would spin while the next chunk wants the
             # cores.
             squares, magnitudes = float(np.square(w).sum()), float(np.abs(w).sum())

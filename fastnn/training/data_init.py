@@ -67,6 +67,7 @@ def _input_of(net: NetworkProtocol, i: int, X: np.ndarray) -> np.ndarray:
         ops=net.program.ops[:i],
         output=int(op["x"]),
         n_outputs=int(op["n_in"]),
+        members=1,
         loss=Loss("mse").record(),
     )
     return make_engine(net.backend, before).forward(net.state, X)[0]

@@ -69,6 +69,7 @@ include "piecewise.pxi"
 include "periodic.pxi"
 include "feature_dense.pxi"
 include "loss.pxi"
+include "ensemble.pxi"
 include "statistics.pxi"
 include "gradients.pxi"
 include "steps.pxi"
@@ -86,12 +87,12 @@ def run(int64_t rank, int64_t n_threads, object arguments, cnp.ndarray X, bint l
     cdef PrefetchQueue queue
     cdef KernelContext ctx = context_of(rank, n_threads, <tuple>arguments)
     ctx.X, ctx.n_inputs = <const real*>X.data, X.shape[1]
-    cdef int64_t link = ctx.loss.link if linked else IDENTITY, n = X.shape[0], result
+    cdef int64_t n = X.shape[0], result
     cdef real* outputs = <real*>predictions.data
     with nogil:
         if ctx.backward:
             ctx.prefetch_queue = &queue
             result = train(&ctx) if ctx.updates else run_chunk(&ctx)
         else:
-            result = predict(&ctx, n, link, outputs)
+            result = predict(&ctx, n, linked, outputs)
     return result

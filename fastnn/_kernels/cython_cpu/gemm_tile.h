@@ -56,9 +56,11 @@ typedef struct {
    first-level TLB, and it is packed. */
 #define PACK_SPREAD (1 << 18)
 /* Rows of A that lie a multiple of so many bytes apart fall into the same few sets of the
-   first-level cache; then MC rows at a time are packed. */
+   first-level cache; then MC rows of op(A) at a time are packed. The gradient of a weight of
+   512 × 512, whose A is transposed: 115 GFLOP/s in place, 150 packed. */
 #define CONFLICT_STRIDE 1024
 #define MC (11 * 12)
+#define PACKED_ROWS (12 * 12) /* whole vectors */
 /* Vectors of a single row: enough sums under way to hide the latency of an addition. */
 #define ROW_VECTORS 8
 
@@ -275,9 +277,11 @@ static void gemm_tiled(GemmShape shape, real alpha, Operand a, Operand b, Source
         }
         return;
     }
-    real packed_a[MC * KC] __attribute__((aligned(VECTOR_BYTES)));
-    const int packs = !a.transposed && m > MR && n > 4 * LANES
-                      && a.stride * (int64_t)sizeof(real) % CONFLICT_STRIDE == 0;
+    real packed_a[PACKED_ROWS * KC] __attribute__((aligned(VECTOR_BYTES)));
+    const int packs =
+        m > MR && n > 4 * LANES && a.stride * (int64_t)sizeof(real) % CONFLICT_STRIDE == 0;
+    const int64_t left_row = !packs ? a_row : a.transposed ? 1 : KC;
+    const int64_t left_depth = !packs ? a_depth : a.transposed ? PACKED_ROWS : 1;
     const int64_t chunk = packs ? MC : m;
     for (int64_t first = 0; first < depth || first == 0; first += KC) {
         const int64_t block = depth - first < KC ? depth - first : KC;
@@ -287,10 +291,12 @@ static void gemm_tiled(GemmShape shape, real alpha, Operand a, Operand b, Source
             const OutputMatrix target = {c.data + row * c.stride, c.stride};
             SourceMatrix here = first == 0 ? d : (SourceMatrix){1, c.data, c.stride};
             here.data += row * here.stride;
-            if (packs)
+            if (packs && a.transposed)
+                pack(left, a.stride, block, rows, packed_a, PACKED_ROWS);
+            else if (packs)
                 pack(left, a.stride, rows, block, packed_a, KC);
-            block_of_depth(rows, n, alpha, packs ? packed_a : left, packs ? KC : a_row, a_depth, b,
-                           first, here, target, block, queue);
+            block_of_depth(rows, n, alpha, packs ? packed_a : left, left_row, left_depth, b, first,
+                           here, target, block, queue);
         }
     }
 }

@@ -37,7 +37,9 @@ cdef inline WeightRows thread_rows(const KernelContext* ctx, const Op* op) noexc
 cdef inline WeightRows weight_rows(const Op* op) noexcept nogil:
     """All rows of a weight."""
     if op.code == DENSE:
-        return WeightRows(op.weight, op.n_in, op.n_out)
+        return WeightRows(op.weight, op.member_in, op.member_out)
+    if op.code == HEADS:
+        return WeightRows(op.weight, op.members * op.member_in, op.member_out)
     if op.code == EMBEDDING:
         return WeightRows(op.weight, op.rows, op.size)
     if op.code == PIECEWISE:
@@ -51,6 +53,8 @@ cdef inline WeightRows weight_rows(const Op* op) noexcept nogil:
 
 cdef inline int64_t bias_length(const Op* op) noexcept nogil:
     """Numbers of a bias or shift."""
+    if op.code == DENSE:
+        return op.member_out
     if op.code == PIECEWISE:
         return op.features * op.size
     if op.code == PERIODIC:
@@ -63,20 +67,21 @@ cdef inline int64_t bias_length(const Op* op) noexcept nogil:
 cdef inline bint has_bias_everywhere(const Op* op) noexcept nogil:
     """Whether the gradient of a bias is Σ δ of every unit."""
     cdef bint encodes = op.code == PIECEWISE or op.code == PERIODIC or op.code == FEATURE_DENSE
-    return op.bias >= 0 and not encodes
+    cdef bint is_shared = op.code == DENSE and op.members > 1
+    return op.bias >= 0 and not encodes and not is_shared
 
 
 cdef inline Operand thread_inputs(const KernelContext* ctx, const Op* op) noexcept nogil:
     """xᵀ for the columns of the input that multiply this thread's rows of the weight."""
-    cdef Range mine = thread_range(ctx, op.n_in)
+    cdef Range mine = thread_range(ctx, op.member_in)
     if splits_k(ctx, op):
         return transposed(ctx.work + ctx.capacity * mine.first, mine.last - mine.first)
-    return transposed(input_of(ctx, op, 0) + mine.first, op.n_in)
+    return transposed(input_of(ctx, op, 0) + mine.first, op.member_in)
 
 
 cdef inline Operand delta_of(const KernelContext* ctx, const Op* op) noexcept nogil:
     """δ over the whole mini-batch."""
-    return operand(output_gradient_of(ctx, op, 0), op.n_out)
+    return operand(output_gradient_of(ctx, op, 0), op.member_out)
 
 
 cdef int64_t compute_gradients_and_update(const KernelContext* ctx, const StepContext* step,
@@ -148,8 +153,9 @@ cdef void fused_sgd_update(const KernelContext* ctx, const StepContext* step,
     cdef double eta = step.rates.eta * op.weight_rate
     cdef double beta = 1 - eta * (op.l2 + step.rates.decay * op.weight_decay)
     cdef real* w = ctx.theta + part.offset
-    gemm(ctx, GemmShape(part.rows, part.width, step.batch), <real>(-eta * op.factor), thread_inputs(ctx, op),
-         delta_of(ctx, op), SourceMatrix(<real>beta, w, part.width), OutputMatrix(w, part.width))
+    cdef GemmShape shape = GemmShape(part.rows, part.width, step.batch * op.members)
+    gemm(ctx, shape, <real>(-eta * op.factor), thread_inputs(ctx, op), delta_of(ctx, op),
+         SourceMatrix(<real>beta, w, part.width), OutputMatrix(w, part.width))
 
 
 cdef void blocked_weight_update(const KernelContext* ctx, const StepContext* step, const Op* op,
@@ -157,7 +163,8 @@ cdef void blocked_weight_update(const KernelContext* ctx, const StepContext* ste
     """One block after the other: whole rows, or parts of them where δ is large."""
     cdef WeightRows part = thread_rows(ctx, op)
     cdef Operand x = thread_inputs(ctx, op), delta = delta_of(ctx, op)
-    cdef int64_t n_out = op.n_out, batch = step.batch, breadth = n_out, height, column, row, j, k
+    cdef int64_t n_out = op.member_out, batch = step.batch * op.members, breadth = n_out
+    cdef int64_t height, column, row, j, k
     cdef GemmShape shape
     # The same memory for every block, which keeps it in cache.
     cdef real* g = ctx.gradient + part.offset
@@ -179,19 +186,19 @@ cdef void update_block(const KernelContext* ctx, const StepContext* step, const 
                        GemmShape shape, int64_t start, real* g, double* sums) noexcept nogil:
     """Update the block (m, n) of a weight that begins at element ``start`` of θ."""
     # Runs of weights that lie next to each other in memory.
-    cdef int64_t runs = 1 if shape.n == op.n_out else shape.m, n = shape.m * shape.n
-    cdef int64_t length = n // runs, i
+    cdef int64_t width = op.member_out, runs = 1 if shape.n == width else shape.m
+    cdef int64_t n = shape.m * shape.n, length = n // runs, i
     cdef const Optimizer* optimizer = ctx.optimizer
     if op.l1 > 0 or op.l2 > 0:
         for i in range(runs):
-            add_penalties(ctx.theta + start + i * op.n_out, g + i * length, length, <real>op.l1,
+            add_penalties(ctx.theta + start + i * width, g + i * length, length, <real>op.l1,
                           <real>op.l2)
     if sums != NULL:
         sums[GRADIENT] += moments(g, n, 0).squares
     if optimizer.clip_value > 0:
         clip(g, n, <real>optimizer.clip_value)
     for i in range(runs):
-        update_recorded(ctx, step, weight_factors(step, op), start + i * op.n_out, g + i * length,
+        update_recorded(ctx, step, weight_factors(step, op), start + i * width, g + i * length,
                         length, sums)
 
 
@@ -208,8 +215,8 @@ cdef double weight_gradient(const KernelContext* ctx, const StepContext* step, c
     cdef int64_t n = part.rows * part.width, row
     cdef real* g = ctx.gradient + part.offset
     if op.code == DENSE:
-        gemm(ctx, GemmShape(part.rows, part.width, step.batch), <real>op.factor, thread_inputs(ctx, op),
-             delta_of(ctx, op), no_source(), OutputMatrix(g, part.width))
+        gemm(ctx, GemmShape(part.rows, part.width, step.batch * op.members), <real>op.factor,
+             thread_inputs(ctx, op), delta_of(ctx, op), no_source(), OutputMatrix(g, part.width))
         if op.l1 > 0 or op.l2 > 0:
             add_penalties(ctx.theta + part.offset, g, n, <real>op.l1, <real>op.l2)
     elif op.code == LAYER_NORM:
@@ -226,6 +233,11 @@ cdef double weight_gradient(const KernelContext* ctx, const StepContext* step, c
     elif op.code == FEATURE_DENSE:
         row = (part.offset - op.weight) // part.width
         map_gradient(ctx, op, row, row + part.rows, step.batch)
+    elif op.code == HEADS:
+        row = (part.offset - op.weight) // part.width
+        heads_gradient(ctx, op, row, row + part.rows, step.batch)
+    elif op.code == MEMBER_SCALE:
+        member_sums(ctx, op, 0, part.offset - op.weight, n, g)
     elif op.code == SCALE or op.code == PARAMETRIC:
         column_gradients(ctx, op, step.batch)
     if sums != NULL:
@@ -241,12 +253,17 @@ cdef double bias_gradient(const KernelContext* ctx, const StepContext* step, con
     cdef Range mine = thread_range(ctx, bias_length(op))
     cdef int64_t n = mine.last - mine.first
     cdef real* g = ctx.gradient + op.bias + mine.first
-    if op.code == DENSE or op.code == PIECEWISE:
+    if op.code == DENSE:
+        sum_of_rows(output_gradient_of(ctx, op, 0) + mine.first, step.batch * op.members, n,
+                    op.member_out, g)
+    elif op.code == PIECEWISE or op.code == HEADS:
         sum_of_rows(output_gradient_of(ctx, op, 0) + mine.first, step.batch, n, op.n_out, g)
     elif op.code == PERIODIC:
         phase_gradient(ctx, op, mine, step.batch)
     elif op.code == FEATURE_DENSE:
         map_bias_gradient(ctx, op, mine, step.batch)
+    elif op.code == MEMBER_SCALE:
+        member_sums(ctx, op, 1, mine.first, n, g)
     if sums != NULL and has_bias_everywhere(op):
         sums[DELTA] += moments(g, n, 0).squares
     return clip_and_sum_squares(ctx.optimizer, g, n)
@@ -378,6 +395,6 @@ cdef void constrain(const KernelContext* ctx) noexcept nogil:
     for i in range(ctx.n_ops):
         op = &ctx.ops[i]
         if op.max_norm > 0:
-            mine = thread_range(ctx, op.n_out)
-            limit_columns(ctx.theta + op.weight, op.n_in, op.n_out, mine.first, mine.last,
+            mine = thread_range(ctx, op.member_out)
+            limit_columns(ctx.theta + op.weight, op.member_in, op.member_out, mine.first, mine.last,
                           op.max_norm)

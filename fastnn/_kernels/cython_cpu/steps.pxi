@@ -65,13 +65,40 @@ cdef int64_t forward_and_backward(const KernelContext* ctx, int64_t k, const Ste
     else:
         gather(ctx.X, ctx.n_inputs, samples + mine.first, n_rows, 0, ctx.n_inputs,
                ctx.work + mine.first * ctx.n_inputs)
+    clear_member_sums(ctx)
+    if ctx.block_rows > 0 and step.statistics == NULL:
+        ensemble_blocks(ctx, k, step.batch)
+        return phase
     phase = forward(ctx, NULL, ctx.step + k, mine.first, n_rows, step.batch, phase)
     if step.statistics != NULL:
         record_values(ctx, step.statistics, ctx.step + k, mine.first, n_rows)
-    sums = loss_and_gradient(ctx, z, d_z, n_rows, n_out, samples + mine.first,
-                             weight_sum_of(ctx, samples, step.batch))
+    sums = loss_of_rows(ctx, z, d_z, n_rows, samples + mine.first,
+                        weight_sum_of(ctx, samples, step.batch))
     write_thread_sums(ctx, sums)
     return backpropagate(ctx, mine.first, n_rows, step.batch, phase)
+
+
+cdef void ensemble_blocks(const KernelContext* ctx, int64_t k, int64_t batch) noexcept nogil:
+    """Forward pass, loss and backward pass of this thread's rows, a few rows at a time.
+
+    The members' values of so few rows stay in the second-level cache.
+    """
+    cdef const int64_t* samples = ctx.order + ctx.bounds[k]
+    cdef Range mine = thread_range(ctx, batch)
+    cdef int64_t n_out = ctx.ops[ctx.n_ops - 1].n_out, row = mine.first, rows
+    cdef double weight_sum = weight_sum_of(ctx, samples, batch)
+    cdef LossSums sums = LossSums(0, 0), of_block
+    while row < mine.last:
+        rows = min(ctx.block_rows, mine.last - row)
+        forward(ctx, NULL, ctx.step + k, row, rows, batch, 1)
+        of_block = loss_of_rows(ctx, rows_of(ctx.work, ctx, ctx.output, n_out, row),
+                                rows_of(ctx.d_work, ctx, ctx.output, n_out, row), rows,
+                                samples + row, weight_sum)
+        sums.loss += of_block.loss
+        sums.correct_weight += of_block.correct_weight
+        backpropagate(ctx, row, rows, batch, 1)
+        row += rows
+    write_thread_sums(ctx, sums)
 
 
 cdef inline void write_thread_sums(const KernelContext* ctx, LossSums sums) noexcept nogil:
@@ -98,7 +125,7 @@ cdef double* statistics_of(const KernelContext* ctx, int64_t k, int64_t* record)
     return ctx.statistics + row * ctx.n_ops * N_STATISTICS
 
 
-cdef int64_t predict(const KernelContext* ctx, int64_t n, int64_t link,
+cdef int64_t predict(const KernelContext* ctx, int64_t n, bint linked,
                      real* predictions) noexcept nogil:
     """Outputs of this thread's share of the n rows of X, a block at a time.
 
@@ -109,7 +136,10 @@ cdef int64_t predict(const KernelContext* ctx, int64_t n, int64_t link,
     cdef int64_t n_in = ctx.n_inputs, n_out = ctx.ops[ctx.n_ops - 1].n_out
     cdef real* z = rows_of(ctx.work, ctx, ctx.output, n_out, row)
     cdef real* d_z = rows_of(ctx.d_work, ctx, ctx.output, n_out, row)
-    cdef bint in_place = reads_in_place(ctx), nonfinite = False
+    cdef int64_t members = ctx.loss.members
+    cdef bint averages = linked and members > 1, in_place = reads_in_place(ctx), nonfinite = False
+    cdef int64_t link = ctx.loss.link if linked else IDENTITY
+    cdef int64_t width = n_out // members if averages else n_out
     cdef double weight_sum = weight_sum_of(ctx, ctx.order, n) if ctx.evaluates else 1
     cdef LossSums sums = LossSums(0, 0), of_block
     cdef Range mine = thread_range(ctx, n)
@@ -122,13 +152,15 @@ cdef int64_t predict(const KernelContext* ctx, int64_t n, int64_t link,
             memcpy(ctx.work + row * n_in, X, rows * n_in * sizeof(real))
         forward(ctx, X if in_place else NULL, 0, row, rows, rows, 1)
         if ctx.evaluates:
-            of_block = loss_and_gradient(ctx, z, d_z, rows, n_out, ctx.order + start, weight_sum)
+            of_block = loss_of_rows(ctx, z, d_z, rows, ctx.order + start, weight_sum)
             sums.loss += of_block.loss
             sums.correct_weight += of_block.correct_weight
-        apply_link(link, z, rows, n_out)
+        apply_link(link, z, rows * members, n_out // members)
+        if averages:
+            average_members(z, rows, members, n_out // members)
         for r in range(rows):
-            nonfinite |= copy_or_nan_fill(z + r * n_out, n_out, X + r * n_in, n_in,
-                                          predictions + (start + r) * n_out)
+            nonfinite |= copy_or_nan_fill(z + r * n_out, width, X + r * n_in, n_in,
+                                          predictions + (start + r) * width)
     write_thread_sums(ctx, sums)
     return nonfinite
 
@@ -216,7 +248,7 @@ cdef void init_prefetch(const KernelContext* ctx) noexcept nogil:
         queue.targets, queue.target_bytes = <const char*>ctx.labels, sizeof(int64_t)
     else:
         queue.targets = <const char*>ctx.targets
-        queue.target_bytes = ctx.ops[ctx.n_ops - 1].n_out * size
+        queue.target_bytes = ctx.ops[ctx.n_ops - 1].n_out // ctx.loss.members * size
 
 
 cdef void prefetch_following(const KernelContext* ctx, int64_t k, int64_t batch) noexcept nogil:
@@ -229,7 +261,7 @@ cdef void prefetch_following(const KernelContext* ctx, int64_t k, int64_t batch)
         op = &ctx.ops[i]
         if op.code == DENSE:
             passes = 2 + (op.x_grad != GRAD_NONE)
-            total += passes * op.n_in * op.n_out
+            total += passes * op.members * op.member_in * op.member_out
     prefetch_begin(ctx.prefetch_queue, ctx.order + ctx.bounds[k + 1] + mine.first,
                    mine.last - mine.first, <double>(total * batch // ctx.n_threads))
 
@@ -252,9 +284,10 @@ cdef int64_t forward(const KernelContext* ctx, const real* X, int64_t step, int6
             reduce_split_k(ctx, op, first_row, n_rows)
         elif op.code == DENSE:
             x = X if X != NULL and op.x == INPUT else input_of(ctx, op, first_row)
-            gemm(ctx, GemmShape(n_rows, op.n_out, op.n_in), <real>op.factor, operand(x, op.n_in),
-                 operand(ctx.theta + op.weight, op.n_out), bias_of(ctx, op),
-                 OutputMatrix(output_of(ctx, op, first_row), op.n_out))
+            gemm(ctx, GemmShape(n_rows * op.members, op.member_out, op.member_in),
+                 <real>op.factor, operand(x, op.member_in),
+                 operand(ctx.theta + op.weight, op.member_out), bias_of(ctx, op),
+                 OutputMatrix(output_of(ctx, op, first_row), op.member_out))
         elif op.code == BATCH_NORM:
             phase = batch_norm(ctx, op, first_row, n_rows, batch, phase)
         elif op.code == LAYER_NORM:
@@ -271,6 +304,10 @@ cdef int64_t forward(const KernelContext* ctx, const real* X, int64_t step, int6
             periodic(ctx, op, first_row, n_rows)
         elif op.code == FEATURE_DENSE:
             feature_dense(ctx, op, first_row, n_rows)
+        elif op.code == MEMBER_SCALE:
+            member_scale(ctx, op, first_row, n_rows)
+        elif op.code == HEADS:
+            heads(ctx, op, first_row, n_rows)
         else:
             elementwise_op(ctx, op, step, first_row, n_rows)
         epilogue(ctx, op, step, first_row, n_rows)
@@ -310,6 +347,8 @@ cdef int64_t backpropagate(const KernelContext* ctx, int64_t first_row, int64_t 
             phase = batch_norm_backward(ctx, op, first_row, n_rows, batch, phase)
         elif op.code == PERIODIC:
             periodic_backward(ctx, op, first_row, n_rows)
+        elif op.code == MEMBER_SCALE:
+            member_scale_backward(ctx, op, first_row, n_rows)
         elif not passes_on:
             continue
         elif op.code == DENSE:
@@ -324,6 +363,8 @@ cdef int64_t backpropagate(const KernelContext* ctx, int64_t first_row, int64_t 
             piecewise_backward(ctx, op, first_row, n_rows)
         elif op.code == FEATURE_DENSE:
             feature_dense_backward(ctx, op, first_row, n_rows)
+        elif op.code == HEADS:
+            heads_backward(ctx, op, first_row, n_rows)
         else:
             elementwise_op_backward(ctx, op, first_row, n_rows)
     return phase
@@ -335,10 +376,11 @@ cdef void dense_input_gradient(const KernelContext* ctx, const Op* op, int64_t f
     cdef real* d_x = input_gradient_of(ctx, op, first_row)
     cdef SourceMatrix before = no_source()
     if op.x_grad == GRAD_ADD:
-        before = SourceMatrix(1, d_x, op.n_in)
-    gemm(ctx, GemmShape(n_rows, op.n_in, op.n_out), <real>op.factor,
-         operand(output_gradient_of(ctx, op, first_row), op.n_out),
-         transposed(ctx.theta + op.weight, op.n_out), before, OutputMatrix(d_x, op.n_in))
+        before = SourceMatrix(1, d_x, op.member_in)
+    gemm(ctx, GemmShape(n_rows * op.members, op.member_in, op.member_out), <real>op.factor,
+         operand(output_gradient_of(ctx, op, first_row), op.member_out),
+         transposed(ctx.theta + op.weight, op.member_out), before,
+         OutputMatrix(d_x, op.member_in))
 
 
 cdef void elementwise_op_backward(const KernelContext* ctx, const Op* op, int64_t first_row,

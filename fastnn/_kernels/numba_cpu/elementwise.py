@@ -96,12 +96,15 @@ def pass_gradient(flag, source, target):
 def epilogue(ctx, op, step, first_row, n_rows):
     """y = f(z + bias) · m in place, for rows of the workspace."""
     n, alpha = op.n_out, ctx.work.dtype.type(op.alpha)
-    z = matrix(ctx.work, op.y * ctx.capacity + first_row * n, n_rows, n)
-    has_bias = op.code == oc.DENSE and op.bias >= 0  # the shift of a norm is part of z
-    bias = segment(ctx.theta, op.bias, n) if has_bias else segment(ctx.zeros, 0, n)
+    # Members share the bias of a DENSE.
+    rows, width = (n_rows * op.members, op.member_out) if op.code == oc.DENSE else (n_rows, n)
+    z = matrix(ctx.work, op.y * ctx.capacity + first_row * n, rows, width)
+    # The shift of a norm is part of z.
+    has_bias = (op.code == oc.DENSE or op.code == oc.HEADS) and op.bias >= 0
+    bias = segment(ctx.theta, op.bias, width) if has_bias else segment(ctx.zeros, 0, width)
     stores, drops = op.aux >= 0 and ctx.backward, ctx.training and op.rate > 0
     if stores:
-        aux = matrix(ctx.work, op.aux * ctx.capacity + first_row * n, n_rows, n)
+        aux = matrix(ctx.work, op.aux * ctx.capacity + first_row * n, rows, width)
         activate_and_store(op.activation, z, aux, bias, alpha)
     elif op.activation != oc.LINEAR or has_bias:
         activate_all(op.activation, z, bias, alpha)
@@ -110,6 +113,7 @@ def epilogue(ctx, op, step, first_row, n_rows):
         masks = matrix(ctx.d_work, op.y * ctx.capacity + first_row * n, n_rows, n)
         rate, stream = dropout_rate(ctx, op, step), oc.STREAM_MASK + op.stream
         philox.dropout_masks(masks, rate, first_row, ctx.seed, stream, step)
+        masks = masks.reshape(rows, width)
         _multiply(masks, z)
         if stores:
             _multiply(masks, aux)

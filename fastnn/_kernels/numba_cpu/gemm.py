@@ -47,10 +47,12 @@ KC = 128
 # 101 GFLOP/s in place, 207 packed; below the bound packing gains nothing.
 _PACK_SPREAD = 1 << 18
 # Rows of A that lie a multiple of so many bytes apart fall into the same few sets of the
-# first-level cache; then `MC` rows at a time are packed. 128 × 1024 × 1024: 122 GFLOP/s in place,
-# 155 packed.
+# first-level cache; then `MC` rows of op(A) at a time are packed. 128 × 1024 × 1024: 122 GFLOP/s in
+# place, 155 packed.
 _CONFLICT_STRIDE, MC = 1024, 11 * 12
-_KC_VECTORS = KC // 8 if WIDE else KC // 4  # enough for float64
+_LEAST_LANES = 8 if WIDE else 4  # of float64
+_KC_VECTORS = KC // _LEAST_LANES
+_MC_VECTORS = 160 // _LEAST_LANES  # pairs of vectors, of float32 too
 # Vectors of a single row: enough sums under way to hide the latency of an addition, and B is read
 # in long stretches.
 _ROW_VECTORS = 8
@@ -152,19 +154,19 @@ def _gemm_tiled(transpose_a, transpose_b, alpha, a, b, beta, c):
             right, target = RightOperand(b, column), Corner(c, 0, column)
             microkernel(1, _ROW_VECTORS, alpha, row_of_a, right, beta, target, depth)
         return
-    packs = (
-        not transpose_a
-        and m > MR
-        and n > 4 * vector_length(c)
-        and a_stride * c.itemsize % _CONFLICT_STRIDE == 0
-    )
+    conflicts = a_stride * c.itemsize % _CONFLICT_STRIDE == 0
+    packs = m > MR and n > 4 * vector_length(c) and conflicts
     chunk = MC if packs else max(m, 1)
     packed_a = strided(stack_matrix(c, MC, _KC_VECTORS))
+    packed_transposed = strided(stack_matrix(c, KC, _MC_VECTORS))
     for first in range(0, max(depth, 1), KC):
         block = min(KC, depth - first)
         for row in range(0, m, chunk):
             c_rows, kept = c[row : row + chunk], beta if first == 0 else 1.0
-            if packs:
+            if packs and transpose_a:
+                _pack(Corner(a, first, row), block, len(c_rows), packed_transposed)
+                left = LeftOperand(packed_transposed, 0, 1, _row_stride(packed_transposed))
+            elif packs:
                 _pack(Corner(a, row, first), len(c_rows), block, packed_a)
                 left = LeftOperand(packed_a, 0, _row_stride(packed_a), 1)
             elif transpose_a:

@@ -15,6 +15,7 @@ from fastnn._kernels.numba_cpu import (
     columns,
     elementwise,
     embedding,
+    ensemble,
     feature_dense,
     norm,
     periodic,
@@ -127,7 +128,9 @@ def thread_rows(ctx, op):
 def _weight_shape(op):
     """Rows and columns of a weight or of tables; elements of a scale are rows of one."""
     if op.code == oc.DENSE:
-        return op.n_in, op.n_out
+        return op.member_in, op.member_out
+    if op.code == oc.HEADS:
+        return op.members * op.member_in, op.member_out
     if op.code == oc.EMBEDDING:
         return op.rows, op.size
     if op.code == oc.PIECEWISE:
@@ -142,6 +145,8 @@ def _weight_shape(op):
 @inline
 def _bias_length(op):
     """Numbers of a bias or shift."""
+    if op.code == oc.DENSE:
+        return op.member_out
     if op.code == oc.PIECEWISE:
         return op.features * op.size
     if op.code == oc.PERIODIC:
@@ -155,25 +160,32 @@ def _bias_length(op):
 def _has_bias_everywhere(op):
     """Whether the gradient of a bias is Σ δ of every unit."""
     encodes = op.code == oc.PIECEWISE or op.code == oc.PERIODIC or op.code == oc.FEATURE_DENSE
-    return op.bias >= 0 and not encodes
+    is_shared = op.code == oc.DENSE and op.members > 1
+    return op.bias >= 0 and not encodes and not is_shared
 
 
 @inline
 def _thread_inputs(ctx, op, batch):
     """The columns of the operation's input that multiply this thread's rows of the weight."""
-    first, last = partition(op.n_in, ctx.rank, ctx.n_threads)
-    width = op.n_in
+    first, last = partition(op.member_in, ctx.rank, ctx.n_threads)
+    width = op.member_in
     offset = op.x * ctx.capacity
     if splits_k(ctx, op):
         offset, width, first, last = ctx.capacity * first, last - first, 0, last - first
-    return matrix(ctx.work, offset, batch, width)[:, first:last]
+    return matrix(ctx.work, offset, batch * op.members, width)[:, first:last]
+
+
+@inline
+def _delta_of(ctx, op, batch):
+    """δ over the whole mini-batch, a row for each member and sample."""
+    return matrix(ctx.d_work, op.y * ctx.capacity, batch * op.members, op.member_out)
 
 
 @inline
 def _fused_sgd_update(ctx, step, op):
     """W ← (1 − η(λ₂ + decay)) W − η xᵀ δ, as one GEMM."""
     offset, rows, n_out = thread_rows(ctx, op)
-    d_z = matrix(ctx.d_work, op.y * ctx.capacity, step.batch, n_out)
+    d_z = _delta_of(ctx, op, step.batch)
     eta = step.rates.eta * op.weight_rate
     decay = op.l2 + step.rates.decay * op.weight_decay
     alpha, beta = -eta * op.factor, 1.0 - eta * decay
@@ -188,9 +200,8 @@ def _blocked_weight_update(ctx, step, op, sums):
     A block is whole rows, or parts of them where δ is large.
     """
     offset, rows, n_out = thread_rows(ctx, op)
-    batch = step.batch
-    x = _thread_inputs(ctx, op, batch)
-    d_z = matrix(ctx.d_work, op.y * ctx.capacity, batch, n_out)
+    batch = step.batch * op.members
+    x, d_z = _thread_inputs(ctx, op, step.batch), _delta_of(ctx, op, step.batch)
     breadth = n_out
     if batch * n_out > LARGEST_DELTA:
         breadth = min(n_out, max(128, LARGEST_DELTA // (2 * batch) // 32 * 32))
@@ -211,12 +222,13 @@ def _update_block(ctx, step, op, sums, offset, start, g):
     """Update the block of a weight that begins at element ``start`` of θ; g is its gradient."""
     n_rows, columns = g.shape
     # Runs of weights that lie next to each other in memory.
-    runs = 1 if columns == op.n_out else n_rows
+    width = op.member_out
+    runs = 1 if columns == width else n_rows
     length = n_rows * columns // runs
     block = segment(ctx.gradient, offset, n_rows * columns)
     if op.l1 > 0 or op.l2 > 0:
         for i in range(runs):
-            w = segment(ctx.theta, start + i * op.n_out, length)
+            w = segment(ctx.theta, start + i * width, length)
             update.add_penalties(w, segment(block, i * length, length), op.l1, op.l2)
     if len(sums) > 0:
         stats.gradient(sums, block)
@@ -225,7 +237,7 @@ def _update_block(ctx, step, op, sums, offset, start, g):
     decay = step.rates.decay * op.weight_decay
     for i in range(runs):
         part = segment(block, i * length, length)
-        _update_recorded(ctx, step, op.weight_rate, decay, start + i * op.n_out, part, sums)
+        _update_recorded(ctx, step, op.weight_rate, decay, start + i * width, part, sums)
 
 
 @inline
@@ -237,7 +249,7 @@ def _weight_gradient(ctx, step, op, sums):
     offset, rows, n_out = thread_rows(ctx, op)
     g = segment(ctx.gradient, offset, rows * n_out)
     if op.code == oc.DENSE:
-        d_z = matrix(ctx.d_work, op.y * ctx.capacity, step.batch, n_out)
+        d_z = _delta_of(ctx, op, step.batch)
         x, target = _thread_inputs(ctx, op, step.batch), matrix(ctx.gradient, offset, rows, n_out)
         gemm(True, False, op.factor, x, d_z, 0.0, target)
         if op.l1 > 0 or op.l2 > 0:
@@ -256,6 +268,11 @@ def _weight_gradient(ctx, step, op, sums):
     elif op.code == oc.FEATURE_DENSE:
         first = (offset - op.weight) // n_out
         feature_dense.map_gradient(ctx, op, first, first + rows, step.batch)
+    elif op.code == oc.HEADS:
+        first = (offset - op.weight) // n_out
+        ensemble.heads_gradient(ctx, op, first, first + rows, step.batch)
+    elif op.code == oc.MEMBER_SCALE:
+        ensemble.member_sums(ctx, op, offset - op.weight, g)
     elif op.code == oc.SCALE or op.code == oc.PARAMETRIC:
         columns.column_gradients(ctx, op, step.batch)
     if len(sums) > 0:
@@ -270,13 +287,16 @@ def _bias_gradient(ctx, step, op, sums):
     """The same for a bias, Σ δ over the mini-batch; a norm's shift has its gradient already."""
     first, last = partition(_bias_length(op), ctx.rank, ctx.n_threads)
     g = segment(ctx.gradient, op.bias + first, last - first)
-    if op.code == oc.DENSE or op.code == oc.PIECEWISE:
+    if op.code == oc.DENSE or op.code == oc.PIECEWISE or op.code == oc.HEADS:
         delta = segment(ctx.d_work, op.y * ctx.capacity, step.batch * op.n_out)
-        elementwise.sum_of_rows(delta, op.n_out, first, g)
+        width = op.member_out if op.code == oc.DENSE else op.n_out
+        elementwise.sum_of_rows(delta, width, first, g)
     elif op.code == oc.PERIODIC:
         periodic.phase_gradient(ctx, op, step.batch)
     elif op.code == oc.FEATURE_DENSE:
         feature_dense.map_bias_gradient(ctx, op, step.batch)
+    elif op.code == oc.MEMBER_SCALE:
+        ensemble.member_sums(ctx, op, op.n_out + first, g)
     if len(sums) > 0 and _has_bias_everywhere(op):
         stats.delta(sums, g)
     return _clip_and_sum_squares(step.optimizer, g)
@@ -363,6 +383,6 @@ def _constrain(ctx):
     for i in range(len(ctx.ops)):
         op = ctx.ops[i]
         if op.max_norm > 0:
-            first, last = partition(op.n_out, ctx.rank, ctx.n_threads)
-            w = matrix(ctx.theta, op.weight, op.n_in, op.n_out)
+            first, last = partition(op.member_out, ctx.rank, ctx.n_threads)
+            w = matrix(ctx.theta, op.weight, op.member_in, op.member_out)
             update.limit_columns(w, first, last, op.max_norm)

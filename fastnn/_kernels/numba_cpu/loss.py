@@ -60,13 +60,13 @@ def loss_and_gradient(loss, z, d, samples, labels, targets, weights, weight_sum)
         share = z.dtype.type(exact_share)
         if len(labels) > 0:
             value = _softmax_label(z[r], d[r], labels[i], share, constant)
-            correct = _largest(z[r]) == labels[i]
+            correct = largest(z[r]) == labels[i]
         else:
             if code == oc.SOFTMAX_CROSS_ENTROPY:
                 value = _softmax_values(z[r], d[r], targets[i], share, constant)
             else:
                 value = _elementwise(code, z[r], d[r], targets[i], share, loss)
-            correct = _classifies(code) and _is_correct(code, z[r], targets[i])
+            correct = classifies(code) and _is_correct(code, z[r], targets[i])
         total += exact_share * np.float64(value)
         if correct:
             correct_weight += weight
@@ -74,7 +74,7 @@ def loss_and_gradient(loss, z, d, samples, labels, targets, weights, weight_sum)
 
 
 @inline
-def _classifies(code):
+def classifies(code):
     return code == oc.SOFTMAX_CROSS_ENTROPY or code == oc.BINARY_CROSS_ENTROPY
 
 
@@ -82,7 +82,7 @@ def _classifies(code):
 def _is_correct(code, z, t):
     """Whether the largest logit is the target's; a single sigmoid is positive where t > ½."""
     by_largest = len(z) > 1 or code == oc.SOFTMAX_CROSS_ENTROPY
-    return _largest(z) == _largest(t) if by_largest else (z[0] > 0) == (t[0] > 0.5)
+    return largest(z) == largest(t) if by_largest else (z[0] > 0) == (t[0] > 0.5)
 
 
 @inline
@@ -240,7 +240,7 @@ def _clear_uncounted(transposed, k, samples, weights):
 @kernel
 def _exact_label_loss(z, label, log_total, smoothing):
     """The loss of a label where z is so large that differences overflow, or lose what is small."""
-    highest, rest = z[_largest(z)], smoothing / z.dtype.type(len(z))
+    highest, rest = z[largest(z)], smoothing / z.dtype.type(len(z))
     expected = (z.dtype.type(1) - smoothing) * (z[label] - highest)
     for j in range(len(z)):
         expected += rest * below(z[j], highest)
@@ -263,7 +263,7 @@ def _log_of_sum(total):
 
 
 @inline
-def _largest(row):
+def largest(row):
     """Index of the first largest element."""
     best = 0
     for j in range(1, len(row)):
@@ -275,7 +275,7 @@ def _largest(row):
 @inline
 def _normaliser(z, p):
     """From p = exp(z − max z): 1 / Σ p, log Σ p, and max z."""
-    best, total = _largest(z), z.dtype.type(0)
+    best, total = largest(z), z.dtype.type(0)
     for j in range(len(z)):
         total += p[j]
     return z.dtype.type(1) / total, z.dtype.type(math.log(total)), z[best]

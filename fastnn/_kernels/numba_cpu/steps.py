@@ -26,6 +26,7 @@ from fastnn._kernels.numba_cpu import (
     columns,
     elementwise,
     embedding,
+    ensemble,
     feature_dense,
     norm,
     periodic,
@@ -39,7 +40,7 @@ from fastnn._kernels.numba_cpu.compile import inline
 from fastnn._kernels.numba_cpu.gemm import gemm
 from fastnn._kernels.numba_cpu.gradients import StepContext, compute_gradients_and_update
 from fastnn._kernels.numba_cpu.kernel_context import context_of, rows_of, splits_k
-from fastnn._kernels.numba_cpu.loss import apply_link, loss_and_gradient
+from fastnn._kernels.numba_cpu.loss import apply_link
 from fastnn._kernels.numba_cpu.vectors import CACHE_LINE, prefetch
 from fastnn._kernels.numba_cpu.views import matrix, segment, unowned_view
 
@@ -70,8 +71,7 @@ def run(rank, n_threads, arguments, X, linked, predictions):
     )
     if arguments.backward:
         return train(ctx, arguments, data)
-    link = arguments.loss[0].link if linked else oc.IDENTITY
-    return predict(ctx, arguments, data, link, predictions)
+    return predict(ctx, arguments, data, linked, predictions)
 
 
 @inline
@@ -133,21 +133,27 @@ def _forward_and_backward(ctx, arguments, data, samples, following, k, measured,
     else:
         elementwise.gather(data.X, own, 0, matrix(ctx.work, first * n_in, n_rows, n_in))
     _prefetch_next(ctx, data, following)
-    phase = forward(ctx, data.X, -1, step, first, n_rows, batch, phase)
-    stats.values(ctx, measured, step, first, n_rows)
-    n_out = ctx.ops[len(ctx.ops) - 1].n_out
-    offset = arguments.output * ctx.capacity + first * n_out
-    z, d_z = matrix(ctx.work, offset, n_rows, n_out), matrix(ctx.d_work, offset, n_rows, n_out)
-    weight_sum = _weight_sum(data.weights, samples)
-    loss, correct = loss_and_gradient(
-        ctx.loss, z, d_z, own, data.labels, data.targets, data.weights, weight_sum
-    )
+    ensemble.clear_member_sums(ctx)
+    weight_sum, loss, correct = _weight_sum(data.weights, samples), 0.0, 0.0
+    # Members' values of a few rows stay in the second-level cache. Other networks take all at once,
+    # and so do recorded steps, whose statistics want all rows.
+    in_blocks = arguments.block_rows > 0 and len(measured) == 0
+    at_once = arguments.block_rows if in_blocks else max(n_rows, 1)
+    for row in range(first, max(last, first + 1), at_once):
+        rows = min(at_once, last - row)
+        phase = forward(ctx, data.X, -1, step, row, rows, batch, phase)
+        stats.values(ctx, measured, step, row, rows)
+        block = own[row - first : row - first + rows]
+        of_block = ensemble.loss_of_rows(ctx, arguments, data, row, rows, block, weight_sum)
+        loss += of_block[0]
+        correct += of_block[1]
+        phase = backpropagate(ctx, row, rows, batch, phase)
     arguments.thread_sums[ctx.rank, 0], arguments.thread_sums[ctx.rank, 1] = loss, correct
-    return backpropagate(ctx, first, n_rows, batch, phase)
+    return phase
 
 
 @inline
-def predict(ctx, arguments, data, link, predictions):
+def predict(ctx, arguments, data, linked, predictions):
     """Outputs of this thread's share of the rows of X, a block at a time.
 
     A row that is not finite gives NaN, and 1 as the result. Where only Dense operations read X they
@@ -161,7 +167,9 @@ def predict(ctx, arguments, data, link, predictions):
             op.code != oc.ADD or op.skip != oc.INPUT
         )
     first, last = partition(len(X), ctx.rank, ctx.n_threads)
-    block, n_in, n_out = ctx.capacity // ctx.n_threads, X.shape[1], predictions.shape[1]
+    block, n_in, members = ctx.capacity // ctx.n_threads, X.shape[1], arguments.loss[0].members
+    n_out = ctx.ops[len(ctx.ops) - 1].n_out
+    link = arguments.loss[0].link if linked else oc.IDENTITY
     row, nan_fill, loss, correct = ctx.rank * block, predictions.dtype.type(0), 0.0, 0.0
     weight_sum = _weight_sum(data.weights, data.order)
     for start in range(first, last, block):
@@ -172,14 +180,15 @@ def predict(ctx, arguments, data, link, predictions):
         offset = arguments.output * ctx.capacity + row * n_out
         z = matrix(ctx.work, offset, n, n_out)
         if arguments.evaluates:
-            d_z, samples = matrix(ctx.d_work, offset, n, n_out), data.order[start : start + n]
-            block_loss, block_correct = loss_and_gradient(
-                ctx.loss, z, d_z, samples, data.labels, data.targets, data.weights,
-                weight_sum,
-            )  # fmt: skip
+            samples = data.order[start : start + n]
+            block_loss, block_correct = ensemble.loss_of_rows(
+                ctx, arguments, data, row, n, samples, weight_sum
+            )
             loss += block_loss
             correct += block_correct
-        apply_link(link, z)
+        apply_link(link, z.reshape(n * members, n_out // members))
+        if linked and members > 1:
+            ensemble.average_members(z, members)
         for r in range(n):
             nan_fill += elementwise.copy_or_nan_fill(z[r], X[start + r], predictions[start + r])
     arguments.thread_sums[ctx.rank, 0], arguments.thread_sums[ctx.rank, 1] = loss, correct
@@ -265,14 +274,14 @@ def forward(ctx, X, x_row, step, first_row, n_rows, batch, phase):
     for i in range(len(ctx.ops)):
         op = ctx.ops[i]
         if op.code == oc.DENSE:
-            w = matrix(ctx.theta, op.weight, op.n_in, op.n_out)
-            z = rows_of(ctx, ctx.work, op.y, op.n_out, first_row, n_rows)
+            w = matrix(ctx.theta, op.weight, op.member_in, op.member_out)
+            z = _member_rows(ctx, ctx.work, op.y, op, op.member_out, first_row, n_rows)
             if splits_k(ctx, op):
                 _reduce_split_k(ctx, op, first_row, z)
             elif op.x == oc.INPUT and x_row >= 0:
                 gemm(False, False, op.factor, X[x_row : x_row + n_rows], w, 0.0, z)
             else:
-                x = rows_of(ctx, ctx.work, op.x, op.n_in, first_row, n_rows)
+                x = _member_rows(ctx, ctx.work, op.x, op, op.member_in, first_row, n_rows)
                 gemm(False, False, op.factor, x, w, 0.0, z)
         elif op.code == oc.BATCH_NORM:
             phase = norm.batch_norm(ctx, op, first_row, n_rows, batch, phase)
@@ -290,10 +299,20 @@ def forward(ctx, X, x_row, step, first_row, n_rows, batch, phase):
             periodic.periodic(ctx, op, first_row, n_rows)
         elif op.code == oc.FEATURE_DENSE:
             feature_dense.feature_dense(ctx, op, first_row, n_rows)
+        elif op.code == oc.MEMBER_SCALE:
+            ensemble.member_scale(ctx, op, first_row, n_rows)
+        elif op.code == oc.HEADS:
+            ensemble.heads(ctx, op, first_row, n_rows)
         else:
             _elementwise_op(ctx, op, step, first_row, n_rows)
         elementwise.epilogue(ctx, op, step, first_row, n_rows)
     return phase
+
+
+@inline
+def _member_rows(ctx, workspace, column, op, width, first_row, n_rows):
+    """Rows of a value, or of its gradient, with a row for each member."""
+    return rows_of(ctx, workspace, column, width, first_row * op.members, n_rows * op.members)
 
 
 @inline
@@ -328,12 +347,14 @@ def backpropagate(ctx, first_row, n_rows, batch, phase):
             phase = norm.batch_norm_backward(ctx, op, first_row, n_rows, batch, phase)
         elif op.code == oc.PERIODIC:
             periodic.periodic_backward(ctx, op, first_row, n_rows)
+        elif op.code == oc.MEMBER_SCALE:
+            ensemble.member_scale_backward(ctx, op, first_row, n_rows)
         elif op.x_grad == oc.GRAD_NONE and op.skip_grad == oc.GRAD_NONE:
             continue
         elif op.code == oc.DENSE:
-            d_z = rows_of(ctx, ctx.d_work, op.y, op.n_out, first_row, n_rows)
-            d_x = rows_of(ctx, ctx.d_work, op.x, op.n_in, first_row, n_rows)
-            w = matrix(ctx.theta, op.weight, op.n_in, op.n_out)
+            d_z = _member_rows(ctx, ctx.d_work, op.y, op, op.member_out, first_row, n_rows)
+            d_x = _member_rows(ctx, ctx.d_work, op.x, op, op.member_in, first_row, n_rows)
+            w = matrix(ctx.theta, op.weight, op.member_in, op.member_out)
             beta = 1.0 if op.x_grad == oc.GRAD_ADD else 0.0
             gemm(False, True, op.factor, d_z, w, beta, d_x)
         elif op.code == oc.LAYER_NORM:
@@ -346,6 +367,8 @@ def backpropagate(ctx, first_row, n_rows, batch, phase):
             piecewise.piecewise_backward(ctx, op, first_row, n_rows)
         elif op.code == oc.FEATURE_DENSE:
             feature_dense.feature_dense_backward(ctx, op, first_row, n_rows)
+        elif op.code == oc.HEADS:
+            ensemble.heads_backward(ctx, op, first_row, n_rows)
         else:
             _elementwise_op_backward(ctx, op, first_row, n_rows)
     return phase

@@ -27,6 +27,11 @@ def unowned_view(array):
     return array
 
 
+def read_only(array):
+    """``array`` as a view that owns nothing, of the type of arrays that are only read."""
+    return array
+
+
 def _view_of(array, shape):
     """Type and code of a C-contiguous view of ``array``, which is C-contiguous too.
 
@@ -71,9 +76,15 @@ def _segment(typing_context, vector, offset, n):
 
 
 @intrinsic
+def _read_only(typing_context, array):
+    return array.copy(readonly=True)(array), unowned_view_as(array)
+
+
+@intrinsic
 def _unowned_view(typing_context, array):
     return array(array), unowned_view_as(array)
 
 
 if not config.DISABLE_JIT:
     matrix, segment, unowned_view = _matrix, _segment, _unowned_view
+    read_only = _read_only

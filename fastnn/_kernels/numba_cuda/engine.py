@@ -62,7 +62,8 @@ class CudaEngine:
         self._device_states: list[DeviceState] = []
         self._spare: list[StateBuffers] = []
         # Rows of a launch of the persistent kernel; adapted to the measured speed.
-        self._rows_per_launch = max(1, int(_FIRST_OPERATIONS / (6 * max(program.n_parameters, 1))))
+        multiplications = max(program.n_parameters * program.members, 1)
+        self._rows_per_launch = max(1, int(_FIRST_OPERATIONS / (6 * multiplications)))
         self._launcher = Launcher(self._device, program)
         self._workspace = Workspace(
             self._device, program, self._plan, forget=self._launcher.forget_graphs
@@ -126,14 +127,15 @@ class CudaEngine:
 
     @_one_at_a_time
     def forward(self, state: State, X: np.ndarray, linked: bool = False) -> tuple[np.ndarray, bool]:
-        link = int(self.program.loss["link"][0]) if linked else opcodes.IDENTITY
-        predictions, finite, _ = self._predict(state, {"X": X}, link)
+        predictions, finite, _ = self._predict(state, {"X": X}, linked)
         return predictions, finite
 
     @_one_at_a_time
     def evaluate(self, state: State, samples: Samples) -> Evaluation:
         parts = sample_transfer.parts_of(samples)
-        outputs, _, sums = self._predict(state, parts, opcodes.IDENTITY, evaluates=True)
+        # Of an ensemble metrics want the mean of the members' predictions.
+        linked = self.program.members > 1
+        outputs, _, sums = self._predict(state, parts, linked, evaluates=True)
         loss, weight, correct_weight = map(float, sums)
         return Evaluation(outputs, loss / weight if weight else 0.0, weight, correct_weight)
 
@@ -220,29 +222,32 @@ class CudaEngine:
     # --- predictions ------------------------------------------------------------------------------
 
     def _predict(
-        self, state: State, parts: dict[str, Any], link: int, evaluates: bool = False
+        self, state: State, parts: dict[str, Any], linked: bool, evaluates: bool = False
     ) -> tuple[np.ndarray, bool, np.ndarray]:
-        """Outputs through ``link``, whether all rows were finite, and the loss sums.
+        """Outputs, raw or linked, whether all rows were finite, and the loss sums.
 
         With ``evaluates`` the parts have targets, and the sums are Σ wℓ, Σ w and Σ w of samples
         classified rightly; else they are 0.
         """
         n, program = len(parts["X"]), self.program
-        predictions, sums = np.empty((n, program.n_outputs), program.dtype), np.zeros(_N_LOSS_SUMS)
+        link = int(program.loss["link"][0]) if linked else opcodes.IDENTITY
+        averages = linked and program.members > 1
+        width = program.n_outputs * (1 if averages else program.members)
+        predictions, sums = np.empty((n, width), program.dtype), np.zeros(_N_LOSS_SUMS)
         if n == 0:
             return predictions, True, sums
-        per_row = program.n_outputs * program.dtype.itemsize
+        per_row = width * program.dtype.itemsize
         at_once = max(_MIN_PREDICTION_ROWS, _PREDICTION_BYTES // per_row)
         at_once = min(self._plan.rows_per_pass(n), at_once)
         self._workspace.reserve(self._plan.workspace_rows(at_once), backward=False)
         with self._on_device(state) as device_state:
-            self._workspace.make("predictions", at_once * program.n_outputs)
+            self._workspace.make("predictions", at_once * width)
             n_sums = _N_LOSS_SUMS * self._plan.evaluation_blocks(at_once)
             if evaluates:
                 self._device.fill_zero(self._workspace.make("sums", n_sums))
             source = self._open(parts, 1)
             rows = source.max_rows or n
-            self._workspace.set_control({control.LINK: link}, state)
+            self._workspace.set_control({control.LINK: link, control.AVERAGES: averages}, state)
             pieces = [slice(first, min(first + rows, n)) for first in range(0, n, rows)]
             prefetched = source.prefetch(pieces[0])
             for piece, following in zip(pieces, [*pieces[1:], None], strict=True):
@@ -253,9 +258,7 @@ class CudaEngine:
                     self._start_pass(buffers, first - piece.start, last - first, evaluates)
                     if first == piece.start and following is not None:
                         prefetched = source.prefetch(following)  # while the device computes
-                    outputs = self._workspace["predictions"].view(
-                        0, (last - first) * program.n_outputs
-                    )
+                    outputs = self._workspace["predictions"].view(0, (last - first) * width)
                     self._device.download(outputs, predictions[first:last].reshape(-1))
             if evaluates:
                 found = self._device.download(self._workspace["sums"].view(0, n_sums))

@@ -20,4 +20,5 @@ RECORD = 16  # records of statistics written
 BARRIER = 17  # arrivals of blocks at the grid barrier; 0 before a launch
 THETA_IN_SHARED = 18  # whether the persistent kernel reads θ from a copy in shared memory
 WORK_IN_SHARED = 19  # and whether its workspaces are there too, which takes a grid of one block
+AVERAGES = 20  # whether predictions are the mean over members of an ensemble
 N_CONTROL = 32

@@ -66,7 +66,7 @@ def epilogue_rows(ctx, op, first_row, n_rows, step):
     for e in range(first_row * n + thread, (first_row + n_rows) * n, threads):
         z = ctx.work[source + e]
         if op.code == oc.DENSE and op.bias >= 0:
-            z += ctx.theta[op.bias + c]
+            z += ctx.theta[op.bias + (c if op.members == 1 else divide(c, op.member_out)[1])]
         elif op.code == oc.ADD:
             z += ctx.work[op.skip + e]
         elif op.code == oc.NOISE and ctx.control[control.TRAINING] != 0:

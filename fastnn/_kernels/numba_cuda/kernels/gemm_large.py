@@ -33,27 +33,30 @@ STAGED_A, STAGED_B = HEIGHT * DEPTH // THREADS, WIDTH * DEPTH // THREADS
 @device
 def forward(ctx, op, n_rows, step, worker, workers):
     """y = f(x W + b) · m."""
-    x = Operand(ctx.work, op.x, op.n_in, 1)
-    w_transposed = Operand(ctx.theta, op.weight, 1, op.n_out)
+    x = Operand(ctx.work, op.x, op.member_in, 1)
+    w_transposed = Operand(ctx.theta, op.weight, 1, op.member_out)
     result = Result(FORWARD, op, 0, step, 0, no_optimizer(ctx))
-    _gemm(ctx, result, x, w_transposed, (n_rows, op.n_out, op.n_in), worker, workers)
+    shape = n_rows * op.members, op.member_out, op.member_in
+    _gemm(ctx, result, x, w_transposed, shape, worker, workers)
 
 
 @device
 def input_gradient(ctx, op, n_rows, worker, workers):
     """∂C/∂x = δ Wᵀ, written or added as ``op.x_grad`` says."""
-    d_z = Operand(ctx.d_work, op.y, op.n_out, 1)
-    w = Operand(ctx.theta, op.weight, op.n_out, 1)
+    d_z = Operand(ctx.d_work, op.y, op.member_out, 1)
+    w = Operand(ctx.theta, op.weight, op.member_out, 1)
     result = Result(INPUT, op, 0, 0, 0, no_optimizer(ctx))
-    _gemm(ctx, result, d_z, w, (n_rows, op.n_in, op.n_out), worker, workers)
+    shape = n_rows * op.members, op.member_in, op.member_out
+    _gemm(ctx, result, d_z, w, shape, worker, workers)
 
 
 @device
 def weight_gradient(ctx, op, batch, optimizer, fused, worker, workers):
     """xᵀ δ and below it the bias's gradient; ``fused``: with the update."""
-    x_transposed = Operand(ctx.work, op.x, 1, op.n_in)
-    d_z_transposed = Operand(ctx.d_work, op.y, 1, op.n_out)
-    shape = op.n_in + (1 if op.bias >= 0 else 0), op.n_out, batch
+    x_transposed = Operand(ctx.work, op.x, 1, op.member_in)
+    d_z_transposed = Operand(ctx.d_work, op.y, 1, op.member_out)
+    rows = op.member_in + (1 if op.bias >= 0 else 0)
+    shape = rows, op.member_out, batch * op.members
     result = Result(WEIGHT, op, 0, 0, fused, optimizer)
     _gemm(ctx, result, x_transposed, d_z_transposed, shape, worker, workers)
 
@@ -69,7 +72,7 @@ def _gemm(ctx, result, a, b, shape, worker, workers):
     next_a = cuda.local.array(STAGED_A, a.array.dtype)
     next_b = cuda.local.array(STAGED_B, a.array.dtype)
     tiles_across = (n + WIDTH - 1) // WIDTH
-    a_limits, b_limits = (result.op.n_in if result.kind == WEIGHT else m, depth), (n, depth)
+    a_limits, b_limits = (result.op.member_in if result.kind == WEIGHT else m, depth), (n, depth)
     for tile in range(worker, (m + HEIGHT - 1) // HEIGHT * tiles_across, workers):
         down_tiles, across_tiles = divide(tile, tiles_across)
         top, left = down_tiles * HEIGHT, across_tiles * WIDTH

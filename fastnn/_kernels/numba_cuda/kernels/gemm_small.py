@@ -44,7 +44,7 @@ class Result(NamedTuple):
 
     kind: Any  # FORWARD, INPUT or WEIGHT
     op: Any
-    first_row: Any  # row of the mini-batch that the first result row is
+    first_row: Any  # row of the mini-batch, and of a member, that the first result row is
     step: Any  # FORWARD: counter of masks
     fused: Any  # WEIGHT: update at once, else store the gradient
     optimizer: Any  # WEIGHT
@@ -56,19 +56,21 @@ def forward(ctx, op, first_row, n_rows, step, worker, workers):
 
     ``worker`` of ``workers`` blocks computes its share of the tiles.
     """
-    x = Operand(ctx.work, op.x + first_row * op.n_in, op.n_in, 1)
-    w = Operand(ctx.theta, op.weight, op.n_out, 1)
-    result = Result(FORWARD, op, first_row, step, 0, no_optimizer(ctx))
-    _gemm(ctx, result, x, w, (n_rows, op.n_out, op.n_in), worker, workers)
+    x = Operand(ctx.work, op.x + first_row * op.n_in, op.member_in, 1)
+    w = Operand(ctx.theta, op.weight, op.member_out, 1)
+    result = Result(FORWARD, op, first_row * op.members, step, 0, no_optimizer(ctx))
+    shape = n_rows * op.members, op.member_out, op.member_in
+    _gemm(ctx, result, x, w, shape, worker, workers)
 
 
 @device
 def input_gradient(ctx, op, first_row, n_rows, worker, workers):
     """∂C/∂x = δ Wᵀ, written or added as ``op.x_grad`` says."""
-    d_z = Operand(ctx.d_work, op.y + first_row * op.n_out, op.n_out, 1)
-    w_transposed = Operand(ctx.theta, op.weight, 1, op.n_out)
-    result = Result(INPUT, op, first_row, 0, 0, no_optimizer(ctx))
-    _gemm(ctx, result, d_z, w_transposed, (n_rows, op.n_in, op.n_out), worker, workers)
+    d_z = Operand(ctx.d_work, op.y + first_row * op.n_out, op.member_out, 1)
+    w_transposed = Operand(ctx.theta, op.weight, 1, op.member_out)
+    result = Result(INPUT, op, first_row * op.members, 0, 0, no_optimizer(ctx))
+    shape = n_rows * op.members, op.member_in, op.member_out
+    _gemm(ctx, result, d_z, w_transposed, shape, worker, workers)
 
 
 @device
@@ -77,9 +79,10 @@ def weight_gradient(ctx, op, batch, optimizer, fused, worker, workers):
 
     ``fused``: the parameters are updated at once; else the gradient, penalties included, is stored.
     """
-    x_transposed = Operand(ctx.work, op.x, 1, op.n_in)
-    d_z = Operand(ctx.d_work, op.y, op.n_out, 1)
-    shape = op.n_in + (1 if op.bias >= 0 else 0), op.n_out, batch
+    x_transposed = Operand(ctx.work, op.x, 1, op.member_in)
+    d_z = Operand(ctx.d_work, op.y, op.member_out, 1)
+    rows = op.member_in + (1 if op.bias >= 0 else 0)
+    shape = rows, op.member_out, batch * op.members
     result = Result(WEIGHT, op, 0, 0, fused, optimizer)
     _gemm(ctx, result, x_transposed, d_z, shape, worker, workers)
 
@@ -87,8 +90,8 @@ def weight_gradient(ctx, op, batch, optimizer, fused, worker, workers):
 @device
 def weight_tiles(op):
     """Number of tiles of the gradient of an operation's weight and bias."""
-    rows = op.n_in + (1 if op.bias >= 0 else 0)
-    return (rows + TILE_ROWS - 1) // TILE_ROWS * ((op.n_out + TILE_COLUMNS - 1) // TILE_COLUMNS)
+    rows, columns = op.member_in + (1 if op.bias >= 0 else 0), op.member_out
+    return (rows + TILE_ROWS - 1) // TILE_ROWS * ((columns + TILE_COLUMNS - 1) // TILE_COLUMNS)
 
 
 @device
@@ -108,7 +111,7 @@ def _gemm(ctx, result, a, b, shape, worker, workers):
         row = down * TILE_ROWS + lane // LANES_ACROSS * ROWS
         column = right * TILE_COLUMNS + lane % LANES_ACROSS
         if tile < tiles:
-            limit = result.op.n_in if result.kind == WEIGHT else m
+            limit = result.op.member_in if result.kind == WEIGHT else m
             _accumulate(result.kind, sums, a, b, (row, column), (limit, n), (first_k, last_k))
             for cell in range(CELLS):
                 ctx.tiles[at((warp * CELLS + cell) * WARP + lane)] = sums[cell]
@@ -204,9 +207,13 @@ def store(ctx, result, r, c, total):
         z = op.factor * total
         if op.bias >= 0:
             z += ctx.theta[op.bias + c]
-        epilogue(ctx, op, result.first_row + r, c, z, result.step)
+        row, column = result.first_row + r, c
+        if op.members > 1:
+            row, member = divide(row, op.members)
+            column += member * op.member_out
+        epilogue(ctx, op, row, column, z, result.step)
     elif kind == INPUT:
-        element = (result.first_row + r) * op.n_in + c
+        element = (result.first_row + r) * op.member_in + c
         store_input_gradient(ctx, op, element, op.factor * total)
     else:
         weight_epilogue(ctx, result, r, c, total)
@@ -216,11 +223,11 @@ def store(ctx, result, r, c, total):
 def weight_epilogue(ctx, result, r, c, g):
     """Penalties, then the update with the gradient g of element (r, c) of the weight, or its store.
 
-    Row n_in is the bias.
+    Row member_in is the bias.
     """
     op, optimizer = result.op, result.optimizer
-    is_bias = r == op.n_in
-    p = op.bias + c if is_bias else op.weight + r * op.n_out + c
+    is_bias = r == op.member_in
+    p = op.bias + c if is_bias else op.weight + r * op.member_out + c
     if not is_bias:
         g *= op.factor
         if op.l1 > 0 or op.l2 > 0:

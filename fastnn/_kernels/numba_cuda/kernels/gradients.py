@@ -17,6 +17,7 @@ from fastnn._kernels.numba_cuda.kernels import (
     columns,
     control,
     embedding,
+    ensemble,
     feature_dense,
     gemm_small,
     norm,
@@ -68,6 +69,8 @@ def operation_gradient(ctx, op, batch, k, fused, worker, workers):
         _angle_gradients(ctx, op, batch, k, fused, worker, workers)
     elif op.code == oc.FEATURE_DENSE:
         _feature_gradients(ctx, op, batch, k, fused, worker, workers)
+    elif op.code == oc.HEADS:
+        _heads_gradient(ctx, op, batch, k, fused, worker, workers)
     elif op.weight >= 0:
         lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
         optimizer = optimizer_at(ctx, k)
@@ -75,6 +78,8 @@ def operation_gradient(ctx, op, batch, k, fused, worker, workers):
             c, d_shift = min(first + lane, op.n_out - 1), ctx.work.dtype.type(0)
             if op.code == oc.SCALE or op.code == oc.PARAMETRIC:
                 d_scale = columns.column_sum(ctx, op, batch, c)
+            elif op.code == oc.MEMBER_SCALE:
+                d_shift, d_scale = ensemble.column_sums(ctx, op, batch, c)
             elif op.code == oc.LAYER_NORM:
                 d_shift, d_scale = norm.layer_sums(ctx, op, batch, c)
             else:
@@ -137,6 +142,21 @@ def _feature_gradients(ctx, op, batch, k, fused, worker, workers):
     for e in range(first + cuda.threadIdx.x, last, cuda.blockDim.x):
         g = feature_dense.bias_gradient(ctx, op, batch, e)
         _apply_or_store(ctx, op, op.bias + e, g, optimizer, fused)
+
+
+@device
+def _heads_gradient(ctx, op, batch, k, fused, worker, workers):
+    """The same of the members' own weights and biases."""
+    optimizer = optimizer_at(ctx, k)
+    first, last = block_range(op.n_in * op.member_out, worker, workers)
+    for e in range(first + cuda.threadIdx.x, last, cuda.blockDim.x):
+        g = ensemble.weight_gradient(ctx, op, batch, e)
+        _apply_or_store(ctx, op, op.weight + e, g, optimizer, fused)
+    if op.bias >= 0:
+        first, last = block_range(op.n_out, worker, workers)
+        for e in range(first + cuda.threadIdx.x, last, cuda.blockDim.x):
+            g = piecewise.bias_gradient(ctx, op, batch, e)
+            _apply_or_store(ctx, op, op.bias + e, g, optimizer, fused)
 
 
 @device
@@ -276,25 +296,25 @@ def constrain(ctx, op, worker, workers):
     A thread takes a column.
     """
     if op.max_norm > 0:
-        first, last = block_range(op.n_out, worker, workers)
+        first, last = block_range(op.member_out, worker, workers)
         for c in range(first + cuda.threadIdx.x, last, cuda.blockDim.x):
             total = 0.0
-            for r in range(op.n_in):
-                w = np.float64(ctx.theta_out[op.weight + r * op.n_out + c])
+            for r in range(op.member_in):
+                w = np.float64(ctx.theta_out[op.weight + r * op.member_out + c])
                 total += w * w
             if total > op.max_norm * op.max_norm:
                 length = math.sqrt(total)
                 if length == math.inf:
                     length = _scaled_column_norm(ctx, op, c)
                 factor = ctx.theta_out.dtype.type(op.max_norm / length)
-                for r in range(op.n_in):
-                    ctx.theta_out[op.weight + r * op.n_out + c] *= factor
+                for r in range(op.member_in):
+                    ctx.theta_out[op.weight + r * op.member_out + c] *= factor
 
 
 @device
 def _scaled_column_norm(ctx, op, c):
     """‖w‖ of a column whose Σ w² overflows."""
     total = 0.0
-    for r in range(op.n_in):
-        total += scaled_square(np.float64(ctx.theta_out[op.weight + r * op.n_out + c]))
+    for r in range(op.member_in):
+        total += scaled_square(np.float64(ctx.theta_out[op.weight + r * op.member_out + c]))
     return min(math.sqrt(total) * 2.0**600, _LARGEST)

@@ -58,7 +58,7 @@ def loss_and_gradient(ctx, start, first_row, n_rows, batch, weight_sum, worker):
     What the rows add to the loss and to Σ w of correct samples goes to ``sums``, two for a worker.
     """
     lane, warp, warps = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP, cuda.blockDim.x // WARP
-    k = ctx.ops[len(ctx.ops) - 1].n_out
+    k, members = ctx.ops[len(ctx.ops) - 1].n_out, ctx.loss[0].members
     output = ctx.control[control.OUTPUT] * ctx.control[control.CAPACITY]
     # One division for all rows: a division of float64 takes long.
     total, correct_weight, inverse = 0.0, 0.0, 1.0 / weight_sum if weight_sum > 0 else 0.0
@@ -68,7 +68,8 @@ def loss_and_gradient(ctx, start, first_row, n_rows, batch, weight_sum, worker):
         sample = ctx.order[start + (r if inside else 0)]
         weight = np.float64(ctx.weights[sample]) if len(ctx.weights) > 0 else 1.0
         row_start = output + (r if inside else first_row) * k
-        value, correct = _row_loss(ctx, Row(row_start, sample, k, weight * inverse, inside))
+        row = Row(row_start, sample, k, weight * inverse, inside)
+        value, correct = _row_loss(ctx, row) if members == 1 else _ensemble_loss(ctx, row)
         if inside and lane == 0 and weight > 0:
             total += weight * inverse * np.float64(value)
             correct_weight += weight if correct else 0.0
@@ -88,7 +89,7 @@ def add_losses(ctx, x_row, first_row, n_rows, worker):
     The rows are those of X and of the targets from ``x_row`` on. No gradient is written.
     """
     lane, warp, warps = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP, cuda.blockDim.x // WARP
-    k = ctx.ops[len(ctx.ops) - 1].n_out
+    k, members = ctx.ops[len(ctx.ops) - 1].n_out, ctx.loss[0].members
     output = ctx.control[control.OUTPUT] * ctx.control[control.CAPACITY]
     total, weight_sum, correct_weight = 0.0, 0.0, 0.0
     for first in range(0, n_rows, warps):
@@ -96,7 +97,7 @@ def add_losses(ctx, x_row, first_row, n_rows, worker):
         r = first + warp if inside else 0
         weight = np.float64(ctx.weights[x_row + r]) if len(ctx.weights) > 0 else 1.0
         row = Row(output + (first_row + r) * k, x_row + r, k, 0.0, False)
-        value, correct = _row_loss(ctx, row)
+        value, correct = _row_loss(ctx, row) if members == 1 else _ensemble_loss(ctx, row)
         if inside and lane == 0 and weight > 0:
             total += weight * np.float64(value)
             weight_sum += weight
@@ -132,6 +133,68 @@ def _row_loss(ctx, row):
     if loss.code == oc.SOFTMAX_CROSS_ENTROPY:
         return _softmax(ctx, loss, row)
     return _elementwise(ctx, loss, row)
+
+
+@device
+def _ensemble_loss(ctx, row):
+    """The mean of the members' ℓ, and whether the mean of their predictions is right."""
+    loss = loss_of(ctx)
+    units, value = row.width // loss.members, ctx.work.dtype.type(0)
+    for m in range(loss.members):
+        scale, start = row.scale / loss.members, row.start + m * units
+        value += _row_loss(ctx, Row(start, row.sample, units, scale, row.writes))[0]
+    value /= ctx.work.dtype.type(loss.members)
+    if loss.code != oc.SOFTMAX_CROSS_ENTROPY and loss.code != oc.BINARY_CROSS_ENTROPY:
+        return value, False
+    if units == 1 and loss.code == oc.BINARY_CROSS_ENTROPY:
+        is_one = _mean_linked(ctx, loss.link, row.start, units, 0) > 0.5
+        return value, is_one == (ctx.targets[row.sample] > 0.5)
+    best = _largest_mean(ctx, loss.link, row.start, units)
+    if len(ctx.labels) > 0:
+        return value, best == ctx.labels[row.sample]
+    return value, best == _argmax(ctx, ctx.targets, row.sample * units, units)[1]
+
+
+@device
+def _mean_linked(ctx, link, start, units, j):
+    """The mean over members of output j through the link.
+
+    All lanes of a warp must call this, each with its own j; beyond the last it gives nothing.
+    """
+    members, total, real = ctx.loss[0].members, ctx.work.dtype.type(0), ctx.work.dtype.type
+    for m in range(members):
+        row = start + m * units
+        highest, sum_exp = _normaliser(ctx, link, row, units)
+        if j < units:
+            source = _source(ctx, link, row, units, j)
+            total += _linked(link, ctx.work[row + source], highest, sum_exp)
+    return total / real(members)
+
+
+@device
+def _largest_mean(ctx, link, start, units):
+    """Index of the output whose mean over members is largest, for all lanes of the warp."""
+    lane = cuda.threadIdx.x % WARP
+    best, index = ctx.work.dtype.type(0), NO_INDEX
+    for first in range(0, units, WARP):
+        mean = _mean_linked(ctx, link, start, units, first + lane)
+        if first + lane < units and (mean > best or first == 0):
+            best, index = mean, first + lane
+    return warp_argmax(ctx, best, index)[1]
+
+
+@device
+def _normaliser(ctx, link, row, k):
+    """Of a row under softmax its largest output and its Σ exp; nothing else needs them."""
+    real, lane = ctx.work.dtype.type, cuda.threadIdx.x % WARP
+    highest, total = real(0), real(1)
+    if link == oc.SOFTMAX:
+        highest, _ = _argmax(ctx, ctx.work, row, k)
+        total = real(0)
+        for j in range(lane, k, WARP):
+            total += exp(ctx.work[row + j] - highest)
+        total = warp_sum(ctx, total)
+    return highest, total
 
 
 @device
@@ -218,28 +281,38 @@ def write_predictions(ctx, x_row, first_row, n_rows):
     real, lane = ctx.work.dtype.type, cuda.threadIdx.x % WARP
     warp, warps, link = cuda.threadIdx.x // WARP, cuda.blockDim.x // WARP, ctx.control[control.LINK]
     n_in, k = ctx.ops[0].n_in, ctx.ops[len(ctx.ops) - 1].n_out
+    averages, members = ctx.control[control.AVERAGES] != 0, ctx.loss[0].members
+    units = k // members if averages else k
     output = ctx.control[control.OUTPUT] * ctx.control[control.CAPACITY]
     for first in range(0, n_rows, warps):
         inside = first + warp < n_rows
         r = first + warp if inside else 0
-        row, highest, total, nan_fill = output + (first_row + r) * k, real(0), real(1), real(0)
+        row, nan_fill = output + (first_row + r) * k, real(0)
         for j in range(lane, n_in, WARP):
             nan_fill += ctx.X[(x_row + r) * n_in + j] * real(0)
         nan_fill = warp_sum(ctx, nan_fill)  # 0, or NaN
-        if link == oc.SOFTMAX:
-            highest, _ = _argmax(ctx, ctx.work, row, k)
-            total = real(0)
-            for j in range(lane, k, WARP):
-                total += exp(ctx.work[row + j] - highest)
-            total = warp_sum(ctx, total)
-        if inside:
-            for j in range(lane, k, WARP):
-                y = _linked(link, ctx.work[row + j], highest, total)
-                column = _rank(ctx, row, k, j) if link == oc.SORTED else j
-                place = (x_row - ctx.control[control.FIRST] + r) * k + column
-                ctx.predictions[place] = y + nan_fill
-            if lane == 0 and nan_fill != 0:
-                ctx.control[control.NONFINITE] = 1
+        highest, total = _normaliser(ctx, oc.IDENTITY if averages else link, row, k)
+        place = (x_row - ctx.control[control.FIRST] + r) * units
+        for column in range(0, units, WARP):
+            j, y = column + lane, nan_fill
+            if averages:
+                y += _mean_linked(ctx, link, row, units, j)
+            elif j < k:
+                y += _linked(link, ctx.work[row + _source(ctx, link, row, k, j)], highest, total)
+            if inside and j < units:
+                ctx.predictions[place + j] = y
+        if inside and lane == 0 and nan_fill != 0:
+            ctx.control[control.NONFINITE] = 1
+
+
+@device
+def _source(ctx, link, row, k, j):
+    """Which of the k outputs of a row the link puts in place j: of SORTED the j-th smallest."""
+    if link == oc.SORTED:
+        for i in range(k):
+            if _rank(ctx, row, k, i) == j:
+                return i
+    return j
 
 
 @device

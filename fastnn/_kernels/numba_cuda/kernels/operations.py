@@ -10,6 +10,7 @@ from fastnn._kernels.numba_cuda.kernels import (
     columns,
     elementwise,
     embedding,
+    ensemble,
     feature_dense,
     norm,
     periodic,
@@ -35,6 +36,8 @@ def forward(ctx, op, first_row, n_rows, step):
         periodic.forward(ctx, op, first_row, n_rows, step)
     elif op.code == oc.FEATURE_DENSE:
         feature_dense.forward(ctx, op, first_row, n_rows, step)
+    elif op.code == oc.MEMBER_SCALE or op.code == oc.HEADS:
+        ensemble.forward(ctx, op, first_row, n_rows, step)
     else:
         elementwise.epilogue_rows(ctx, op, first_row, n_rows, step)
 
@@ -65,5 +68,8 @@ def backward(ctx, op, first_row, n_rows, batch):
             periodic.backward(ctx, op, first_row, n_rows)
     elif op.code == oc.FEATURE_DENSE:
         feature_dense.backward(ctx, op, first_row, n_rows)
+    elif op.code == oc.MEMBER_SCALE or op.code == oc.HEADS:
+        if op.x_grad != oc.GRAD_NONE:
+            ensemble.backward(ctx, op, first_row, n_rows)
     elif op.code != oc.DENSE and op.code != oc.EMBEDDING:
         elementwise.elementwise_backward(ctx, op, first_row, n_rows)

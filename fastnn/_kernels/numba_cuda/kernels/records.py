@@ -27,6 +27,9 @@ _OPERATION_FIELDS = (
     ("inner", "raw"),
     ("n_in", "raw"),
     ("n_out", "raw"),
+    ("members", "raw"),
+    ("member_in", "raw"),
+    ("member_out", "raw"),
     ("codes", "raw"),
     ("features", "raw"),
     ("bins", "raw"),
@@ -89,6 +92,8 @@ class Loss(NamedTuple):
     """An `opcodes.LOSS`; the constant is of the network's dtype."""
 
     code: Any
+    link: Any
+    members: Any
     constant: Any
 
 
@@ -130,7 +135,7 @@ def dropout_at(ctx, op, step):
 def loss_of(ctx):
     """The loss."""
     loss = ctx.loss[0]
-    return Loss(loss.code, ctx.theta_out.dtype.type(loss.constant))
+    return Loss(loss.code, loss.link, loss.members, ctx.theta_out.dtype.type(loss.constant))
 
 
 @device

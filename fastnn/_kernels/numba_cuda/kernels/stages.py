@@ -235,18 +235,19 @@ def weight_epilogue(ctx, index):
     fused, optimizer = gradients.is_fused(ctx, k), optimizer_at(ctx, k)
     result = gemm_small.Result(gemm_small.WEIGHT, op, 0, 0, fused, optimizer)
     lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
-    first, last = block_range(op.n_in * op.n_out, worker, workers)
+    first, last = block_range(op.member_in * op.member_out, worker, workers)
     for e in range(first + cuda.threadIdx.x, last, cuda.blockDim.x):
         g = ctx.gradient[op.weight + e]
-        gemm_small.weight_epilogue(ctx, result, e // op.n_out, e % op.n_out, g)
+        gemm_small.weight_epilogue(ctx, result, e // op.member_out, e % op.member_out, g)
     if op.bias >= 0:
-        for column in range(worker * WARP, op.n_out, workers * WARP):
-            c, total = min(column + lane, op.n_out - 1), ctx.work.dtype.type(0)
-            for r in range(warp, _batch(ctx, k), cuda.blockDim.x // WARP):
-                total += ctx.d_work[op.y + r * op.n_out + c]
+        units = op.member_out
+        for column in range(worker * WARP, units, workers * WARP):
+            c, total = min(column + lane, units - 1), ctx.work.dtype.type(0)
+            for r in range(warp, _batch(ctx, k) * op.members, cuda.blockDim.x // WARP):
+                total += ctx.d_work[op.y + r * units + c]
             total = sum_over_warps(ctx.reals, total)
-            if warp == 0 and column + lane < op.n_out:
-                gemm_small.weight_epilogue(ctx, result, op.n_in, c, total)
+            if warp == 0 and column + lane < units:
+                gemm_small.weight_epilogue(ctx, result, op.member_in, c, total)
 
 
 @device

@@ -30,7 +30,7 @@ class CublasLtProducts:
             return buffers[name].pointer + int(offset) * program.dtype.itemsize
 
         x, y, weight = op["x"] * capacity, op["y"] * capacity, op["weight"]
-        shape = Shape(gemm.rows, int(op["n_in"]), int(op["n_out"]))
+        shape = Shape(gemm.rows, int(op["member_in"]), int(op["member_out"]))
         if gemm.kind == "forward":
             bias = at("theta", op["bias"]) if gemm.adds_bias else 0
             pointers = at("work", x), at("theta", weight), bias, at("work", y)

@@ -73,7 +73,7 @@ class Plan:
 
     def workers(self, rows: int) -> int:
         """Blocks that divide a mini-batch among themselves on the persistent path."""
-        n_parameters = self._program.n_parameters
+        n_parameters = self._program.n_parameters * self._program.members
         if not self._limits.cooperative or 6 * rows * n_parameters < SINGLE_BLOCK_OPERATIONS:
             return 1
         for_gradients = int(rows * n_parameters / GRADIENT_OPERATIONS_PER_BLOCK)
@@ -170,7 +170,8 @@ class Plan:
         launches = [self._launch("load", self._element_blocks(rows, self._program.n_inputs))]
         for i, op in enumerate(self._ops):
             if op["code"] == oc.DENSE:
-                launches += self._gemm("forward", i, (rows, op["n_out"], op["n_in"]))
+                shape = rows * op["members"], op["member_out"], op["member_in"]
+                launches += self._gemm("forward", i, shape)
                 continue
             if op["code"] == oc.BATCH_NORM:
                 launches.append(self._launch("batch_statistics", self._column_blocks(op), i))
@@ -195,7 +196,8 @@ class Plan:
             if not inputs_need:
                 continue
             if op["code"] == oc.DENSE:
-                launches += self._gemm("input", i, (rows, op["n_in"], op["n_out"]))
+                shape = rows * op["members"], op["member_in"], op["member_out"]
+                launches += self._gemm("input", i, shape)
             else:
                 launches.append(self._launch("operation_backward", self._blocks_of(op, rows), i))
         return launches
@@ -220,7 +222,7 @@ class Plan:
     def _gradients(self, rows):
         """Large weights have a launch each; where there are none, all operations share one."""
         own = [
-            self._gemm("weight", i, (op["n_in"] + 1, op["n_out"], rows))
+            self._gemm("weight", i, (op["member_in"] + 1, op["member_out"], rows * op["members"]))
             for i, op in enumerate(self._ops)
             if op["code"] == oc.DENSE
         ]
@@ -228,7 +230,7 @@ class Plan:
         if all(isinstance(first, Launch) and first.kernel == small for first, *_ in own):
             return [self._launch("all_gradients", self._limits.multiprocessors)]
         norms = [
-            self._launch(small, self._column_blocks(op), i)
+            self._launch(small, self._gradient_blocks(op), i)
             for i, op in enumerate(self._ops)
             if op["weight"] >= 0 and op["code"] != oc.DENSE
         ]
@@ -257,7 +259,7 @@ class Plan:
             blocks = 8 * self._limits.multiprocessors
             return [Gemm(kind, index, rows), self._launch("weight_epilogue", blocks, index)]
         if kind == "input":
-            blocks = self._element_blocks(rows, op["n_in"])
+            blocks = self._element_blocks(rows, op["member_in"])
             fuses = op["x_aux"] >= 0 or op["x_activation"] >= 0
             epilogue = [self._launch("input_epilogue", blocks, index)] if fuses else []
             return [Gemm(kind, index, rows), *epilogue]
@@ -266,7 +268,7 @@ class Plan:
         is_plain = op["activation"] == oc.LINEAR and op["aux"] < 0 and op["threshold"] == 0
         if is_plain and self._program.dtype == np.float32:
             return [Gemm(kind, index, rows, adds_bias=bool(op["bias"] >= 0))]
-        blocks = self._element_blocks(rows, op["n_out"])
+        blocks = self._element_blocks(rows, op["member_out"])
         return [Gemm(kind, index, rows), self._launch("operation_forward", blocks, index)]
 
     # --- numbers of blocks ------------------------------------------------------------------------
@@ -293,6 +295,12 @@ class Plan:
     def _column_blocks(self, op):
         """Blocks of 32 columns."""
         return _ceil_div(int(op["n_out"]), 32)
+
+    def _gradient_blocks(self, op):
+        """Blocks for the gradient of an operation that is no product of all members."""
+        if op["code"] == oc.HEADS:
+            return self._element_blocks(op["n_in"], op["member_out"])
+        return self._column_blocks(op)
 
     def _update_blocks(self):
         wanted = self._program.n_parameters // PARAMETERS_PER_BLOCK
