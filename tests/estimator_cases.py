@@ -19,6 +19,8 @@ def table(seed=0, n=ROWS):
 FRAME, VALUE = table()
 LABEL = np.where(VALUE > 10.5, "high", "low")
 QUICK = {"n_folds": 2, "epochs": 8, "backend": "numpy"}
+# Recipes whose networks are too large for many epochs of the reference engine.
+LARGE = {name: {"epochs": 8, "backend": "auto"} for name in ("tabm", "tabm-mini")}
 
 
 def classifier(**options):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from estimator_cases import FRAME, LABEL, ROWS, VALUE, classifier, regressor, table
+from estimator_cases import FRAME, LABEL, LARGE, ROWS, VALUE, classifier, regressor, table
 
 import fastnn as fnn
 from fastnn.recipes import RECIPES
@@ -12,7 +12,7 @@ from fastnn.recipes import RECIPES
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_classes(recipe):
-    model = classifier(recipe=recipe).fit(FRAME, LABEL)
+    model = classifier(recipe=recipe, **LARGE.get(recipe, {})).fit(FRAME, LABEL)
     p = model.predict_proba(FRAME)
     assert model.classes_.tolist() == ["high", "low"]
     assert p.shape == (ROWS, 2)
@@ -24,7 +24,7 @@ def test_classes(recipe):
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_values(recipe):
-    model = regressor(recipe=recipe).fit(FRAME, VALUE)
+    model = regressor(recipe=recipe, **LARGE.get(recipe, {})).fit(FRAME, VALUE)
     predicted = model.predict(FRAME)
     assert predicted.shape == (ROWS,)
     residual = ((predicted - VALUE) ** 2).sum() / ((VALUE - VALUE.mean()) ** 2).sum()

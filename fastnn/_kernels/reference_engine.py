@@ -23,6 +23,13 @@ from fastnn._kernels.reference import (
     predictions,
     target_values,
 )
+from fastnn._kernels.reference_numbers import (
+    noise,
+    norm,
+    normalise,
+    record,
+    sum_of_squares,
+)
 from fastnn._kernels.reference_piecewise import bin_of, encoding_of
 from fastnn._kernels.tables import ACTIVATIONS, LOSSES, OPTIMIZERS
 
@@ -38,7 +45,7 @@ class ReferenceEngine:
 
     def __init__(self, program: Program):
         self.program = program
-        self._ops = [_record(op) for op in program.ops]
+        self._ops = [record(op) for op in program.ops]
         # For each number of θ the factors of the optimiser's weight decay and learning rate.
         self._decay = np.zeros(program.n_parameters, program.dtype)
         rates = np.ones(program.n_parameters, program.dtype)
@@ -166,14 +173,14 @@ class ReferenceEngine:
             elif op["code"] == opcodes.BATCH_NORM:
                 z, extra = self._batch_norm(state, op, x, training, learning)
             elif op["code"] == opcodes.LAYER_NORM:
-                extra = _normalise(
+                extra = normalise(
                     x, x.mean(axis=1, keepdims=True), x.var(axis=1, keepdims=True), op["epsilon"]
                 )
                 z = self._scale_and_shift(state, op, extra[0])
             elif op["code"] == opcodes.ADD:
                 z = x + values[op["skip"]][0]
             elif op["code"] == opcodes.NOISE:
-                z = x + (_noise(state, op, x.shape) * op["std"]).astype(x.dtype) if training else x
+                z = x + (noise(state, op, x.shape) * op["std"]).astype(x.dtype) if training else x
             elif op["code"] == opcodes.SCALE:
                 z = x * self._weight(state.theta, op)
             elif op["code"] == opcodes.EMBEDDING:
@@ -253,9 +260,9 @@ class ReferenceEngine:
                 f_prime = ACTIVATION_OF[op["inner"]][1](x, op["alpha"]).astype(x.dtype)
                 d_x = d_z * (1 + self._weight(state.theta, op) * (f_prime - 1))
             if op["weight"] >= 0:
-                statistics[:, i, opcodes.DELTA] = _sum_of_squares(d_z.sum(axis=0, dtype=np.float64))
-                statistics[:, i, opcodes.GRADIENT] = _sum_of_squares(self._weight(gradient, op))
-                statistics[:, i, opcodes.WEIGHT] = _sum_of_squares(self._weight(state.theta, op))
+                statistics[:, i, opcodes.DELTA] = sum_of_squares(d_z.sum(axis=0, dtype=np.float64))
+                statistics[:, i, opcodes.GRADIENT] = sum_of_squares(self._weight(gradient, op))
+                statistics[:, i, opcodes.WEIGHT] = sum_of_squares(self._weight(state.theta, op))
             if op["code"] == opcodes.ADD:
                 d_values[op["skip"]] = d_z + d_values.get(op["skip"], 0)
             d_values[op["x"]] = d_x + d_values.get(op["x"], 0)
@@ -270,7 +277,7 @@ class ReferenceEngine:
             momentum = op["momentum"]
             running_mean[:] = (1 - momentum) * running_mean + momentum * mean
             running_var[:] = (1 - momentum) * running_var + momentum * var * (m / (m - 1))
-        extra = _normalise(x, mean, var, op["epsilon"])
+        extra = normalise(x, mean, var, op["epsilon"])
         return self._scale_and_shift(state, op, extra[0]), extra
 
     def _scale_and_shift(self, state, op, normalised):
@@ -340,12 +347,12 @@ class ReferenceEngine:
         return np.hstack([d_numbers, d_z[:, features * op["size"] :]])
 
     def _update(self, state, gradient, eta, decay, optimizer):
-        optimizer, eta, decay = _record(optimizer[0]), float(eta) * self._rates, float(decay)
+        optimizer, eta, decay = record(optimizer[0]), float(eta) * self._rates, float(decay)
         if optimizer["clip_value"] > 0:
             np.clip(gradient, -optimizer["clip_value"], optimizer["clip_value"], out=gradient)
         if optimizer["clip_norm"] > 0:
-            norm = float(_norm(gradient))
-            gradient *= min(1.0, optimizer["clip_norm"] / norm) if norm > 0 else 1.0
+            length = float(norm(gradient))
+            gradient *= min(1.0, optimizer["clip_norm"] / length) if length > 0 else 1.0
         if optimizer["code"] in _DECOUPLED:
             state.theta *= 1 - eta * decay * self._decay
         else:
@@ -364,7 +371,7 @@ class ReferenceEngine:
         for op in self._ops:
             if op["max_norm"] > 0:
                 w = self._weight(state.theta, op)
-                norms = _norm(w, axis=0)
+                norms = norm(w, axis=0)
                 w *= np.minimum(
                     1.0, op["max_norm"] / np.maximum(norms, np.finfo(float).tiny)
                 ).astype(w.dtype)
@@ -378,7 +385,7 @@ class ReferenceEngine:
         for i, op in enumerate(self._ops):
             y, z, mask, _ = values[op["y"]]
             statistics[:, i, opcodes.VALUES] = y.sum(dtype=np.float64)
-            statistics[:, i, opcodes.SQUARES] = _sum_of_squares(y)
+            statistics[:, i, opcodes.SQUARES] = sum_of_squares(y)
             if op["activation"] == opcodes.RELU:
                 statistics[:, i, opcodes.DEAD] = (y <= 0).all(axis=0).sum()
             elif op["activation"] in _SATURATION:
@@ -389,7 +396,7 @@ class ReferenceEngine:
     def _measure_update(self, change, statistics):
         for i, op in enumerate(self._ops):
             if op["weight"] >= 0:
-                statistics[:, i, opcodes.UPDATE] = _sum_of_squares(self._weight(change, op))
+                statistics[:, i, opcodes.UPDATE] = sum_of_squares(self._weight(change, op))
 
     def _weight(self, vector, op):
         """The operation's weight, tables, scale or α in a vector like θ."""
@@ -422,38 +429,3 @@ class ReferenceEngine:
 def _maps(op):
     """How many maps FEATURE_DENSE has."""
     return 1 if op["shared"] else op["features"]
-
-
-def _norm(values, axis=None):
-    """Euclidean norms, in units of the largest number where a sum of squares overflows."""
-    values = values.astype(np.float64)
-    norms = np.sqrt((values**2).sum(axis=axis))
-    if np.isfinite(norms).all():
-        return norms
-    unit = np.abs(values).max()
-    return unit * np.sqrt(((values / unit) ** 2).sum(axis=axis))
-
-
-def _sum_of_squares(values):
-    return np.square(values, dtype=np.float64).sum()
-
-
-def _record(record):
-    """A record as a dict of Python numbers, which never widen a float32 array."""
-    return dict(zip(record.dtype.names, record.item(), strict=True))
-
-
-def _normalise(x, mean, var, epsilon):
-    # A variance that overflowed gives NaN, as 0 would hide it.
-    inverse_std = np.where(np.isinf(var), np.nan, 1 / np.sqrt(var + epsilon)).astype(var.dtype)
-    return (x - mean) * inverse_std, inverse_std
-
-
-def _noise(state, op, shape):
-    """N(0, 1) by Box–Muller: words 0 and 1 of a row's halves give radius and angle."""
-    rows, n = shape
-    bits = philox.random_bits(
-        state.seed, opcodes.STREAM_NOISE + op["stream"], state.step, 2 * n, rows=rows
-    )
-    u = (bits.astype(np.float64) + 0.5) * 2.0**-32
-    return np.sqrt(-2 * np.log(u[:, :n])) * np.cos(2 * np.pi * u[:, n:])

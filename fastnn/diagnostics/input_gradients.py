@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from fastnn._kernels.reference import link
 from fastnn._kernels.reference_engine import ReferenceEngine
 from fastnn.nn.protocol import NetworkProtocol
 
@@ -25,11 +26,18 @@ def input_gradients(net: NetworkProtocol, X: np.ndarray) -> tuple[np.ndarray, np
     """
     double, X = net.copy(dtype="float64", backend="numpy"), X.astype(np.float64)
     engine = ReferenceEngine(double.program)
-    p, _ = engine.forward(double.state, X, linked=True)
     z, _ = engine.forward(double.state, X)
-    slopes = _link_slopes(net.loss.spec.link, z, p)
-    gradients = [engine.input_gradients(double.state, X, slopes[:, k]) for k in range(net.outputs)]
-    return p, np.stack(gradients, axis=1)
+    # The members of a BatchEnsemble, one below the other; of other networks there is one.
+    of_members = z.reshape(-1, net.outputs)
+    p = link(double.program.loss, of_members)
+    members = double.program.members
+    slopes = _link_slopes(net.loss.spec.link, of_members, p) / members
+    slopes = slopes.reshape(len(X), members, net.outputs, net.outputs)
+    gradients = [
+        engine.input_gradients(double.state, X, slopes[:, :, k].reshape(z.shape))
+        for k in range(net.outputs)
+    ]
+    return p.reshape(len(X), members, -1).mean(axis=1), np.stack(gradients, axis=1)
 
 
 def _link_slopes(link: str, z: np.ndarray, p: np.ndarray) -> np.ndarray:

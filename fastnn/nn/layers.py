@@ -271,7 +271,7 @@ class BatchEnsemble(Layer):
     ----------
     members : int
     layers : sequence of Layer
-        Of the kinds above.
+        Of the kinds above; a Dense cannot start from data here.
     scaling : {"all", "first"}
         "first" is TabM-mini: only the first r, and then each Dense is y_m = f(x_m W + b).
     start : {"signs", "normal"}

@@ -12,6 +12,8 @@ RECIPES = {  # name: module and name of the `Recipe` in it
     "auto": ("auto", "RECIPE"),
     "realmlp": ("realmlp", "TD"),
     "realmlp-s": ("realmlp", "TD_S"),
+    "tabm": ("tabm", "TABM"),
+    "tabm-mini": ("tabm", "MINI"),
     "plain": ("plain", "RECIPE"),
 }
 

@@ -233,7 +233,9 @@ def _scaled_norm(ctx):
 def _lengths(op):
     """Numbers of an operation's weight, and of its bias if it has one."""
     if op.code == oc.DENSE:
-        return op.n_in * op.n_out, op.n_out
+        return op.member_in * op.member_out, op.member_out
+    if op.code == oc.HEADS:
+        return op.n_in * op.member_out, op.n_out
     if op.code == oc.EMBEDDING:
         return op.rows * op.size, 0
     if op.code == oc.PIECEWISE:
