@@ -170,3 +170,15 @@ def test_a_class_that_training_did_not_meet():
             score(FRAME, rare)
     with pytest.raises(ValueError, match="column 'k' is 'rare' in row 4"):
         fitted("k", {**FRAME, "k": NAMES}).score({**FRAME, "k": rare}, "k")
+
+
+def test_messages_name_no_option_of_the_command_line():
+    model, dates = fitted(NAMES), np.datetime64("2020-01-01") + np.arange(N)
+    for call in (
+        lambda: model.score(FRAME, dates),
+        lambda: model.predict({**FRAME, "a": dates}),
+        lambda: fitted(NAMES, {**FRAME, "c": np.array(["1,5", "2,5"] * (N // 2))}),
+    ):
+        with pytest.raises(ValueError, match="convert") as e:
+            call()
+        assert "--" not in str(e.value)

@@ -43,14 +43,15 @@ def scores_of(
     return class_scores(outputs, y, weights) | {"accuracy": accuracy}
 
 
-def loss_of(model: TableModel, scores: Scores) -> float:
-    """The log-loss, or the mean squared error of the standardised target."""
-    target = model.encoder.target
-    return (
-        (scores["rmse"] / target.scale) ** 2
-        if isinstance(target, BoundedValue)
-        else scores["log_loss"]
-    )
+def table_scores(model: TableModel, X: np.ndarray, y: np.ndarray) -> Scores:
+    """The scores with "loss" before them, as of a `Network`.
+
+    It is the log-loss, or the mean squared error of the standardised target.
+    """
+    scores, target = scores_of(model, X, y), model.encoder.target
+    is_value = isinstance(target, BoundedValue)
+    loss = (scores["rmse"] / target.scale) ** 2 if is_value else scores["log_loss"]
+    return {"loss": loss, **scores}
 
 
 def target_of(encoder: TableEncoder, X: Any, y: Any) -> np.ndarray:

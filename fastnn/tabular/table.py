@@ -108,7 +108,7 @@ class Column:
     def _name_of(self, value: float) -> str:
         return _date_name(value) if self.kind == DATES else _number_name(value)
 
-    def check_usable(self, advice: str = "convert or --ignore it") -> None:
+    def check_usable(self, advice: str = "convert it") -> None:
         """ValueError unless this is a column of numbers, text or booleans."""
         if self.kind not in (*NUMBER_KINDS, *NAME_KINDS):
             raise ValueError(
