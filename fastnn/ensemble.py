@@ -163,7 +163,7 @@ class Ensemble:
 
     def _unlinked(self, p: np.ndarray) -> np.ndarray:
         link = self.loss.spec.link
-        if link in ("identity", "sorted"):
+        if link in ("identity", "sort"):
             return p
         log_p = np.log(np.maximum(p, _LEAST))
         return log_p - np.log(np.maximum(1 - p, _LEAST)) if link == "sigmoid" else log_p

@@ -283,13 +283,13 @@ def test_predicted_values_stay_within_those_of_training():
 @pytest.mark.parametrize(
     ("y", "problem"),
     [
-        ([1.5, np.nan, *[2.5] * (N - 2)], "'y' is empty in row 2"),
-        ([1.5, 2.5, np.inf, *[2.5] * (N - 3)], "'y' is infinite in row 3"),
-        ([np.nan] * N, "'y' is empty in every row"),
-        (["a"] * N, "'y' is 'a' in every row; there is nothing to learn"),
+        ([1.5, np.nan, *[2.5] * (N - 2)], "y is empty in row 2"),
+        ([1.5, 2.5, np.inf, *[2.5] * (N - 3)], "y is infinite in row 3"),
+        ([np.nan] * N, "y is empty in every row"),
+        (["a"] * N, "y is 'a' in every row; there is nothing to learn"),
         ([1, 2], "y has 2 values for the 40 rows"),
         ("lable", "unknown column 'lable'"),
-        (DAY, "'y' holds dates"),
+        (DAY, "y holds dates"),
     ],
 )
 def test_targets_that_cannot_be_learnt(y, problem):

@@ -161,7 +161,7 @@ def test_zeros_in_front_make_names(blocks):
 )
 def test_dates_cannot_be_used(cells):
     column, _ = read(cells)
-    with raises(ValueError, "column 'c' holds dates or times", "--ignore"):
+    with raises(ValueError, "column 'c' holds dates or times", "convert it"):
         column.check_usable()
     assert read(cells, text=["c"])[0].kind == "text"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from fastnn._version import __version__
-from fastnn.cli.data import evaluation_data
+from fastnn.cli.data import evaluation_data, table_model
 from fastnn.cli.options import (
     FILE,
     backend_option,
@@ -13,7 +13,8 @@ from fastnn.cli.options import (
     reading_options,
     threads_option,
 )
-from fastnn.cli.output import count, score, write_json
+from fastnn.cli.output import count, finer, score, write_json
+from fastnn.estimators.scoring import table_scores
 from fastnn.models import load
 from fastnn.tabular.reading.options import ReadOptions
 
@@ -42,19 +43,21 @@ def evaluate(
 ) -> None:
     """Score MODEL on all rows of DATA.
 
-    DATA is a file as `fastnn train` takes it, or `mnist` or `sample` for their test images. The
-    loss of a regression is that of the standardised target.
+    DATA is a file as `fastnn train` takes it, or `mnist` or `sample` for their test images. Of a
+    data file the loss is the log-loss, or the mean squared error of the standardised target.
     """
     on_stdout = check_outputs({"--metrics": metrics}, {"MODEL": model, "DATA": data})
     options = ReadOptions(delimiter, decimal, encoding)
     net = load(model, backend)
     X, y = evaluation_data(net, data, target, options)
-    scores = net.evaluate(X, y)
+    table = table_model(net)
+    scores = net.evaluate(X, y) if table is None else table_scores(table, X, y)
     if metrics is not None:
         write_json(
             metrics, {"fastnn": __version__, "backend": net.backend, "rows": len(X), **scores}
         )
     click.echo(
-        f"loss {scores['loss']:.4g}, {score(scores)} on {count(len(X), 'row')} ({net.backend})",
+        f"loss {scores['loss']:.4g}, {score(scores)} on {count(len(X), 'row')} "
+        f"({net.backend}){'' if table is None else f'; {finer(scores)}'}",
         err=on_stdout,
     )

@@ -15,9 +15,10 @@ from fastnn._kernels.numba_cuda.toolchain import available, ptx_cache
 from fastnn._kernels.threads import num_threads
 from fastnn._utils.files import cache_directory
 from fastnn._version import __version__
-from fastnn.cli.data import encoder_of
+from fastnn.cli.data import encoder_of, table_model
 from fastnn.cli.options import FILE
 from fastnn.cli.output import printable
+from fastnn.estimators.table_model import TableModel
 from fastnn.models import load
 from fastnn.network import Network
 from fastnn.serialization import SavedModel
@@ -72,18 +73,21 @@ def _model(path: Path) -> dict[str, object]:
     saved = serialization.read(path)
     first = saved if isinstance(saved, SavedModel) else saved.members[0]
     precision = first.description.precision  # a network on the CPU has float32 alone
-    net = Network.from_saved(first, "numpy", "float32")
-    encoder = encoder_of(net) if saved is first else encoder_of(load(path, "numpy"))
-    several = {} if isinstance(saved, SavedModel) else {"networks": len(saved.members)}
+    members = [saved] if isinstance(saved, SavedModel) else saved.members
+    networks = [Network.from_saved(member, "numpy", "float32") for member in members]
+    net = networks[0]
+    model = net if saved is first else load(path, "numpy")
+    encoder = encoder_of(model)
+    several = {} if saved is first else {"networks": len(networks)}
     lines = {
         **several,
         "inputs": net.inputs,
         **{f"layer {i}": repr(layer) for i, layer in enumerate(net.layers)},
         "loss": repr(net.loss),
-        "parameters": f"{net.n_parameters:,}",
+        "parameters": f"{sum(net.n_parameters for net in networks):,}",
         "dtype": net.dtype.name,
         **({} if precision == "float32" else {"precision": f"{precision} on backend cuda"}),
-        "epochs": net.epochs,
+        "epochs": ", ".join(str(net.epochs) for net in networks),
         "optimizer": net.optimizer_kind or "none",
     }
     if encoder is None:
@@ -95,4 +99,19 @@ def _model(path: Path) -> dict[str, object]:
         "target": encoder.target_name,
         **classes,
         "columns": ", ".join(encoder.columns),
+        **_of_table(table_model(model)),
     }
+
+
+def _of_table(model: TableModel | None) -> dict[str, object]:
+    """What a model learnt from rows that were held out."""
+    if model is None:
+        return {}
+    scores = ", ".join(f"{name} {value:.4g}" for name, value in model.scores.items())
+    lines = {
+        "recipe": model.recipe,
+        "held out": scores,
+        "temperature": "" if model.temperature == 1 else f"{model.temperature:.4g}",
+        "threshold": "" if model.threshold is None else f"{model.threshold:.4g}",
+    }
+    return {name: line for name, line in lines.items() if line}

@@ -55,6 +55,13 @@ def score(scores: dict[str, float]) -> str:
     )
 
 
+def finer(scores: dict[str, float]) -> str:
+    """The other scores of a table in words."""
+    if "rmse" in scores:
+        return f"RMSE {scores['rmse']:.4g}, MAE {scores['mae']:.4g}"
+    return f"log-loss {scores['log_loss']:.4g}, AUC {scores['auc']:.3f}"
+
+
 def write_json(path: Path, figures: dict[str, Any]) -> None:
     """Write figures to a JSON file; those that are not finite become null."""
     write_atomically(path, strict_json(figures, indent=1))

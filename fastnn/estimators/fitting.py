@@ -14,13 +14,14 @@ from fastnn.estimators.bagging import Bag, BagOptions, Fold, Rows, fit_bag
 from fastnn.estimators.calibration import best_temperature, best_threshold, with_temperature
 from fastnn.estimators.conformal import Conformal
 from fastnn.estimators.quantiles import fit_quantiles
+from fastnn.estimators.scoring import class_scores, in_units, value_scores
 from fastnn.estimators.table_model import TableModel
-from fastnn.metrics import METRICS, VALUE_METRICS
+from fastnn.metrics import METRICS
 from fastnn.recipes import RECIPES, recipe
 from fastnn.recipes.plan import CLASSIFICATION, REGRESSION, Problem, Recipe
 from fastnn.tabular.encoder import TableEncoder
 from fastnn.tabular.messages import quoted
-from fastnn.tabular.targets import BoundedValue, Classes
+from fastnn.tabular.targets import Classes
 
 _SHORTEST = 1e-3  # seconds
 _SEVERAL = 5  # networks, beside which one more of quantiles takes little time
@@ -257,27 +258,3 @@ def _threshold(
     if wanted is None:
         return None
     return best_threshold(p[:, 1], y, w, wanted) if isinstance(wanted, str) else float(wanted)
-
-
-def in_units(encoder: TableEncoder, y: np.ndarray) -> np.ndarray:
-    """Standardised values (n,) in the unit of the target."""
-    target = encoder.target
-    assert isinstance(target, BoundedValue)
-    return y.astype(np.float64) * target.scale + target.mean
-
-
-def class_scores(p: np.ndarray, y: np.ndarray, w: np.ndarray | None = None) -> dict[str, float]:
-    """Accuracy, log-loss and AUC of probabilities (n, classes) of the classes y (n,)."""
-    w, t = np.ones(len(y)) if w is None else w, np.eye(p.shape[1])[y]
-    accuracy = float(np.average(p.argmax(axis=1) == y, weights=w))
-    others = {name: VALUE_METRICS[name](p, t, w) for name in ("log_loss", "auc")}
-    return {"accuracy": accuracy, **others}
-
-
-def value_scores(p: np.ndarray, y: np.ndarray, w: np.ndarray | None = None) -> dict[str, float]:
-    """R², RMSE and MAE of predictions (n,) of values y (n,)."""
-    w = np.ones(len(y)) if w is None else w
-    return {
-        name: VALUE_METRICS[name](p[:, None].astype(np.float64), y[:, None], w)
-        for name in ("r2", "rmse", "mae")
-    }

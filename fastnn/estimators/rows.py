@@ -7,6 +7,7 @@ import numpy as np
 
 from fastnn.data.validation import as_array, as_sample_weight
 from fastnn.estimators.bagging import Rows
+from fastnn.estimators.scoring import target_of
 from fastnn.tabular.encoder import TableEncoder
 from fastnn.tabular.frames import as_table
 from fastnn.tabular.messages import listed
@@ -31,7 +32,7 @@ def training_rows(
             groups = as_array(groups, "groups")
             groups = groups[counted] if len(groups) == len(table) else groups
     encoder.fit(table, y, counted)
-    target = encoder.transform_target(target_of(table, y))
+    target = target_of(encoder, table, y)
     target = target if counted is None else target[counted]
     return Rows(encoder.transform(table, counted), target, weights), groups
 
@@ -48,18 +49,13 @@ def validation_rows(encoder: TableEncoder, eval_set: Any) -> Rows:
     try:
         reading = encoder.read_options(ReadOptions(in_python=True), isinstance(y, str))
         table = as_table(frame, reading)
-        target = encoder.transform_target(target_of(table, y))
+        target = target_of(encoder, table, y)
         if len(target) != len(table):
             raise ValueError(f"y has {len(target):,} values for {len(table):,} rows")
         w = as_sample_weight(weights[0], len(table), encoder.dtype) if weights else None
         return Rows(encoder.transform(table), target, w)
     except (ValueError, TypeError) as error:
         raise type(error)(f"eval_set: {error}") from error
-
-
-def target_of(X: Any, y: Any) -> Any:
-    """The values of the target: ``y`` itself, or X where y names its column."""
-    return X if isinstance(y, str) else y
 
 
 def numbered(class_weight: Any, encoder: TableEncoder) -> Any:

@@ -10,15 +10,10 @@ import numpy as np
 from fastnn.data.validation import as_sample_weight
 from fastnn.estimators.bagging import Bag
 from fastnn.estimators.explanation import Explanation, explain
-from fastnn.estimators.fitting import (
-    TableOptions,
-    class_scores,
-    fit_model,
-    in_units,
-    value_scores,
-)
+from fastnn.estimators.fitting import TableOptions, fit_model
 from fastnn.estimators.parameters import Parameterised
-from fastnn.estimators.rows import numbered, target_of, training_rows, validation_rows
+from fastnn.estimators.rows import numbered, training_rows, validation_rows
+from fastnn.estimators.scoring import scores_of, target_of
 from fastnn.estimators.table_model import TableModel
 from fastnn.recipes import RECIPES
 from fastnn.tabular.encoder import TableEncoder
@@ -153,7 +148,7 @@ class _Tabular(Parameterised):
         """
         model = self._fitted()
         encoder = model.encoder
-        target = encoder.transform_target(target_of(X, y))
+        target = target_of(encoder, X, y)
         table = as_table(X, encoder.read_options(ReadOptions(in_python=True), with_target=False))
         weights = _weights(sample_weight, len(table))
         return explain(model, table, target, weights, repeats, max_rows, seed)
@@ -324,13 +319,10 @@ class TabularClassifier(_Tabular):
 
     def evaluate(self, X: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
         """Accuracy, log-loss and AUC; ``y`` may name a column of X."""
-        encoder = self._fitted().encoder
-        codes = encoder.transform_target(target_of(X, y))
-        p = self._outputs(X)
-        scores = class_scores(p, codes, _weights(sample_weight, len(p)))
-        said = self._fitted().decode(p)["prediction"] == self.classes_[codes]
-        w = _weights(sample_weight, len(p))
-        return scores | {"accuracy": float(np.average(said, weights=w))}
+        model = self._fitted()
+        target = target_of(model.encoder, X, y)
+        encoded = model.encoder.transform(X)
+        return scores_of(model, encoded, target, _weights(sample_weight, len(encoded)))
 
 
 class TabularRegressor(_Tabular):
@@ -425,10 +417,10 @@ class TabularRegressor(_Tabular):
 
     def evaluate(self, X: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
         """R², RMSE and MAE in the unit of the target; ``y`` may name a column of X."""
-        encoder = self._fitted().encoder
-        values = in_units(encoder, encoder.transform_target(target_of(X, y)))
-        predicted = self.predict(X)
-        return value_scores(predicted, values, _weights(sample_weight, len(predicted)))
+        model = self._fitted()
+        target = target_of(model.encoder, X, y)
+        encoded = model.encoder.transform(X)
+        return scores_of(model, encoded, target, _weights(sample_weight, len(encoded)))
 
 
 for _kind in (TabularClassifier, TabularRegressor):

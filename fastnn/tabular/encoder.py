@@ -1,6 +1,7 @@
 """`TableEncoder`: the columns of a table as a network's inputs and target, and its outputs back."""
 
-from collections.abc import Collection, Iterable, Mapping
+import contextlib
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -24,10 +25,11 @@ from fastnn.tabular.columns.names import Codes, OneHot
 from fastnn.tabular.columns.numbers import DatePart, Number
 from fastnn.tabular.features import Unknown
 from fastnn.tabular.frames import as_column, as_table, name_of
+from fastnn.tabular.given import labels, naming_argument, one_column
 from fastnn.tabular.messages import listed, naming, option, quoted
 from fastnn.tabular.reading.options import ReadOptions
 from fastnn.tabular.remarks import gaps, remarks_on_gaps, remarks_on_names, unknown
-from fastnn.tabular.table import DATES, Column, Table
+from fastnn.tabular.table import Column, Table
 from fastnn.tabular.targets import TASKS, BoundedValue, Classes, choose_task
 
 _TARGETS = {kind.__name__: kind for kind in (Classes, BoundedValue)}
@@ -103,7 +105,7 @@ class TableEncoder(FeatureOptions):
         Parameters
         ----------
         frame : DataFrame of pandas or Polars, Table of pyarrow, dict of arrays, or 2-D array
-        y : str, array-like (n,), or None
+        y : str, array-like (n,) or (n, 1), frame of one column, or None
             The target: a column of the frame, by its name, or values.
         rows : ndarray of int, optional
             The rows to learn from; by default all.
@@ -124,7 +126,7 @@ class TableEncoder(FeatureOptions):
             features, left_out = choose(columns, part, self)
             if not features:
                 raise ValueError(_nothing_left(table, target, left_out))
-            self.target, notes = self._fitted_target(target, part)
+            self.target, notes = self._fitted_target(target, part, table.in_python, y)
             self.features, self.left_out = features, left_out
             filled = remarks_on_gaps(self.filled(table), "median")
             self.notes = [*table.notes, *notes, *filled]
@@ -143,10 +145,12 @@ class TableEncoder(FeatureOptions):
     def _target_column(self, table: Table, y: Any) -> Column | None:
         if y is None or isinstance(y, str):
             return None if y is None else table[y]
+        y = one_column(y)
         name = name_of(y, "y")
         # Labels that were given as text come back as text.
         names = set() if self.task == "regression" else {name}
-        column = _labels(y, name, names)
+        with naming_argument(name):
+            column = labels(y, name, names)
         if len(column.values) != len(table):
             raise ValueError(
                 f"y has {len(column.values):,} values for the {len(table):,} rows of {table.source}"
@@ -154,14 +158,16 @@ class TableEncoder(FeatureOptions):
         return column
 
     def _fitted_target(
-        self, column: Column | None, rows: np.ndarray | slice
+        self, column: Column | None, rows: np.ndarray | slice, in_python: bool, y: Any
     ) -> tuple[Classes | BoundedValue | None, list[str]]:
         if column is None:
             return None, []
-        task = choose_task(column, self.task)
-        kind = Classes if task.name == "classification" else BoundedValue
-        chosen = rows if isinstance(rows, np.ndarray) else np.arange(len(column.values))
-        return kind.fit(column, chosen), [f"target: {task.reason}"] if task.reason else []
+        with contextlib.nullcontext() if isinstance(y, str) else naming_argument(column.name):
+            task = choose_task(column, self.task, in_python)
+            kind = Classes if task.name == "classification" else BoundedValue
+            chosen = rows if isinstance(rows, np.ndarray) else np.arange(len(column.values))
+            target = kind.fit(column, chosen)
+        return target, [f"target: {task.reason}"] if task.reason else []
 
     # --- using ------------------------------------------------------------------------------------
 
@@ -186,17 +192,30 @@ class TableEncoder(FeatureOptions):
             return encode(self.features, table, self.dtype, rows, consume)
 
     def transform_target(self, y: Any) -> np.ndarray:
-        """Class numbers or standardised values (n,) of values, or of a table with the target."""
+        """Class numbers or standardised values (n,) of values, or of a table with the target.
+
+        Parameters
+        ----------
+        y : array-like (n,) or (n, 1), frame of one column, or frame with the target
+        """
         target = self._known_target()
-        if isinstance(y, Table | Mapping) or len(getattr(y, "shape", ())) == 2:
-            table = as_table(y, replace(self._named_target(), only={target.name}))
-            if target.name not in table.columns:
-                raise ValueError(
-                    f"{table.source} lacks the target column {quoted(target.name)}; "
-                    f"it has {listed(table.names)}"
-                )
-            return target.encode(table[target.name])
-        return target.encode(as_column(y, target.name, self._named_target()))
+        if not self._has_columns(y):
+            with naming_argument(target.name):
+                return target.encode(as_column(one_column(y), target.name, self._named_target()))
+        table = as_table(y, replace(self._named_target(), only={target.name}))
+        if target.name not in table.columns:
+            raise ValueError(
+                f"{table.source} lacks the target column {quoted(target.name)}; "
+                f"it has {listed(table.names)}"
+            )
+        return target.encode(table[target.name])
+
+    def _has_columns(self, y: Any) -> bool:
+        """Whether y is a table, and not the target alone in one column of whatever name."""
+        if isinstance(y, Table | Mapping):
+            return True
+        shape = getattr(y, "shape", ())
+        return len(shape) == 2 and (shape[1] != 1 or name_of(one_column(y), "") in self.columns)
 
     def decode(self, outputs: np.ndarray) -> dict[str, np.ndarray]:
         """Predictions from a network's outputs (n, outputs), as `Network.predict` gives them.
@@ -354,16 +373,6 @@ class TableEncoder(FeatureOptions):
         if isinstance(target, BoundedValue):
             return ReadOptions(number={target.name}, in_python=True)
         return ReadOptions(text={target.name} if target.kind == "text" else (), in_python=True)
-
-
-def _labels(y: Any, name: str, names: Iterable[str]) -> Column:
-    """Values of a target; text among them stays text."""
-    column = as_column(y, name)
-    is_text = np.asarray(y).dtype.kind in "OSTU" and column.kind not in (DATES, "boolean")
-    if not is_text or name not in set(names):
-        return column
-    first = next((v for v in np.asarray(y, object).ravel() if v is not None), None)
-    return as_column(y, name, ReadOptions(text={name})) if isinstance(first, str) else column
 
 
 def _nothing_left(table: Table, target: Column | None, left_out: Mapping[str, str]) -> str:

@@ -6,8 +6,9 @@ library is imported for a frame of another one. Text goes through the rules for 
 
 import contextlib
 import dataclasses
+import numbers
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ def as_table(frame: Any, options: ReadOptions | None = None) -> Table:
     if isinstance(frame, Table):
         return frame
     options, notes = options or ReadOptions(in_python=True), ReadNotes()
-    pairs = [(str(name), values) for name, values in _columns_of(frame)]
+    pairs = [(str(name), values) for name, values in columns_of(frame)]
     names = [name for name, _ in pairs]
     if not names:
         raise ValueError(f"{SOURCE} has no columns")
@@ -91,7 +92,7 @@ def name_of(values: Any, default: str) -> str:
 # --- frames ---------------------------------------------------------------------------------------
 
 
-def _columns_of(frame: Any) -> Iterator[tuple[Any, Any]]:
+def columns_of(frame: Any) -> Iterator[tuple[Any, Any]]:
     """Names and values of the columns, none of which is copied."""
     if _is_of("pandas", "DataFrame", frame):
         yield from frame.items()
@@ -180,7 +181,33 @@ def _of_objects(values: Any, name: str, options: ReadOptions, notes: ReadNotes) 
         cells = arrow.array(values, from_pandas=True)
     except (arrow.ArrowException, OverflowError, TypeError, ValueError):
         cells = arrow.array([None if _is_missing(v) else str(v) for v in values], arrow.string())
+        column = _of_arrow(cells, name, options, notes)
+        return dataclasses.replace(column, mixed=_another_type(values))
     return _of_arrow(cells, name, options, notes)
+
+
+def _another_type(values: Iterable[Any]) -> str:
+    """The first value of another type than the first, in words; "" where there is none."""
+    known = ((row, value) for row, value in enumerate(values, 1) if not _is_missing(value))
+    first_row, first = next(known, (0, None))
+    for row, value in known:
+        if _type_of(value) != _type_of(first):
+            return f"{_with_type(value)} in row {row}, but {_with_type(first)} in row {first_row}"
+    return ""
+
+
+def _type_of(value: Any) -> str:
+    """Integers and reals are of one type, whatever library they are of."""
+    if isinstance(value, bool | np.bool_):
+        return "boolean"
+    if isinstance(value, numbers.Number):
+        return "number"
+    return "text" if isinstance(value, str) else type(value).__name__
+
+
+def _with_type(value: Any) -> str:
+    text = quoted(str(value))
+    return f"{text if isinstance(value, str) else text[1:-1]} ({type(value).__name__})"
 
 
 def _is_missing(value: Any) -> bool:
@@ -206,18 +233,43 @@ def _of_arrow(cells: Any, name: str, options: ReadOptions, notes: ReadNotes) -> 
     for chunk in chunks:
         for start in range(0, len(chunk), _BLOCK):
             maker.add(chunk.slice(start, _BLOCK))
-    return maker.finish(notes)
+    column = maker.finish(notes)
+    if arrow.types.is_dictionary(cells.type) and arrow.types.is_integer(cells.type.value_type):
+        return dataclasses.replace(column, numeric="integer")
+    return column
 
 
 def _of_categorical(values: Any, name: str) -> Column:
     """A Categorical of pandas, whose categories are names even if they are numbers."""
-    names = [_category_name(value) for value in values.categories.tolist()]
-    codes = np.where(values.codes < 0, len(names), values.codes)
-    return Column(name, "text", codes.astype(np.min_scalar_type(len(names))), (*names, ""))
+    used = np.unique(values.codes)
+    used = used[used >= 0]
+    kind = np.min_scalar_type(len(used))
+    places = np.full(len(values.categories) + 1, len(used), kind)  # code -1 is a missing one
+    places[used] = np.arange(len(used))
+    codes = places[values.codes]
+    categories = values.categories.tolist()
+    met = [categories[code] for code in used.tolist()]
+    names = tuple(map(_category_name, met))
+    mixed = _another_type(values) if len(set(map(_type_of, met))) > 1 else ""
+    if (codes == len(used)).any():
+        names += ("",)
+    return Column(name, "text", codes, names, _numeric(met), mixed)
+
+
+def _numeric(categories: Sequence[Any]) -> str:
+    """Whether all are booleans or whole numbers, as `Column` says it."""
+    if all(isinstance(value, bool) for value in categories):
+        return "boolean"
+    return "integer" if all(map(_is_whole, categories)) else ""
+
+
+def _is_whole(value: Any) -> bool:
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
 
 
 def _category_name(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    is_whole = isinstance(value, float) and value.is_integer()
-    return str(int(value)) if is_whole else str(value)
+    return str(int(value)) if _is_whole(value) else str(value)

@@ -31,12 +31,18 @@ class Column:
     categories : tuple of str
         The distinct strings of text and booleans, of the latter "true" and "false"; "" is a missing
         one.
+    numeric : str
+        "integer" or "boolean" where the names of text are such values, as in a Categorical of them.
+    mixed : str
+        Of Python's objects of several types, made text: the first of another type, in words.
     """
 
     name: str
     kind: str
     values: np.ndarray
     categories: tuple[str, ...] = ()
+    numeric: str = ""
+    mixed: str = ""
 
     @classmethod
     def of_names(cls, name: str, kind: str, names: Sequence[str]) -> Self:
@@ -102,12 +108,12 @@ class Column:
     def _name_of(self, value: float) -> str:
         return _date_name(value) if self.kind == DATES else _number_name(value)
 
-    def check_usable(self) -> None:
+    def check_usable(self, advice: str = "convert it") -> None:
         """ValueError unless this is a column of numbers, text or booleans."""
         if self.kind not in (*NUMBER_KINDS, *NAME_KINDS):
             raise ValueError(
                 f"column {quoted(self.name)} holds {self.kind}; "
-                "expected numbers, text or booleans: convert or --ignore it"
+                f"expected numbers, text or booleans: {advice}"
             )
 
     def check_complete(self) -> None:

@@ -12,6 +12,7 @@ from fastnn.tabular.table import NAME_KINDS, NUMBER_KINDS, Column, first_row
 
 TASKS = ("auto", "classification", "regression")
 
+_ADVICE = "convert it, dates to numbers of days, for example"
 _LONGEST_CLASS = 10_000  # letters; a longer one is a text, and predictions would repeat it
 # Whole numbers are taken for classes where they are so few, and come so often each in the mean.
 _MOST_CLASSES, _LEAST_ROWS = 10, 2
@@ -25,7 +26,7 @@ class Task:
     reason: str = ""  # where the numbers decided, and another choice is possible
 
 
-def choose_task(target: Column, task: str = "auto") -> Task:
+def choose_task(target: Column, task: str = "auto", in_python: bool = False) -> Task:
     """The task that a target column asks for.
 
     Text and booleans are classes. Numbers are quantities; but whole ones, written with a decimal
@@ -37,16 +38,23 @@ def choose_task(target: Column, task: str = "auto") -> Task:
     target : Column
     task : {"auto", "classification", "regression"}
         The user's choice, which "auto" leaves to the column.
+    in_python : bool
+        Whether messages name options as Python's arguments, and not as the command line's.
 
     Raises
     ------
     ValueError
-        An unknown task; a column of another type, with gaps, or of one value.
+        An unknown task; a column of another type or of several, with gaps, or of one value.
     """
     checks.one_of("task", task, TASKS)
-    target.check_usable()
+    target.check_usable(_ADVICE if in_python else f"{_ADVICE}, or choose another --target")
+    if target.mixed:  # as names, 1 and "1" would be the same
+        raise ValueError(
+            f"column {quoted(target.name)} is {target.mixed}; "
+            "all values of a target must be of one type"
+        )
     target.check_complete()
-    codes, names = target.coded()
+    names = _names_in(target)
     if len(names) == 1:
         raise ValueError(
             f"the target column {quoted(target.name)} is {quoted(names[0])} in every row; "
@@ -58,13 +66,25 @@ def choose_task(target: Column, task: str = "auto") -> Task:
         return Task("classification")
     if not _is_whole(target.values):
         return Task("regression")
+    other = _task_option("classification", in_python)
     if len(names) > _MOST_CLASSES:
-        reason = f"{len(names):,} different whole numbers; --task classification for classes"
+        reason = f"{len(names):,} different whole numbers; {other} for classes"
         return Task("regression", reason)
-    if len(codes) < _LEAST_ROWS * len(names):
-        reason = "most of its whole numbers come once; --task classification for classes"
+    if len(target.values) < _LEAST_ROWS * len(names):
+        reason = f"most of its whole numbers come once; {other} for classes"
         return Task("regression", reason)
-    return Task("classification", f"{', '.join(names)}; --task regression for a quantity")
+    other = _task_option("regression", in_python)
+    return Task("classification", f"{', '.join(names)}; {other} for a quantity")
+
+
+def _task_option(task: str, in_python: bool) -> str:
+    return f"task={task!r}" if in_python else f"--task {task}"
+
+
+def _names_in(column: Column) -> tuple[str, ...]:
+    """The names that are in some row; a Categorical, for one, may have others, too."""
+    codes, names = column.coded()
+    return tuple(names[code] for code in np.unique(codes).tolist())
 
 
 def _is_whole(values: np.ndarray) -> bool:
@@ -95,14 +115,9 @@ class Classes:
                 f"{cell(column.name, column.name_in(row), row)}; "
                 "classification takes text, booleans or whole numbers"
             )
-        numeric = column.kind in NUMBER_KINDS
-        names = column.coded()[1]
-        # of all rows: a rare class counts, too
-        return cls(
-            column.name,
-            "integer" if numeric else column.kind,
-            tuple(sorted(names, key=int if numeric else None)),
-        )
+        kind = "integer" if column.kind in NUMBER_KINDS else column.numeric or column.kind
+        names = _names_in(column)  # of all rows: a rare class counts, too
+        return cls(column.name, kind, tuple(sorted(names, key=int if kind == "integer" else None)))
 
     def encode(self, column: Column) -> np.ndarray:
         """Class numbers (n,)."""

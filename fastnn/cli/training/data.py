@@ -1,5 +1,6 @@
 """What ``fastnn train`` learns from: the sample of MNIST, MNIST, or a file, split."""
 
+import os
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -112,7 +113,7 @@ def table_sets(options: TrainOptions, table_options: TableOptions, validates: bo
         classification=task.name == "classification",
         encoder=encoder,
     )
-    for line in encoder.notes:
+    for line in (*encoder.notes, *_same_files(options)):
         options.note(f"note: {line}")
     options.note(f"{table.source}: {sets.sizes()}; {count(len(encoder.columns), 'column')}")
     for line in encoder.decisions.splitlines():
@@ -180,6 +181,17 @@ def _other_file(path: Any, encoder: TableEncoder, options: TrainOptions) -> Samp
         encoder.check_columns(table)
         y = encoder.transform_target(table)
         return encoder.transform(table, consume=True), y
+
+
+def _same_files(options: TrainOptions) -> list[str]:
+    """Remarks on files that are to hold other rows, and are the data file itself."""
+    given = {"test": options.test, "validation": options.validation}
+    return [
+        f"--{name} is the data file itself: its rows are trained on, too, so that its scores "
+        "tell nothing about new ones"
+        for name, path in given.items()
+        if path is not None and os.path.samefile(path, options.data)
+    ]
 
 
 def _describe_target(sets: TrainingSets, task: Task, options: TrainOptions) -> None:

@@ -12,6 +12,7 @@ from fastnn.cli.training import scores
 from fastnn.cli.training.data import TrainingSets
 from fastnn.ensemble import Ensemble
 from fastnn.errors import DivergenceError, HistoryProtocol
+from fastnn.estimators.scoring import table_scores
 from fastnn.estimators.table_model import TableModel
 from fastnn.network import Network
 
@@ -72,10 +73,8 @@ def report(result: Result, sets: TrainingSets, options: TrainOptions, on_stdout:
     if finer:
         own, constant = finer[what], finer["baseline"]
         options.note(scores.in_words(what.replace("_", " "), own, constant))
-        if scores.is_no_better(own, constant):
-            options.note(
-                "note: the network is no better than that: it has learnt nothing from the columns"
-            )
+        for line in scores.remarks(own, constant, _rows_scored(sets)):
+            options.note(f"note: {line}")
 
 
 def _scores(
@@ -91,16 +90,22 @@ def _scores(
         y = sets.training[1] if sets.validation is None else sets.validation[1]
         finer = {"validation": model.scores, "baseline": scores.baseline(model, y_train, y)}
         return "validation", model.scores, finer
-    own = scores.scores_of(model, *sets.test)
-    first = result.predictor.evaluate(*sets.test)
+    own = table_scores(model, *sets.test)
     finer = {"test": own, "baseline": scores.baseline(model, y_train, sets.test[1])}
-    return "test", first, finer
+    return "test", own, finer
+
+
+def _rows_scored(sets: TrainingSets) -> int:
+    scored = next(s for s in (sets.test, sets.validation, sets.training) if s is not None)
+    return len(scored[1])
 
 
 def _figures(result: Result) -> dict[str, Any]:
     """What ``--metrics`` writes but for the scores; curves are those of the first network."""
     net = result.predictor if isinstance(result.predictor, Network) else result.predictor[0]
+    networks = [net] if isinstance(result.predictor, Network) else list(result.predictor)
     curves = [_curves(history) for history in result.histories]
+    several = [{"epochs": net.epochs, **own} for net, own in zip(networks, curves, strict=True)]
     return {
         "fastnn": __version__,
         "backend": net.backend,
@@ -109,7 +114,7 @@ def _figures(result: Result) -> dict[str, Any]:
         "stopped": result.stopped,
         "seconds": result.seconds,
         **curves[0],
-        **({"networks": curves} if len(curves) > 1 else {}),
+        **({"networks": several} if len(several) > 1 else {}),
     }
 
 

@@ -7,19 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.estimators.fitting import class_scores, in_units, value_scores
+from fastnn.cli.output import finer
+from fastnn.estimators.scoring import Scores, class_scores, in_units, value_scores
 from fastnn.estimators.table_model import TableModel
 from fastnn.tabular.targets import Classes
 
-Scores = dict[str, float]
-
-
-def scores_of(model: TableModel, X: np.ndarray, y: np.ndarray) -> Scores:
-    """Accuracy, log-loss and AUC, or R², RMSE and MAE in the column's unit, of encoded rows."""
-    outputs = model.outputs(X)
-    if model.classifies:
-        return class_scores(outputs, y)
-    return value_scores(model.decode(outputs)["prediction"], in_units(model.encoder, y))
+_LEAST_ROWS = 20  # fewer tell little
 
 
 def baseline(model: TableModel, y_train: np.ndarray, y: np.ndarray) -> Scores:
@@ -35,21 +28,24 @@ def baseline(model: TableModel, y_train: np.ndarray, y: np.ndarray) -> Scores:
 def in_words(what: str, scores: Scores, constant: Scores) -> str:
     """The finer scores of some rows, in a line."""
     if "rmse" in scores:
-        return (
-            f"{what} RMSE {scores['rmse']:.4g}, MAE {scores['mae']:.4g}; the mean alone: "
-            f"RMSE {constant['rmse']:.4g}, MAE {constant['mae']:.4g}"
-        )
+        return f"{what} {finer(scores)}; the mean alone: {finer(constant)}"
     return (
-        f"{what} log-loss {scores['log_loss']:.4g}, AUC {scores['auc']:.3f}; the shares of the "
-        f"classes alone: log-loss {constant['log_loss']:.4g}, accuracy "
-        f"{100 * constant['accuracy']:.1f} %"
+        f"{what} {finer(scores)}; the shares of the classes alone: log-loss "
+        f"{constant['log_loss']:.4g}, accuracy {100 * constant['accuracy']:.1f} %"
     )
 
 
-def is_no_better(scores: Scores, constant: Scores) -> bool:
-    """Whether the constant answers as well as the model."""
+def remarks(scores: Scores, constant: Scores, rows: int) -> list[str]:
+    """What there is to say where the constant answers as well as the model."""
     name = "rmse" if "rmse" in scores else "log_loss"
-    return not scores[name] < constant[name]  # also of NaN
+    if rows < _LEAST_ROWS or scores[name] < constant[name]:
+        return []
+    if name == "log_loss" and all(scores[n] > constant[n] for n in ("accuracy", "auc")):
+        return [
+            "the network's probabilities are too sure: its accuracy and AUC are better than "
+            "those of the shares alone, but its log-loss is not"
+        ]
+    return ["the network is no better than that: it has learnt nothing from the columns"]
 
 
 def figures(scores: dict[str, Scores]) -> dict[str, Any]:

@@ -211,10 +211,10 @@ class TextColumn:
         if self._others and all(parse_number(text, other) is not None for text in self._others):
             row, text = self._other
             is_taken = other == self._options.delimiter
-            raise ValueError(
-                f"{cell(self.name, text, row)}, which is a number "
-                f"with --decimal '{other}'" + (" and another --delimiter" if is_taken else "")
-            )
+            advice = f"--decimal '{other}'" + (" and another --delimiter" if is_taken else "")
+            if self._options.in_python:
+                advice = f"the decimal mark '{other}': convert the column to numbers"
+            raise ValueError(f"{cell(self.name, text, row)}, which is a number with {advice}")
 
     def _check_others(self, notes: ReadNotes) -> None:
         """A note, or a ValueError, where names stand among numbers, or numbers have zeros ahead."""
