@@ -99,7 +99,12 @@ def test_an_array_of_one_column():
 
 def test_two_columns():
     both, model = np.stack([NAMES, NAMES], axis=1), fitted(NAMES)
-    for call in (fitted, lambda y: model.score(FRAME, y), lambda y: model.evaluate(FRAME, y)):
+    for call in (
+        fitted,
+        lambda y: model.score(FRAME, y),
+        lambda y: model.evaluate(FRAME, y),
+        lambda y: model.fit(FRAME, NAMES, eval_set=(FRAME, y)),
+    ):
         with pytest.raises(ValueError, match="y must be one column, not 2"):
             call(both)
 

@@ -7,9 +7,9 @@ import numpy as np
 
 from fastnn.data.validation import as_array, as_sample_weight
 from fastnn.estimators.bagging import Rows
-from fastnn.estimators.scoring import target_of
 from fastnn.tabular.encoder import TableEncoder
 from fastnn.tabular.frames import as_table
+from fastnn.tabular.given import one_column
 from fastnn.tabular.messages import listed
 from fastnn.tabular.reading.options import ReadOptions
 from fastnn.tabular.table import Table
@@ -56,6 +56,14 @@ def validation_rows(encoder: TableEncoder, eval_set: Any) -> Rows:
         return Rows(encoder.transform(table), target, w)
     except (ValueError, TypeError) as error:
         raise type(error)(f"eval_set: {error}") from error
+
+
+def target_of(encoder: TableEncoder, X: Any, y: Any) -> np.ndarray:
+    """Class numbers or standardised values (n,): of ``y``, or of X where y names its column."""
+    if not isinstance(y, str):
+        return encoder.transform_target(one_column(y))
+    reading = encoder.read_options(ReadOptions(in_python=True), with_target=True)
+    return encoder.transform_target(as_table(X, reading))
 
 
 def numbered(class_weight: Any, encoder: TableEncoder) -> Any:

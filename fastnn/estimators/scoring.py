@@ -3,16 +3,11 @@
 The command line and the estimators share them.
 """
 
-from typing import Any
-
 import numpy as np
 
 from fastnn.estimators.table_model import TableModel
 from fastnn.metrics import VALUE_METRICS
 from fastnn.tabular.encoder import TableEncoder
-from fastnn.tabular.frames import as_table
-from fastnn.tabular.given import one_column
-from fastnn.tabular.reading.options import ReadOptions
 from fastnn.tabular.targets import BoundedValue, Classes
 
 Scores = dict[str, float]
@@ -52,14 +47,6 @@ def table_scores(model: TableModel, X: np.ndarray, y: np.ndarray) -> Scores:
     is_value = isinstance(target, BoundedValue)
     loss = (scores["rmse"] / target.scale) ** 2 if is_value else scores["log_loss"]
     return {"loss": loss, **scores}
-
-
-def target_of(encoder: TableEncoder, X: Any, y: Any) -> np.ndarray:
-    """Class numbers or standardised values (n,): of ``y``, or of X where y names its column."""
-    if not isinstance(y, str):
-        return encoder.transform_target(one_column(y))
-    reading = encoder.read_options(ReadOptions(in_python=True), with_target=True)
-    return encoder.transform_target(as_table(X, reading))
 
 
 def in_units(encoder: TableEncoder, y: np.ndarray) -> np.ndarray:

@@ -12,8 +12,8 @@ from fastnn.estimators.bagging import Bag
 from fastnn.estimators.explanation import Explanation, explain
 from fastnn.estimators.fitting import TableOptions, fit_model
 from fastnn.estimators.parameters import Parameterised
-from fastnn.estimators.rows import numbered, training_rows, validation_rows
-from fastnn.estimators.scoring import scores_of, target_of
+from fastnn.estimators.rows import numbered, target_of, training_rows, validation_rows
+from fastnn.estimators.scoring import scores_of
 from fastnn.estimators.table_model import TableModel
 from fastnn.recipes import RECIPES
 from fastnn.tabular.encoder import TableEncoder
@@ -78,7 +78,7 @@ class _Tabular(Parameterised):
         Parameters
         ----------
         X : DataFrame of pandas or Polars, Table of pyarrow, dict of arrays, or 2-D array
-        y : array-like (n,), or str
+        y : array-like (n,) or (n, 1), frame of one column, or str
             The target: values, or the name of a column of X.
         sample_weight : array-like (n,), optional
             Weights of the rows, 0 or more, in training and in all scores; a row of weight 0 does
@@ -136,7 +136,7 @@ class _Tabular(Parameterised):
         ----------
         X : as `fit` takes it
             Best rows that the model did not train on.
-        y : array-like (n,), or str
+        y : array-like (n,) or (n, 1), frame of one column, or str
             The target: values, or the name of a column of X.
         sample_weight : array-like (n,), optional
         repeats : int
