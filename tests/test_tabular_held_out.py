@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from estimator_cases import FRAME, VALUE, classifier, regressor, table
+from estimator_cases import FRAME, LABEL, VALUE, classifier, regressor, table
 
 import fastnn as fnn
 from fastnn.estimators import calibration
@@ -39,6 +39,15 @@ def test_the_threshold_is_the_best_of_all(metric):
 
     found = calibration.best_threshold(p, y, w, metric)
     assert score(found) == max(map(score, np.linspace(0, 1, 1001)))
+
+
+def test_scores_of_rows_held_out_know_the_threshold():
+    plain, never = (
+        classifier(threshold=level, n_folds=1).fit(FRAME, LABEL) for level in (None, 1.0)
+    )
+    assert plain.scores_["accuracy"] > 0.75
+    assert never.scores_["accuracy"] < 0.7
+    assert set(never.predict(FRAME)) == {"high"}
 
 
 def test_intervals_hold_the_truth_as_often_as_promised():

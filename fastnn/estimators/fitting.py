@@ -14,7 +14,7 @@ from fastnn.estimators.bagging import Bag, BagOptions, Fold, Rows, fit_bag
 from fastnn.estimators.calibration import best_temperature, best_threshold, with_temperature
 from fastnn.estimators.conformal import Conformal
 from fastnn.estimators.quantiles import fit_quantiles
-from fastnn.estimators.scoring import class_scores, in_units, value_scores
+from fastnn.estimators.scoring import in_units, scores_of_outputs
 from fastnn.estimators.table_model import TableModel
 from fastnn.metrics import METRICS
 from fastnn.recipes import RECIPES, recipe
@@ -245,11 +245,10 @@ def learn_from_held_out(
             p = with_temperature(p, model.temperature)
         model.threshold = _threshold(model, p, y, w, options.threshold)
         model.conformal = Conformal.fit(1.0 - p[np.arange(len(y)), y], w)
-        model.scores = class_scores(p, y, w)
-        return
-    values, predicted = in_units(model.encoder, y), model.encoder.decode(p)["prediction"]
-    model.conformal = Conformal.fit(np.abs(values - predicted), w)
-    model.scores = value_scores(predicted, values, w)
+    else:
+        predicted = model.encoder.decode(p)["prediction"]
+        model.conformal = Conformal.fit(np.abs(in_units(model.encoder, y) - predicted), w)
+    model.scores = scores_of_outputs(model, p, y, w)
 
 
 def _threshold(

@@ -29,7 +29,14 @@ def scores_of(
         Class numbers or standardised values.
     weights : ndarray (n,), optional
     """
-    outputs, target = model.outputs(X), model.encoder.target
+    return scores_of_outputs(model, model.outputs(X), y, weights)
+
+
+def scores_of_outputs(
+    model: TableModel, outputs: np.ndarray, y: np.ndarray, weights: np.ndarray | None = None
+) -> Scores:
+    """The same of outputs (n, outputs) that `TableModel.outputs` gave."""
+    target = model.encoder.target
     predicted = model.decode(outputs)["prediction"]
     if not isinstance(target, Classes):
         return value_scores(predicted, in_units(model.encoder, y), weights)
