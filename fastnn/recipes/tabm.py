@@ -51,7 +51,7 @@ def _plan(problem: Problem, epochs: int | None, scaling: str) -> Plan:
     )
     loss = Loss("softmax_cross_entropy" if problem.classifies else "mse")
     optimizer = AdamW(_RATE, weight_decay=_DECAY, clip_norm=_CLIP)
-    size = batch_size_by_rows(problem.rows)
+    size = problem.batch_size or batch_size_by_rows(problem.rows)
     return Plan(layers, loss, optimizer, epochs or _EPOCHS, size, _PATIENCE)
 
 
