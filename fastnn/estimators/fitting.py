@@ -236,6 +236,10 @@ def learn_from_held_out(
         Whether each prediction is the average of all networks.
     """
     seen = np.isfinite(predictions).all(axis=1)
+    if not seen.any():  # a network of huge numbers may predict none that is finite
+        names = ("accuracy", "log_loss", "auc") if model.classifies else ("r2", "rmse", "mae")
+        model.scores = dict.fromkeys(names, float("nan"))
+        return
     p, y = predictions[seen].astype(np.float64), rows.y[seen]
     w = np.ones(len(y)) if rows.weights is None else rows.weights[seen].astype(np.float64)
     if model.classifies:

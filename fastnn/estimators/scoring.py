@@ -74,7 +74,8 @@ def class_scores(p: np.ndarray, y: np.ndarray, w: np.ndarray | None = None) -> S
 def value_scores(p: np.ndarray, y: np.ndarray, w: np.ndarray | None = None) -> Scores:
     """R², RMSE and MAE of predictions (n,) of values y (n,)."""
     w = np.ones(len(y)) if w is None else w
-    return {
-        name: VALUE_METRICS[name](p[:, None].astype(np.float64), y[:, None], w)
-        for name in ("r2", "rmse", "mae")
-    }
+    with np.errstate(over="ignore", invalid="ignore"):  # an overflow shows in the scores
+        return {
+            name: VALUE_METRICS[name](p[:, None].astype(np.float64), y[:, None], w)
+            for name in ("r2", "rmse", "mae")
+        }

@@ -18,7 +18,9 @@ from fastnn.cli.training.command import train
 _SECONDS, _MEGABYTES = 5.0, 300.0  # of a command on a table of at most 200 rows
 _MANY = 200  # rows and columns of the largest tables
 _DIVERGED = 1
-_TRAIN = ("--layers", "4", "--epochs", "1", "--backend", "numpy", "--out", "m.fastnn")
+_TRAIN = ("--epochs", "1", "--backend", "numpy", "--out", "m.fastnn")
+# One network, or several of a recipe.
+_NETWORKS = [("--layers", "4"), ("--layers", "4"), ("--folds", "2"), ("--folds", "2", "--all-rows")]
 
 ODD = [
     *("", " ", "?", "NA", "n/a", "None", "null", "NaN", "nan", "inf", "-inf", "#DIV/0!", "#N/A"),
@@ -182,7 +184,7 @@ class Campaign:
             name: {option for parameter in kind.params for option in parameter.opts}
             for name, kind in {"train": train, "evaluate": evaluate, "predict": predict}.items()
         }
-        self._command("train", "sample", *_TRAIN, good=(0,))  # loads all modules
+        self._command("train", "sample", *_NETWORKS[0], *_TRAIN, good=(0,))  # loads all modules
         guard.forbid_huge_memory()
 
     def attempt(self, rng: np.random.Generator) -> str:
@@ -193,7 +195,8 @@ class Campaign:
         options = self._options(rng, "train")
         model = Path("m.fastnn")
         model.unlink(missing_ok=True)
-        status = self._command("train", name, *options, *_TRAIN, good=(_DIVERGED,))
+        networks = _NETWORKS[rng.integers(len(_NETWORKS))]
+        status = self._command("train", name, *options, *networks, *_TRAIN, good=(_DIVERGED,))
         if not model.exists():
             return f"{ending}: train ended with {status}"
         if rng.random() < 0.5:  # a table of another kind, often with the same names
