@@ -159,3 +159,16 @@ def test_a_network_of_quantiles_is_trained_beside_five():
     with pytest.raises(ValueError, match="fit a TabularRegressor with quantiles=True"):
         regressor().fit(FRAME, VALUE).predict_quantiles(FRAME)
     assert regressor(n_folds=5, epochs=2).fit(FRAME, VALUE).model_.quantiles is not None
+
+
+def test_predictions_that_are_not_finite_leave_no_scores():
+    from fastnn.estimators.bagging import Rows
+    from fastnn.estimators.fitting import TableOptions, learn_from_held_out
+
+    model = regressor(epochs=1).fit(FRAME, VALUE).model_
+    model.conformal = None
+    rows = Rows(model.encoder.transform(FRAME), model.encoder.transform_target(VALUE))
+    learn_from_held_out(model, rows, np.full((len(rows), 1), np.nan), TableOptions())
+    assert model.conformal is None
+    assert all(np.isnan(score) for score in model.scores.values())
+    assert model.metadata()["table"]["scores"] == {}
