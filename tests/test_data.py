@@ -134,6 +134,20 @@ def test_sets_must_leave_something_to_train_on():
         splits.train_validation_test_split(*rows(10), validation_size=0.5, test_size=5)
 
 
+@given(CLASSES, st.booleans(), SEEDS)
+def test_rows_are_set_aside_in_turn(classes, by_class, seed):
+    n = len(classes)
+    parts = splits.split_rows(n, [0.2, 0.25], seed, classes if by_class else None)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(n))
+    _, first, second = map(len, parts)
+    assert first == round(0.2 * n)
+    assert second == round(0.25 * (n - first))
+    if by_class:
+        for c in set(classes.tolist()):
+            share = first / n * (classes == c).sum()
+            assert abs((classes[parts[1]] == c).sum() - share) <= 1
+
+
 @given(st.integers(2, 60), st.data(), SEEDS)
 def test_k_fold_covers_every_sample_once(n, draw, seed):
     k = draw.draw(st.integers(2, n))

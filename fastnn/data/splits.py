@@ -3,6 +3,7 @@
 They are functions of the seed alone: the same on every machine, whatever was drawn before.
 """
 
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -81,6 +82,29 @@ def train_validation_test_split(
     test, rest = _hold_out(_order(seed, n), test_count, classes)
     validation, train = _hold_out(rest, validation_count, classes)
     return tuple(_rows(data, index) for data in (X, y) for index in (train, validation, test))
+
+
+def split_rows(
+    n: int, shares: Sequence[float], seed: int = 0, classes: Any = None
+) -> list[np.ndarray]:
+    """Index arrays: the samples that are left, then those that each share sets aside in turn.
+
+    A share is one of the samples that are left at its turn. It copies no data, as the splits of
+    arrays do.
+
+    Parameters
+    ----------
+    n : int
+    shares : sequence of float
+    seed : int
+    classes : array-like (n,), optional
+        Give every part the class shares of what it is taken from, to within one sample.
+    """
+    rest, codes, parts = _order(seed, n), None if classes is None else _classes(classes), []
+    for share in shares:
+        part, rest = _hold_out(rest, _count(share, len(rest), "share"), codes)
+        parts.append(part)
+    return [rest, *parts]
 
 
 def k_fold(

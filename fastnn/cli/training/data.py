@@ -1,5 +1,6 @@
 """What ``fastnn train`` learns from: the sample of MNIST, MNIST, or a file, split."""
 
+import itertools
 import os
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +13,7 @@ from fastnn._utils import checks
 from fastnn.cli.data import read_file
 from fastnn.cli.options import MNIST, TrainOptions
 from fastnn.cli.output import count
-from fastnn.data.splits import train_test_split
+from fastnn.data.splits import split_rows, train_test_split
 from fastnn.estimators.fitting import TableOptions
 from fastnn.tabular.encoder import TableEncoder
 from fastnn.tabular.messages import naming, quoted
@@ -131,28 +132,28 @@ def _encoded(
     validates: bool,
 ) -> tuple[TableEncoder, dict[str, Samples]]:
     """The encoder, and the rows of each part."""
-    classes = target.coded()[0] if task.name == "classification" else target.values
-    parts = _parts(classes, task.name == "classification", options, validates)
-    learnt_from = np.concatenate([rows for name, rows in parts.items() if name != "test"])
+    order, sizes = _parts(target, task.name == "classification", options, validates)
     encoder = table_options.encoder(
         keep=[name for name in options.keep if name in table.columns],
         coerce=[name for name in options.number if name in table.columns],
         task=task.name,
-    ).fit(table, target.name, learnt_from)
-    order, ends = np.concatenate(list(parts.values())), np.cumsum(list(map(len, parts.values())))
+    ).fit(table, target.name, order[: len(order) - sizes.get("test", 0)])
     y = encoder.transform_target(table)[order]
     # One array in the order of the parts, so that they are views of it.
     X = encoder.transform(table, order, consume=True)
-    starts = [0, *ends[:-1]]
-    return encoder, {name: (X[a:b], y[a:b]) for name, a, b in zip(parts, starts, ends, strict=True)}
+    ends = np.cumsum([0, *sizes.values()])
+    pieces = zip(sizes, itertools.pairwise(ends), strict=True)
+    return encoder, {name: (X[a:b], y[a:b]) for name, (a, b) in pieces}
 
 
 def _parts(
-    target: np.ndarray, by_class: bool, options: TrainOptions, validates: bool
-) -> dict[str, np.ndarray]:
-    """The rows to train on, and those set aside where no file is given for that."""
-    n = len(target)
-    rest, parts = np.arange(n, dtype=np.min_scalar_type(n)), {}
+    target: Column, by_class: bool, options: TrainOptions, validates: bool
+) -> tuple[np.ndarray, dict[str, int]]:
+    """The rows in the order of the parts, and the sizes of these.
+
+    Rows to train on come first; others are set aside where no file is given for that.
+    """
+    n = len(target.values)
     wanted = {
         "test": options.test is None and not options.all_rows,
         "validation": options.validation is None and validates,
@@ -163,12 +164,17 @@ def _parts(
             f"there {'is 1 row' if n == 1 else f'are {n} rows'}, and at least {least} are needed "
             "to train, to validate and to test"
         )
-    for name, is_wanted in wanted.items():
-        if is_wanted:
-            rest, parts[name] = train_test_split(
-                rest, target[rest], _HELD_OUT, options.seed, stratify=by_class
-            )[:2]
-    return {"training": rest, **parts}
+    names = [name for name, is_wanted in wanted.items() if is_wanted]
+    classes = _small_codes(target) if by_class else None
+    rest, *parts = split_rows(n, [_HELD_OUT] * len(names), options.seed, classes)
+    rows = {"training": rest, **dict(zip(reversed(names), reversed(parts), strict=True))}
+    return np.concatenate(list(rows.values())), {name: len(part) for name, part in rows.items()}
+
+
+def _small_codes(target: Column) -> np.ndarray:
+    """The classes (n,) as numbers that take little memory."""
+    codes, names = target.coded()
+    return codes.astype(np.min_scalar_type(len(names)))
 
 
 def _other_file(path: Any, encoder: TableEncoder, options: TrainOptions) -> Samples | None:
