@@ -137,7 +137,8 @@ VALUE_METRICS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], float]] 
 }
 METRICS = ("accuracy", *VALUE_METRICS)
 HIGHER_IS_BETTER = ("accuracy", "r2", "balanced_accuracy", "f1", "auc")
-_OF_CLASSES = ("log_loss", "balanced_accuracy", "f1", "auc")
+OF_CLASSES = ("log_loss", "accuracy", "balanced_accuracy", "f1", "auc")
+OF_VALUES = ("rmse", "mae", "r2")
 
 
 def metric_names(metrics: Sequence[str], classify: bool) -> tuple[str, ...]:
@@ -152,7 +153,7 @@ def metric_names(metrics: Sequence[str], classify: bool) -> tuple[str, ...]:
     names = [checks.one_of("metric", name, METRICS) for name in metrics]
     if not classify:
         for name in names:
-            if name in _OF_CLASSES:
+            if name in OF_CLASSES and name != "accuracy":  # which means r2 here
                 raise ValueError(f"metric {name!r} is one of classes, and the targets are values")
     return tuple(
         dict.fromkeys("r2" if name == "accuracy" and not classify else name for name in names)

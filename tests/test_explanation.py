@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn.estimators.explanation import explain
-from fastnn.estimators.partial_dependence import inputs_of
+from fastnn.estimators.explanations.explanation import explain
+from fastnn.estimators.explanations.partial_dependence import inputs_of
 from fastnn.estimators.table_model import TableModel
 from fastnn.tabular.frames import as_table
 

@@ -96,9 +96,9 @@ def test_groups_stay_together(monkeypatch):
 
     seen = []
 
-    def fit_bag(recipe, problem, rows, folds, validation, options):
+    def fit_bag(recipe, problem, rows, folds, *arguments):
         seen.extend(folds)
-        return real(recipe, problem, rows, folds, validation, options)
+        return real(recipe, problem, rows, folds, *arguments)
 
     real = fitting.fit_bag
     monkeypatch.setattr(fitting, "fit_bag", fit_bag)

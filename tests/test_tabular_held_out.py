@@ -163,7 +163,8 @@ def test_a_network_of_quantiles_is_trained_beside_five():
 
 def test_predictions_that_are_not_finite_leave_no_scores():
     from fastnn.estimators.bagging import Rows
-    from fastnn.estimators.fitting import TableOptions, learn_from_held_out
+    from fastnn.estimators.fitting import learn_from_held_out
+    from fastnn.estimators.options import TableOptions
 
     model = regressor(epochs=1).fit(FRAME, VALUE).model_
     model.conformal = None
@@ -172,3 +173,18 @@ def test_predictions_that_are_not_finite_leave_no_scores():
     assert model.conformal is None
     assert all(np.isnan(score) for score in model.scores.values())
     assert model.metadata()["table"]["scores"] == {}
+
+
+def test_no_residuals_make_no_quantiles():
+    from fastnn.estimators.bagging import Rows
+    from fastnn.estimators.options import TableOptions
+    from fastnn.estimators.quantiles import fit_quantiles
+    from fastnn.recipes import recipe
+    from fastnn.recipes.plan import Problem
+
+    rows = Rows(np.zeros((4, 1), np.float32), np.arange(4.0))
+    problem = Problem("regression", 4, 1, 1, (), 1, "rmse")
+    fold = np.arange(3), np.arange(3, 4)
+    unknown = np.full((4, 1), np.nan)
+    options = TableOptions()
+    assert fit_quantiles(recipe("auto"), problem, rows, unknown, fold, options, None) == (None, [])

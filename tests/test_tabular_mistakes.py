@@ -7,6 +7,7 @@ import pytest
 from estimator_cases import FRAME, LABEL, ROWS, VALUE, classifier, regressor
 
 import fastnn as fnn
+from fastnn.estimators import bagging, fitting
 
 
 @pytest.mark.parametrize(
@@ -110,14 +111,22 @@ class Interrupt:
 @pytest.mark.parametrize(("which", "kept"), [(1, 1), (2, 1), (3, 2)])
 def test_an_interrupted_bag_keeps_what_is_good(monkeypatch, which, kept):
     """A network cut short is kept only where it is the first."""
-    from fastnn.estimators import bagging
-
     monkeypatch.setattr(bagging, "EarlyStopping", Interrupt(which))
     monkeypatch.setattr(signal, "getsignal", lambda number: signal.default_int_handler)
     model = regressor(n_folds=3, quantiles=True, epochs=5, metric="rmse").fit(FRAME, VALUE)
     assert len(model.model_.networks) == kept
     assert f"interrupted: {kept} of 3 networks are kept" in model.notes_
     assert model.model_.quantiles is None
+
+
+def test_ctrl_c_before_the_quantiles_keeps_the_networks(monkeypatch):
+    def fit_quantiles(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fitting, "fit_quantiles", fit_quantiles)
+    model = regressor(quantiles=True).fit(FRAME, VALUE)
+    assert len(model.model_.networks) == 2
+    assert "interrupted: no quantiles were learnt" in model.notes_
 
 
 def test_a_threshold_of_three_classes():

@@ -19,8 +19,8 @@ from fastnn.cli.options import (
     threads_option,
 )
 from fastnn.cli.output import escaped, note, write_json
-from fastnn.estimators.explanation import Explanation
-from fastnn.estimators.explanation import explain as explain_model
+from fastnn.estimators.explanations.explanation import Explanation
+from fastnn.estimators.explanations.explanation import explain as explain_model
 from fastnn.models import load
 from fastnn.tabular.formats import write_columns
 from fastnn.tabular.messages import naming

@@ -11,6 +11,7 @@ from fastnn._utils import progress
 from fastnn.callbacks import EarlyStopping, TimeLimit
 from fastnn.ensemble import Ensemble
 from fastnn.errors import DivergenceError
+from fastnn.estimators.options import TableOptions
 from fastnn.metrics import HIGHER_IS_BETTER
 from fastnn.network import Network
 from fastnn.recipes.plan import Plan, Problem, Recipe, steps
@@ -41,40 +42,6 @@ class Rows:
         return Rows(
             self.X[rows], self.y[rows], None if self.weights is None else self.weights[rows]
         )
-
-
-@dataclass(frozen=True)
-class BagOptions:
-    """How the networks of a bag are trained.
-
-    Attributes
-    ----------
-    metric : str
-        Of the validation rows, or "loss": it chooses the best epoch; of equal ones the last.
-    epochs, batch_size : int or None
-        Instead of the recipe's own.
-    time_limit : float or None
-        Seconds for all networks.
-    given_limit : float or None
-        What the user gave, for messages; a part of it may be kept for other networks.
-    refit : bool
-        Whether to train the networks again, on all rows, for as many epochs as was best.
-    class_weight : mapping, "balanced" or None
-    seed : int
-        Of the first network; the others count on from it.
-    """
-
-    metric: str
-    epochs: int | None = None
-    batch_size: int | None = None
-    time_limit: float | None = None
-    given_limit: float | None = None
-    refit: bool = False
-    class_weight: Any = None
-    seed: int = 0
-    dtype: str = "float32"
-    backend: str = "auto"
-    progress: bool = False
 
 
 @dataclass(eq=False)
@@ -110,7 +77,8 @@ def fit_bag(
     rows: Rows,
     folds: Sequence[Fold],
     validation: Rows | None,
-    options: BagOptions,
+    options: TableOptions,
+    seconds: float | None,
 ) -> Bag:
     """Train a network for each fold.
 
@@ -124,14 +92,19 @@ def fit_bag(
         Where ``validation`` is given, only their number and training rows matter.
     validation : Rows or None
         Rows of their own to validate with.
-    options : BagOptions
+    options : TableOptions
+        Its ``seed`` is that of the first network; the others count on from it.
+    seconds : float or None
+        Of ``options.time_limit``, those for these networks.
 
     Raises
     ------
     DivergenceError
         See `Network.fit`.
+    KeyboardInterrupt
+        Before there was a network.
     """
-    trainer = _Trainer(recipe, problem, rows, validation, options)
+    trainer = _Trainer(recipe, problem, rows, validation, options, seconds)
     with (
         ctrl_c_sets_flag(trainer),
         progress.counter(options.progress, "networks", len(folds)) as advance,
@@ -153,10 +126,11 @@ class _Trainer:
         problem: Problem,
         rows: Rows,
         validation: Rows | None,
-        options: BagOptions,
+        options: TableOptions,
+        seconds: float | None,
     ):
         self.recipe, self.problem, self.rows = recipe, problem, rows
-        self.validation, self.options = validation, options
+        self.validation, self.options, self.seconds = validation, options, seconds
         self.networks: list[Network] = []
         self.histories: list[History] = []
         self.best: list[int] = []
@@ -173,7 +147,7 @@ class _Trainer:
     def train(self, folds: Sequence[Fold], advance: Callable[[], None]) -> None:
         """Train a network for each fold, or for fewer where the time is short."""
         count = len(folds)
-        if self.options.time_limit is not None:
+        if self.seconds is not None:
             count = self._fit_into_time(folds[0], count)
         for number, fold in enumerate(folds[:count]):
             if self.interrupted:
@@ -196,9 +170,9 @@ class _Trainer:
         plan = self._plan(len(fold[0]))
         net = self._network(plan, number)
         patience = _FOR_EVER if plan.patience is None else plan.patience
-        monitor = f"val_{self.options.metric}"
+        monitor = f"val_{self.problem.metric}"
         callbacks: list[Any] = [EarlyStopping(monitor, patience, keep_ties=True)]
-        if self.options.time_limit is not None:
+        if self.seconds is not None:
             callbacks.append(TimeLimit(max(self._seconds_left() / remaining, _SHORTEST)))
         try:
             history = self._fit(net, plan, callbacks, self._held_out(fold))
@@ -242,14 +216,14 @@ class _Trainer:
         networks, count = [], len(self.networks)
         for number in range(count):
             net, callbacks = self._network(plan, number), list[Any]()
-            if self.options.time_limit is not None:
+            if self.seconds is not None:
                 seconds = self._seconds_left() / (count - number)
                 callbacks.append(TimeLimit(max(seconds, _SHORTEST)))
             history = self._fit(net, replace(plan, epochs=epochs), callbacks, None)
             self.interrupted |= history.stopped == "interrupted"
-            if self.interrupted or history.stopped:
+            if history.stopped:
                 self.notes.append(
-                    f"not trained on all rows: {history.stopped or 'interrupted'}; "
+                    f"not trained on all rows: {history.stopped}; "
                     "the networks of the folds are kept"
                 )
                 return Ensemble(self.networks)
@@ -279,12 +253,11 @@ class _Trainer:
         return count
 
     def _seconds_left(self) -> float:
-        limit = self.options.time_limit
-        assert limit is not None
-        return limit - (time.perf_counter() - self._started)
+        assert self.seconds is not None
+        return self.seconds - (time.perf_counter() - self._started)
 
     def _limit_in_words(self) -> str:
-        return f"the time limit is {self.options.given_limit or self.options.time_limit:g} s"
+        return f"the time limit is {self.options.time_limit:g} s"
 
     # --- one network ------------------------------------------------------------------------------
 
@@ -311,7 +284,7 @@ class _Trainer:
         return (given.X, given.y, *weights)
 
     def _fit(self, net: Network, plan: Plan, callbacks: Sequence[Any], validation: Any) -> History:
-        history = net.fit(
+        return net.fit(
             self.rows.X,
             self.rows.y,
             plan.epochs,
@@ -321,11 +294,10 @@ class _Trainer:
             sample_weight=self.rows.weights,
             class_weight=self.options.class_weight,
             callbacks=callbacks,
-            metrics=[name for name in (self.options.metric, "accuracy") if name != "loss"],
+            metrics=[name for name in (self.problem.metric, "accuracy") if name != "loss"],
             progress=False,
             **plan.options,
         )
-        return history
 
 
 def _finished(net: Network) -> Network:

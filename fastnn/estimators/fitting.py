@@ -2,22 +2,26 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from fastnn._utils import checks
 from fastnn.data.splits import k_fold
 from fastnn.data.validation import as_array
-from fastnn.estimators.bagging import Bag, BagOptions, Fold, Rows, fit_bag
+from fastnn.estimators.bagging import Bag, Fold, Rows, fit_bag
 from fastnn.estimators.calibration import best_temperature, best_threshold, with_temperature
 from fastnn.estimators.conformal import Conformal
+from fastnn.estimators.options import TableOptions
 from fastnn.estimators.quantiles import fit_quantiles
-from fastnn.estimators.scoring import in_units, scores_of_outputs
+from fastnn.estimators.scoring import (
+    CLASS_SCORES,
+    VALUE_SCORES,
+    in_units,
+    scores_of_outputs,
+)
 from fastnn.estimators.table_model import TableModel
-from fastnn.metrics import METRICS
-from fastnn.recipes import RECIPES, recipe
+from fastnn.metrics import OF_CLASSES, OF_VALUES
+from fastnn.recipes import recipe
 from fastnn.recipes.plan import CLASSIFICATION, REGRESSION, Problem, Recipe
 from fastnn.tabular.encoder import TableEncoder
 from fastnn.tabular.messages import quoted
@@ -26,59 +30,6 @@ from fastnn.tabular.targets import Classes
 _SHORTEST = 1e-3  # seconds
 _SEVERAL = 5  # networks, beside which one more of quantiles takes little time
 _HELD_OUT = 5  # one in so many rows validates a single network
-OF_CLASSES = ("log_loss", "accuracy", "balanced_accuracy", "f1", "auc")
-OF_VALUES = ("rmse", "mae", "r2")
-THRESHOLDS = ("accuracy", "balanced_accuracy", "f1")
-
-
-@dataclass(frozen=True)
-class TableOptions:
-    """How a `TableModel` is trained; `TabularClassifier` describes each field."""
-
-    recipe: str = "auto"
-    n_folds: int | None = None
-    metric: str | None = None
-    epochs: int | None = None
-    batch_size: int | None = None
-    time_limit: float | None = None
-    refit: bool = False
-    calibrate: bool = True
-    threshold: str | float | None = None
-    class_weight: Any = None
-    quantiles: bool | None = None
-    seed: int = 0
-    dtype: str = "float32"
-    backend: str = "auto"
-    progress: bool = False
-
-    def __post_init__(self) -> None:
-        checks.one_of("recipe", self.recipe, RECIPES)
-        for name in ("n_folds", "epochs", "batch_size"):
-            if getattr(self, name) is not None:
-                self._keep(name, checks.integer(name, getattr(self, name)))
-        for name in ("refit", "calibrate", "progress"):
-            self._keep(name, checks.boolean(name, getattr(self, name)))
-        if self.quantiles is not None:
-            self._keep("quantiles", checks.boolean("quantiles", self.quantiles))
-        if self.metric is not None:
-            checks.one_of("metric", self.metric, METRICS)
-        if self.time_limit is not None:
-            checks.number("time_limit", self.time_limit, low_open=True)
-        if isinstance(self.threshold, str):
-            checks.one_of("threshold", self.threshold, THRESHOLDS)
-        elif self.threshold is not None:
-            checks.number("threshold", self.threshold, 0.0, 1.0)
-        self._keep("seed", checks.integer("random_state", self.seed, least=0))
-
-    def _keep(self, name: str, value: Any) -> None:
-        """Keep a checked value: NumPy's scalars become Python's."""
-        object.__setattr__(self, name, value)
-
-    def encoder(self, **options: Any) -> TableEncoder:
-        """An encoder as the recipe wants it."""
-        chosen = recipe(self.recipe)
-        own = {"numbers": chosen.scaling, "one_hot": chosen.one_hot, "dtype": self.dtype}
-        return TableEncoder(**own | options)
 
 
 def fit_model(
@@ -115,34 +66,24 @@ def fit_model(
     folds = _folds(rows, problem, count, validation, groups, options.seed)
     wants_quantiles = not problem.classifies and _wants_quantiles(options, len(folds))
     share = len(folds) / (len(folds) + wants_quantiles)  # of the time
-    bag_options = BagOptions(
-        metric=problem.metric,
-        epochs=options.epochs,
-        batch_size=options.batch_size,
-        time_limit=None if options.time_limit is None else share * options.time_limit,
-        given_limit=options.time_limit,
-        refit=options.refit,
-        class_weight=options.class_weight,
-        seed=options.seed,
-        dtype=options.dtype,
-        backend=options.backend,
-        progress=options.progress,
-    )
-    started = time.perf_counter()
-    bag = fit_bag(chosen, problem, rows, folds, validation, bag_options)
+    deadline = None if options.time_limit is None else time.perf_counter() + options.time_limit
+    seconds = None if options.time_limit is None else share * options.time_limit
+    bag = fit_bag(chosen, problem, rows, folds, validation, options, seconds)
     model = TableModel(encoder, bag.ensemble, recipe=options.recipe)
     held_out = rows if validation is None else validation
     by_all = validation is not None or len(model.networks) == 1
     learn_from_held_out(model, held_out, bag.predictions, options, by_all)
     if wants_quantiles and not bag.interrupted:
         fold = folds[0] if validation is None else _folds(held_out, problem, 1, None, None, 0)[0]
-        if options.time_limit is not None:
-            left = max(options.time_limit - (time.perf_counter() - started), _SHORTEST)
-            bag_options = replace(bag_options, time_limit=left)
-        model.quantiles, notes = fit_quantiles(
-            chosen, problem, held_out, bag.predictions, fold, bag_options
-        )
-        bag.notes += notes
+        left = None if deadline is None else max(deadline - time.perf_counter(), _SHORTEST)
+        try:
+            model.quantiles, notes = fit_quantiles(
+                chosen, problem, held_out, bag.predictions, fold, options, left
+            )
+            bag.notes += notes
+        except KeyboardInterrupt:  # before it has learnt anything: the others are kept
+            bag.interrupted = True
+            bag.notes.append("interrupted: no quantiles were learnt")
     return model, bag
 
 
@@ -237,7 +178,7 @@ def learn_from_held_out(
     """
     seen = np.isfinite(predictions).all(axis=1)
     if not seen.any():  # a network of huge numbers may predict none that is finite
-        names = ("accuracy", "log_loss", "auc") if model.classifies else ("r2", "rmse", "mae")
+        names = CLASS_SCORES if model.classifies else VALUE_SCORES
         model.scores = dict.fromkeys(names, float("nan"))
         return
     p, y = predictions[seen].astype(np.float64), rows.y[seen]

@@ -12,7 +12,8 @@ from typing import Any, Self
 import numpy as np
 
 from fastnn._utils import checks
-from fastnn.estimators.bagging import BagOptions, Fold, Rows, fit_bag
+from fastnn.estimators.bagging import Fold, Rows, fit_bag
+from fastnn.estimators.options import TableOptions
 from fastnn.network import Network
 from fastnn.nn.losses import Loss
 from fastnn.recipes.plan import Plan, Problem, Recipe
@@ -79,8 +80,9 @@ def fit_quantiles(
     rows: Rows,
     predictions: np.ndarray,
     fold: Fold,
-    options: BagOptions,
-) -> tuple[QuantileModel, list[str]]:
+    options: TableOptions,
+    seconds: float | None,
+) -> tuple[QuantileModel | None, list[str]]:
     """Learn from rows and what networks that did not train on them predict.
 
     Parameters
@@ -92,16 +94,20 @@ def fit_quantiles(
         NaN where there is none.
     fold : Fold
         Of these rows, to train the network on and to choose its epoch and the shifts.
-    options : BagOptions
+    options : TableOptions
+    seconds : float or None
+        For the training.
 
     Returns
     -------
-    QuantileModel
-        Of few residuals the same quantiles for all rows.
+    QuantileModel or None
+        Of few residuals the same quantiles for all rows; None of none.
     list of str
         Notes for the user.
     """
     seen = np.isfinite(predictions[:, 0])
+    if not seen.any():
+        return None, []
     residuals = np.where(seen, rows.y - predictions[:, 0], 0.0)
     weights = np.ones(len(rows)) if rows.weights is None else rows.weights.astype(np.float64)
     scale = float(residuals[seen].std()) or 1.0
@@ -113,8 +119,8 @@ def fit_quantiles(
     chosen = replace(rows, y=targets).take(np.concatenate([training, held_out]))
     own = np.arange(len(training)), np.arange(len(training), len(chosen))
     several = replace(problem, outputs=len(LEVELS), metric="loss")
-    options = replace(options, metric="loss", refit=False, progress=False)
-    bag = fit_bag(_of_quantiles(recipe), several, chosen, [own], None, options)
+    options = replace(options, refit=False, progress=False)
+    bag = fit_bag(_of_quantiles(recipe), several, chosen, [own], None, options, seconds)
     known = chosen.y[own[1]].astype(np.float64)[:, None] - bag.predictions[own[1]]
     shifts = _shifts(known, weights[held_out])
     return QuantileModel(bag.ensemble[0], scale, shifts), [f"quantiles: {n}" for n in bag.notes]

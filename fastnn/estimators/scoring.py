@@ -11,6 +11,7 @@ from fastnn.tabular.encoder import TableEncoder
 from fastnn.tabular.targets import BoundedValue, Classes
 
 Scores = dict[str, float]
+CLASS_SCORES, VALUE_SCORES = ("accuracy", "log_loss", "auc"), ("r2", "rmse", "mae")
 
 
 def scores_of(
@@ -67,7 +68,7 @@ def class_scores(p: np.ndarray, y: np.ndarray, w: np.ndarray | None = None) -> S
     """Accuracy, log-loss and AUC of probabilities (n, classes) of the classes y (n,)."""
     w, t = np.ones(len(y)) if w is None else w, np.eye(p.shape[1])[y]
     accuracy = float(np.average(p.argmax(axis=1) == y, weights=w))
-    others = {name: VALUE_METRICS[name](p, t, w) for name in ("log_loss", "auc")}
+    others = {name: VALUE_METRICS[name](p, t, w) for name in CLASS_SCORES[1:]}
     return {"accuracy": accuracy, **others}
 
 
@@ -77,5 +78,5 @@ def value_scores(p: np.ndarray, y: np.ndarray, w: np.ndarray | None = None) -> S
     with np.errstate(over="ignore", invalid="ignore"):  # an overflow shows in the scores
         return {
             name: VALUE_METRICS[name](p[:, None].astype(np.float64), y[:, None], w)
-            for name in ("r2", "rmse", "mae")
+            for name in VALUE_SCORES
         }

@@ -9,8 +9,9 @@ import numpy as np
 
 from fastnn.data.validation import as_sample_weight
 from fastnn.estimators.bagging import Bag
-from fastnn.estimators.explanation import Explanation, explain
-from fastnn.estimators.fitting import TableOptions, fit_model
+from fastnn.estimators.explanations.explanation import Explanation, explain
+from fastnn.estimators.fitting import fit_model
+from fastnn.estimators.options import TableOptions
 from fastnn.estimators.parameters import Parameterised
 from fastnn.estimators.rows import numbered, target_of, training_rows, validation_rows
 from fastnn.estimators.scoring import scores_of

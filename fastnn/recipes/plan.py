@@ -31,7 +31,7 @@ class Problem:
     outputs : int
         Classes, or 1.
     metric : str
-        By which the best epoch is chosen.
+        Of the validation rows, or "loss": it chooses the best epoch; of equal ones the last.
     batch_size : int or None
         The user's own.
     """

@@ -28,7 +28,7 @@ from fastnn.cli.training.data import TrainingSets, images, table_sets
 from fastnn.cli.training.network import make_network, make_optimizer, train_network
 from fastnn.cli.training.recipe import train_recipe
 from fastnn.cli.training.result import report
-from fastnn.estimators.fitting import TableOptions
+from fastnn.estimators.options import TableOptions
 from fastnn.estimators.table_model import ENCODER
 from fastnn.nn.activations import ACTIVATIONS
 from fastnn.optim.optimizers import OPTIMIZERS

@@ -14,7 +14,7 @@ from fastnn.cli.data import read_file
 from fastnn.cli.options import MNIST, TrainOptions
 from fastnn.cli.output import count
 from fastnn.data.splits import split_rows, train_test_split
-from fastnn.estimators.fitting import TableOptions
+from fastnn.estimators.options import TableOptions
 from fastnn.tabular.encoder import TableEncoder
 from fastnn.tabular.messages import naming, quoted
 from fastnn.tabular.reading.options import ReadOptions

@@ -18,7 +18,8 @@ from fastnn.cli.training.result import Result
 from fastnn.ensemble import Ensemble
 from fastnn.errors import DivergenceError, HistoryProtocol
 from fastnn.estimators.bagging import Rows
-from fastnn.estimators.fitting import TableOptions, learn_from_held_out
+from fastnn.estimators.fitting import learn_from_held_out
+from fastnn.estimators.options import TableOptions
 from fastnn.estimators.table_model import TableModel
 from fastnn.models import mlp_layers
 from fastnn.network import Network

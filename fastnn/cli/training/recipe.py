@@ -9,7 +9,8 @@ from fastnn.cli.training.data import TrainingSets
 from fastnn.cli.training.network import engine_in_words
 from fastnn.cli.training.result import Result
 from fastnn.estimators.bagging import Rows
-from fastnn.estimators.fitting import TableOptions, fit_model
+from fastnn.estimators.fitting import fit_model
+from fastnn.estimators.options import TableOptions
 
 
 def train_recipe(options: TrainOptions, settings: TableOptions, sets: TrainingSets) -> Result:

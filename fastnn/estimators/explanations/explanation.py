@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 
 from fastnn._utils import checks
-from fastnn.estimators.fitting import in_units
-from fastnn.estimators.partial_dependence import (
+from fastnn.estimators.explanations.partial_dependence import (
     PartialDependence,
     checked_points,
     inputs_of,
     partial_dependence,
     predictions,
 )
-from fastnn.estimators.sensitivity import prediction_gradients, sensitivities
+from fastnn.estimators.explanations.sensitivity import prediction_gradients, sensitivities
+from fastnn.estimators.fitting import in_units
 from fastnn.estimators.table_model import TableModel
 from fastnn.metrics import VALUE_METRICS
 from fastnn.tabular.table import Column, Table

@@ -1,0 +1,1 @@
+"""What a model of a table has learnt: importance of columns, partial dependence, slopes."""
