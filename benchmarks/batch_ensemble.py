@@ -13,12 +13,11 @@ more. The table shows medians over rounds, and how often fastnn's time each engi
 import argparse
 import json
 import statistics
-import time
 
 import arguments
 import numpy as np
 import processes
-import report
+import step_times
 
 ENGINES = ("fastnn", "tabm", "tabm.compile")
 VARIANTS = {"tabm": "all", "tabm-mini": "first"}  # name in the package → scaling of BatchEnsemble
@@ -91,58 +90,12 @@ class Tabm:
         return statistics.mean(losses)
 
 
-def measure(engine: str, variant: str, threads: int, quick: bool) -> dict:
-    """One run: milliseconds and CPU milliseconds a step, and the last loss."""
+def measure(engine: str, variant: str, threads: int, quick: bool) -> dict[str, float]:
+    """One run."""
     processes.confine(threads)
-    X, y = data()
     kind = Fastnn if engine == "fastnn" else Tabm
     training = kind(variant, threads, engine.endswith("compile"))
-    training.epoch(X, y)
-    wall, cpu, loss = [], [], 0.0
-    for _ in range(1 if quick else EPOCHS):
-        started, cpu_started = time.perf_counter(), time.process_time()
-        loss = training.epoch(X, y)
-        wall.append((time.perf_counter() - started) / STEPS * 1e3)
-        cpu.append((time.process_time() - cpu_started) / STEPS * 1e3)
-    return {
-        "milliseconds": statistics.median(wall),
-        "cpu_milliseconds": statistics.median(cpu),
-        "loss": loss,
-    }
-
-
-def compare(options: argparse.Namespace) -> None:
-    """Measure in rounds, and show the table."""
-    engines = options.engines or ENGINES
-    raw: dict[str, list[dict]] = {engine: [] for engine in engines}
-    for number in range(1, options.rounds + 1):
-        for engine in engines:
-            extra = ["--quick"] if options.quick else []
-            call = ["--variant", options.variant, "--measure", engine, *extra]
-            raw[engine].append(processes.run(__file__, call, options.threads))
-        report.write(
-            options.json,
-            {
-                "date": options.date,
-                "threads": options.threads,
-                "rounds": number,
-                "variant": options.variant,
-                "raw": raw,
-            },
-        )
-    ours = _median(raw.get("fastnn", []), "milliseconds")
-    rows = []
-    for engine, runs in raw.items():
-        wall, cpu = _median(runs, "milliseconds"), _median(runs, "cpu_milliseconds")
-        ratio = wall / ours if wall and ours else None
-        failed = [run["error"] for run in runs if "error" in run]
-        rows.append([engine, *map(report.figure, (wall, cpu, ratio)), *(failed[:1] or [""])])
-    print(report.table(["median of a step", "ms", "CPU ms", "÷ fastnn", ""], rows))
-
-
-def _median(runs: list[dict], key: str) -> float | None:
-    values = [run[key] for run in runs if key in run]
-    return statistics.median(values) if values else None
+    return step_times.measure(training, *data(), STEPS, 1 if quick else EPOCHS)
 
 
 def main() -> None:
@@ -155,7 +108,9 @@ def main() -> None:
         run = measure(options.measure, options.variant, options.threads, options.quick)
         print(json.dumps(run))
     else:
-        compare(options)
+        words = ["--variant", options.variant, *(["--quick"] if options.quick else [])]
+        engines = options.engines or list(ENGINES)
+        step_times.compare(__file__, engines, words, options, variant=options.variant)
 
 
 if __name__ == "__main__":

@@ -13,13 +13,11 @@ beside them. The table shows medians over rounds, and how often fastnn's time ea
 import argparse
 import itertools
 import json
-import statistics
-import time
 
 import arguments
 import numpy as np
 import processes
-import report
+import step_times
 
 ENGINES = ("fastnn", "torch")
 INPUTS, WIDTH, CLASSES, BATCH, STEPS, EPOCHS = 18, 256, 2, 256, 40, 5
@@ -115,43 +113,10 @@ class Torch:
 
 
 def measure(engine: str, threads: int, quick: bool) -> dict[str, float]:
-    """One run: milliseconds and CPU milliseconds a step, and the last loss."""
+    """One run."""
     processes.confine(threads)
-    X, y = data()
     training = {"fastnn": Fastnn, "torch": Torch}[engine](threads)
-    training.epoch(X, y)
-    wall, cpu, loss = [], [], 0.0
-    for _ in range(1 if quick else EPOCHS):
-        started, cpu_started = time.perf_counter(), time.process_time()
-        loss = training.epoch(X, y)
-        wall.append((time.perf_counter() - started) / STEPS * 1e3)
-        cpu.append((time.process_time() - cpu_started) / STEPS * 1e3)
-    medians = {"milliseconds": wall, "cpu_milliseconds": cpu}
-    return {name: statistics.median(values) for name, values in medians.items()} | {"loss": loss}
-
-
-def compare(options: argparse.Namespace) -> None:
-    """Measure in rounds, and show the table."""
-    raw: dict[str, list[dict]] = {engine: [] for engine in options.engines or ENGINES}
-    for _ in range(options.rounds):
-        for engine, runs in raw.items():
-            call = ["--measure", engine, *(["--quick"] if options.quick else [])]
-            runs.append(processes.run(__file__, call, options.threads))
-        figures = {"date": options.date, "threads": options.threads, "raw": raw}
-        report.write(options.json, figures)
-    ours = _median(raw.get("fastnn", []), "milliseconds")
-    rows = []
-    for engine, runs in raw.items():
-        wall, cpu = _median(runs, "milliseconds"), _median(runs, "cpu_milliseconds")
-        ratio = wall / ours if wall and ours else None
-        failed = [run["error"] for run in runs if "error" in run]
-        rows.append([engine, *map(report.figure, (wall, cpu, ratio)), *(failed[:1] or [""])])
-    print(report.table(["median of a step", "ms", "CPU ms", "÷ fastnn", ""], rows))
-
-
-def _median(runs: list[dict], key: str) -> float | None:
-    values = [run[key] for run in runs if key in run]
-    return statistics.median(values) if values else None
+    return step_times.measure(training, *data(), STEPS, 1 if quick else EPOCHS)
 
 
 def main() -> None:
@@ -163,7 +128,8 @@ def main() -> None:
     if options.measure:
         print(json.dumps(measure(options.measure, options.threads, options.quick)))
     else:
-        compare(options)
+        words = ["--quick"] if options.quick else []
+        step_times.compare(__file__, options.engines or list(ENGINES), words, options)
 
 
 if __name__ == "__main__":
